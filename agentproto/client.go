@@ -1,0 +1,108 @@
+package agentproto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Client calls the agent. One that is closed ends the calls it has open.
+type Client struct {
+	AgentService
+	conn *ttrpc.Client
+}
+
+// Connect dials the agent's control port through d. The caller closes the client.
+func Connect(ctx context.Context, d Dialer) (*Client, error) {
+	conn, err := d.Dial(ctx, ControlPort)
+	if err != nil {
+		return nil, err
+	}
+	c := ttrpc.NewClient(conn)
+	return &Client{AgentService: NewAgentClient(c), conn: c}, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() error {
+	if err := c.conn.Close(); err != nil && !errors.Is(err, ttrpc.ErrClosed) {
+		return fmt.Errorf("close the control connection: %w", err)
+	}
+	return nil
+}
+
+// The agent's errors, by what a caller decides on.
+var (
+	// ErrNotFound says that the guest has no such container or process.
+	ErrNotFound = errors.New("no such container or process in the guest")
+	// ErrState says that the container's state does not allow the call.
+	ErrState = errors.New("not in this state")
+	// ErrInvalid says that a field of the request cannot be honoured.
+	ErrInvalid = errors.New("invalid request")
+	// ErrUnreachable says that the agent did not answer.
+	ErrUnreachable = errors.New("the guest's agent does not answer")
+)
+
+// Error is an error that the agent sent: its own words, and a kind to ask for
+// with errors.Is.
+type Error struct {
+	Kind error
+	Text string
+}
+
+// Error gives the agent's words, without a prefix: callers of a runtime search them.
+func (e *Error) Error() string { return e.Text }
+
+// Unwrap gives the kind.
+func (e *Error) Unwrap() error { return e.Kind }
+
+// maxErrorText bounds the words taken from the guest, in bytes.
+const maxErrorText = 4096
+
+// FromAgent turns the error of a call into an *Error, or into one that wraps
+// ErrUnreachable when no answer came. nil stays nil.
+func FromAgent(err error) error {
+	if err == nil {
+		return nil
+	}
+	st, ok := status.FromError(err)
+	if !ok || errors.Is(err, ttrpc.ErrClosed) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	text := printable(st.Message())
+	switch st.Code() {
+	case codes.NotFound:
+		return &Error{Kind: ErrNotFound, Text: text}
+	case codes.FailedPrecondition:
+		return &Error{Kind: ErrState, Text: text}
+	case codes.InvalidArgument:
+		return &Error{Kind: ErrInvalid, Text: text}
+	case codes.DeadlineExceeded, codes.Canceled, codes.Unavailable:
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	default:
+		return &Error{Text: text}
+	}
+}
+
+// printable makes words of the guest fit for a terminal and a log: bounded, one
+// line, no control characters.
+func printable(s string) string {
+	if len(s) > maxErrorText {
+		s = s[:maxErrorText]
+	}
+	out := make([]rune, 0, len(s))
+	for _, r := range s {
+		switch {
+		case r == '\n' || r == '\t':
+			out = append(out, ' ')
+		case r < ' ' || (r >= 0x7f && r < 0xa0):
+			out = append(out, '?')
+		default:
+			out = append(out, r)
+		}
+	}
+	return string(out)
+}

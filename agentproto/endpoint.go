@@ -1,0 +1,135 @@
+package agentproto
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/mdlayher/vsock"
+)
+
+// Endpoint is where a sandbox's guest can be reached from the host.
+type Endpoint struct {
+	// Unix is a socket that speaks hybrid vsock: `CONNECT <port>\n` is
+	// answered by `OK <n>\n`, then the bytes are the guest's.
+	Unix string `json:"unix,omitempty"`
+	// CID is the guest's vsock context id, where Unix is empty.
+	CID uint32 `json:"cid,omitempty"`
+}
+
+// maxAnswer bounds the answer to CONNECT, in bytes.
+const maxAnswer = 32
+
+// ErrRefused says that nobody in the guest listens on the port.
+var ErrRefused = errors.New("the guest refused the connection")
+
+// Dial connects to a port of the guest. The caller closes the connection.
+func (e Endpoint) Dial(ctx context.Context, port uint32) (net.Conn, error) {
+	if e.Unix == "" {
+		return e.dialVsock(ctx, port)
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", e.Unix)
+	if err != nil {
+		return nil, fmt.Errorf("dial the guest: %w", err)
+	}
+	stop := closeOn(ctx, conn)
+	err = connect(conn, port)
+	if !stop() {
+		err = errors.Join(context.Cause(ctx), err)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("dial the guest's port %d: %w", port, err)
+	}
+	return conn, nil
+}
+
+func (e Endpoint) dialVsock(ctx context.Context, port uint32) (net.Conn, error) {
+	type result struct {
+		conn *vsock.Conn
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		// The kernel gives up after two seconds by itself.
+		conn, err := vsock.Dial(e.CID, port, nil)
+		done <- result{conn, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, fmt.Errorf("dial the guest's port %d: %w", port, r.err)
+		}
+		return r.conn, nil
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.err == nil {
+				_ = r.conn.Close()
+			}
+		}()
+		return nil, fmt.Errorf("dial the guest's port %d: %w", port, context.Cause(ctx))
+	}
+}
+
+// connect asks for the port. The answer is read byte by byte: what follows it
+// belongs to the caller.
+func connect(conn net.Conn, port uint32) error {
+	if _, err := fmt.Fprintf(conn, "CONNECT %d\n", port); err != nil {
+		return fmt.Errorf("ask for it: %w", err)
+	}
+	line := make([]byte, 0, maxAnswer)
+	for len(line) < maxAnswer {
+		var b [1]byte
+		if _, err := conn.Read(b[:]); err != nil {
+			return fmt.Errorf("read the answer: %w: %w", ErrRefused, err)
+		}
+		if b[0] == '\n' {
+			if !bytes.HasPrefix(line, []byte("OK ")) {
+				break
+			}
+			return nil
+		}
+		line = append(line, b[0])
+	}
+	return fmt.Errorf("answer %q: %w", line, ErrProtocol)
+}
+
+// closeOn makes conn's reads and writes fail once ctx ends. The returned stop
+// reports whether that had not happened yet.
+func closeOn(ctx context.Context, conn net.Conn) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		_ = conn.SetDeadline(time.Unix(1, 0))
+	})
+}
+
+// OpenStream dials the guest and says which stream the connection carries.
+func (e Endpoint) OpenStream(ctx context.Context, id uint64) (net.Conn, error) {
+	return OpenStream(ctx, e, id)
+}
+
+// Dialer reaches the guest's ports: an Endpoint, or a running VMM.
+type Dialer interface {
+	Dial(ctx context.Context, port uint32) (net.Conn, error)
+}
+
+// OpenStream dials the guest through d and says which stream the connection carries.
+func OpenStream(ctx context.Context, d Dialer, id uint64) (net.Conn, error) {
+	conn, err := d.Dial(ctx, StreamPort)
+	if err != nil {
+		return nil, err
+	}
+	stop := closeOn(ctx, conn)
+	err = WriteStreamHeader(conn, id)
+	if !stop() {
+		err = errors.Join(context.Cause(ctx), err)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}

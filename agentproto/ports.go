@@ -1,0 +1,104 @@
+// Package agentproto is what the host and the agent in the guest agree on: the
+// control protocol (agent.proto, spoken as ttrpc), the header of a raw stream,
+// the agent's hello, and where in the guest things are. Neither side trusts the
+// other: every length is bounded before it is believed.
+package agentproto
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Version is the protocol's version; both sides refuse any other.
+const Version = 1
+
+// The ports of the guest's vsock, or of what stands in for one.
+const (
+	// ControlPort is where the agent serves the Agent service.
+	ControlPort = 1024
+	// StreamPort is where the agent accepts raw streams.
+	StreamPort = 1025
+	// HelloPort is where the host waits for the agent's first word.
+	HelloPort = 1026
+)
+
+// Where things are in the guest.
+const (
+	// ShareTag is the virtiofs tag of the sandbox's shared directory.
+	ShareTag = "runch"
+	// GuestSharedDir is where the agent mounts it.
+	GuestSharedDir = "/run/runch/shared"
+	// GuestNetNS is the network namespace of the sandbox's containers.
+	GuestNetNS = "/run/runch/netns"
+	// SerialPort is the name of the virtio-serial port that carries the
+	// control channel where there is no vsock.
+	SerialPort = "runch.agent"
+)
+
+// The words of the kernel's command line that the agent reads.
+const (
+	// TransportParam says how the agent reaches the host.
+	TransportParam = "runch.transport"
+	// HelloPortParam gives the host's port for the hello, HelloPort if absent.
+	HelloPortParam = "runch.hello_port"
+	// DebugParam lets the agent write to the console.
+	DebugParam = "runch.debug"
+	// TransportVsock is AF_VSOCK.
+	TransportVsock = "vsock"
+	// TransportSerial is a virtio-serial port that carries a yamux session.
+	TransportSerial = "serial"
+)
+
+const (
+	streamMagic = "RUNCHST1"
+	headerSize  = len(streamMagic) + 8
+	portSize    = 4
+)
+
+// ErrProtocol is wrapped by every error about bytes that do not keep to the protocol.
+var ErrProtocol = errors.New("protocol error")
+
+// WriteStreamHeader says which stream the connection is to carry; id is not 0.
+func WriteStreamHeader(w io.Writer, id uint64) error {
+	if id == 0 {
+		return fmt.Errorf("stream id 0: %w", ErrProtocol)
+	}
+	header := binary.BigEndian.AppendUint64([]byte(streamMagic), id)
+	if _, err := w.Write(header); err != nil {
+		return fmt.Errorf("write stream header: %w", err)
+	}
+	return nil
+}
+
+// ReadStreamHeader reads what WriteStreamHeader wrote, and not a byte more.
+func ReadStreamHeader(r io.Reader) (uint64, error) {
+	var header [headerSize]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return 0, fmt.Errorf("read stream header: %w", err)
+	}
+	id := binary.BigEndian.Uint64(header[len(streamMagic):])
+	if string(header[:len(streamMagic)]) != streamMagic || id == 0 {
+		return 0, fmt.Errorf("stream header %q: %w", header, ErrProtocol)
+	}
+	return id, nil
+}
+
+// WritePort opens a stream of the serial transport: it says which port the
+// stream is for.
+func WritePort(w io.Writer, port uint32) error {
+	if _, err := w.Write(binary.BigEndian.AppendUint32(nil, port)); err != nil {
+		return fmt.Errorf("write port: %w", err)
+	}
+	return nil
+}
+
+// ReadPort reads what WritePort wrote.
+func ReadPort(r io.Reader) (uint32, error) {
+	var b [portSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return 0, fmt.Errorf("read port: %w", err)
+	}
+	return binary.BigEndian.Uint32(b[:]), nil
+}
