@@ -1,0 +1,63 @@
+package guest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Compression is how an initramfs is packed; the kernel finds out by itself.
+type Compression string
+
+// The compressions that a kernel of any distribution unpacks.
+const (
+	None Compression = "none"
+	Gzip Compression = "gzip"
+	Zstd Compression = "zstd"
+)
+
+// DefaultCompression is what Options.Compression means when it is empty.
+const DefaultCompression = Zstd
+
+// zstdWindow is the largest window used, in bytes: the kernel refuses more than
+// 128 MiB, and allocates the window besides the unpacked image while it boots.
+const zstdWindow = 8 << 20
+
+func (c Compression) check() error {
+	switch c {
+	case None, Gzip, Zstd:
+		return nil
+	}
+	return fmt.Errorf("%w: unknown compression %q, known are %s, %s and %s", ErrInput, string(c), None, Gzip, Zstd)
+}
+
+// compress returns data packed; the same data makes the same bytes.
+func (c Compression) compress(data []byte) ([]byte, error) {
+	switch c {
+	case Gzip:
+		var b bytes.Buffer
+		w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(data); err != nil {
+			return nil, err
+		}
+		if err := w.Close(); err != nil {
+			return nil, err
+		}
+		return b.Bytes(), nil
+	case Zstd:
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(zstdWindow),
+			zstd.WithEncoderLevel(zstd.SpeedBestCompression))
+		if err != nil {
+			return nil, err
+		}
+		return e.EncodeAll(data, nil), e.Close()
+	case None:
+		return data, nil
+	}
+	return nil, c.check()
+}

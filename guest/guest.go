@@ -1,0 +1,202 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// The names of the files that make an image.
+const (
+	KernelName    = "kernel"
+	InitramfsName = "initramfs"
+	ManifestName  = "manifest.json"
+)
+
+// RunningKernel is the Options.Kernel that means the running system's own.
+const RunningKernel = "running"
+
+// ErrInput is wrapped by every error about what Build was given, as opposed to
+// what the machine could not do.
+var ErrInput = errors.New("cannot make a guest image")
+
+// Options says what an image is made of.
+type Options struct {
+	// Kernel is a Debian package file, a directory that holds a kernel and its
+	// modules (an unpacked package, a root tree, a /boot, a /lib/modules/RELEASE),
+	// or RunningKernel.
+	Kernel string
+	// Release chooses among the kernels of a directory that holds several.
+	Release string
+	// Agent is the static binary that becomes /init.
+	Agent string
+	// AgentVersion is recorded in the manifest; empty means that it is read
+	// from the build information in the binary.
+	AgentVersion string
+	// Output is the directory to make. An image that is there already is
+	// replaced, file by file, so that what has it open keeps what it opened.
+	Output string
+	// Modules are packed besides the usual ones, for later use in the guest;
+	// a name that the kernel does not know is an error.
+	Modules []string
+	// Compression of the initramfs; empty means DefaultCompression.
+	Compression Compression
+	// Epoch is the modification time of every file in the initramfs; the zero
+	// value means 1970.
+	Epoch time.Time
+	// Progress is told each step, one line each; nil is silence.
+	Progress io.Writer
+}
+
+// Build makes an image in o.Output and returns its manifest. When it fails,
+// o.Output is as it was before.
+func Build(ctx context.Context, o Options) (*Manifest, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	say := progress(o.Progress)
+	agent, err := loadAgent(o.Agent, o.AgentVersion)
+	if err != nil {
+		return nil, err
+	}
+	say("agent %s: %s, %s", o.Agent, agent.version, size(len(agent.data)))
+	say("kernel %s: reading", o.Kernel)
+	k, err := openKernel(ctx, o.Kernel, o.Release)
+	if err != nil {
+		return nil, err
+	}
+	if k.arch != agent.arch {
+		return nil, fmt.Errorf("%w: agent %s is for %s, kernel %s for %s", ErrInput, o.Agent, agent.arch, k.release, k.arch)
+	}
+	say("kernel %s for %s: %s, %d modules", k.release, k.arch, size(len(k.image)), len(k.modules))
+	sel, err := k.choose(o.Modules)
+	if err != nil {
+		return nil, err
+	}
+	say("modules: %d loaded at boot, %d for later, %d of those asked for are built in", len(sel.boot), len(sel.lazy), len(sel.builtin))
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	cpio, err := packInitramfs(k.release, agent.data, sel, o.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	packed, err := o.Compression.compress(cpio)
+	if err != nil {
+		return nil, err
+	}
+	say("initramfs: %s, %s with compression %s", size(len(cpio)), size(len(packed)), o.Compression)
+	m := newManifest(k, agent, sel)
+	m.Kernel = describe(k.image)
+	m.Initramfs = Initramfs{File: describe(packed), Compression: o.Compression, Unpacked: int64(len(cpio))}
+	if err := writeImage(o.Output, k.image, packed, m); err != nil {
+		return nil, err
+	}
+	say("image in %s", o.Output)
+	return m, nil
+}
+
+func (o *Options) check() error {
+	if o.Compression == "" {
+		o.Compression = DefaultCompression
+	}
+	switch {
+	case o.Kernel == "":
+		return fmt.Errorf("%w: no kernel given", ErrInput)
+	case o.Agent == "":
+		return fmt.Errorf("%w: no agent given", ErrInput)
+	case o.Output == "":
+		return fmt.Errorf("%w: no output directory given", ErrInput)
+	}
+	return o.Compression.check()
+}
+
+// writeImage writes the three files into a directory beside dir and puts them
+// in place by renaming, the manifest last.
+func writeImage(dir string, kernel, initramfs []byte, m *Manifest) (err error) {
+	manifest, err := m.encode()
+	if err != nil {
+		return err
+	}
+	dir = filepath.Clean(dir)
+	made, err := makeParents(filepath.Dir(dir))
+	if err != nil {
+		return fmt.Errorf("make %s: %w", dir, err)
+	}
+	defer func() {
+		if err != nil && made != "" {
+			_ = os.RemoveAll(made)
+		}
+	}()
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".guest-*")
+	if err != nil {
+		return fmt.Errorf("make %s: %w", dir, err)
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+	files := []struct {
+		name string
+		data []byte
+	}{{KernelName, kernel}, {InitramfsName, initramfs}, {ManifestName, manifest}}
+	for _, f := range files {
+		if err := writeFile(filepath.Join(tmp, f.name), f.data); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(tmp, 0o755); err != nil { //nolint:gosec // an image is as public as /boot
+		return err
+	}
+	// Fails where the directory exists and is not empty; then the files move one by one.
+	if err := os.Rename(tmp, dir); err == nil {
+		return nil
+	}
+	if st, err := os.Stat(dir); err == nil && !st.IsDir() {
+		return fmt.Errorf("%w: output %s is not a directory", ErrInput, dir)
+	}
+	for _, f := range files {
+		if err := os.Rename(filepath.Join(tmp, f.name), filepath.Join(dir, f.name)); err != nil {
+			return fmt.Errorf("put %s in place: %w", f.name, err)
+		}
+	}
+	return nil
+}
+
+// makeParents makes dir and returns the uppermost directory that was missing.
+func makeParents(dir string) (made string, err error) {
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); err == nil {
+			break
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+		made = d
+	}
+	return made, os.MkdirAll(dir, 0o755) //nolint:gosec // an image is as public as /boot
+}
+
+func writeFile(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // an image is as public as /boot
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+func progress(w io.Writer) func(format string, args ...any) {
+	return func(format string, args ...any) {
+		if w != nil {
+			_, _ = fmt.Fprintf(w, format+"\n", args...)
+		}
+	}
+}
+
+func size(n int) string {
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+}

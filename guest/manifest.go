@@ -1,0 +1,153 @@
+package guest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// manifestVersion is the only version of manifest.json that Inspect reads.
+const manifestVersion = 1
+
+// maxManifest bounds what Inspect reads, in bytes.
+const maxManifest = 1 << 20
+
+// ErrImage is wrapped by every error about an image that is not whole.
+var ErrImage = errors.New("bad guest image")
+
+// Manifest is what an image holds, as manifest.json says it.
+type Manifest struct {
+	Version       int       `json:"version"`
+	Arch          string    `json:"arch"`
+	KernelRelease string    `json:"kernelRelease"`
+	Kernel        File      `json:"kernel"`
+	Initramfs     Initramfs `json:"initramfs"`
+	Agent         Agent     `json:"agent"`
+	// Modules are those that the agent loads at boot, in order.
+	Modules []Module `json:"modules"`
+	// Lazy are those packed for later, in load order.
+	Lazy []Module `json:"lazyModules"`
+	// Builtin are those asked for that are part of the kernel.
+	Builtin []string `json:"builtinModules"`
+}
+
+// File is a file's size in bytes and its digest.
+type File struct {
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// Initramfs is the initramfs and how it is packed; Unpacked is in bytes.
+type Initramfs struct {
+	File
+	Compression Compression `json:"compression"`
+	Unpacked    int64       `json:"unpackedSize"`
+}
+
+// Agent is the binary that is /init.
+type Agent struct {
+	File
+	Version string `json:"version"`
+}
+
+// Module is one module file and where it is in the guest.
+type Module struct {
+	File
+	Name string `json:"name"`
+	Path string `json:"path"`
+}
+
+// Inspect reads the manifest of the image in dir and holds the files to it. A
+// file that is missing or not the one described is an error wrapping ErrImage.
+func Inspect(dir string) (*Manifest, error) {
+	f, err := os.Open(filepath.Join(dir, ManifestName)) //nolint:gosec // the caller names the image
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrImage, err)
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrImage, err)
+	}
+	m, err := decodeManifest(data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrImage, f.Name(), err)
+	}
+	for name, want := range map[string]File{KernelName: m.Kernel, InitramfsName: m.Initramfs.File} {
+		if err := verify(filepath.Join(dir, name), want); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func decodeManifest(data []byte) (*Manifest, error) {
+	if len(data) > maxManifest {
+		return nil, fmt.Errorf("larger than %d bytes", maxManifest)
+	}
+	var m Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, err
+	}
+	if m.Version != manifestVersion {
+		return nil, fmt.Errorf("version %d, this runch reads %d", m.Version, manifestVersion)
+	}
+	return &m, nil
+}
+
+func verify(path string, want File) error {
+	f, err := os.Open(path) //nolint:gosec // the caller names the image
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrImage, err)
+	}
+	defer func() { _ = f.Close() }()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return fmt.Errorf("%w: read %s: %w", ErrImage, path, err)
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); n != want.Size || got != want.SHA256 {
+		return fmt.Errorf("%w: %s is not the file that %s describes", ErrImage, path, ManifestName)
+	}
+	return nil
+}
+
+func newManifest(k *kernel, a *agent, sel *selection) *Manifest {
+	m := &Manifest{
+		Version:       manifestVersion,
+		Arch:          k.arch,
+		KernelRelease: k.release,
+		Agent:         Agent{File: describe(a.data), Version: a.version},
+		Modules:       []Module{},
+		Lazy:          []Module{},
+		Builtin:       sel.builtin,
+	}
+	for _, mod := range sel.boot {
+		m.Modules = append(m.Modules, mod.describe(k.release))
+	}
+	for _, mod := range sel.lazy {
+		m.Lazy = append(m.Lazy, mod.describe(k.release))
+	}
+	return m
+}
+
+func (m *Manifest) encode() ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("", "  ")
+	if err := e.Encode(m); err != nil {
+		return nil, fmt.Errorf("encode %s: %w", ManifestName, err)
+	}
+	return b.Bytes(), nil
+}
+
+func describe(data []byte) File {
+	sum := sha256.Sum256(data)
+	return File{Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}
+}
