@@ -1,0 +1,189 @@
+package hypervisor
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Config is what a VM shall be.
+type Config struct {
+	// Name is the sandbox's id, for process lists and messages.
+	Name string
+	// Binary is the VMM's program, an absolute path.
+	Binary string
+	// Accel says who runs the guest's instructions.
+	Accel Accel
+
+	// Kernel and Initramfs are files of the host. They need not be readable by
+	// User: the driver opens them itself.
+	Kernel, Initramfs string
+	// Cmdline holds words for the guest's kernel; the driver puts its own words
+	// for console, transport and tuning before them.
+	Cmdline []string
+
+	// CPUs is the number of virtual CPUs; 0 means 1. MaxCPUs is how many there
+	// may be after hot-plug; 0 means CPUs.
+	CPUs, MaxCPUs int
+	// MemoryMiB is the guest's memory.
+	MemoryMiB int
+	// HotplugSlots is the number of devices that can be added while the guest runs.
+	HotplugSlots int
+
+	// Share is the directory served by virtiofs, nil for none.
+	Share *Share
+	// NICs are there when the guest boots.
+	NICs []NIC
+
+	// Dir is the sandbox's private directory on the host. The driver's sockets
+	// are in it; nobody else can look into it.
+	Dir string
+	// Log gets what the VMM writes to its standard error, line by line; nil
+	// drops it.
+	Log io.Writer
+	// Console gets what the guest writes to its console. The driver drains the
+	// console as long as the VM lives, whatever Console answers; to bound what is
+	// kept is Console's own affair. nil drops it.
+	Console io.Writer
+	// User is whom the VMM runs as; nil means the caller's own identity.
+	User *syscall.Credential
+}
+
+// Share is a directory of the host that virtiofsd serves.
+type Share struct {
+	// Tag is the name that the guest mounts it by.
+	Tag string
+	// Conn is a connection to virtiofsd; where it is nil, Socket is the path of
+	// the socket it listens on.
+	Conn   *os.File
+	Socket string
+}
+
+// NIC is a virtual network interface with a tap of the host behind it.
+type NIC struct {
+	// ID names the device: letters, digits, dots, dashes and underscores, a
+	// letter first.
+	ID string
+	// MAC is what the guest finds the interface by.
+	MAC net.HardwareAddr
+	// MTU is offered to the guest; 0 leaves it to the guest.
+	MTU int
+	// Tap holds one open tap for each pair of queues, made with
+	// IFF_TAP|IFF_NO_PI|IFF_VNET_HDR.
+	Tap []*os.File
+}
+
+// Accel says who runs the guest's instructions.
+type Accel string
+
+// The accelerators.
+const (
+	// AccelAuto is AccelKVM where ProbeKVM says that it works, else AccelTCG.
+	AccelAuto Accel = "auto"
+	// AccelKVM is the processor itself.
+	AccelKVM Accel = "kvm"
+	// AccelTCG is QEMU's translator, which needs nothing of the host.
+	AccelTCG Accel = "tcg"
+)
+
+// maxSocketPath is the room in sockaddr_un, see unix(7), less the final zero.
+const maxSocketPath = 107
+
+// maxCmdline is COMMAND_LINE_SIZE of the Linux kernel on x86, less the final zero.
+const maxCmdline = 2047
+
+// minMemoryMiB is less than any distribution's kernel boots with.
+const minMemoryMiB = 48
+
+// Validate says which field of the configuration cannot be honoured, with an
+// error that wraps ErrConfig. It looks at no file.
+func (c *Config) Validate() error {
+	switch {
+	case c.Binary == "" || !filepath.IsAbs(c.Binary):
+		return c.bad("the VMM's program %q is not an absolute path", c.Binary)
+	case c.Kernel == "":
+		return c.bad("no kernel")
+	case c.Dir == "" || !filepath.IsAbs(c.Dir):
+		return c.bad("directory %q is not an absolute path", c.Dir)
+	case c.Accel != "" && c.Accel != AccelAuto && c.Accel != AccelKVM && c.Accel != AccelTCG:
+		return c.bad("unknown accelerator %q", c.Accel)
+	case c.CPUs < 0 || c.MaxCPUs < 0 || c.CPUs > 255 || c.MaxCPUs > 255:
+		return c.bad("%d of at most %d CPUs", c.CPUs, c.MaxCPUs)
+	case c.MaxCPUs != 0 && c.MaxCPUs < c.CPUs:
+		return c.bad("%d CPUs, but at most %d", c.CPUs, c.MaxCPUs)
+	case c.MemoryMiB < minMemoryMiB:
+		return c.bad("%d MiB of memory; a kernel needs %d", c.MemoryMiB, minMemoryMiB)
+	case c.HotplugSlots < 0 || c.HotplugSlots > 16:
+		return c.bad("%d hot-plug slots; there are 0 to 16", c.HotplugSlots)
+	}
+	if len(c.Dir)+len("/agent.sock") > maxSocketPath {
+		return c.bad("directory %s: its name is too long for a socket in it", c.Dir)
+	}
+	for _, word := range c.Cmdline {
+		if word == "" || strings.ContainsAny(word, "\n\x00") {
+			return c.bad("kernel parameter %q", word)
+		}
+	}
+	if n := len(strings.Join(c.Cmdline, " ")); n > maxCmdline-512 {
+		return c.bad("%d bytes of kernel parameters", n)
+	}
+	return c.validateDevices()
+}
+
+func (c *Config) validateDevices() error {
+	if s := c.Share; s != nil {
+		if s.Tag == "" || len(s.Tag) > 36 || !plain(s.Tag) {
+			return c.bad("virtiofs tag %q", s.Tag)
+		}
+		if s.Conn == nil && s.Socket == "" {
+			return c.bad("virtiofs %s has no socket", s.Tag)
+		}
+	}
+	seen := make(map[string]bool)
+	for _, nic := range c.NICs {
+		if err := nic.Validate(); err != nil {
+			return err
+		}
+		if seen[nic.ID] {
+			return c.bad("two interfaces are called %s", nic.ID)
+		}
+		seen[nic.ID] = true
+	}
+	return nil
+}
+
+func (c *Config) bad(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
+}
+
+// Validate says what is wrong with the interface, with an error that wraps ErrConfig.
+func (n NIC) Validate() error {
+	switch {
+	case !plain(n.ID) || len(n.ID) > 32:
+		return fmt.Errorf("%w: interface id %q", ErrConfig, n.ID)
+	case len(n.MAC) != 6 || n.MAC[0]&1 != 0:
+		return fmt.Errorf("%w: interface %s has no unicast Ethernet address: %q", ErrConfig, n.ID, n.MAC)
+	case n.MTU != 0 && (n.MTU < 68 || n.MTU > 65535):
+		return fmt.Errorf("%w: interface %s: MTU %d", ErrConfig, n.ID, n.MTU)
+	case len(n.Tap) == 0:
+		return fmt.Errorf("%w: interface %s has no tap", ErrConfig, n.ID)
+	}
+	return nil
+}
+
+// plain reports whether s can be an identifier in a VMM's options: a letter,
+// then letters, digits, dots, dashes and underscores.
+func plain(s string) bool {
+	for i, r := range s {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		other := r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_'
+		if !letter && (i == 0 || !other) {
+			return false
+		}
+	}
+	return s != ""
+}
