@@ -1,0 +1,115 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ErrTrafficControl says that a link has an ingress queueing discipline that
+// is not ours: redirecting its frames would undo what someone else set up.
+var ErrTrafficControl = errors.New("link has traffic control of its own")
+
+// busyTimeout bounds how long a busy traffic control lock is waited for.
+const busyTimeout = 5 * time.Second
+
+// Attach makes the tap for a link that Scan found in the namespace at nsPath
+// (empty: the caller's own) and redirects all frames between the two, both
+// ways. The caller owns the returned files. After an error nothing is left.
+func Attach(ctx context.Context, nsPath string, link Link) (Tap, error) {
+	ctx, cancel := context.WithTimeout(ctx, busyTimeout)
+	defer cancel()
+	tap := Tap{Name: TapName(link), MAC: link.MAC, MTU: link.MTU}
+	err := inside(ctx, nsPath, func(h *netlink.Handle) error {
+		f, err := openTap(tap.Name)
+		if err != nil {
+			return err
+		}
+		if err := connect(ctx, h, tap, link); err != nil {
+			return errors.Join(err, f.Close())
+		}
+		tap.Files = append(tap.Files, f)
+		return nil
+	})
+	if err != nil {
+		return Tap{}, fmt.Errorf("attach link %s: %w", link.Name, err)
+	}
+	return tap, nil
+}
+
+// connect redirects between an open tap and the link.
+func connect(ctx context.Context, h *netlink.Handle, tap Tap, link Link) error {
+	dev, err := setUpTap(h, tap.Name, link.MTU)
+	if err != nil {
+		return err
+	}
+	tapIndex := dev.Attrs().Index
+	if err := redirect(ctx, h, tapIndex, link.Index); err != nil {
+		return err
+	}
+	if err := clearOurs(h, link.Index); err != nil {
+		return err
+	}
+	if err := redirect(ctx, h, link.Index, tapIndex); err != nil {
+		return errors.Join(err, clearOurs(h, link.Index))
+	}
+	return nil
+}
+
+// redirect sends what arrives on one link out on another.
+func redirect(ctx context.Context, h *netlink.Handle, from, to int) error {
+	err := retryBusy(ctx, func() error { return h.QdiscAdd(ingress(from)) })
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("link %d: %w", from, ErrTrafficControl)
+	}
+	if err != nil {
+		return fmt.Errorf("add ingress discipline to link %d: %w", from, err)
+	}
+	// A u32 filter without a selector matches every frame. matchall would
+	// say the same, but not every kernel has it.
+	filter := &netlink.U32{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: from,
+			Parent:    netlink.MakeHandle(0xffff, 0),
+			Priority:  1,
+			Protocol:  unix.ETH_P_ALL,
+		},
+		Actions: []netlink.Action{netlink.NewMirredAction(to)},
+	}
+	if err := retryBusy(ctx, func() error { return h.FilterAdd(filter) }); err != nil {
+		return fmt.Errorf("redirect link %d to link %d: %w", from, to, err)
+	}
+	return nil
+}
+
+// ingress is the queueing discipline that redirects hang on.
+func ingress(link int) *netlink.Ingress {
+	return &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: link,
+		Handle:    netlink.MakeHandle(0xffff, 0),
+		Parent:    netlink.HANDLE_INGRESS,
+	}}
+}
+
+// retryBusy repeats a change that the kernel refuses with EBUSY while another
+// process works on the same discipline. There is no event to wait for.
+func retryBusy(ctx context.Context, change func() error) error {
+	const pause = 2 * time.Millisecond
+	for {
+		err := change()
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return errors.Join(err, ctx.Err())
+		}
+	}
+}

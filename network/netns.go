@@ -1,0 +1,159 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ErrHostNetwork says that a path leads to the host's own network namespace,
+// whose links are never taken.
+var ErrHostNetwork = errors.New("the host's own network namespace cannot be used")
+
+// errNoNamespace says that a path leads to no network namespace: there is
+// nothing, or the file left behind by an unmounted one.
+var errNoNamespace = errors.New("not a network namespace")
+
+// replyTimeout bounds one answer of the kernel to a netlink request.
+const replyTimeout = 10 * time.Second
+
+// CheckNotHost returns ErrHostNetwork if nsPath leads to the network namespace
+// of the calling process or of its PID 1. It is meant for processes of the
+// host: a process that was itself put into the container's namespace, as a
+// shim is, names that one by an empty path and is not asked.
+func CheckNotHost(nsPath string) error {
+	ns, err := openNS(nsPath)
+	if err != nil {
+		return err
+	}
+	defer closeFile(ns)
+	return checkNotHost(ns)
+}
+
+// openNS opens a network namespace by its path. The caller closes the file.
+func openNS(nsPath string) (*os.File, error) {
+	// O_NONBLOCK: the path comes from the spec and might be a FIFO.
+	f, err := os.OpenFile(nsPath, os.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ESRCH) {
+			return nil, fmt.Errorf("open network namespace %s: %w: %w", nsPath, errNoNamespace, err)
+		}
+		return nil, fmt.Errorf("open network namespace %s: %w", nsPath, err)
+	}
+	kind, err := unix.IoctlRetInt(fd(f), unix.NS_GET_NSTYPE)
+	if err != nil || kind != unix.CLONE_NEWNET {
+		closeFile(f)
+		return nil, fmt.Errorf("open network namespace %s: %w", nsPath, errNoNamespace)
+	}
+	return f, nil
+}
+
+// checkNotHost compares namespaces by the device and inode of their nsfs file.
+func checkNotHost(ns *os.File) error {
+	at, err := ns.Stat()
+	if err != nil {
+		return fmt.Errorf("stat network namespace: %w", err)
+	}
+	for _, host := range []string{"/proc/self/ns/net", "/proc/1/ns/net"} {
+		is, err := os.Stat(host)
+		// PID 1's namespace may be out of sight (hidepid, a user
+		// namespace); then ours alone is the host's.
+		if err == nil && os.SameFile(at, is) {
+			return fmt.Errorf("%s: %w", ns.Name(), ErrHostNetwork)
+		}
+	}
+	return nil
+}
+
+// inside runs fn on an operating system thread that is in the namespace at
+// nsPath, with a netlink handle of that namespace. An empty nsPath is the
+// caller's own namespace; the host's by its path is ErrHostNetwork.
+func inside(ctx context.Context, nsPath string, fn func(*netlink.Handle) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if nsPath == "" {
+		return withHandle(fn)
+	}
+	ns, err := openNS(nsPath)
+	if err != nil {
+		return err
+	}
+	defer closeFile(ns)
+	if err := checkNotHost(ns); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- onThread(ns, fn) }()
+	return <-done
+}
+
+// onThread enters ns with the calling goroutine's thread. When the thread
+// cannot be brought back it stays locked, and dies with its goroutine instead
+// of serving others in the wrong namespace.
+func onThread(ns *os.File, fn func(*netlink.Handle) error) error {
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("open own network namespace: %w", err)
+	}
+	defer closeFile(home)
+	if err := unix.Setns(fd(ns), unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
+	}
+	err = withHandle(fn)
+	if back := unix.Setns(fd(home), unix.CLONE_NEWNET); back != nil {
+		return errors.Join(err, fmt.Errorf("return to own network namespace: %w", back))
+	}
+	runtime.UnlockOSThread()
+	return err
+}
+
+// withHandle calls fn with a handle of the thread's present namespace.
+func withHandle(fn func(*netlink.Handle) error) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open netlink socket: %w", err)
+	}
+	defer h.Close()
+	if err := h.SetSocketTimeout(replyTimeout); err != nil {
+		return fmt.Errorf("set netlink timeout: %w", err)
+	}
+	return fn(h)
+}
+
+// dump repeats a listing that the kernel says was disturbed by a change.
+func dump[T any](list func() ([]T, error)) ([]T, error) {
+	const tries = 8
+	var out []T
+	var err error
+	for range tries {
+		out, err = list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return out, err
+		}
+	}
+	return nil, err
+}
+
+// fd is a file's descriptor without the change to blocking mode that
+// (*os.File).Fd makes.
+func fd(f *os.File) int {
+	n := -1
+	if c, err := f.SyscallConn(); err == nil {
+		_ = c.Control(func(u uintptr) { n = int(u) }) //nolint:gosec // a descriptor fits an int
+	}
+	return n
+}
+
+// closeFile closes a file that was only read.
+func closeFile(f *os.File) { _ = f.Close() }
