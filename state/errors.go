@@ -1,0 +1,23 @@
+package state
+
+import "errors"
+
+// The states of affairs that commands ask for with errors.Is, in runc's words,
+// which callers look for.
+var (
+	ErrNotExist   = errors.New("container does not exist")
+	ErrExist      = errors.New("container with given ID already exists")
+	ErrInvalidID  = errors.New("invalid container ID format")
+	ErrRunning    = errors.New("container still running")
+	ErrNotRunning = errors.New("container not running")
+	ErrPaused     = errors.New("container paused")
+	ErrNotPaused  = errors.New("container not paused")
+)
+
+// Why a record that is there cannot be used.
+var (
+	// ErrMalformed says that it is not what this package writes.
+	ErrMalformed = errors.New("malformed state file")
+	// ErrVersion says that a newer runtime wrote it.
+	ErrVersion = errors.New("state file of a newer version")
+)

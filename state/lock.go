@@ -1,0 +1,201 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir is a container's directory, locked against everybody else until Close or
+// Remove. It must not be used by several goroutines at once.
+type Dir struct {
+	id   string
+	path string
+	// lock is the directory itself: a lock file in it would have a moment in
+	// which the directory is there and the lock is not.
+	lock *os.File
+}
+
+// New makes the directory of a container and locks it. The error is ErrExist
+// when there is one.
+func (s *Store) New(id string) (*Dir, error) {
+	path, err := s.dir(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.makeRoot(); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(path, dirMode); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil, ErrExist
+		}
+		return nil, fmt.Errorf("make state directory: %w", err)
+	}
+	d, err := tryLock(path, id)
+	if err != nil {
+		return nil, err
+	}
+	if d == nil {
+		// Somebody found the directory in the moment before it was locked,
+		// which only a command that was given the same id does.
+		return nil, ErrExist
+	}
+	// mkdir(2) obeys the umask, which may be the caller's idea of privacy.
+	if err := d.lock.Chmod(dirMode); err != nil {
+		return nil, errors.Join(fmt.Errorf("make state directory: %w", err), d.Remove())
+	}
+	return d, nil
+}
+
+// Lock locks the directory of a container, and waits for that until ctx ends.
+// The error is ErrNotExist for an unknown id, and wraps ctx's cause when the
+// lock could not be had in time.
+func (s *Store) Lock(ctx context.Context, id string) (*Dir, error) {
+	path, err := s.dir(id)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		d, err := tryLock(path, id)
+		if err != nil || d != nil {
+			return d, err
+		}
+		// Either another process holds it, or it was replaced just now.
+		if err := awaitLock(ctx, path); err != nil {
+			return nil, fmt.Errorf("lock container %s: %w", id, err)
+		}
+	}
+}
+
+// tryLock locks the directory if nobody holds it, and returns nil if somebody does.
+func tryLock(path, id string) (*Dir, error) {
+	f, err := openDir(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, nil //nolint:nilnil // The third answer: there, but taken.
+		}
+		return nil, fmt.Errorf("lock container %s: %w", id, err)
+	}
+	// The lock counts only while the directory is the one of that name: the
+	// holder before us may have removed it.
+	if same, err := isAt(f, path); err != nil || !same {
+		_ = f.Close()
+		return nil, err
+	}
+	return &Dir{id: id, path: path, lock: f}, nil
+}
+
+// awaitLock returns once the lock could be had, which it does not keep, or ctx
+// has ended.
+func awaitLock(ctx context.Context, path string) error {
+	f, err := openDir(path)
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	// flock(2) can wait but not be called off. A wait that nobody is
+	// interested in any more ends when the lock is free, and gives it back.
+	go func() {
+		err := flock(f, unix.LOCK_EX)
+		_ = f.Close()
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func openDir(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0) //nolint:gosec // Store.dir made the path.
+	if err != nil {
+		if notThere(err) {
+			return nil, ErrNotExist
+		}
+		return nil, fmt.Errorf("open state directory: %w", err)
+	}
+	return f, nil
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how) //nolint:gosec // A descriptor fits an int.
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// isAt tells whether path still names the open file.
+func isAt(f *os.File, path string) (bool, error) {
+	open, err := f.Stat()
+	if err != nil {
+		return false, fmt.Errorf("stat state directory: %w", err)
+	}
+	named, err := os.Lstat(path)
+	if err != nil {
+		if notThere(err) {
+			return false, ErrNotExist
+		}
+		return false, fmt.Errorf("stat state directory: %w", err)
+	}
+	return os.SameFile(open, named), nil
+}
+
+// ID is the container's id.
+func (d *Dir) ID() string { return d.id }
+
+// Path is the directory's path. What else belongs to the container may be put
+// there: Remove takes it away.
+func (d *Dir) Path() string { return d.path }
+
+// Close gives the lock up. A second call does nothing.
+func (d *Dir) Close() error {
+	if d.lock == nil {
+		return nil
+	}
+	err := d.lock.Close()
+	d.lock = nil
+	if err != nil {
+		return fmt.Errorf("unlock container %s: %w", d.id, err)
+	}
+	return nil
+}
+
+// Remove deletes the directory with all that is in it, the container's record
+// last, so that a removal which was cut short can be asked for again; then it
+// gives the lock up.
+func (d *Dir) Remove() error {
+	if err := d.remove(); err != nil {
+		return errors.Join(fmt.Errorf("remove state of container %s: %w", d.id, err), d.Close())
+	}
+	return d.Close()
+}
+
+func (d *Dir) remove() error {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if entry.Name() == containerFile {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(d.path, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(d.path)
+}

@@ -1,0 +1,156 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	containerFile = "container.json"
+	sandboxFile   = "sandbox.json"
+
+	rootMode = 0o700
+	// Others may pass through a container's directory, as in runc's: sockets in
+	// it can be meant for them. Nobody else sees what is in it.
+	dirMode  = 0o711
+	fileMode = 0o600
+)
+
+// Store is a root directory with the records of containers. It holds nothing
+// open, and may be used by several goroutines at once.
+type Store struct {
+	root string
+}
+
+// NewStore is the store in root. The directory is made when the first
+// container is.
+func NewStore(root string) *Store { return &Store{root: root} }
+
+// Root is the store's directory.
+func (s *Store) Root() string { return s.root }
+
+// DefaultRoot is where records are when nobody says: /run/runch, or
+// $XDG_RUNTIME_DIR/runch for whoever is not the machine's root.
+func DefaultRoot() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && useRuntimeDir() {
+		return filepath.Join(dir, "runch")
+	}
+	return "/run/runch"
+}
+
+// useRuntimeDir follows runc: root in a user namespace, as under rootless
+// podman, counts as a user, unless USER says that it was made by sudo or the like.
+func useRuntimeDir() bool {
+	if os.Geteuid() != 0 {
+		return true
+	}
+	uidMap, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return false
+	}
+	return !wholeUIDMap(string(uidMap)) && os.Getenv("USER") != "root"
+}
+
+// wholeUIDMap tells the initial user namespace's map from others.
+func wholeUIDMap(uidMap string) bool {
+	return strings.Join(strings.Fields(uidMap), " ") == "0 0 4294967295"
+}
+
+// dir is the directory of a container. An id that is not a name for one is
+// refused: it may come from the command line as it is.
+func (s *Store) dir(id string) (string, error) {
+	if id == "" || id == "." || id == ".." || strings.ContainsAny(id, "/\x00") {
+		return "", ErrInvalidID
+	}
+	return filepath.Join(s.root, id), nil
+}
+
+// makeRoot makes the root directory. Under $XDG_RUNTIME_DIR it gets the sticky
+// bit, which by the XDG base directory specification keeps it from being
+// cleaned away.
+func (s *Store) makeRoot() error {
+	if err := os.MkdirAll(s.root, rootMode); err != nil {
+		return fmt.Errorf("make root directory: %w", err)
+	}
+	if runtimeDir := os.Getenv("XDG_RUNTIME_DIR"); runtimeDir != "" && filepath.Dir(s.root) == filepath.Clean(runtimeDir) {
+		if err := os.Chmod(s.root, rootMode|fs.ModeSticky); err != nil { //nolint:gosec // A directory has to be entered.
+			return fmt.Errorf("keep root directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// Load reads a container's record, without a lock. The error is ErrNotExist
+// for an unknown id.
+func (s *Store) Load(id string) (*Container, error) {
+	dir, err := s.dir(id)
+	if err != nil {
+		return nil, err
+	}
+	return loadContainer(dir, id)
+}
+
+// LoadSandbox reads a sandbox's record, without a lock. The error is
+// ErrNotExist where there is none.
+func (s *Store) LoadSandbox(id string) (*Sandbox, error) {
+	dir, err := s.dir(id)
+	if err != nil {
+		return nil, err
+	}
+	return loadSandbox(dir, id)
+}
+
+// List reads the records of all containers, ordered by id. A container that is
+// only being made or has just been deleted is passed over. When records cannot
+// be read, the others are returned together with an error that joins what is
+// wrong with each. The error wraps fs.ErrNotExist where there is no root directory.
+func (s *Store) List() ([]*Container, error) {
+	entries, err := os.ReadDir(s.root)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	var (
+		containers []*Container
+		errs       []error
+	)
+	for _, entry := range entries {
+		if !entry.IsDir() {
+			continue
+		}
+		c, err := s.Load(entry.Name())
+		switch {
+		case err == nil:
+			containers = append(containers, c)
+		case !errors.Is(err, ErrNotExist):
+			errs = append(errs, fmt.Errorf("load container %s: %w", entry.Name(), err))
+		}
+	}
+	return containers, errors.Join(errs...)
+}
+
+// IDs are the names of all directories in the root directory, with or without
+// a record in them: what `delete --force` could be asked to clean.
+func (s *Store) IDs() ([]string, error) {
+	entries, err := os.ReadDir(s.root)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	var ids []string
+	for _, entry := range entries {
+		if entry.IsDir() {
+			ids = append(ids, entry.Name())
+		}
+	}
+	return ids, nil
+}
+
+// notThere tells the errors that mean: no such container.
+func notThere(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)
+}

@@ -1,0 +1,119 @@
+package state
+
+import (
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Version is the version of the records that this package writes. A record of
+// a newer version is refused.
+const Version = 1
+
+// Container is what is kept of a container. Its status is not: see Status.
+type Container struct {
+	// Version is set by Save.
+	Version int    `json:"version"`
+	ID      string `json:"id"`
+	// Sandbox is the id of the sandbox whose VM the container is in; the
+	// container's own where it is alone.
+	Sandbox    string `json:"sandbox"`
+	OCIVersion string `json:"ociVersion"`
+	// Bundle and Rootfs are absolute paths on the host.
+	Bundle      string            `json:"bundle"`
+	Rootfs      string            `json:"rootfs"`
+	Created     time.Time         `json:"created"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// Owner is the name of the user who made the container.
+	Owner string `json:"owner,omitempty"`
+	// Creator is the command that makes the container, Shim the process that
+	// stands for it; zero until it is there.
+	Creator Process `json:"creator"`
+	Shim    Process `json:"shim"`
+	// Started is set once the user's program was told to run, Paused while
+	// the container is frozen.
+	Started bool `json:"started,omitempty"`
+	Paused  bool `json:"paused,omitempty"`
+	// Ready is set once create is done.
+	Ready    bool `json:"ready,omitempty"`
+	Terminal bool `json:"terminal,omitempty"`
+
+	Cgroup  Cgroup       `json:"cgroup"`
+	Network Network      `json:"network"`
+	Hooks   *specs.Hooks `json:"hooks,omitempty"`
+}
+
+// Cgroup is the container's cgroup on the host.
+type Cgroup struct {
+	// Path is linux.cgroupsPath as the spec has it, or what took its place.
+	Path string `json:"path,omitempty"`
+	// Systemd says that systemd manages it (--systemd-cgroup at create), which
+	// later commands are not told again.
+	Systemd bool `json:"systemd,omitempty"`
+	// Paths are the directories that were made, by controller ("" on cgroup v2).
+	Paths map[string]string `json:"paths,omitempty"`
+}
+
+// Network is the container's network on the host.
+type Network struct {
+	// NetNS is the path of the namespace, as the spec or the shim has it.
+	NetNS string `json:"netns,omitempty"`
+	// Taps are the names of the tap devices that were made in it.
+	Taps []string `json:"taps,omitempty"`
+}
+
+// Sandbox is what is kept of a VM.
+type Sandbox struct {
+	// Version is set by SaveSandbox.
+	Version int    `json:"version"`
+	ID      string `json:"id"`
+	// Shim is the sandbox's first shim: PID 1 of the pid namespace that holds
+	// the VMM and virtiofsd.
+	Shim Process `json:"shim"`
+	// Endpoint is how the guest is reached.
+	Endpoint Endpoint `json:"endpoint"`
+	// VMM is the name of the driver.
+	VMM string `json:"vmm"`
+	// Dir is the sandbox's private directory on the host.
+	Dir string `json:"dir"`
+	// Console is the file that keeps the guest's last words.
+	Console string `json:"console,omitempty"`
+}
+
+// Endpoint is how the guest is reached: a unix socket that speaks hybrid
+// vsock, or a vsock context id where Unix is empty.
+type Endpoint struct {
+	Unix string `json:"unix,omitempty"`
+	CID  uint32 `json:"cid,omitempty"`
+}
+
+// The statuses of a container, by the runtime spec and, for paused, by runc.
+const (
+	StatusCreating = "creating"
+	StatusCreated  = "created"
+	StatusRunning  = "running"
+	StatusPaused   = "paused"
+	StatusStopped  = "stopped"
+)
+
+// Status derives the container's status from which of its processes live. A
+// container whose making was cut short is stopped: what is left of it can be
+// deleted.
+func (c *Container) Status() string {
+	switch {
+	case c.Shim.Alive():
+	case c.Shim == (Process{}) && c.Creator.Alive():
+		return StatusCreating
+	default:
+		return StatusStopped
+	}
+	switch {
+	case !c.Ready:
+		return StatusCreating
+	case c.Paused:
+		return StatusPaused
+	case c.Started:
+		return StatusRunning
+	}
+	return StatusCreated
+}
