@@ -1,0 +1,34 @@
+package shim
+
+import (
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+// signalQueue is how many signals may wait while the guest boots.
+const signalQueue = 64
+
+// Catch has every signal that can be caught delivered to the returned channel,
+// but those that the shim itself lives with. A shim that is PID 1 of its pid
+// namespace gets a signal from outside only if it catches it.
+func Catch() <-chan os.Signal {
+	ch := make(chan os.Signal, signalQueue)
+	var all []os.Signal
+	for n := unix.Signal(1); n <= 64; n++ {
+		switch n {
+		case unix.SIGKILL, unix.SIGSTOP:
+			// cannot be caught
+		case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE:
+			// our children, Go's own scheduler, a reader of the output gone
+		case 32, 33, 34:
+			// the threading library's own
+		default:
+			all = append(all, n)
+		}
+	}
+	signal.Ignore(unix.SIGPIPE)
+	signal.Notify(ch, all...)
+	return ch
+}

@@ -1,0 +1,80 @@
+package storage
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// EnterView gives this process, whose mount namespace is its own copy of the
+// host's, the same `/` as the shim of pid has, and lets go of the host's. A
+// multi-threaded process cannot join a mount namespace; a thread of it can, to
+// clone what is there.
+func EnterView(pid int) error {
+	view, err := viewOf(pid)
+	if err != nil {
+		return fmt.Errorf("clone the container's view: %w", err)
+	}
+	defer view.close()
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the mount namespace private: %w", err)
+	}
+	// Any directory of the host serves as the mount point: the namespace is
+	// this process's own, and the host's tree leaves it at once.
+	dir, err := os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open a mount point: %w", err)
+	}
+	defer dir.Close() //nolint:errcheck // O_PATH
+	if err := view.attach(dir); err != nil {
+		return err
+	}
+	// #nosec G115 -- a file descriptor fits an int
+	if err := unix.Fchdir(view.fd); err != nil {
+		return fmt.Errorf("chdir to the view: %w", err)
+	}
+	// The old root ends up on top of the new one, and goes from there.
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot_root to the view: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("let go of the host's root: %w", err)
+	}
+	return os.Chdir("/")
+}
+
+func viewOf(pid int) (*mountTree, error) {
+	ns, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), "ns/mnt"))
+	if err != nil {
+		return nil, fmt.Errorf("open its mount namespace: %w", err)
+	}
+	defer ns.Close() //nolint:errcheck // only a handle
+	type result struct {
+		tree *mountTree
+		err  error
+	}
+	done := make(chan result)
+	go func() {
+		// Never unlocked: the thread is in the wrong namespace and ends here.
+		runtime.LockOSThread()
+		tree, err := cloneIn(ns)
+		done <- result{tree, err}
+	}()
+	r := <-done
+	return r.tree, r.err
+}
+
+func cloneIn(ns *os.File) (*mountTree, error) {
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return nil, fmt.Errorf("unshare a thread's root: %w", err)
+	}
+	// #nosec G115 -- a file descriptor fits an int
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
+		return nil, fmt.Errorf("join its mount namespace: %w", err)
+	}
+	return cloneTree("/", true)
+}

@@ -1,0 +1,132 @@
+// Package storage owns what a sandbox shares with its guest: one directory in
+// a private mount namespace, the clones of rootfs and volumes in it, the
+// virtiofsd that serves it, and the view of the container that the shim shows
+// as its `/`. It must be used by the process whose mount namespace that is,
+// and before that process has other plans with it.
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// mountTree is a tree of mounts that is not attached anywhere: open_tree(2).
+type mountTree struct {
+	fd int
+}
+
+// cloneTree clones the mount that path is on, from path downward; recursive
+// takes the mounts below it along. The clone holds nothing of the original's
+// place: it may be unmounted there.
+func cloneTree(path string, recursive bool) (*mountTree, error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, flags)
+	if err != nil {
+		return nil, &os.PathError{Op: "open_tree", Path: path, Err: err}
+	}
+	return &mountTree{fd: fd}, nil
+}
+
+// newTmpfs makes an empty tmpfs; size is in bytes, as tmpfs(5) takes it.
+func newTmpfs(size string, attr int) (*mountTree, error) {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open a tmpfs: %w", err)
+	}
+	defer unix.Close(fs) //nolint:errcheck // nothing was written
+	for _, o := range [][2]string{{"size", size}, {"mode", "0755"}} {
+		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
+			return nil, fmt.Errorf("set a tmpfs's %s: %w", o[0], err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, fmt.Errorf("create a tmpfs: %w", err)
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attr)
+	if err != nil {
+		return nil, fmt.Errorf("mount a tmpfs: %w", err)
+	}
+	return &mountTree{fd: fd}, nil
+}
+
+// readOnly makes every mount of the tree read-only. It can only be done here:
+// once a server has opened the tree, a later remount does not reach it.
+func (t *mountTree) readOnly() error {
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(t.fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
+		return fmt.Errorf("make read-only: %w", err)
+	}
+	return nil
+}
+
+// attach mounts the tree on the file or directory that target is open on.
+func (t *mountTree) attach(target *os.File) error {
+	// #nosec G115 -- a file descriptor fits an int
+	err := unix.MoveMount(t.fd, "", int(target.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	if err != nil {
+		return &os.PathError{Op: "move_mount", Path: target.Name(), Err: err}
+	}
+	return nil
+}
+
+// attachPath mounts the tree on path, whose every element the caller trusts.
+func (t *mountTree) attachPath(path string) error {
+	target, err := os.OpenFile(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open a mount point: %w", err)
+	}
+	defer target.Close() //nolint:errcheck // O_PATH
+	return t.attach(target)
+}
+
+// isDir tells a tree of a directory from that of a single file.
+func (t *mountTree) isDir() (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(t.fd, &st); err != nil {
+		return false, fmt.Errorf("stat a mount: %w", err)
+	}
+	return st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+}
+
+// path names the tree's root for calls that take a path.
+func (t *mountTree) path() string {
+	return "/proc/self/fd/" + strconv.Itoa(t.fd)
+}
+
+func (t *mountTree) close() {
+	_ = unix.Close(t.fd)
+}
+
+// PrivateMounts cuts the process's mount namespace off from the one it was
+// copied from and mounts a /proc of its own pid namespace.
+func PrivateMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the mount namespace private: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	return nil
+}
+
+// touch makes the mount point for a tree: a directory, or an empty file.
+func touch(path string, dir bool) error {
+	if dir {
+		if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, os.ErrExist) { // #nosec G301 -- a mount point, covered at once
+			return fmt.Errorf("make a mount point: %w", err)
+		}
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600) // #nosec G304 -- our own tmpfs
+	if err != nil {
+		return fmt.Errorf("make a mount point: %w", err)
+	}
+	return f.Close()
+}

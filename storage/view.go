@@ -1,0 +1,198 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	securejoin "github.com/cyphar/filepath-securejoin/pathrs-lite"
+	"golang.org/x/sys/unix"
+)
+
+// View says what the container looks like from the host.
+type View struct {
+	// Binds are the container's volumes, in the order of its mounts.
+	Binds []Bind
+	// Tmpfs are the destinations of file systems that live in the guest
+	// alone. The view has an empty read-only one there, so that a copy to
+	// it fails instead of going to a file that nobody in the guest sees.
+	Tmpfs []string
+}
+
+// BuildView puts the container's rootfs and volumes together and makes that
+// `/` for this process and for whoever enters its mount namespace. The guest
+// has made the mount points by then. Called after Leave.
+func (t *Tree) BuildView(id string, v View) error {
+	base := filepath.Join(t.Shared(), id)
+	if err := share(filepath.Join(base, "rootfs"), t.view(), true, false); err != nil {
+		return fmt.Errorf("clone the rootfs: %w", err)
+	}
+	root, err := os.OpenFile(t.view(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open the view: %w", err)
+	}
+	defer root.Close() //nolint:errcheck // O_PATH
+	for _, dest := range v.Tmpfs {
+		if err := coverGuestOnly(root, base, dest, v.Binds); err != nil {
+			return fmt.Errorf("cover %s: %w", dest, err)
+		}
+	}
+	for _, b := range v.Binds {
+		if err := bindInView(root, filepath.Join(base, b.Guest), b); err != nil {
+			return fmt.Errorf("bind %s: %w", b.Destination, err)
+		}
+	}
+	if err := mountProc(root); err != nil {
+		return err
+	}
+	return enterView(t.view())
+}
+
+// openInView opens a path under root, following the links in it as a process
+// with that root would. A path that is not there gives nil.
+func openInView(root *os.File, path string) (*os.File, error) {
+	f, err := securejoin.OpenatInRoot(root, path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, nil //nolint:nilnil // absence is an answer here, not an error
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s in the rootfs: %w", path, err)
+	}
+	return f, nil
+}
+
+// coverGuestOnly puts an empty read-only tmpfs at dest, with the mount points
+// that volumes below it need.
+func coverGuestOnly(root *os.File, base, dest string, binds []Bind) error {
+	target, err := openInView(root, dest)
+	if err != nil || target == nil {
+		return err
+	}
+	defer target.Close() //nolint:errcheck // O_PATH
+	tmpfs, err := newTmpfs(treeSize, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return err
+	}
+	defer tmpfs.close()
+	for _, b := range binds {
+		below, ok := strings.CutPrefix(filepath.Clean(b.Destination), filepath.Clean(dest)+"/")
+		if !ok {
+			continue
+		}
+		if err := mountPointFor(tmpfs.path(), below, filepath.Join(base, b.Guest)); err != nil {
+			return err
+		}
+	}
+	if err := tmpfs.readOnly(); err != nil {
+		return err
+	}
+	return tmpfs.attach(target)
+}
+
+func bindInView(root *os.File, source string, b Bind) error {
+	target, err := openInView(root, b.Destination)
+	if err != nil || target == nil {
+		return err
+	}
+	defer target.Close() //nolint:errcheck // O_PATH
+	tree, err := cloneTree(source, true)
+	if err != nil {
+		return err
+	}
+	defer tree.close()
+	dir, err := tree.isDir()
+	if err != nil {
+		return err
+	}
+	info, err := target.Stat()
+	if err != nil {
+		return fmt.Errorf("stat the mount point: %w", err)
+	}
+	if info.IsDir() != dir {
+		return nil
+	}
+	return tree.attach(target)
+}
+
+// mountProc gives the view a /proc of the shim's pid namespace, where the
+// rootfs has the directory for one.
+func mountProc(root *os.File) error {
+	target, err := openInView(root, "/proc")
+	if err != nil || target == nil {
+		return err
+	}
+	defer target.Close() //nolint:errcheck // O_PATH
+	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("open a proc: %w", err)
+	}
+	defer unix.Close(fs) //nolint:errcheck // nothing was written
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return fmt.Errorf("create a proc: %w", err)
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return fmt.Errorf("mount a proc: %w", err)
+	}
+	tree := mountTree{fd: fd}
+	defer tree.close()
+	return tree.attach(target)
+}
+
+// enterView moves the mount at dir over the namespace's root. Whoever enters
+// the namespace with setns(2) lands on what is mounted there last; the
+// sandbox's tree stays below it, for the children whose root it is.
+func enterView(dir string) error {
+	if err := os.Chdir(dir); err != nil {
+		return fmt.Errorf("chdir to the view: %w", err)
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("move the view to /: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("chroot to the view: %w", err)
+	}
+	if err := os.Chdir("/"); err != nil {
+		return fmt.Errorf("chdir to the view's root: %w", err)
+	}
+	return nil
+}
+
+// mountPointFor makes the mount point dest under root, a directory or a file
+// as source is one.
+func mountPointFor(root, dest, source string) error {
+	info, err := os.Stat(source)
+	if err != nil {
+		return fmt.Errorf("stat the volume: %w", err)
+	}
+	if info.IsDir() {
+		return securejoin.MkdirAll(root, dest, 0o755)
+	}
+	rootDir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) // #nosec G304 -- the caller's rootfs
+	if err != nil {
+		return fmt.Errorf("open the rootfs: %w", err)
+	}
+	defer rootDir.Close() //nolint:errcheck // O_PATH
+	if existing, err := openInView(rootDir, dest); err != nil || existing != nil {
+		if existing != nil {
+			_ = existing.Close()
+		}
+		return err
+	}
+	parent, err := securejoin.MkdirAllHandle(rootDir, filepath.Dir(dest), 0o755)
+	if err != nil {
+		return fmt.Errorf("make its directory: %w", err)
+	}
+	defer parent.Close() //nolint:errcheck // only a directory handle
+	// #nosec G115 -- a file descriptor fits an int
+	fd, err := unix.Openat(int(parent.Fd()), filepath.Base(dest), unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o644)
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("create it: %w", err)
+	}
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return nil
+}

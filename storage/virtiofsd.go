@@ -1,0 +1,157 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// virtiofsdPlaces are where distributions put it; it is on no PATH.
+var virtiofsdPlaces = []string{
+	"/usr/libexec/virtiofsd",       // the one in Rust: Debian 13, Fedora
+	"/usr/lib/virtiofsd",           // the same on Arch
+	"/usr/lib/qemu/virtiofsd",      // the one in C that came with QEMU 7: Debian 12
+	"/usr/lib/kvm/virtiofsd",       // openSUSE
+	"/usr/local/libexec/virtiofsd", // built by hand
+}
+
+// ErrNoVirtiofsd says that none of the places has one.
+var ErrNoVirtiofsd = errors.New("no virtiofsd found: install the package virtiofsd (Debian 13) or qemu-system-common (Debian 12), or name one in the configuration")
+
+// Flavour tells the two programs of that name apart: they take different options.
+type Flavour string
+
+// The two programs.
+const (
+	FlavourRust Flavour = "rust"
+	FlavourC    Flavour = "c"
+)
+
+// Virtiofsd is a program to serve files with.
+type Virtiofsd struct {
+	Path    string
+	Flavour Flavour
+}
+
+// FindVirtiofsd looks at path, or in the places of distributions where path is empty.
+func FindVirtiofsd(path string) (*Virtiofsd, error) {
+	if path != "" {
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("virtiofsd: %w", err)
+		}
+		return &Virtiofsd{Path: path, Flavour: flavourOf(path)}, nil
+	}
+	for _, p := range virtiofsdPlaces {
+		info, err := os.Stat(p)
+		if err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return &Virtiofsd{Path: p, Flavour: flavourOf(p)}, nil
+		}
+	}
+	return nil, ErrNoVirtiofsd
+}
+
+// flavourOf goes by the place: QEMU kept its C program beside its own files,
+// and asking it with --version would cost every create a process.
+func flavourOf(path string) Flavour {
+	if resolved, err := filepath.EvalSymlinks(path); err == nil {
+		path = resolved
+	}
+	if filepath.Base(filepath.Dir(path)) == "qemu" {
+		return FlavourC
+	}
+	return FlavourRust
+}
+
+// Args gives the command line that serves dir on the listening socket that is
+// file descriptor fd of the program. The guest sees each of our mounts as one
+// (announce_submounts), keeps file capabilities (xattr), and sees changes made
+// on the host within a second (cache=auto).
+func (v *Virtiofsd) Args(dir string, fd int) []string {
+	if v.Flavour == FlavourC {
+		return []string{
+			v.Path, "-f", fmt.Sprintf("--fd=%d", fd), "--rlimit-nofile=0",
+			"-o", "source=" + dir, "-o", "cache=auto", "-o", "sandbox=chroot", "-o", "xattr",
+			"-o", "announce_submounts", "-o", "log_level=warn",
+		}
+	}
+	return []string{
+		v.Path, fmt.Sprintf("--fd=%d", fd), "--rlimit-nofile=0", "--shared-dir=" + dir,
+		"--cache=auto", "--sandbox=chroot", "--xattr", "--announce-submounts", "--log-level=warn",
+	}
+}
+
+// Server is a running virtiofsd.
+type Server struct {
+	cmd    *exec.Cmd
+	done   chan struct{}
+	err    error
+	client *os.File
+}
+
+// Serve starts virtiofsd for dir. It ends when its one client, the VMM,
+// leaves. Its words go to log. The socket is in dirSocket only while this runs.
+func (v *Virtiofsd) Serve(dir, socket string, log io.Writer) (*Server, error) {
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen for the VMM: %w", err)
+	}
+	defer listener.Close() //nolint:errcheck // virtiofsd has its own copy
+	passed, err := listener.File()
+	if err != nil {
+		return nil, fmt.Errorf("pass the socket on: %w", err)
+	}
+	defer passed.Close() //nolint:errcheck // virtiofsd has its own copy
+	client, err := dialFile(socket)
+	if err != nil {
+		return nil, err
+	}
+	args := v.Args(dir, 3)
+	cmd := exec.Command(args[0], args[1:]...) // #nosec G204 -- the configured program
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{passed}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		_ = client.Close()
+		return nil, fmt.Errorf("start %s: %w", v.Path, err)
+	}
+	s := &Server{cmd: cmd, done: make(chan struct{}), client: client}
+	go func() {
+		s.err = cmd.Wait()
+		close(s.done)
+	}()
+	return s, nil
+}
+
+// dialFile connects to the listener before anybody accepts: the connection
+// waits in its backlog, and nobody has to be waited for.
+func dialFile(socket string) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket: %w", err)
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: socket}); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("connect to virtiofsd's socket: %w", err)
+	}
+	return os.NewFile(uintptr(fd), socket), nil
+}
+
+// Client is the VMM's end of the connection; the caller closes it when the VMM has it.
+func (s *Server) Client() *os.File { return s.client }
+
+// Done is closed when virtiofsd has ended, for whatever reason.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Err says how it ended; only after Done.
+func (s *Server) Err() error { return s.err }
+
+// Kill ends it at once.
+func (s *Server) Kill() { _ = s.cmd.Process.Kill() }
