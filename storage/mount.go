@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -95,9 +94,13 @@ func (t *mountTree) isDir() (bool, error) {
 	return st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
-// path names the tree's root for calls that take a path.
-func (t *mountTree) path() string {
-	return "/proc/self/fd/" + strconv.Itoa(t.fd)
+// file opens the tree's root, which need not be attached. The caller closes it.
+func (t *mountTree) file() (*os.File, error) {
+	fd, err := unix.Openat(t.fd, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open a mount: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "mount"), nil
 }
 
 func (t *mountTree) close() {

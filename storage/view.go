@@ -76,12 +76,17 @@ func coverGuestOnly(root *os.File, base, dest string, binds []Bind) error {
 		return err
 	}
 	defer tmpfs.close()
+	dir, err := tmpfs.file()
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // only a directory handle
 	for _, b := range binds {
 		below, ok := strings.CutPrefix(filepath.Clean(b.Destination), filepath.Clean(dest)+"/")
 		if !ok {
 			continue
 		}
-		if err := mountPointFor(tmpfs.path(), below, filepath.Join(base, b.Guest)); err != nil {
+		if err := mountPointFor(dir, below, filepath.Join(base, b.Guest)); err != nil {
 			return err
 		}
 	}
@@ -162,37 +167,27 @@ func enterView(dir string) error {
 
 // mountPointFor makes the mount point dest under root, a directory or a file
 // as source is one.
-func mountPointFor(root, dest, source string) error {
+func mountPointFor(root *os.File, dest, source string) error {
 	info, err := os.Stat(source)
 	if err != nil {
 		return fmt.Errorf("stat the volume: %w", err)
 	}
-	if info.IsDir() {
-		return securejoin.MkdirAll(root, dest, 0o755)
+	dir := dest
+	if !info.IsDir() {
+		dir = filepath.Dir(dest)
 	}
-	rootDir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) // #nosec G304 -- the caller's rootfs
+	parent, err := securejoin.MkdirAllHandle(root, dir, 0o755)
 	if err != nil {
-		return fmt.Errorf("open the rootfs: %w", err)
-	}
-	defer rootDir.Close() //nolint:errcheck // O_PATH
-	if existing, err := openInView(rootDir, dest); err != nil || existing != nil {
-		if existing != nil {
-			_ = existing.Close()
-		}
-		return err
-	}
-	parent, err := securejoin.MkdirAllHandle(rootDir, filepath.Dir(dest), 0o755)
-	if err != nil {
-		return fmt.Errorf("make its directory: %w", err)
+		return fmt.Errorf("make the mount point %s: %w", dest, err)
 	}
 	defer parent.Close() //nolint:errcheck // only a directory handle
+	if info.IsDir() {
+		return nil
+	}
 	// #nosec G115 -- a file descriptor fits an int
 	fd, err := unix.Openat(int(parent.Fd()), filepath.Base(dest), unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o644)
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("create it: %w", err)
+	if err != nil {
+		return fmt.Errorf("make the mount point %s: %w", dest, err)
 	}
-	if err == nil {
-		_ = unix.Close(fd)
-	}
-	return nil
+	return unix.Close(fd)
 }

@@ -1,0 +1,256 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// The tree changes the root of the process that makes it, so each test runs its
+// body in a child of its own: insideTest is what the child is told to do.
+const insideTest = "RUNCH_STORAGE_TEST"
+
+var bodies = map[string]func(dir string) error{
+	"view":     viewBody,
+	"protect":  protectBody,
+	"enter":    enterBody,
+	"nothing":  nothingOfTheHostBody,
+	"pretends": linkBody,
+}
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(insideTest); name != "" {
+		if err := bodies[name](os.Getenv(insideTest + "_DIR")); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// inNamespaces runs a body as a shim would run: in a pid and mount namespace of
+// its own. dir has a rootfs, two volumes and an empty directory for the tree.
+func inNamespaces(t *testing.T, name string) (dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("mount namespaces need root")
+	}
+	dir = t.TempDir()
+	for _, d := range []string{"rootfs/proc", "rootfs/etc", "rootfs/data", "rootfs/ro", "rootfs/run", "volume", "tree"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for f, text := range map[string]string{"rootfs/etc/name": "rootfs", "rootfs/etc/hosts": "", "volume/file": "volume", "hosts": "bound"} {
+		if err := os.WriteFile(filepath.Join(dir, f), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), insideTest+"="+name, insideTest+"_DIR="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s (%v)", out, err)
+	}
+	return dir
+}
+
+func binds(dir string) []Bind {
+	return []Bind{
+		{Source: filepath.Join(dir, "volume"), Destination: "/data", Guest: "mounts/0/volume", Recursive: true},
+		{Source: filepath.Join(dir, "volume"), Destination: "/ro", Guest: "mounts/1/volume", ReadOnly: true},
+		{Source: filepath.Join(dir, "hosts"), Destination: "/etc/hosts", Guest: "mounts/4/hosts"},
+		{Source: filepath.Join(dir, "volume"), Destination: "/run/in/tmpfs", Guest: "mounts/5/volume"},
+	}
+}
+
+// makeView does all that a shim does.
+func makeView(dir string) error {
+	t, err := shared(dir)
+	if err != nil {
+		return err
+	}
+	if err := t.Leave(); err != nil {
+		return err
+	}
+	return t.BuildView("id", View{Binds: binds(dir), Tmpfs: []string{"/run", "/absent"}})
+}
+
+func shared(dir string) (*Tree, error) {
+	if err := PrivateMounts(); err != nil {
+		return nil, err
+	}
+	t, err := NewTree(filepath.Join(dir, "tree"))
+	if err != nil {
+		return nil, err
+	}
+	return t, t.Share("id", filepath.Join(dir, "rootfs"), binds(dir))
+}
+
+func contains(path, want string) error {
+	got, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if string(got) != want {
+		return fmt.Errorf("%s has %q, not %q", path, got, want)
+	}
+	return nil
+}
+
+func viewBody(dir string) error {
+	if err := makeView(dir); err != nil {
+		return err
+	}
+	readOnly := func(path string) error {
+		if err := os.WriteFile(path, nil, 0o600); !errors.Is(err, unix.EROFS) {
+			return fmt.Errorf("write to %s: %w", path, err)
+		}
+		return nil
+	}
+	return errors.Join(
+		contains("/etc/name", "rootfs"), contains("/data/file", "volume"), contains("/ro/file", "volume"),
+		contains("/etc/hosts", "bound"), contains("/run/in/tmpfs/file", "volume"),
+		readOnly("/ro/new"), readOnly("/run/new"),
+		os.WriteFile("/data/new", []byte("from the view"), 0o600),
+		contains("/proc/self/comm", filepath.Base(os.Args[0])[:min(15, len(filepath.Base(os.Args[0])))]+"\n"),
+	)
+}
+
+func TestViewIsTheContainer(t *testing.T) {
+	dir := inNamespaces(t, "view")
+	if err := contains(filepath.Join(dir, "volume/new"), "from the view"); err != nil {
+		t.Error(err)
+	}
+}
+
+// nothingOfTheHostBody looks for mounts that would keep the host's file
+// systems busy.
+func nothingOfTheHostBody(dir string) error {
+	if err := makeView(dir); err != nil {
+		return err
+	}
+	info, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(info)) {
+		mountPoint := strings.Fields(line)[4]
+		switch mountPoint {
+		case "/", "/data", "/ro", "/etc/hosts", "/run", "/run/in/tmpfs", "/proc":
+		default:
+			return fmt.Errorf("a mount of the host's is left: %s", line)
+		}
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("the host's %s can be seen: %w", dir, err)
+	}
+	return nil
+}
+
+func TestNothingOfTheHostIsLeft(t *testing.T) { inNamespaces(t, "nothing") }
+
+func protectBody(dir string) error {
+	t, err := shared(dir)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(t.Shared(), "id/rootfs/etc/name")
+	if err := os.WriteFile(file, []byte("rootfs"), 0o600); err != nil {
+		return err
+	}
+	if err := t.Protect("id"); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, nil, 0o600); !errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("write to a read-only rootfs: %w", err)
+	}
+	return os.WriteFile(filepath.Join(t.Shared(), "id/mounts/0/volume/new"), nil, 0o600)
+}
+
+func TestProtectReachesTheSharedRootfsAlone(t *testing.T) { inNamespaces(t, "protect") }
+
+// enterBody has a second process enter the view of the first.
+func enterBody(dir string) error {
+	if os.Getenv(insideTest+"_PID") != "" {
+		pid, err := strconv.Atoi(os.Getenv(insideTest + "_PID"))
+		if err != nil {
+			return err
+		}
+		if err := EnterView(pid); err != nil {
+			return err
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("the host's %s can be seen: %w", dir, err)
+		}
+		return errors.Join(contains("/etc/name", "rootfs"), contains("/data/file", "volume"))
+	}
+	// The child is made while this process still has the host's files, as the
+	// shim of an exec is, and waits on its stdin until the view is there.
+	child := exec.Command("/bin/sh", "-c", "read -r go; exec /proc/self/exe")
+	child.Args[2] = "read -r go; exec " + os.Args[0]
+	if exe, err := os.Readlink("/proc/self/exe"); err == nil {
+		child.Args[2] = "read -r go; exec " + exe
+	}
+	// The /proc is still the host's, where this process has another number.
+	self, err := os.Readlink("/proc/self")
+	if err != nil {
+		return err
+	}
+	child.Env = append(os.Environ(), insideTest+"_PID="+self)
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	in, err := child.StdinPipe()
+	if err != nil {
+		return err
+	}
+	var out strings.Builder
+	child.Stdout, child.Stderr = &out, &out
+	if err := child.Start(); err != nil {
+		return err
+	}
+	if err := makeView(dir); err != nil {
+		return errors.Join(err, child.Process.Kill())
+	}
+	if _, err := in.Write([]byte("go\n")); err != nil {
+		return err
+	}
+	if err := child.Wait(); err != nil {
+		return fmt.Errorf("%s: %w", out.String(), err)
+	}
+	return nil
+}
+
+func TestEnterView(t *testing.T) { inNamespaces(t, "enter") }
+
+// linkBody has a rootfs whose links point out of it.
+func linkBody(dir string) error {
+	rootfs := filepath.Join(dir, "rootfs")
+	if err := os.Remove(filepath.Join(rootfs, "data")); err != nil {
+		return err
+	}
+	if err := os.Symlink(filepath.Join(dir, "victim"), filepath.Join(rootfs, "data")); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(dir, "victim"), 0o755); err != nil {
+		return err
+	}
+	if err := makeView(dir); err != nil {
+		return err
+	}
+	// The link leads nowhere inside the rootfs, so nothing is bound there.
+	if _, err := os.Stat("/data/file"); !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("the volume is at %s: %w", "/data", err)
+	}
+	return contains("/ro/file", "volume")
+}
+
+func TestLinksOfTheRootfsStayInIt(t *testing.T) { inNamespaces(t, "pretends") }
