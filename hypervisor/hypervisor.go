@@ -17,8 +17,7 @@
 //
 // The caller closes every listener and connection that it was given, and Close
 // closes those that it left open. Files in a Config (taps, a connected share)
-// belong to the VMM once New has succeeded; the driver closes its copies in Boot
-// or Close. A failed New leaves them to the caller.
+// stay the caller's: the VMM has its own copies once Boot has returned.
 package hypervisor
 
 import (

@@ -1,0 +1,220 @@
+// Package channel stands in for a vsock where the host has none: it multiplexes
+// connections over one byte stream to the guest, a virtio-serial port. The host
+// is the client of a yamux session, the guest its server; each stream of either
+// side begins with four bytes, big-endian: the port it is for.
+//
+// It owns the stream, the session and the unix socket on which other processes
+// reach the guest. It knows nothing of who starts the VM.
+//
+// The guest is hostile: what it can make us hold is bounded (streams, their
+// windows, pings), what it must say first has a deadline, and the worst it can do
+// is to lose its own channel.
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/yamux"
+
+	"runch/agentproto"
+)
+
+const (
+	// maxStreams is how many connections there may be from host to guest, the
+	// number that hypervisors with a vsock of their own allow.
+	maxStreams = 1023
+	// maxGuestStreams is how many the guest may have open towards the host. It
+	// needs one, for its hello.
+	maxGuestStreams = 16
+	// preambleTimeout is how long either side may take to name its port.
+	preambleTimeout = 10 * time.Second
+	// never stands for no timeout where the multiplexer wants a number: what waits
+	// has its own deadline, and a guest that is paused for a night is no error.
+	never = 10 * 365 * 24 * time.Hour
+	// maxComplaints is how many lines the multiplexer may log in all.
+	maxComplaints = 20
+)
+
+// Errors of a channel.
+var (
+	// ErrClosed says that the channel has ended: by Close, by the VM's end, or
+	// because the guest broke the protocol.
+	ErrClosed = errors.New("the channel to the guest has ended")
+	// ErrInUse says that the port has a listener.
+	ErrInUse = errors.New("port has a listener")
+	// ErrTooMany says that there are as many connections as there can be.
+	ErrTooMany = errors.New("too many connections to the guest")
+)
+
+// Channel is the host's end. All methods may be called by several goroutines.
+type Channel struct {
+	session *yamux.Session
+	slots   chan struct{} // one for each stream that we opened
+	guests  atomic.Int32  // streams that the guest opened
+
+	mu        sync.Mutex
+	listeners map[uint32]*listener
+	servers   map[io.Closer]struct{} // what Serve has open
+	closed    bool
+
+	work sync.WaitGroup
+}
+
+// New begins a session on conn, which it owns from now on. Complaints about the
+// guest's bytes go to log, a few lines at most.
+func New(conn io.ReadWriteCloser, log io.Writer) (*Channel, error) {
+	config := yamux.DefaultConfig()
+	config.EnableKeepAlive = false
+	config.ConnectionWriteTimeout = never
+	config.StreamOpenTimeout = 0
+	// A stream that we have ended is kept until the guest has read all of it and
+	// ends its side; a timer here would throw away what it has not read yet.
+	config.StreamCloseTimeout = 0
+	config.LogOutput = nil
+	config.Logger = &complaints{to: log}
+	session, err := yamux.Client(newGuard(conn), config)
+	if err != nil {
+		return nil, fmt.Errorf("begin the session with the guest: %w", err)
+	}
+	c := &Channel{
+		session:   session,
+		slots:     make(chan struct{}, maxStreams),
+		listeners: make(map[uint32]*listener),
+		servers:   make(map[io.Closer]struct{}),
+	}
+	c.work.Go(c.accept)
+	return c, nil
+}
+
+// Dial opens a connection to a port of the guest. It does not wait for the guest:
+// bytes wait until it reads. A port that nobody serves ends the connection.
+// Closing the connection tells the guest so, and what the guest still sends is
+// dropped.
+func (c *Channel) Dial(ctx context.Context, port uint32) (net.Conn, error) {
+	conn, err := c.open(ctx, port)
+	if err != nil {
+		return nil, fmt.Errorf("dial the guest's port %d: %w", port, err)
+	}
+	return conn, nil
+}
+
+func (c *Channel) open(ctx context.Context, port uint32) (*conn, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	select {
+	case c.slots <- struct{}{}:
+	default:
+		return nil, ErrTooMany
+	}
+	type result struct {
+		conn *conn
+		err  error
+	}
+	done := make(chan result, 1)
+	// Opening waits when the guest reads nothing, and has no deadline of its own.
+	opened := c.start(func() {
+		conn, err := c.openStream(port)
+		done <- result{conn, err}
+	})
+	if !opened {
+		<-c.slots
+		return nil, ErrClosed
+	}
+	select {
+	case r := <-done:
+		return r.conn, r.err
+	case <-ctx.Done():
+		c.start(func() {
+			if r := <-done; r.err == nil {
+				_ = r.conn.Close()
+			}
+		})
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (c *Channel) openStream(port uint32) (*conn, error) {
+	release := func() { <-c.slots }
+	stream, err := c.session.OpenStream()
+	if err != nil {
+		release()
+		return nil, fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	conn := newConn(c, stream, release)
+	if err := agentproto.WritePort(stream, port); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return conn, nil
+}
+
+// start runs f unless the channel is closed; Close waits for it.
+func (c *Channel) start(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.work.Go(f)
+	return true
+}
+
+// Done is closed when the session has ended.
+func (c *Channel) Done() <-chan struct{} { return c.session.CloseChan() }
+
+// Close ends the session, every connection and listener, and whatever Serve has
+// open; it returns when all that has ended.
+func (c *Channel) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	servers := make([]io.Closer, 0, len(c.servers))
+	for s := range c.servers {
+		servers = append(servers, s)
+	}
+	listeners := make([]*listener, 0, len(c.listeners))
+	for _, l := range c.listeners {
+		listeners = append(listeners, l)
+	}
+	c.mu.Unlock()
+	for _, s := range servers {
+		_ = s.Close()
+	}
+	err := c.session.Close()
+	for _, l := range listeners {
+		_ = l.Close()
+	}
+	c.work.Wait()
+	if err != nil {
+		return fmt.Errorf("end the session with the guest: %w", err)
+	}
+	return nil
+}
+
+// complaints bounds what the multiplexer logs: the guest decides how often it
+// has reason to.
+type complaints struct {
+	to io.Writer
+	n  atomic.Int32
+}
+
+// Printf writes one line, while there are few.
+func (c *complaints) Printf(format string, v ...any) {
+	if c.to == nil || c.n.Add(1) > maxComplaints {
+		return
+	}
+	_, _ = fmt.Fprintf(c.to, "channel to the guest: "+format+"\n", v...)
+}
+
+// Print writes one line, while there are few.
+func (c *complaints) Print(v ...any) { c.Printf("%s", fmt.Sprint(v...)) }
+
+// Println writes one line, while there are few.
+func (c *complaints) Println(v ...any) { c.Printf("%s", fmt.Sprint(v...)) }

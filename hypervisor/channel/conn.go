@@ -1,0 +1,82 @@
+package channel
+
+import (
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/yamux"
+)
+
+// conn makes a stream behave like any connection. A stream's own Close ends one
+// direction only and leaves a blocked Read waiting.
+type conn struct {
+	*yamux.Stream
+	channel *Channel
+	release func()
+
+	reading sync.Mutex // held by whoever reads, the drain after Close included
+	closing sync.Once
+	closed  chan struct{}
+}
+
+func newConn(c *Channel, s *yamux.Stream, release func()) *conn {
+	return &conn{Stream: s, channel: c, release: release, closed: make(chan struct{})}
+}
+
+// Read reads from the guest; after Close it gives net.ErrClosed.
+func (c *conn) Read(p []byte) (int, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if c.isClosed() {
+		return 0, net.ErrClosed
+	}
+	n, err := c.Stream.Read(p)
+	if err != nil && n == 0 && c.isClosed() {
+		return 0, net.ErrClosed
+	}
+	return n, err //nolint:wrapcheck // io.EOF must stay itself
+}
+
+// Write writes to the guest; after Close it gives net.ErrClosed.
+func (c *conn) Write(p []byte) (int, error) {
+	n, err := c.Stream.Write(p)
+	if err != nil && c.isClosed() {
+		err = net.ErrClosed
+	}
+	return n, err //nolint:wrapcheck // as net.Conn does
+}
+
+func (c *conn) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close tells the guest that nothing more comes, and drops what it still sends:
+// a guest that writes to a connection nobody reads must not stall. The stream
+// ends when the guest ends its side.
+func (c *conn) Close() error {
+	c.closing.Do(func() {
+		close(c.closed)
+		// Who is blocked in Read or Write comes back.
+		_ = c.SetDeadline(time.Unix(1, 0))
+		if !c.channel.start(c.drain) {
+			c.release()
+		}
+	})
+	return nil
+}
+
+func (c *conn) drain() {
+	defer c.release()
+	_ = c.Stream.Close()
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	_ = c.SetReadDeadline(time.Time{})
+	_, _ = io.Copy(io.Discard, c.Stream)
+}

@@ -1,0 +1,95 @@
+package channel
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"time"
+
+	"runch/agentproto"
+)
+
+// The frames of yamux, see spec.md of github.com/hashicorp/yamux: version, type,
+// two bytes of flags, four of stream id, four of length.
+const (
+	frameHeader = 12
+	typeData    = 0
+	typePing    = 2
+	typeLast    = 3
+	flagSYN     = 1
+)
+
+// pingInterval is the least time between two pings of the guest. Each costs the
+// multiplexer a goroutine until its answer is out, so a flood of them from a
+// guest that reads nothing would fill our memory.
+const pingInterval = 100 * time.Millisecond
+
+// guard reads the guest's bytes and lets no frame through that the multiplexer
+// would believe too much of: streams the guest opens with ids of our half, and
+// floods of pings. Everything else is bounded by the multiplexer's own windows.
+type guard struct {
+	io.ReadWriteCloser
+	header   [frameHeader]byte
+	have     int    // bytes of header
+	payload  uint32 // bytes of data still to come
+	lastPing time.Time
+	now      func() time.Time
+}
+
+func newGuard(conn io.ReadWriteCloser) *guard {
+	return &guard{ReadWriteCloser: conn, now: time.Now}
+}
+
+// Read fails with agentproto.ErrProtocol at the first frame that is refused;
+// that ends the session.
+func (g *guard) Read(p []byte) (int, error) {
+	n, err := g.ReadWriteCloser.Read(p)
+	if bad := g.check(p[:n]); bad != nil {
+		return 0, bad
+	}
+	return n, err //nolint:wrapcheck // the multiplexer compares with io.EOF
+}
+
+func (g *guard) check(p []byte) error {
+	for len(p) > 0 {
+		if g.payload > 0 {
+			n := min(g.payload, uint32(min(len(p), 1<<30))) // #nosec G115 -- bounded
+			g.payload -= n
+			p = p[n:]
+			continue
+		}
+		n := copy(g.header[g.have:], p)
+		g.have += n
+		p = p[n:]
+		if g.have < frameHeader {
+			return nil
+		}
+		g.have = 0
+		if err := g.frame(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *guard) frame() error {
+	kind := g.header[1]
+	flags := binary.BigEndian.Uint16(g.header[2:])
+	id := binary.BigEndian.Uint32(g.header[4:])
+	switch {
+	case g.header[0] != 0 || kind > typeLast:
+		return fmt.Errorf("frame %x: %w", g.header, agentproto.ErrProtocol)
+	case kind == typePing && flags&flagSYN != 0:
+		now := g.now()
+		if now.Sub(g.lastPing) < pingInterval {
+			return fmt.Errorf("a flood of pings: %w", agentproto.ErrProtocol)
+		}
+		g.lastPing = now
+	case kind < typePing && flags&flagSYN != 0 && (id == 0 || id%2 != 0):
+		return fmt.Errorf("the guest opened stream %d, which is ours: %w", id, agentproto.ErrProtocol)
+	}
+	if kind == typeData {
+		g.payload = binary.BigEndian.Uint32(g.header[8:])
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxRequest bounds the line `CONNECT <port>\n`, in bytes.
+const maxRequest = 32
+
+// hostPort is the first of the numbers that answers carry; they mean nothing
+// here, hybrid vsock just has them.
+const hostPort = 1 << 30
+
+// Serve lets other processes reach the guest: each connection that ln accepts
+// says `CONNECT <port>\n` and is answered by `OK <n>\n`, after which the bytes
+// are the guest's. It owns ln and returns when ln or the channel has ended.
+func (c *Channel) Serve(ln *net.UnixListener) error {
+	if !c.track(ln) {
+		_ = ln.Close()
+		return ErrClosed
+	}
+	defer c.untrack(ln)
+	stop := c.start(func() {
+		<-c.Done()
+		_ = ln.Close()
+	})
+	if !stop {
+		return ErrClosed
+	}
+	for n := uint32(hostPort); ; n++ {
+		client, err := ln.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accept: %w", err)
+		}
+		if !c.track(client) || !c.start(func() { c.serve(client, n) }) {
+			_ = client.Close()
+			return ErrClosed
+		}
+	}
+}
+
+// track lets Close close s. It reports false when that has happened already.
+func (c *Channel) track(s io.Closer) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.servers[s] = struct{}{}
+	return true
+}
+
+func (c *Channel) untrack(s io.Closer) {
+	_ = s.Close()
+	c.mu.Lock()
+	delete(c.servers, s)
+	c.mu.Unlock()
+}
+
+func (c *Channel) serve(client *net.UnixConn, n uint32) {
+	defer c.untrack(client)
+	ctx, cancel := context.WithTimeout(context.Background(), preambleTimeout)
+	defer cancel()
+	_ = client.SetDeadline(time.Now().Add(preambleTimeout))
+	port, err := readRequest(client)
+	if err != nil {
+		return
+	}
+	guest, err := c.open(ctx, port)
+	if err != nil {
+		return
+	}
+	defer guest.Close() //nolint:errcheck // it gives none
+	if _, err := fmt.Fprintf(client, "OK %d\n", n); err != nil {
+		return
+	}
+	_ = client.SetDeadline(time.Time{})
+	join(client, guest)
+}
+
+// readRequest reads `CONNECT <port>\n` and not a byte more: what follows is for
+// the guest.
+func readRequest(r io.Reader) (uint32, error) {
+	line := make([]byte, 0, maxRequest)
+	for len(line) < maxRequest {
+		var b [1]byte
+		if _, err := io.ReadFull(r, b[:]); err != nil {
+			return 0, fmt.Errorf("read the request: %w", err)
+		}
+		if b[0] != '\n' {
+			line = append(line, b[0])
+			continue
+		}
+		word, rest, _ := strings.Cut(string(line), " ")
+		port, err := strconv.ParseUint(rest, 10, 32)
+		if err != nil || !strings.EqualFold(word, "CONNECT") {
+			break
+		}
+		return uint32(port), nil
+	}
+	return 0, fmt.Errorf("request %q is no CONNECT", line)
+}
+
+// join copies both ways until both sides have ended.
+//
+// When the client ends, the guest gets all that the client sent, then its end;
+// what the guest still sends is given to the client while it takes it, and then
+// dropped. When the guest ends, the client gets all that the guest sent, then its
+// end, and its writes fail.
+func join(client *net.UnixConn, guest *conn) {
+	up := make(chan struct{})
+	go func() {
+		defer close(up)
+		_, err := io.Copy(guest.Stream, client)
+		if err == nil {
+			_ = guest.Stream.Close()
+			return
+		}
+		// The guest takes no more: so that the client does not see its connection
+		// reset before it has read everything, take what it still sends.
+		_, _ = io.Copy(io.Discard, client)
+	}()
+	_, err := io.Copy(client, guest.Stream)
+	if err != nil {
+		// Either the client is gone, or the channel is.
+		_ = client.Close()
+	}
+	_ = client.CloseWrite()
+	_ = client.CloseRead()
+	_ = guest.SetWriteDeadline(time.Unix(1, 0))
+	<-up
+}

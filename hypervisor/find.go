@@ -1,0 +1,97 @@
+package hypervisor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The drivers' names.
+const (
+	// DriverAuto is the best driver that this host has a program for.
+	DriverAuto = "auto"
+	// DriverQEMU is package hypervisor/qemu.
+	DriverQEMU = "qemu"
+)
+
+// Program is a VMM that this host has.
+type Program struct {
+	// Driver is the name of the driver that it goes with.
+	Driver string
+	// Path is absolute.
+	Path string
+}
+
+// qemuNames are QEMU's names for each machine of Go's, as far as the driver
+// knows the machine.
+var qemuNames = map[string]string{"amd64": "qemu-system-x86_64"}
+
+// places are where programs are when PATH does not say so: callers of a runtime
+// have been seen to give it an empty environment.
+var places = []string{"/usr/bin", "/usr/local/bin", "/usr/libexec"}
+
+// Find gives the program of a driver: the one at path, or the distribution's
+// where path is empty. The error wraps ErrNotFound and says what to install. It
+// starts no process.
+func Find(driver, path string) (*Program, error) {
+	if driver != "" && driver != DriverAuto && driver != DriverQEMU {
+		return nil, fmt.Errorf("%w: unknown hypervisor %q: it is auto or qemu", ErrConfig, driver)
+	}
+	if path != "" {
+		abs, err := checkProgram(path)
+		if err != nil {
+			return nil, err
+		}
+		return &Program{Driver: DriverQEMU, Path: abs}, nil
+	}
+	name, ok := qemuNames[runtime.GOARCH]
+	if !ok {
+		return nil, fmt.Errorf("%w: a QEMU for %s that runch knows", ErrNotFound, runtime.GOARCH)
+	}
+	if found, err := exec.LookPath(name); err == nil && filepath.IsAbs(found) {
+		return &Program{Driver: DriverQEMU, Path: found}, nil
+	}
+	for _, dir := range places {
+		if found, err := checkProgram(filepath.Join(dir, name)); err == nil {
+			return &Program{Driver: DriverQEMU, Path: found}, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: %w: install the package qemu-system-x86, or name the program in the configuration", name, ErrNotFound)
+}
+
+func checkProgram(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: %w", path, ErrNotFound, err)
+	}
+	info, err := os.Stat(abs)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("VMM: %w: %w", ErrNotFound, err)
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("VMM: %w: %s is no program", ErrNotFound, abs)
+	}
+	if err := unix.Access(abs, unix.X_OK); err != nil {
+		return "", fmt.Errorf("VMM: %w: %s cannot be run: %w", ErrNotFound, abs, err)
+	}
+	return abs, nil
+}
+
+// Version asks the program what it is, for instance "QEMU emulator version
+// 10.0.2". It starts a process: not for the way of a create.
+func (p *Program) Version(ctx context.Context) (string, error) {
+	cmd := exec.CommandContext(ctx, p.Path, "--version") // #nosec G204 -- the configured program
+	cmd.Env = []string{"LC_ALL=C"}
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("ask %s for its version: %w", p.Path, err)
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(line), nil
+}

@@ -1,0 +1,16 @@
+package hypervisor
+
+import "fmt"
+
+// ResolveAccel turns a configured accelerator into the one to use: auto is KVM
+// where ProbeKVM says that it runs guests, else TCG.
+func ResolveAccel(name string) (Accel, error) {
+	switch a := Accel(name); a {
+	case AccelKVM, AccelTCG:
+		return a, nil
+	case AccelAuto, "":
+		return AccelTCG, nil
+	default:
+		return "", fmt.Errorf("%w: unknown accelerator %q: it is auto, kvm or tcg", ErrConfig, name)
+	}
+}

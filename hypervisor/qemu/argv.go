@@ -1,0 +1,169 @@
+package qemu
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"runch/agentproto"
+	"runch/hypervisor"
+)
+
+// plan is everything QEMU's command line depends on: the configuration, what the
+// host has, and the descriptors that QEMU will find open. arguments is a function
+// of it alone, so that golden files can hold it.
+type plan struct {
+	cfg      *hypervisor.Config
+	accel    hypervisor.Accel
+	firmware string // path of a BIOS, empty for QEMU's own choice
+
+	qmp, console      int   // sockets: the monitor's listener, the serial line
+	kernel, initramfs int   // files; initramfs 0 when there is none
+	share             int   // a connection to virtiofsd, 0 when there is none
+	channel           int   // the serial channel to the agent, 0 with a vsock
+	vsock             int   // an open /dev/vhost-vsock, 0 without
+	cid               uint32
+	helloPort         uint32  // the host's port for the hello, with a vsock
+	taps              [][]int // for each of cfg.NICs
+}
+
+// arguments gives QEMU's command line without the program's name.
+func (p *plan) arguments() []string {
+	a := []string{
+		"-name", "guest=" + escape(p.cfg.Name) + ",debug-threads=on",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		// QEMU needs no new privileges and no other program.
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+	}
+	a = append(a, p.machine()...)
+	a = append(a, p.payload()...)
+	// Listening and given as a descriptor: a client can connect before QEMU runs.
+	a = append(a,
+		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d,server=on,wait=off", p.qmp),
+		"-mon", "chardev=qmp,mode=control",
+		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", p.console),
+		"-serial", "chardev:console",
+		"-object", "rng-builtin,id=rng",
+		"-device", "virtio-rng-pci,rng=rng"+noROM)
+	a = append(a, p.transport()...)
+	if s := p.cfg.Share; s != nil {
+		a = append(a,
+			"-chardev", fmt.Sprintf("socket,id=share,fd=%d", p.share),
+			// The default of 128 requests is slow, see docs.
+			"-device", "vhost-user-fs-pci,chardev=share,tag="+escape(s.Tag)+",queue-size=1024"+noROM)
+	}
+	for i, nic := range p.cfg.NICs {
+		a = append(a,
+			"-netdev", fmt.Sprintf("tap,id=net-%s,%s", nic.ID, fdList(p.taps[i])),
+			"-device", nicOptions(nic))
+	}
+	for i := range p.cfg.HotplugSlots {
+		a = append(a, "-device", fmt.Sprintf("pcie-root-port,id=%s%d,chassis=%d,slot=%d", slotPrefix, i, i+1, i+1))
+	}
+	return a
+}
+
+// noROM spares a device its boot ROM: nothing boots from it.
+const noROM = ",romfile="
+
+// slotPrefix begins the names of the ports that devices are plugged into while
+// the guest runs.
+const slotPrefix = "slot"
+
+func (p *plan) machine() []string {
+	cpus := max(p.cfg.CPUs, 1)
+	maxCPUs := max(p.cfg.MaxCPUs, cpus)
+	memory := strconv.Itoa(p.cfg.MemoryMiB) + "M"
+	a := []string{
+		// What no container needs is off: each device costs the guest time to find.
+		"-machine", "q35,sata=off,smbus=off,i8042=off,vmport=off,smm=off,usb=off,graphics=off," +
+			"dump-guest-core=off,mem-merge=off,memory-backend=ram",
+	}
+	if p.accel == hypervisor.AccelKVM {
+		a = append(a, "-accel", "kvm", "-cpu", "host")
+	} else {
+		a = append(a, "-accel", "tcg", "-cpu", "max")
+	}
+	a = append(a,
+		"-smp", fmt.Sprintf("%d,maxcpus=%d,sockets=%d,cores=1,threads=1", cpus, maxCPUs, maxCPUs),
+		"-m", memory,
+		// virtiofsd reads and writes the guest's memory: it has to be shared.
+		"-object", "memory-backend-memfd,id=ram,share=on,size="+memory)
+	if p.firmware != "" {
+		a = append(a, "-bios", p.firmware)
+	}
+	return a
+}
+
+func (p *plan) payload() []string {
+	// By descriptor: QEMU's user need not be able to reach the files.
+	a := []string{"-kernel", fdPath(p.kernel)}
+	if p.initramfs != 0 {
+		a = append(a, "-initrd", fdPath(p.initramfs))
+	}
+	return append(a, "-append", p.cmdline())
+}
+
+// cmdline gives the kernel's words: console, transport and tuning, then the
+// configured ones, which win where a word is said twice.
+func (p *plan) cmdline() string {
+	words := []string{
+		"console=ttyS0", "quiet", "loglevel=3",
+		// A panic resets the machine at once, and -no-reboot makes that the end.
+		"panic=-1",
+		"net.ifnames=0", "cryptomgr.notests", "no_timer_check", "tsc=reliable",
+	}
+	if p.accel == hypervisor.AccelTCG {
+		// Moving the kernel costs seconds of translated code, and hides it from
+		// nobody: the translator's timing gives the place away.
+		words = append(words, "nokaslr")
+	}
+	if p.vsock != 0 {
+		words = append(words, agentproto.TransportParam+"="+agentproto.TransportVsock,
+			fmt.Sprintf("%s=%d", agentproto.HelloPortParam, p.helloPort))
+	} else {
+		words = append(words, agentproto.TransportParam+"="+agentproto.TransportSerial)
+	}
+	return strings.Join(append(words, p.cfg.Cmdline...), " ")
+}
+
+func (p *plan) transport() []string {
+	if p.vsock != 0 {
+		return []string{"-device", fmt.Sprintf("vhost-vsock-pci,guest-cid=%d,vhostfd=%d%s", p.cid, p.vsock, noROM)}
+	}
+	return []string{
+		"-device", "virtio-serial-pci,id=serial,max_ports=2" + noROM,
+		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", p.channel),
+		"-device", "virtserialport,bus=serial.0,chardev=agent,name=" + agentproto.SerialPort,
+	}
+}
+
+func nicOptions(nic hypervisor.NIC) string {
+	options := fmt.Sprintf("virtio-net-pci,id=%s,netdev=net-%s,mac=%s", nic.ID, nic.ID, nic.MAC)
+	if nic.MTU != 0 {
+		options += ",host_mtu=" + strconv.Itoa(nic.MTU)
+	}
+	if n := len(nic.Tap); n > 1 {
+		// One interrupt for each queue, one for the configuration, one for control.
+		options += fmt.Sprintf(",mq=on,vectors=%d", 2*n+2)
+	}
+	return options + noROM
+}
+
+// fdList names a tap's descriptors as QEMU wants it: one as fd, more as fds.
+func fdList(fds []int) string {
+	if len(fds) == 1 {
+		return "fd=" + strconv.Itoa(fds[0])
+	}
+	list := make([]string, len(fds))
+	for i, fd := range fds {
+		list[i] = strconv.Itoa(fd)
+	}
+	return "fds=" + strings.Join(list, ":")
+}
+
+func fdPath(fd int) string { return filepath.Join("/proc/self/fd", strconv.Itoa(fd)) }
+
+// escape doubles the commas of a value: QEMU's options are separated by them.
+func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }

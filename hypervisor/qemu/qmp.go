@@ -1,0 +1,172 @@
+package qemu
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// monitor is a connection to QEMU's control socket. It is used by one goroutine,
+// for one command at a time, and given back soon: QEMU serves one client at a
+// time and lets the next one wait.
+//
+// The libraries for this protocol want to dial by themselves, know no context,
+// and pass a file only to a QEMU that offers out-of-band commands; what is needed
+// here is less than what would have to be worked around.
+type monitor struct {
+	conn *net.UnixConn
+	in   *bufio.Scanner
+	id   uint64
+}
+
+// maxReply bounds a line of QEMU's, in bytes; the answer to query-pci with all
+// slots taken has some ten thousand.
+const maxReply = 1 << 20
+
+type message struct {
+	QMP    json.RawMessage `json:"QMP"`
+	Return json.RawMessage `json:"return"`
+	Error  *qmpError       `json:"error"`
+	Event  string          `json:"event"`
+	ID     uint64          `json:"id"`
+}
+
+// qmpError is QEMU's refusal of a command.
+type qmpError struct {
+	Class string `json:"class"`
+	Desc  string `json:"desc"`
+}
+
+// Error gives QEMU's words.
+func (e *qmpError) Error() string { return e.Desc }
+
+// dialMonitor connects to the socket that a QEMU listens on, or is going to, and
+// waits for nothing.
+func dialMonitor(ctx context.Context, path string) (*monitor, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("connect to QEMU's monitor: %w", err)
+	}
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		_ = conn.Close()
+		return nil, fmt.Errorf("connect to QEMU's monitor: %T is no unix socket", conn)
+	}
+	return newMonitor(unixConn), nil
+}
+
+func newMonitor(conn *net.UnixConn) *monitor {
+	in := bufio.NewScanner(conn)
+	in.Buffer(nil, maxReply)
+	return &monitor{conn: conn, in: in}
+}
+
+// Close gives the monitor back.
+func (m *monitor) Close() error {
+	if err := m.conn.Close(); err != nil {
+		return fmt.Errorf("close QEMU's monitor: %w", err)
+	}
+	return nil
+}
+
+// greet waits until QEMU runs and has taken its command line, and opens the
+// conversation.
+func (m *monitor) greet(ctx context.Context) error {
+	stop := m.bound(ctx)
+	defer stop()
+	hello, err := m.read()
+	if err != nil {
+		return m.cause(ctx, "greeting", err)
+	}
+	if hello.QMP == nil {
+		return errors.New("QEMU's monitor does not greet")
+	}
+	return m.run(ctx, "qmp_capabilities", nil, nil)
+}
+
+// run executes a command. args and result may be nil; files are passed with the
+// command, which has to be one that takes them. A refusal is a *qmpError.
+func (m *monitor) run(ctx context.Context, command string, args, result any, files ...*os.File) error {
+	stop := m.bound(ctx)
+	defer stop()
+	m.id++
+	line, err := json.Marshal(struct {
+		Execute   string `json:"execute"`
+		Arguments any    `json:"arguments,omitempty"`
+		ID        uint64 `json:"id"`
+	}{command, args, m.id})
+	if err != nil {
+		return fmt.Errorf("QEMU command %s: %w", command, err)
+	}
+	if err := m.send(append(line, '\n'), files); err != nil {
+		return m.cause(ctx, command, err)
+	}
+	for {
+		reply, err := m.read()
+		switch {
+		case err != nil:
+			return m.cause(ctx, command, err)
+		case reply.Event != "" || reply.ID != m.id:
+			continue
+		case reply.Error != nil:
+			return fmt.Errorf("QEMU command %s: %w", command, reply.Error)
+		case result == nil:
+			return nil
+		}
+		if err := json.Unmarshal(reply.Return, result); err != nil {
+			return fmt.Errorf("QEMU command %s: its answer: %w", command, err)
+		}
+		return nil
+	}
+}
+
+func (m *monitor) send(line []byte, files []*os.File) error {
+	if len(files) == 0 {
+		_, err := m.conn.Write(line)
+		return err //nolint:wrapcheck // the caller names the command
+	}
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(f.Fd()) // #nosec G115 -- a descriptor is an int
+	}
+	n, _, err := m.conn.WriteMsgUnix(line, unix.UnixRights(fds...), nil)
+	if err == nil && n < len(line) {
+		_, err = m.conn.Write(line[n:])
+	}
+	return err //nolint:wrapcheck // the caller names the command
+}
+
+func (m *monitor) read() (*message, error) {
+	if !m.in.Scan() {
+		if err := m.in.Err(); err != nil {
+			return nil, err //nolint:wrapcheck // the caller names the command
+		}
+		return nil, io.ErrUnexpectedEOF
+	}
+	msg := new(message)
+	if err := json.Unmarshal(m.in.Bytes(), msg); err != nil {
+		return nil, fmt.Errorf("line %.80q: %w", m.in.Bytes(), err)
+	}
+	return msg, nil
+}
+
+// bound makes reads and writes fail when ctx ends.
+func (m *monitor) bound(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = m.conn.SetDeadline(time.Unix(1, 0)) })
+}
+
+func (m *monitor) cause(ctx context.Context, command string, err error) error {
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return fmt.Errorf("QEMU command %s: %w", command, err)
+}

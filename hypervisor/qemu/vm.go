@@ -1,0 +1,261 @@
+// Package qemu runs VMs with QEMU: KVM where it works, QEMU's own translator
+// where it does not, so that runch works on any machine. It owns QEMU's command
+// line, its process, its control socket (QMP) and the way to the guest: AF_VSOCK
+// where the host has it, else a virtio-serial port (package channel).
+//
+// It must not know what runs in the guest.
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"runch/agentproto"
+	"runch/hypervisor"
+	"runch/hypervisor/channel"
+)
+
+// VM is one virtual machine; it is a hypervisor.VMM.
+type VM struct {
+	cfg   hypervisor.Config
+	plan  plan
+	files inherited // what QEMU gets; empty after Boot
+	user  *syscall.Credential
+
+	monitor *monitor         // connected before QEMU runs; nil after Boot
+	console net.Conn         // our end of the serial line
+	channel *channel.Channel // nil with a vsock
+	vsock   *vsockTransport  // nil without
+	served  sync.WaitGroup   // the goroutine that serves agent.sock
+
+	mu      sync.Mutex
+	process *process      // nil before Boot
+	began   chan struct{} // closed when process is set or never will be
+	booted  bool
+	closed  bool
+}
+
+var (
+	_ hypervisor.VMM      = (*VM)(nil)
+	_ hypervisor.NICAdder = (*Handle)(nil)
+)
+
+// New prepares a VM: it opens whatever has a path and starts nothing. Accel may
+// be auto. The caller closes the VM. Errors wrap hypervisor.ErrConfig and
+// hypervisor.ErrNotFound where they apply.
+func New(cfg *hypervisor.Config) (*VM, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err //nolint:wrapcheck // it says all
+	}
+	accel, err := hypervisor.ResolveAccel(string(cfg.Accel))
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says all
+	}
+	vm := &VM{cfg: *cfg, began: make(chan struct{})}
+	vm.plan = plan{cfg: &vm.cfg, accel: accel, firmware: findFirmware()}
+	vm.user = userFor(cfg.User, accel)
+	if err := vm.open(); err != nil {
+		_ = vm.Close()
+		return nil, err
+	}
+	return vm, nil
+}
+
+func (vm *VM) open() error {
+	if err := vm.openPayload(); err != nil {
+		return err
+	}
+	if err := vm.openMonitor(); err != nil {
+		return err
+	}
+	console, theirs, err := socketPair("console")
+	if err != nil {
+		return err
+	}
+	vm.console, vm.plan.console = console, vm.files.take(theirs)
+	if err := vm.openTransport(); err != nil {
+		return err
+	}
+	if s := vm.cfg.Share; s != nil {
+		switch {
+		case s.Conn != nil:
+			vm.plan.share = vm.files.borrow(s.Conn)
+		default:
+			conn, err := dialShare(s.Socket)
+			if err != nil {
+				return err
+			}
+			vm.plan.share = vm.files.take(conn)
+		}
+	}
+	for _, nic := range vm.cfg.NICs {
+		fds := make([]int, len(nic.Tap))
+		for i, f := range nic.Tap {
+			fds[i] = vm.files.borrow(f)
+		}
+		vm.plan.taps = append(vm.plan.taps, fds)
+	}
+	return nil
+}
+
+func (vm *VM) openPayload() error {
+	kernel, err := openPayload("kernel", vm.cfg.Kernel, vm.user)
+	if err != nil {
+		return err
+	}
+	vm.plan.kernel = vm.files.take(kernel)
+	if vm.cfg.Initramfs == "" {
+		return nil
+	}
+	initramfs, err := openPayload("initramfs", vm.cfg.Initramfs, vm.user)
+	if err != nil {
+		return err
+	}
+	vm.plan.initramfs = vm.files.take(initramfs)
+	return nil
+}
+
+// openMonitor makes the control socket and connects to it: the connection waits
+// there for QEMU, and its end is QEMU's.
+func (vm *VM) openMonitor() error {
+	l, err := listen(vm.cfg.Dir, monitorSocket)
+	if err != nil {
+		return err
+	}
+	defer l.Close() //nolint:errcheck // QEMU has its own copy
+	file, err := l.File()
+	if err != nil {
+		return fmt.Errorf("make QEMU's monitor: %w", err)
+	}
+	vm.plan.qmp = vm.files.take(file)
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: filepath.Join(vm.cfg.Dir, monitorSocket), Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("connect to QEMU's monitor: %w", err)
+	}
+	vm.monitor = newMonitor(conn)
+	return nil
+}
+
+func (vm *VM) openTransport() error {
+	var err error
+	if vm.vsock, err = openVsock(); err != nil {
+		return err
+	}
+	if vm.vsock != nil {
+		vm.plan.vsock, vm.plan.cid = vm.files.borrow(vm.vsock.device), vm.vsock.cid
+		return nil
+	}
+	ours, theirs, err := socketPair("serial channel")
+	if err != nil {
+		return err
+	}
+	vm.plan.channel = vm.files.take(theirs)
+	if vm.channel, err = channel.New(ours, vm.cfg.Log); err != nil {
+		_ = ours.Close()
+		return fmt.Errorf("open the channel to the guest: %w", err)
+	}
+	l, err := listen(vm.cfg.Dir, agentSocket)
+	if err != nil {
+		return err
+	}
+	vm.served.Go(func() { _ = vm.channel.Serve(l) })
+	return nil
+}
+
+// Listen takes the connections that the guest makes to a port of the host.
+func (vm *VM) Listen(port uint32) (net.Listener, error) {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	switch {
+	case vm.closed:
+		return nil, hypervisor.ErrClosed
+	case vm.booted:
+		return nil, errNoListen
+	case vm.vsock != nil:
+		return vm.vsock.listen(port)
+	}
+	l, err := vm.channel.Listen(port)
+	if errors.Is(err, channel.ErrInUse) {
+		return nil, fmt.Errorf("listen for the guest on port %d: %w", port, hypervisor.ErrInUse)
+	}
+	return l, err //nolint:wrapcheck // it says all
+}
+
+// Endpoint is how other processes reach the guest.
+func (vm *VM) Endpoint() agentproto.Endpoint {
+	if vm.vsock != nil {
+		return agentproto.Endpoint{CID: vm.vsock.cid}
+	}
+	return agentproto.Endpoint{Unix: filepath.Join(vm.cfg.Dir, agentSocket)}
+}
+
+// Dial connects to a port of the guest.
+func (vm *VM) Dial(ctx context.Context, port uint32) (net.Conn, error) {
+	if vm.vsock != nil {
+		return vm.vsock.dial(ctx, port)
+	}
+	conn, err := vm.channel.Dial(ctx, port)
+	if errors.Is(err, channel.ErrClosed) {
+		return nil, fmt.Errorf("%w: %w", hypervisor.ErrClosed, err)
+	}
+	return conn, err //nolint:wrapcheck // it says all
+}
+
+// Wait returns when QEMU has ended.
+func (vm *VM) Wait() error {
+	<-vm.began
+	vm.mu.Lock()
+	p := vm.process
+	vm.mu.Unlock()
+	if p == nil {
+		return hypervisor.ErrClosed
+	}
+	<-p.done
+	return p.err
+}
+
+// Close ends QEMU and everything that leads to the guest. Its sockets stay in
+// Config.Dir, which is the caller's to remove.
+func (vm *VM) Close() error {
+	vm.mu.Lock()
+	p := vm.process
+	if !vm.closed {
+		vm.closed = true
+		if !vm.booted {
+			close(vm.began)
+		}
+	}
+	vm.mu.Unlock()
+	if p != nil {
+		p.kill()
+	}
+	return vm.release()
+}
+
+// release closes what is ours, whatever of it there is.
+func (vm *VM) release() error {
+	var errs []error
+	if vm.channel != nil {
+		errs = append(errs, vm.channel.Close())
+		vm.served.Wait()
+	}
+	if vm.vsock != nil {
+		vm.vsock.close()
+	}
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	if vm.monitor != nil {
+		_ = vm.monitor.Close()
+		vm.monitor = nil
+	}
+	if vm.console != nil {
+		_ = vm.console.Close()
+	}
+	vm.files.close()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,131 @@
+package qemu
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"unsafe"
+
+	"github.com/mdlayher/vsock"
+	"golang.org/x/sys/unix"
+
+	"runch/agentproto"
+	"runch/hypervisor"
+)
+
+const (
+	vhostVsockDevice = "/dev/vhost-vsock"
+	// vhostVsockSetGuestCID is VHOST_VSOCK_SET_GUEST_CID of linux/vhost.h.
+	vhostVsockSetGuestCID = 0x4008AF60
+	// firstCID is the first context id that is no host's, see vsock(7).
+	firstCID = 3
+	// cidTries bounds the search for a free context id: of 2^32 few are taken.
+	cidTries = 64
+)
+
+// vsockTransport reaches the guest by the host's own AF_VSOCK.
+type vsockTransport struct {
+	device    *os.File // QEMU's; holding it open is what holds the context id
+	cid       uint32
+	hello     net.Listener
+	listeners []net.Listener
+}
+
+// openVsock takes a context id for a guest. It gives nil where the host has no
+// vhost-vsock.
+func openVsock() (*vsockTransport, error) {
+	device, err := os.OpenFile(vhostVsockDevice, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, fs.ErrPermission) {
+		return nil, nil //nolint:nilnil // no such device is an answer
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open vsock: %w", err)
+	}
+	for range cidTries {
+		var random [4]byte
+		_, _ = rand.Read(random[:]) // it never fails
+		cid := uint64(max(binary.NativeEndian.Uint32(random[:])>>1, firstCID))
+		// The kernel says whether another guest has it: looking first would race.
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, device.Fd(), vhostVsockSetGuestCID, uintptr(unsafe.Pointer(&cid))) // #nosec G103 -- the ioctl takes a pointer
+		switch {
+		case errno == 0:
+			return &vsockTransport{device: device, cid: uint32(cid)}, nil // #nosec G115 -- made from 32 bits
+		case errno != unix.EADDRINUSE:
+			_ = device.Close()
+			return nil, fmt.Errorf("take a vsock context id: %w", errno)
+		}
+	}
+	_ = device.Close()
+	return nil, fmt.Errorf("take a vsock context id: none of %d was free", cidTries)
+}
+
+// listen takes the guest's connections. The host's ports are shared by all
+// guests: only the hello's can be told to the guest, so it alone may differ.
+func (t *vsockTransport) listen(port uint32) (net.Listener, error) {
+	hostPort := port
+	if port == agentproto.HelloPort {
+		hostPort = 0 // any that is free
+	}
+	l, err := vsock.ListenContextID(unix.VMADDR_CID_HOST, hostPort, nil)
+	if err != nil {
+		return nil, fmt.Errorf("listen on vsock port %d: %w", port, err)
+	}
+	own := &ownGuest{Listener: l, cid: t.cid}
+	if port == agentproto.HelloPort {
+		t.hello = own
+	}
+	t.listeners = append(t.listeners, own)
+	return own, nil
+}
+
+// helloPort is the host's port that the guest is told.
+func (t *vsockTransport) helloPort() uint32 {
+	if t.hello != nil {
+		if a, ok := t.hello.Addr().(*vsock.Addr); ok {
+			return a.Port
+		}
+	}
+	return agentproto.HelloPort
+}
+
+func (t *vsockTransport) dial(ctx context.Context, port uint32) (net.Conn, error) {
+	return agentproto.Endpoint{CID: t.cid}.Dial(ctx, port) //nolint:wrapcheck // it says all
+}
+
+func (t *vsockTransport) close() {
+	_ = t.device.Close()
+	for _, l := range t.listeners {
+		_ = l.Close()
+	}
+}
+
+// ownGuest refuses the connections of other guests.
+type ownGuest struct {
+	net.Listener
+	cid uint32
+}
+
+// Accept waits for the guest's next connection.
+func (l *ownGuest) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return nil, net.ErrClosed
+			}
+			return nil, fmt.Errorf("accept on vsock: %w", err)
+		}
+		if a, ok := conn.RemoteAddr().(*vsock.Addr); ok && a.ContextID == l.cid {
+			return conn, nil
+		}
+		_ = conn.Close()
+	}
+}
+
+// errNoListen says that a call came after Boot.
+var errNoListen = fmt.Errorf("listen for the guest: %w: Boot was called", hypervisor.ErrState)
