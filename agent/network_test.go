@@ -1,0 +1,304 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"regexp"
+	"runtime"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"runch/agentproto"
+)
+
+// newTestNetNS makes a network namespace that goes with the test.
+func newTestNetNS(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: needs root to make network namespaces")
+	}
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer home.Close()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatalf("unshare network: %v", err)
+	}
+	f, err := os.Open("/proc/thread-self/ns/net")
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		t.Fatalf("return to own namespace: %v", back)
+	}
+	runtime.UnlockOSThread()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+}
+
+// testMAC is the hardware address of the n-th NIC.
+func testMAC(n int) string { return fmt.Sprintf("02:00:00:00:00:%02x", n) }
+
+// addNIC makes a veth whose end name has the n-th address; it stands for a
+// NIC. The other end is left in the namespace, up.
+func addNIC(t *testing.T, ns, name string, n int) {
+	t.Helper()
+	err := inNetNS(ns, func(h *netlink.Handle) error {
+		mac, err := net.ParseMAC(testMAC(n))
+		if err != nil {
+			return err
+		}
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.HardwareAddr = name, mac
+		if err := h.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: name + "-peer"}); err != nil {
+			return err
+		}
+		peer, err := h.LinkByName(name + "-peer")
+		if err != nil {
+			return err
+		}
+		return h.LinkSetUp(peer)
+	})
+	if err != nil {
+		t.Fatalf("add NIC %s: %v", name, err)
+	}
+}
+
+// testScope applies networks from root to target with veths for NICs.
+func testScope(root, target string) netScope {
+	return netScope{root: root, target: target, isNIC: func(l netlink.Link) bool {
+		return l.Type() == "veth" && !strings.HasSuffix(l.Attrs().Name, "-peer")
+	}}
+}
+
+// apply fails the test when the network cannot be applied.
+func apply(t *testing.T, s netScope, n *agentproto.Network) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := applyNetwork(ctx, s, n); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// observed is what a namespace shows, in words that a test can compare.
+type observed struct {
+	Links, Addresses, Routes, Neighbors []string
+}
+
+// observe reads the namespace's NICs and what hangs on them, without what the
+// kernel makes by itself.
+func observe(t *testing.T, s netScope) observed {
+	t.Helper()
+	var o observed
+	err := inNetNS(s.target, func(h *netlink.Handle) error {
+		nics, err := s.nics(h)
+		if err != nil {
+			return err
+		}
+		names := map[int]string{}
+		for _, l := range nics {
+			a := l.Attrs()
+			names[a.Index] = a.Name
+			state := "down"
+			if a.Flags&net.FlagUp != 0 {
+				state = "up"
+			}
+			o.Links = append(o.Links, fmt.Sprintf("%s %s mtu %d %s", a.Name, a.HardwareAddr, a.MTU, state))
+			addrs, err := h.AddrList(l, netlink.FAMILY_ALL)
+			if err != nil {
+				return err
+			}
+			for _, addr := range addrs {
+				if addr.Flags&unix.IFA_F_TENTATIVE != 0 {
+					o.Addresses = append(o.Addresses, "tentative:")
+				}
+				if addr.IP.To4() != nil || !addr.IP.IsLinkLocalUnicast() {
+					o.Addresses = append(o.Addresses, a.Name+" "+addr.IPNet.String())
+				}
+			}
+			neighs, err := h.NeighList(a.Index, netlink.FAMILY_ALL)
+			if err != nil {
+				return err
+			}
+			for _, n := range neighs {
+				if n.State&unix.NUD_PERMANENT != 0 {
+					o.Neighbors = append(o.Neighbors, fmt.Sprintf("%s %s %s", a.Name, n.IP, n.HardwareAddr))
+				}
+			}
+		}
+		routes, err := h.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{}, 0)
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			if r.Protocol != unix.RTPROT_KERNEL {
+				o.Routes = append(o.Routes, fmt.Sprintf("%s %s via %s src %s scope %d metric %d mtu %d flags %d",
+					names[r.LinkIndex], r.Dst, r.Gw, r.Src, r.Scope, r.Priority, r.MTU, r.Flags&settableRouteFlags))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range [][]string{o.Addresses, o.Routes, o.Neighbors} {
+		sort.Strings(s)
+	}
+	return o
+}
+
+// podNetwork is what a CNI plugin's pod looks like, with a gateway outside
+// the prefix for eth1.
+func podNetwork() *agentproto.Network {
+	return &agentproto.Network{
+		Interfaces: []*agentproto.Interface{
+			{Name: "eth0", Mac: testMAC(1), Mtu: 1400, Addresses: []string{"10.88.0.5/16", "fd00:1::5/64"}},
+			{Name: "eth1", Mac: testMAC(2), Mtu: 1500, Addresses: []string{"192.168.77.9/32"}},
+		},
+		Routes: []*agentproto.Route{
+			{Destination: "169.254.1.1/32", Interface: "eth1", Scope: unix.RT_SCOPE_LINK, Family: unix.AF_INET},
+			{Gateway: "10.88.0.1", Interface: "eth0", Metric: 100, Family: unix.AF_INET},
+			{Gateway: "fd00:1::1", Interface: "eth0", Metric: 1024, Family: unix.AF_INET6},
+			{
+				Destination: "172.20.0.0/16", Gateway: "169.254.1.1", Source: "192.168.77.9", Interface: "eth1",
+				Flags: unix.RTNH_F_ONLINK, Mtu: 1300, Family: unix.AF_INET,
+			},
+		},
+		Neighbors: []*agentproto.Neighbor{
+			{Address: "169.254.1.1", Mac: "ee:ee:ee:ee:ee:ee", Interface: "eth1", State: unix.NUD_PERMANENT},
+		},
+	}
+}
+
+func TestApplyNetwork(t *testing.T) {
+	s := testScope(newTestNetNS(t), newTestNetNS(t))
+	// The other way round, so that the names have to be swapped.
+	addNIC(t, s.root, "eth0", 2)
+	addNIC(t, s.root, "eth1", 1)
+	want := observed{
+		Links:     []string{"eth0 02:00:00:00:00:01 mtu 1400 up", "eth1 02:00:00:00:00:02 mtu 1500 up"},
+		Addresses: []string{"eth0 10.88.0.5/16", "eth0 fd00:1::5/64", "eth1 192.168.77.9/32"},
+		Routes: []string{
+			"eth0 0.0.0.0/0 via 10.88.0.1 src <nil> scope 0 metric 100 mtu 0 flags 0",
+			"eth0 ::/0 via fd00:1::1 src <nil> scope 0 metric 1024 mtu 0 flags 0",
+			"eth1 169.254.1.1/32 via <nil> src <nil> scope 253 metric 0 mtu 0 flags 0",
+			"eth1 172.20.0.0/16 via 169.254.1.1 src 192.168.77.9 scope 0 metric 0 mtu 1300 flags 4",
+		},
+		Neighbors: []string{"eth1 169.254.1.1 ee:ee:ee:ee:ee:ee"},
+	}
+	for _, call := range []string{"first", "second"} {
+		apply(t, s, podNetwork())
+		got := observe(t, s)
+		sort.Strings(got.Links)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("after the %s call (-want +got):\n%s", call, d)
+		}
+	}
+}
+
+func TestApplyChangedNetwork(t *testing.T) {
+	s := testScope(newTestNetNS(t), newTestNetNS(t))
+	addNIC(t, s.root, "a", 1)
+	addNIC(t, s.root, "b", 2)
+	addNIC(t, s.root, "c", 3)
+	apply(t, s, podNetwork())
+	n := &agentproto.Network{
+		Interfaces: []*agentproto.Interface{
+			{Name: "eth1", Mac: testMAC(1), Addresses: []string{"10.99.0.5/24"}},
+			{Name: "eth0", Mac: testMAC(3), Mtu: 9000, Addresses: []string{"10.98.0.5/24"}},
+		},
+		Routes: []*agentproto.Route{{Gateway: "10.99.0.1", Interface: "eth1", Family: unix.AF_INET}},
+	}
+	// eth1's old NIC is not asked for any more and has to cede its name.
+	if err := applyNetwork(t.Context(), s, n); err != nil {
+		t.Fatal(err)
+	}
+	got := observe(t, s)
+	sort.Strings(got.Links)
+	want := observed{
+		Links: []string{
+			"_runch-N 02:00:00:00:00:02 mtu 1500 down",
+			"eth0 02:00:00:00:00:03 mtu 9000 up", "eth1 02:00:00:00:00:01 mtu 1400 up",
+		},
+		Addresses: []string{"eth0 10.98.0.5/24", "eth1 10.99.0.5/24"},
+		Routes:    []string{"eth1 0.0.0.0/0 via 10.99.0.1 src <nil> scope 0 metric 0 mtu 0 flags 0"},
+	}
+	retired := regexp.MustCompile(`^_runch-\d+`)
+	for i, l := range got.Links {
+		got.Links[i] = retired.ReplaceAllString(l, "_runch-N")
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestApplyNothing(t *testing.T) {
+	s := testScope(newTestNetNS(t), newTestNetNS(t))
+	apply(t, s, nil)
+	err := inNetNS(s.target, func(h *netlink.Handle) error {
+		lo, err := h.LinkByName("lo")
+		if err == nil && lo.Attrs().Flags&net.FlagUp == 0 {
+			t.Error("loopback is down")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestApplyWaitsForANewNIC(t *testing.T) {
+	s := testScope(newTestNetNS(t), newTestNetNS(t))
+	n := &agentproto.Network{Interfaces: []*agentproto.Interface{{Name: "eth0", Mac: testMAC(1)}}}
+	added := make(chan struct{})
+	timer := time.AfterFunc(200*time.Millisecond, func() {
+		addNIC(t, s.root, "late", 1)
+		close(added)
+	})
+	defer timer.Stop()
+	apply(t, s, n)
+	<-added
+	if got := observe(t, s).Links; len(got) != 1 || !strings.HasPrefix(got[0], "eth0 ") {
+		t.Errorf("got links %v", got)
+	}
+}
+
+func TestApplyGivesUpOnAMissingNIC(t *testing.T) {
+	s := testScope(newTestNetNS(t), newTestNetNS(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	n := &agentproto.Network{Interfaces: []*agentproto.Interface{{Name: "eth0", Mac: testMAC(1)}}}
+	err := applyNetwork(ctx, s, n)
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), testMAC(1)) {
+		t.Errorf("got %v, want the deadline and the NIC's address", err)
+	}
+}
+
+func TestApplySharedHardwareAddress(t *testing.T) {
+	s := testScope(newTestNetNS(t), newTestNetNS(t))
+	addNIC(t, s.root, "x", 1)
+	addNIC(t, s.root, "y", 1)
+	n := &agentproto.Network{Interfaces: []*agentproto.Interface{
+		{Name: "net0", Mac: testMAC(1), Addresses: []string{"10.1.0.1/24"}},
+		{Name: "net1", Mac: testMAC(1), Addresses: []string{"10.2.0.1/24"}},
+	}}
+	for range 2 {
+		apply(t, s, n)
+		got := observe(t, s).Addresses
+		if d := cmp.Diff([]string{"net0 10.1.0.1/24", "net1 10.2.0.1/24"}, got); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
+	}
+}
