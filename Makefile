@@ -1,0 +1,228 @@
+# runch: `make help` lists the targets. Every target installs what it lacks
+# from Debian's packages and the Go module proxy, and may be run again at once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+VERSION := $(shell cat VERSION)
+COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+FULL_VERSION := $(VERSION)$(if $(COMMIT),+$(COMMIT))
+
+# No installed Go is needed: scripts/go finds or fetches the one of go.mod.
+GO := $(CURDIR)/build/goroot/bin/go
+export GOTOOLCHAIN := local
+export GOFLAGS := -buildvcs=false -mod=readonly
+unexport GOROOT
+TOOLS := $(CURDIR)/build/tools
+
+# Packages are named once: those with Go code of this module.
+LDFLAGS := -s -w -X main.version=$(FULL_VERSION)
+AGENT_LDFLAGS := $(LDFLAGS) -linkmode external -extldflags -static
+AGENT_TAGS := netgo osusergo seccomp
+
+GOFUMPT := $(TOOLS)/gofumpt-v0.12.0
+GOLANGCI := $(TOOLS)/golangci-lint-v2.15.0
+SHFMT := $(TOOLS)/shfmt-v3.14.1
+PROTOC_GEN_GO := $(TOOLS)/protoc/protoc-gen-go
+PROTOC_GEN_TTRPC := $(TOOLS)/protoc/protoc-gen-go-ttrpc
+
+# All shell code: what is listed in the index and says so in its first line, and the bats suites.
+SCRIPTS = $(shell git ls-files -co --exclude-standard -- scripts .ci tests | xargs grep -lE '^\#!.*(/|env )(ba)?sh$$|^\#!.*bats' 2>/dev/null)
+BATS = $(wildcard tests/*.bats)
+
+FUZZ_SECONDS ?= 5
+E2E ?= tests
+
+.PHONY: all
+all: build guest ## the runtime and its guest image (the default)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Variables: PREFIX, DESTDIR (install), FUZZ_SECONDS (unit), E2E (a suite or directory for e2e), RUNCH_KERNEL_PACKAGE (guest)"
+
+# --- building ---
+
+build/goroot: scripts/go go.mod
+	@mkdir -p build
+	@root=$$(scripts/go) && ln -sfn "$$root" $@
+
+.PHONY: deps-build deps-vm deps-test
+deps-build:
+	@scripts/deps build
+deps-vm:
+	@scripts/deps vm
+deps-test:
+	@scripts/deps test
+
+.PHONY: build
+build: bin/runch bin/runch-agent ## bin/runch and bin/runch-agent
+
+.PHONY: FORCE
+FORCE:
+
+bin/runch: FORCE | build/goroot
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ .
+
+.PHONY: agent
+agent: bin/runch-agent ## bin/runch-agent, the static first process of the guest
+
+# Only replaced when it changed, so that the guest image is not made anew for nothing.
+bin/runch-agent: FORCE | build/goroot deps-build
+	@mkdir -p bin build
+	CGO_ENABLED=1 $(GO) build -trimpath -tags '$(AGENT_TAGS)' -ldflags '$(AGENT_LDFLAGS)' -o build/runch-agent ./agent/cmd/runch-agent
+	@cmp -s build/runch-agent $@ || install -m 0755 build/runch-agent $@
+
+build/kernel.deb: | scripts/kernel
+	@scripts/kernel $@
+
+.PHONY: guest
+guest: bin/guest/manifest.json ## bin/guest: the kernel and initramfs that VMs boot
+
+bin/guest/manifest.json: bin/runch-agent build/kernel.deb $(wildcard guest/*.go) | bin/runch
+	bin/runch guest build --kernel build/kernel.deb --agent bin/runch-agent --output bin/guest
+
+.PHONY: rootfs
+rootfs: | build/goroot ## build/rootfs/{debian,busybox,static}: real root file systems
+	@scripts/deps rootfs
+	@for kind in debian busybox static; do scripts/rootfs $$kind build/rootfs/$$kind; done
+
+.PHONY: proto
+proto: $(PROTOC_GEN_GO) $(PROTOC_GEN_TTRPC) ## generate agentproto's Go code
+	@scripts/deps lint
+	PATH=$(TOOLS)/protoc:$$PATH protoc --go_out=. --go_opt=paths=source_relative \
+		--go-ttrpc_out=. --go-ttrpc_opt=paths=source_relative agentproto/agent.proto
+
+# --- running ---
+
+.PHONY: run
+run: all rootfs deps-vm ## show a container's whole life in a VM, step by step
+	@scripts/demo
+
+# --- testing ---
+
+.PHONY: test
+test: lint unit e2e ## everything that CI runs
+	@scripts/summary
+
+.PHONY: test-all
+test-all: test test-long bench ## test, the long repetitions and the benchmark
+
+.PHONY: unit
+unit: deps-build | build/goroot ## unit tests with the race detector, and each fuzz target for a moment
+	@scripts/unit $(FUZZ_SECONDS)
+
+.PHONY: e2e
+e2e: all rootfs deps-vm deps-test ## the bats suites: containers in real VMs
+	@scripts/e2e $(E2E)
+
+.PHONY: test-long
+test-long: all rootfs deps-vm deps-test ## the suites with many more repetitions
+	@RUNCH_TEST_LONG=1 scripts/e2e $(E2E)
+
+.PHONY: bench
+bench: all rootfs deps-vm deps-test ## figures beside the bare VM, runc and crun
+	@tests/bench/run
+
+# --- checking ---
+
+.PHONY: lint
+lint: lint-go lint-shell lint-mod lint-proto ## every static check
+
+.PHONY: lint-go
+lint-go: $(GOFUMPT) $(GOLANGCI) deps-build
+	@out=$$(git ls-files -co --exclude-standard -- '*.go' | grep -v '\.pb\.go$$' | xargs $(GOFUMPT) -l); \
+		[ -z "$$out" ] || { echo "not formatted as gofumpt does (make fmt):"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	PATH=$(dir $(GO)):$$PATH GOLANGCI_LINT_CACHE=$(CURDIR)/build/golangci-cache $(GOLANGCI) run ./...
+
+.PHONY: lint-shell
+lint-shell: $(SHFMT)
+	@scripts/deps lint
+	shellcheck $(SCRIPTS)
+	$(SHFMT) -d $(SCRIPTS)
+
+.PHONY: lint-mod
+lint-mod: | build/goroot
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+.PHONY: lint-proto
+lint-proto: $(PROTOC_GEN_GO) $(PROTOC_GEN_TTRPC)
+	@scripts/deps lint
+	@rm -rf build/proto && mkdir -p build/proto
+	PATH=$(TOOLS)/protoc:$$PATH protoc --go_out=build/proto --go_opt=paths=source_relative \
+		--go-ttrpc_out=build/proto --go-ttrpc_opt=paths=source_relative agentproto/agent.proto
+	@for f in build/proto/agentproto/*.go; do \
+		diff -q "$$f" "agentproto/$${f##*/}" >/dev/null || { echo "agentproto/$${f##*/} is not what agent.proto makes (make proto)"; exit 1; }; done
+
+.PHONY: fmt
+fmt: $(GOFUMPT) $(SHFMT) ## format Go and shell code
+	git ls-files -co --exclude-standard -- '*.go' | grep -v '\.pb\.go$$' | xargs $(GOFUMPT) -w
+	$(SHFMT) -w $(SCRIPTS)
+
+# Tools are built from source at pinned versions, checked by the module proxy's
+# checksums. A change of version is a change of name.
+define tool
+$(1): | build/goroot
+	@mkdir -p $$(TOOLS)
+	GOFLAGS= GOBIN=$$(TOOLS)/tmp-$$(notdir $(1)) CGO_ENABLED=0 $$(GO) install $(2)
+	@mv $$(TOOLS)/tmp-$$(notdir $(1))/* $$@ && rmdir $$(TOOLS)/tmp-$$(notdir $(1))
+endef
+$(eval $(call tool,$(GOFUMPT),mvdan.cc/gofumpt@v0.12.0))
+$(eval $(call tool,$(GOLANGCI),github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0))
+$(eval $(call tool,$(SHFMT),mvdan.cc/sh/v3/cmd/shfmt@v3.14.1))
+
+# The generators are of the versions that go.mod has, as their output depends on them.
+$(PROTOC_GEN_GO): go.mod | build/goroot
+	@mkdir -p $(@D)
+	GOBIN=$(@D) CGO_ENABLED=0 $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go
+$(PROTOC_GEN_TTRPC): go.mod | build/goroot
+	@mkdir -p $(@D)
+	GOBIN=$(@D) CGO_ENABLED=0 $(GO) install github.com/containerd/ttrpc/cmd/protoc-gen-go-ttrpc
+
+# --- installing ---
+
+MAN_SOURCES = $(wildcard docs/man/*.md)
+MAN_PAGES = $(MAN_SOURCES:docs/man/%.md=build/man/%)
+
+.PHONY: man
+man: $(MAN_PAGES) ## the manual pages, in build/man
+
+build/man/%: docs/man/%.md
+	@mkdir -p $(@D)
+	@scripts/deps man
+	go-md2man -in $< -out $@
+
+.PHONY: install
+install: all man ## install under $(DESTDIR)$(PREFIX)
+	install -D -m 0755 bin/runch $(DESTDIR)$(PREFIX)/bin/runch
+	install -D -m 0755 bin/runch-agent $(DESTDIR)$(PREFIX)/libexec/runch/runch-agent
+	install -d $(DESTDIR)$(PREFIX)/share/runch/guest
+	install -m 0644 bin/guest/kernel bin/guest/initramfs bin/guest/manifest.json $(DESTDIR)$(PREFIX)/share/runch/guest/
+	for page in $(MAN_PAGES); do install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	bin/runch completion bash > build/completion.bash
+	install -m 0644 build/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/runch
+
+.PHONY: uninstall
+uninstall: ## remove what install put under $(DESTDIR)$(PREFIX)
+	rm -f $(DESTDIR)$(PREFIX)/bin/runch $(DESTDIR)$(PREFIX)/libexec/runch/runch-agent
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/runch
+	rm -f $(foreach page,$(notdir $(MAN_PAGES)),$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(page))
+	rm -rf $(DESTDIR)$(PREFIX)/share/runch
+	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/libexec/runch 2>/dev/null || true
+
+.PHONY: clean
+clean: ## remove what was built (not the tools: distclean does)
+	rm -rf bin build/rootfs build/man build/proto build/runch-agent build/completion.bash build/results
+
+.PHONY: distclean
+distclean: ## remove everything that make made
+	rm -rf bin build
