@@ -67,8 +67,12 @@ func (s *Store) Lock(ctx context.Context, id string) (*Dir, error) {
 			return d, err
 		}
 		// Either another process holds it, or it was replaced just now.
-		if err := awaitLock(ctx, path); err != nil {
+		f, err := awaitLock(ctx, path)
+		if err != nil {
 			return nil, fmt.Errorf("lock container %s: %w", id, err)
+		}
+		if d, err := locked(f, path, id); err != nil || d != nil {
+			return d, err
 		}
 	}
 }
@@ -86,8 +90,12 @@ func tryLock(path, id string) (*Dir, error) {
 		}
 		return nil, fmt.Errorf("lock container %s: %w", id, err)
 	}
-	// The lock counts only while the directory is the one of that name: the
-	// holder before us may have removed it.
+	return locked(f, path, id)
+}
+
+// locked makes a Dir of a directory whose lock we have, or nil when the name
+// has come to mean another: the lock's former holder may have removed it.
+func locked(f *os.File, path, id string) (*Dir, error) {
 	if same, err := isAt(f, path); err != nil || !same {
 		_ = f.Close()
 		return nil, err
@@ -95,26 +103,33 @@ func tryLock(path, id string) (*Dir, error) {
 	return &Dir{id: id, path: path, lock: f}, nil
 }
 
-// awaitLock returns once the lock could be had, which it does not keep, or ctx
-// has ended.
-func awaitLock(ctx context.Context, path string) error {
+// awaitLock waits until it has the lock or ctx ends.
+func awaitLock(ctx context.Context, path string) (*os.File, error) {
 	f, err := openDir(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	done := make(chan error, 1)
+	done, abandoned := make(chan error), make(chan struct{})
 	// flock(2) can wait but not be called off. A wait that nobody is
 	// interested in any more ends when the lock is free, and gives it back.
 	go func() {
 		err := flock(f, unix.LOCK_EX)
-		_ = f.Close()
-		done <- err
+		select {
+		case done <- err:
+		case <-abandoned:
+			_ = f.Close()
+		}
 	}()
 	select {
 	case err := <-done:
-		return err
+		if err != nil {
+			_ = f.Close()
+			return nil, err
+		}
+		return f, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		close(abandoned)
+		return nil, context.Cause(ctx)
 	}
 }
 

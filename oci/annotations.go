@@ -1,0 +1,90 @@
+package oci
+
+// The annotations by which callers say what a container is to its pod.
+const (
+	crioType       = "io.kubernetes.cri-o.ContainerType"
+	crioSandbox    = "io.kubernetes.cri-o.SandboxID"
+	containerdType = "io.kubernetes.cri.container-type"
+	containerdPod  = "io.kubernetes.cri.sandbox-id"
+
+	typeSandbox   = "sandbox"
+	typeContainer = "container"
+)
+
+// Role is what a container is to a pod.
+type Role int
+
+// The roles.
+const (
+	// Alone is a container without a pod.
+	Alone Role = iota
+	// Sandbox is a pod's first container, whose end is the pod's.
+	Sandbox
+	// Member is any other container of a pod.
+	Member
+)
+
+func (r Role) String() string {
+	switch r {
+	case Sandbox:
+		return "sandbox"
+	case Member:
+		return "member"
+	}
+	return "alone"
+}
+
+// RoleOf reads from a spec's annotations what the container id is to a pod,
+// and the id of the pod's sandbox container ("" when it is alone). It knows the
+// annotations of CRI-O, containerd's CRI plugin and podman; podman gives its
+// members the sandbox's id and no type. The error is a *FieldError.
+func RoleOf(id string, annotations map[string]string) (Role, string, error) {
+	for _, names := range []struct{ typ, sandbox string }{
+		{crioType, crioSandbox},
+		{containerdType, containerdPod},
+	} {
+		typ, hasType := annotations[names.typ]
+		sandbox, hasSandbox := annotations[names.sandbox]
+		if !hasType && !hasSandbox {
+			continue
+		}
+		if hasSandbox && ValidateID(sandbox) != nil {
+			return Alone, "", bad(key("annotations", names.sandbox), "%q: %w", sandbox, ErrInvalidID)
+		}
+		switch {
+		case hasType && typ != typeSandbox && typ != typeContainer:
+			return Alone, "", bad(key("annotations", names.typ), "%q is neither %s nor %s", typ, typeSandbox, typeContainer)
+		case typ == typeSandbox, sandbox == id:
+			return Sandbox, id, nil
+		case !hasSandbox:
+			return Alone, "", bad(key("annotations", names.typ), "a container without %s", names.sandbox)
+		}
+		return Member, sandbox, nil
+	}
+	return Alone, "", nil
+}
+
+// validateAnnotations checks the annotations' form.
+func validateAnnotations(annotations map[string]string) error {
+	if _, ok := annotations[""]; ok {
+		return bad("annotations", "a key is empty")
+	}
+	return nil
+}
+
+// refuseMember refuses a pod's members: a VM of its own would part the
+// container from its pod without a word.
+func refuseMember(id string, annotations map[string]string) error {
+	role, sandbox, err := RoleOf(id, annotations)
+	if err != nil {
+		return err
+	}
+	if role != Member {
+		return nil
+	}
+	field := crioSandbox
+	if _, ok := annotations[field]; !ok {
+		field = containerdPod
+	}
+	return bad(key("annotations", field), "the container belongs to the pod of %s, and a VM holds one container", sandbox)
+}

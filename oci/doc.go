@@ -1,0 +1,8 @@
+// Package oci reads what callers hand to the runtime (bundles, process files,
+// ids, signals, annotations), refuses what cannot be honoured in a virtual
+// machine by the field's name, and splits a spec into the part that the host
+// carries out and the part that the guest's libcontainer does.
+//
+// Nothing here makes, changes or mounts anything: whoever gets an error from
+// this package has nothing to undo. The package imports no sibling.
+package oci

@@ -1,0 +1,78 @@
+package oci
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// environment is what a spec's validity depends on besides the spec.
+type environment struct {
+	selinux, apparmor bool
+	// hostname and domainname are the host's.
+	hostname, domainname string
+	// checkNetNS says why a path is not a network namespace that a container
+	// may join; nil if it is.
+	checkNetNS func(path string) error
+}
+
+// hostEnvironment looks at the host that we run on.
+func hostEnvironment() *environment {
+	env := &environment{selinux: selinuxEnabled(), apparmor: apparmorEnabled(), checkNetNS: checkNetNS}
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err == nil {
+		env.hostname = unix.ByteSliceToString(uts.Nodename[:])
+		env.domainname = unix.ByteSliceToString(uts.Domainname[:])
+	}
+	if env.domainname == "(none)" {
+		env.domainname = ""
+	}
+	return env
+}
+
+// selinuxEnabled asks as libselinux does: is selinuxfs there.
+func selinuxEnabled() bool {
+	for _, dir := range []string{"/sys/fs/selinux", "/selinux"} {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err == nil && uint32(st.Type) == unix.SELINUX_MAGIC { //nolint:gosec // The magic has 32 bits.
+			return true
+		}
+	}
+	return false
+}
+
+// apparmorEnabled asks as runc does.
+func apparmorEnabled() bool {
+	if _, err := os.Stat("/sys/kernel/security/apparmor"); err != nil {
+		return false
+	}
+	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	return err == nil && bytes.HasPrefix(enabled, []byte("Y"))
+}
+
+// checkNetNS refuses what is not a network namespace, and the one that the
+// runtime or the machine's init is in: a VM cannot be a part of it.
+func checkNetNS(path string) error {
+	// Whatever else the path may name, opening it must not wait.
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if typ, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE); err != nil || typ != unix.CLONE_NEWNET {
+		return fmt.Errorf("%s is not a network namespace", path)
+	}
+	var st, host unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("stat %s: %w", path, err)
+	}
+	for _, own := range []string{"/proc/self/ns/net", "/proc/1/ns/net"} {
+		// Without the right to see init's namespace we cannot be in a position to join it.
+		if err := unix.Stat(own, &host); err == nil && host.Dev == st.Dev && host.Ino == st.Ino {
+			return fmt.Errorf("%s is the host's network namespace, which a VM cannot share", path)
+		}
+	}
+	return nil
+}

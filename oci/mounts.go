@@ -1,0 +1,233 @@
+package oci
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// guestFilesystems are the types that the guest's kernel mounts out of itself.
+// Every other needs a source on the host, which only a bind can give.
+var guestFilesystems = map[string]bool{
+	"binfmt_misc": true, "bpf": true, "cgroup": true, "cgroup2": true, "configfs": true, "debugfs": true,
+	"devpts": true, "fusectl": true, "hugetlbfs": true, "mqueue": true, "proc": true, "ramfs": true,
+	"securityfs": true, "sysfs": true, "tmpfs": true, "tracefs": true,
+}
+
+// validateMounts checks all of the mounts that can be seen from the spec.
+func validateMounts(mounts []specs.Mount) error {
+	for i, m := range mounts {
+		if err := validateMount(index("mounts", i), m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func validateMount(field string, m specs.Mount) error {
+	switch {
+	case m.Destination == "":
+		return bad(field+".destination", "must not be empty")
+	case strings.IndexByte(m.Destination, 0) >= 0:
+		return bad(field+".destination", "mount field contains null byte")
+	case strings.IndexByte(m.Source, 0) >= 0:
+		return bad(field+".source", "mount field contains null byte")
+	case strings.IndexByte(m.Type, 0) >= 0:
+		return bad(field+".type", "mount field contains null byte")
+	case m.UIDMappings != nil:
+		return bad(field+".uidMappings", "id-mapped mounts are not supported in a VM")
+	case m.GIDMappings != nil:
+		return bad(field+".gidMappings", "id-mapped mounts are not supported in a VM")
+	}
+	for i, o := range m.Options {
+		option := index(field+".options", i)
+		switch {
+		case strings.IndexByte(o, 0) >= 0:
+			return bad(option, "mount field contains null byte")
+		case isIDMapOption(o):
+			return bad(option, "%s: id-mapped mounts are not supported in a VM", o)
+		case !isBind(m):
+		case isDataOption(o):
+			return bad(option, "%s: bind mounts cannot have any filesystem-specific options applied", o)
+		case o == "shared" || o == "rshared":
+			return bad(option, "%s: a mount that is made in a VM cannot reach the host", o)
+		}
+	}
+	switch {
+	case isBind(m) && m.Source == "":
+		return bad(field+".source", "must not be empty")
+	case isBind(m), guestFilesystems[m.Type], hasOption(m, "remount"):
+		return nil
+	case m.Type == "":
+		return bad(field+".type", "must not be empty, unless the mount is a bind")
+	}
+	return bad(field+".type", "%q: a VM cannot mount it; mount it on the host and bind it", m.Type)
+}
+
+// mountPlan says what becomes of a mount of the spec.
+type mountPlan struct {
+	// bind is what the host has to share; nil for none.
+	bind *Bind
+	// device is the guest's own node to bind instead; "" for none.
+	device string
+}
+
+// planMounts looks at the sources of the bundle's bind mounts, and refuses
+// those that are the host kernel's rather than files.
+func planMounts(b *Bundle) ([]mountPlan, error) {
+	plans := make([]mountPlan, len(b.Spec.Mounts))
+	for i, m := range b.Spec.Mounts {
+		if !isBind(m) {
+			continue
+		}
+		plan, err := planBind(b.Dir, i, m)
+		if err != nil {
+			return nil, bad(index("mounts", i)+".source", "error mounting %q to rootfs at %q: %w", m.Source, m.Destination, err)
+		}
+		plans[i] = plan
+	}
+	return plans, nil
+}
+
+func planBind(dir string, n int, m specs.Mount) (mountPlan, error) {
+	source := m.Source
+	if !filepath.IsAbs(source) {
+		source = filepath.Join(dir, source)
+	}
+	source = filepath.Clean(source)
+	var st unix.Stat_t
+	if err := unix.Stat(source, &st); err != nil {
+		return mountPlan{}, &fs.PathError{Op: "stat", Path: source, Err: err}
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFCHR:
+		device, ok := virtualDevices[deviceNumber{unix.Major(st.Rdev), unix.Minor(st.Rdev)}]
+		if !ok {
+			return mountPlan{}, fmt.Errorf("a device of the host (c %d:%d) cannot be given to a VM", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+		}
+		return mountPlan{device: device}, nil
+	case unix.S_IFBLK:
+		return mountPlan{}, fmt.Errorf("a device of the host (b %d:%d) cannot be given to a VM", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	}
+	if err := checkKernelFiles(source, &st); err != nil {
+		return mountPlan{}, err
+	}
+	return mountPlan{bind: &Bind{
+		Source:      source,
+		Destination: m.Destination,
+		GuestSource: path.Join("mounts", strconv.Itoa(n), sourceName(source)),
+		Dir:         st.Mode&unix.S_IFMT == unix.S_IFDIR,
+		ReadOnly:    isReadOnly(m),
+		Recursive:   hasOption(m, "rbind"),
+		Options:     m.Options,
+	}}, nil
+}
+
+// sourceName is the name that a bind's source shows in mountinfo: that of what
+// symbolic links lead to.
+func sourceName(source string) string {
+	resolved, err := filepath.EvalSymlinks(source)
+	if err != nil {
+		// The links of /proc/PID/fd, which can be opened but not followed.
+		resolved = source
+	}
+	if name := filepath.Base(resolved); name != "/" {
+		return name
+	}
+	return "root"
+}
+
+// kernelFilesystems are those whose files are the host kernel's own words.
+// They would show the container another machine than the one it runs on, and
+// virtiofs does not carry what makes them work.
+var kernelFilesystems = map[uint32]string{
+	unix.BINFMTFS_MAGIC:      "binfmt_misc",
+	unix.BPF_FS_MAGIC:        "bpf",
+	unix.CGROUP2_SUPER_MAGIC: "cgroup2",
+	unix.CGROUP_SUPER_MAGIC:  "cgroup",
+	configfsMagic:            "configfs",
+	unix.DEBUGFS_MAGIC:       "debugfs",
+	unix.DEVPTS_SUPER_MAGIC:  "devpts",
+	unix.EFIVARFS_MAGIC:      "efivarfs",
+	unix.HUGETLBFS_MAGIC:     "hugetlbfs",
+	mqueueMagic:              "mqueue",
+	unix.NSFS_MAGIC:          "nsfs",
+	unix.PROC_SUPER_MAGIC:    "proc",
+	unix.PSTOREFS_MAGIC:      "pstore",
+	unix.SECURITYFS_MAGIC:    "securityfs",
+	unix.SELINUX_MAGIC:       "selinuxfs",
+	unix.SYSFS_MAGIC:         "sysfs",
+	unix.TRACEFS_MAGIC:       "tracefs",
+}
+
+// Magic numbers that linux/magic.h does not have, from the filesystems' sources.
+const (
+	configfsMagic = 0x62656570
+	mqueueMagic   = 0x19800202
+)
+
+// checkKernelFiles refuses sources on the host kernel's own filesystems, and
+// directories of device nodes. Sockets and FIFOs are let through as the files
+// that they are: a directory may hold them as well, and processes in the
+// container can use them among themselves; the host's end is not reached.
+func checkKernelFiles(source string, st *unix.Stat_t) error {
+	var sfs unix.Statfs_t
+	if err := unix.Statfs(source, &sfs); err != nil {
+		return &fs.PathError{Op: "statfs", Path: source, Err: err}
+	}
+	if name, ok := kernelFilesystems[uint32(sfs.Type)]; ok { //nolint:gosec // Magic numbers have 32 bits.
+		return fmt.Errorf("%s of the host's kernel cannot be shared with a VM; mount one of type %s instead", name, name)
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR && isDeviceDir(source, st) {
+		return fmt.Errorf("the host's device nodes cannot be shared with a VM")
+	}
+	return nil
+}
+
+// isDeviceDir tells directories of the filesystem on /dev. devtmpfs cannot be
+// told from tmpfs by its magic number.
+func isDeviceDir(source string, st *unix.Stat_t) bool {
+	var dev, root unix.Stat_t
+	if unix.Stat("/dev", &dev) != nil || unix.Stat("/", &root) != nil {
+		return false
+	}
+	if st.Dev != dev.Dev {
+		return false
+	}
+	if dev.Dev == root.Dev {
+		return st.Ino == dev.Ino
+	}
+	resolved, err := filepath.EvalSymlinks(source)
+	if err != nil {
+		resolved = source
+	}
+	return resolved != "/dev/shm" && !strings.HasPrefix(resolved, "/dev/shm/")
+}
+
+// applyMounts points the guest's mounts at what the host shares, and returns
+// what that is.
+func applyMounts(guest *specs.Spec, plans []mountPlan, shared string) []Bind {
+	var binds []Bind
+	for i, plan := range plans {
+		m := &guest.Mounts[i]
+		switch {
+		case plan.bind != nil:
+			m.Source = path.Join(shared, plan.bind.GuestSource)
+			binds = append(binds, *plan.bind)
+		case plan.device != "":
+			m.Source = plan.device
+		default:
+			continue
+		}
+		if !hasOption(*m, "bind", "rbind") {
+			m.Options = append(m.Options, "bind")
+		}
+	}
+	return binds
+}

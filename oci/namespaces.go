@@ -1,0 +1,153 @@
+package oci
+
+import (
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// namespacesField is the field that all errors about namespaces begin with.
+const namespacesField = "linux.namespaces"
+
+// knownNamespaces are the kinds of namespaces that a spec may list.
+var knownNamespaces = map[specs.LinuxNamespaceType]bool{
+	specs.CgroupNamespace:  true,
+	specs.IPCNamespace:     true,
+	specs.MountNamespace:   true,
+	specs.NetworkNamespace: true,
+	specs.PIDNamespace:     true,
+	specs.TimeNamespace:    true,
+	specs.UserNamespace:    true,
+	specs.UTSNamespace:     true,
+}
+
+// namespaceSet is a spec's namespaces by type, with their paths.
+type namespaceSet map[specs.LinuxNamespaceType]string
+
+func (s namespaceSet) has(t specs.LinuxNamespaceType) bool {
+	_, ok := s[t]
+	return ok
+}
+
+func namespacesOf(l *specs.Linux) namespaceSet {
+	set := make(namespaceSet, len(l.Namespaces))
+	for _, ns := range l.Namespaces {
+		set[ns.Type] = ns.Path
+	}
+	return set
+}
+
+// validateNamespaces refuses namespaces that are unknown or given twice, those
+// that the container would share with the host or with a container outside of
+// its VM, and what depends on a namespace that is not there.
+func validateNamespaces(spec *specs.Spec, env *environment) error {
+	seen := make(namespaceSet, len(spec.Linux.Namespaces))
+	for i, ns := range spec.Linux.Namespaces {
+		field := index(namespacesField, i)
+		switch {
+		case !knownNamespaces[ns.Type]:
+			return bad(field+".type", "namespace %q does not exist", ns.Type)
+		case seen.has(ns.Type):
+			return bad(field+".type", "malformed spec file: duplicated ns %q", ns.Type)
+		}
+		seen[ns.Type] = ns.Path
+		if ns.Path == "" {
+			continue
+		}
+		if ns.Type != specs.NetworkNamespace {
+			return bad(field+".path", "cannot join the %s namespace %s: it is not in the container's VM", ns.Type, ns.Path)
+		}
+		if err := env.checkNetNS(ns.Path); err != nil {
+			return bad(field+".path", "%w", err)
+		}
+	}
+	l := spec.Linux
+	if !seen.has(specs.MountNamespace) && (len(l.MaskedPaths) > 0 || len(l.ReadonlyPaths) > 0) {
+		return bad(namespacesField, "unable to restrict sys entries without a private MNT namespace")
+	}
+	for _, t := range []specs.LinuxNamespaceType{
+		specs.MountNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.NetworkNamespace,
+	} {
+		if !seen.has(t) {
+			return bad(namespacesField, "no %s namespace: the host's cannot be shared with a VM", t)
+		}
+	}
+	if err := validateUTS(spec, seen); err != nil {
+		return err
+	}
+	if err := validateUser(l, seen); err != nil {
+		return err
+	}
+	return validateTime(l, seen)
+}
+
+func validateUTS(spec *specs.Spec, set namespaceSet) error {
+	if set.has(specs.UTSNamespace) {
+		return nil
+	}
+	if spec.Hostname != "" {
+		return bad("hostname", "unable to set hostname without a private UTS namespace")
+	}
+	if spec.Domainname != "" {
+		return bad("domainname", "unable to set domainname without a private UTS namespace")
+	}
+	return nil
+}
+
+func validateUser(l *specs.Linux, set namespaceSet) error {
+	hasMappings := l.UIDMappings != nil || l.GIDMappings != nil
+	if !set.has(specs.UserNamespace) {
+		if hasMappings {
+			return bad("linux.uidMappings", "user namespace mappings specified, but user namespace isn't enabled in the config")
+		}
+		return nil
+	}
+	switch {
+	case !hasMappings:
+		return bad("linux.uidMappings", "user namespaces enabled, but no namespace path to join nor mappings to apply specified")
+	case len(l.UIDMappings) == 0:
+		return bad("linux.uidMappings", "user namespaces enabled, but no uid mappings found")
+	case len(l.GIDMappings) == 0:
+		return bad("linux.gidMappings", "user namespaces enabled, but no gid mappings found")
+	}
+	return nil
+}
+
+func validateTime(l *specs.Linux, set namespaceSet) error {
+	if l.TimeOffsets == nil {
+		return nil
+	}
+	if !set.has(specs.TimeNamespace) {
+		return bad("linux.timeOffsets", "time namespace offsets specified, but time namespace isn't enabled in the config")
+	}
+	for clock := range l.TimeOffsets {
+		if clock != "monotonic" && clock != "boottime" {
+			return bad(key("linux.timeOffsets", clock), "the kernel has offsets for monotonic and boottime only")
+		}
+	}
+	return nil
+}
+
+// splitNamespaces points the guest's spec at the guest's network namespace and
+// gives it the host's names where the spec sets none: a new UTS namespace would
+// begin with the guest kernel's.
+func splitNamespaces(host *HostPart, guest *specs.Spec, paths GuestPaths, env *environment) {
+	set := namespacesOf(guest.Linux)
+	host.NetNSPath = set[specs.NetworkNamespace]
+	host.NewNetNS = host.NetNSPath == ""
+	host.NewIPC = set.has(specs.IPCNamespace)
+	host.NewUTS = set.has(specs.UTSNamespace)
+
+	for i := range guest.Linux.Namespaces {
+		if guest.Linux.Namespaces[i].Type == specs.NetworkNamespace {
+			guest.Linux.Namespaces[i].Path = paths.NetNS
+		}
+	}
+	if !host.NewUTS {
+		guest.Linux.Namespaces = append(guest.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UTSNamespace})
+	}
+	if guest.Hostname == "" {
+		guest.Hostname = env.hostname
+	}
+	if guest.Domainname == "" {
+		guest.Domainname = env.domainname
+	}
+}

@@ -1,0 +1,75 @@
+package oci
+
+import (
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// flagOptions are the mount options that are flags of mount(2), by runc's table.
+var flagOptions = map[string]bool{
+	"async": true, "atime": true, "bind": true, "defaults": true, "dev": true, "diratime": true, "dirsync": true,
+	"exec": true, "iversion": true, "lazytime": true, "loud": true, "mand": true, "noatime": true, "nodev": true,
+	"nodiratime": true, "noexec": true, "noiversion": true, "nolazytime": true, "nomand": true, "norelatime": true,
+	"nostrictatime": true, "nosuid": true, "nosymfollow": true, "rbind": true, "relatime": true, "remount": true,
+	"ro": true, "rw": true, "silent": true, "strictatime": true, "suid": true, "symfollow": true, "sync": true,
+}
+
+// propagationOptions set how a mount shares what is mounted below it.
+var propagationOptions = map[string]bool{
+	"private": true, "rprivate": true, "rshared": true, "rslave": true, "runbindable": true, "shared": true,
+	"slave": true, "unbindable": true,
+}
+
+// recursiveOptions are attributes of mount_setattr(2) for a whole tree.
+var recursiveOptions = map[string]bool{
+	"ratime": true, "rdev": true, "rdiratime": true, "rexec": true, "rnoatime": true, "rnodev": true,
+	"rnodiratime": true, "rnoexec": true, "rnorelatime": true, "rnostrictatime": true, "rnosuid": true,
+	"rnosymfollow": true, "rrelatime": true, "rro": true, "rrw": true, "rstrictatime": true, "rsuid": true,
+	"rsymfollow": true,
+}
+
+// extensionOptions are the runtime's own.
+var extensionOptions = map[string]bool{"tmpcopyup": true}
+
+// isIDMapOption tells the options that ask for an id-mapped mount.
+func isIDMapOption(option string) bool { return option == "idmap" || option == "ridmap" }
+
+// isDataOption tells the options that only a filesystem's driver understands.
+func isDataOption(option string) bool {
+	return !flagOptions[option] && !propagationOptions[option] && !recursiveOptions[option] &&
+		!extensionOptions[option] && !isIDMapOption(option)
+}
+
+// hasOption tells whether a mount has one of the options.
+func hasOption(m specs.Mount, options ...string) bool {
+	for _, o := range m.Options {
+		for _, wanted := range options {
+			if o == wanted {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isBind tells a bind mount. The options decide; a type alone is taken for
+// what it must mean.
+func isBind(m specs.Mount) bool { return m.Type == "bind" || hasOption(m, "bind", "rbind") }
+
+// isReadOnly tells whether nothing can be written through the mount: of the
+// options that say so or the opposite, the last counts.
+func isReadOnly(m specs.Mount) bool {
+	ro, rro := false, false
+	for _, o := range m.Options {
+		switch o {
+		case "ro":
+			ro = true
+		case "rw":
+			ro = false
+		case "rro":
+			rro = true
+		case "rrw":
+			rro = false
+		}
+	}
+	return ro || rro
+}

@@ -1,0 +1,236 @@
+package oci
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// LoadProcess reads a process.json, as `exec --process` names one, and
+// validates it.
+func LoadProcess(r io.Reader) (*specs.Process, error) {
+	var p *specs.Process
+	if err := decode(r, &p); err != nil {
+		return nil, fmt.Errorf("read process file: %w", err)
+	}
+	if err := ValidateProcess(p); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// ValidateProcess checks a process by runc's rules, and for what a VM cannot
+// honour. The error is a *FieldError whose field begins with "process".
+func ValidateProcess(p *specs.Process) error {
+	return validateProcess(p, hostEnvironment())
+}
+
+// GuestProcess is p as the guest is to have it: without SELinux label and
+// AppArmor profile, which name things of the host (see Split).
+func GuestProcess(p *specs.Process) *specs.Process {
+	guest := *p
+	guest.SelinuxLabel = ""
+	guest.ApparmorProfile = ""
+	return &guest
+}
+
+func validateProcess(p *specs.Process, env *environment) error {
+	switch {
+	case p == nil:
+		return bad("process", "process property must not be empty")
+	case p.Cwd == "":
+		return bad("process.cwd", "Cwd property must not be empty")
+	case !filepath.IsAbs(p.Cwd):
+		return bad("process.cwd", "Cwd must be an absolute path")
+	case len(p.Args) == 0:
+		return bad("process.args", "args must not be empty")
+	case p.SelinuxLabel != "" && !env.selinux:
+		return bad("process.selinuxLabel", "selinux label is specified in config, but selinux is disabled or not supported")
+	case p.OOMScoreAdj != nil && (*p.OOMScoreAdj < -1000 || *p.OOMScoreAdj > 1000):
+		return bad("process.oomScoreAdj", "%d is not between -1000 and 1000", *p.OOMScoreAdj)
+	}
+	if err := validateApparmor(p.ApparmorProfile, env); err != nil {
+		return err
+	}
+	for _, check := range []func(*specs.Process) error{
+		validateStrings, validateRlimits, validateScheduler, validateIOPriority, validateAffinity,
+	} {
+		if err := check(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validateApparmor holds a profile to what runc does with it on this host,
+// where "" and "unconfined" ask for nothing.
+func validateApparmor(profile string, env *environment) error {
+	if profile == "" || profile == "unconfined" || env.apparmor {
+		return nil
+	}
+	return bad("process.apparmorProfile", "apparmor: config provided but apparmor not supported")
+}
+
+// validateStrings refuses what no execve(2) can be given.
+func validateStrings(p *specs.Process) error {
+	for i, arg := range p.Args {
+		if strings.IndexByte(arg, 0) >= 0 {
+			return bad(index("process.args", i), "contains a null byte")
+		}
+	}
+	for i, e := range p.Env {
+		field := index("process.env", i)
+		name, _, ok := strings.Cut(e, "=")
+		switch {
+		case !ok:
+			return bad(field, "invalid environment variable: missing '='")
+		case name == "":
+			return bad(field, "invalid environment variable: name cannot be empty")
+		case strings.IndexByte(e, 0) >= 0:
+			return bad(field, `invalid environment variable %q: contains nul byte (\x00)`, name)
+		}
+	}
+	if strings.IndexByte(p.Cwd, 0) >= 0 {
+		return bad("process.cwd", "contains a null byte")
+	}
+	return nil
+}
+
+// knownRlimits are the limits that Linux has.
+var knownRlimits = map[string]bool{
+	"RLIMIT_AS": true, "RLIMIT_CORE": true, "RLIMIT_CPU": true, "RLIMIT_DATA": true,
+	"RLIMIT_FSIZE": true, "RLIMIT_LOCKS": true, "RLIMIT_MEMLOCK": true, "RLIMIT_MSGQUEUE": true,
+	"RLIMIT_NICE": true, "RLIMIT_NOFILE": true, "RLIMIT_NPROC": true, "RLIMIT_RSS": true,
+	"RLIMIT_RTPRIO": true, "RLIMIT_RTTIME": true, "RLIMIT_SIGPENDING": true, "RLIMIT_STACK": true,
+}
+
+func validateRlimits(p *specs.Process) error {
+	seen := make(map[string]bool, len(p.Rlimits))
+	for i, l := range p.Rlimits {
+		field := index("process.rlimits", i)
+		switch {
+		case !knownRlimits[l.Type]:
+			return bad(field+".type", "wrong rlimit value: %s", l.Type)
+		case seen[l.Type]:
+			// The runtime spec demands an error: which one is meant?
+			return bad(field+".type", "%s is given twice", l.Type)
+		case l.Soft > l.Hard:
+			return bad(field+".soft", "%d is more than the hard limit %d", l.Soft, l.Hard)
+		}
+		seen[l.Type] = true
+	}
+	return nil
+}
+
+// validateScheduler is runc's check; see sched_setattr(2).
+func validateScheduler(p *specs.Process) error {
+	s := p.Scheduler
+	if s == nil {
+		return nil
+	}
+	const field = "process.scheduler"
+	switch s.Policy {
+	case "":
+		return bad(field+".policy", "scheduler policy is required")
+	case specs.SchedOther, specs.SchedBatch:
+		if s.Nice < -20 || s.Nice > 19 {
+			return bad(field+".nice", "invalid scheduler.nice: %d when scheduler.policy is %s", s.Nice, s.Policy)
+		}
+	case specs.SchedFIFO, specs.SchedRR, specs.SchedISO, specs.SchedIdle, specs.SchedDeadline:
+	default:
+		return bad(field+".policy", "invalid scheduler policy: %q", s.Policy)
+	}
+	if s.Priority != 0 && s.Policy != specs.SchedFIFO && s.Policy != specs.SchedRR {
+		return bad(field+".priority", "scheduler.priority can only be specified for SchedFIFO or SchedRR policy")
+	}
+	if s.Policy != specs.SchedDeadline && (s.Runtime != 0 || s.Deadline != 0 || s.Period != 0) {
+		return bad(field, "scheduler runtime/deadline/period can only be specified for SchedDeadline policy")
+	}
+	for i, flag := range s.Flags {
+		switch flag {
+		case specs.SchedFlagResetOnFork, specs.SchedFlagReclaim, specs.SchedFlagDLOverrun, specs.SchedFlagKeepPolicy,
+			specs.SchedFlagKeepParams, specs.SchedFlagUtilClampMin, specs.SchedFlagUtilClampMax:
+		default:
+			return bad(index(field+".flags", i), "invalid scheduler flag: %q", flag)
+		}
+	}
+	return nil
+}
+
+// validateIOPriority is runc's check; see ioprio_set(2).
+func validateIOPriority(p *specs.Process) error {
+	prio := p.IOPriority
+	if prio == nil {
+		return nil
+	}
+	const field = "process.ioPriority"
+	if prio.Priority < 0 || prio.Priority > 7 {
+		return bad(field+".priority", "invalid ioPriority.Priority: %d", prio.Priority)
+	}
+	switch prio.Class {
+	case specs.IOPRIO_CLASS_RT, specs.IOPRIO_CLASS_BE, specs.IOPRIO_CLASS_IDLE:
+		return nil
+	}
+	return bad(field+".class", "invalid ioPriority.Class: %q", prio.Class)
+}
+
+func validateAffinity(p *specs.Process) error {
+	if p.ExecCPUAffinity == nil {
+		return nil
+	}
+	const field = "process.execCPUAffinity"
+	if err := validateList(p.ExecCPUAffinity.Initial); err != nil {
+		return bad(field+".initial", "bad CPUAffinity.Initial: %w", err)
+	}
+	if err := validateList(p.ExecCPUAffinity.Final); err != nil {
+		return bad(field+".final", "bad CPUAffinity.Final: %w", err)
+	}
+	return nil
+}
+
+// maxListValue is the highest number in a list of CPUs or memory nodes: the
+// kernel's CPU set has so many bits.
+const maxListValue = 1023
+
+// validateList checks a list such as "0-3,7", in the kernel's form with runc's
+// liberties: blanks around and empty elements.
+func validateList(list string) error {
+	for element := range strings.SplitSeq(list, ",") {
+		element = strings.TrimSpace(element)
+		if element == "" {
+			continue
+		}
+		first, last, isRange := strings.Cut(element, "-")
+		start, err := listNumber(first)
+		if err != nil {
+			return err
+		}
+		if !isRange {
+			continue
+		}
+		end, err := listNumber(last)
+		if err != nil {
+			return err
+		}
+		if start > end {
+			return errors.New("invalid range: " + element)
+		}
+	}
+	return nil
+}
+
+func listNumber(s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a number", s)
+	}
+	if n > maxListValue {
+		return 0, fmt.Errorf("values larger than %d are not supported", maxListValue)
+	}
+	return n, nil
+}

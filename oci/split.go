@@ -1,0 +1,92 @@
+package oci
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// guestCgroups is the guest's cgroup that holds those of its containers.
+const guestCgroups = "/runch"
+
+// Split parts a bundle's spec: what the host does, and the spec that the guest's
+// libcontainer carries out, in which every path is one of the guest. The bundle
+// is not changed. Its errors are Load's: Split checks again, so that a bundle
+// made by other means is no way around.
+//
+// Where the two parts meet:
+//   - The root filesystem and the sources of bind mounts are shared by the host
+//     below paths.Shared/<id> and taken from there by the guest. A bind of a
+//     device node that every kernel has, such as /dev/null, takes the guest's own.
+//   - The network namespace is the guest's paths.NetNS, which mirrors the host's.
+//   - The guest has its own cgroup for the container, with the exact limits; the
+//     host's cgroup of linux.cgroupsPath holds the VM. The CPUs, memory nodes
+//     and disks that a spec names are the host's, so cpuset and blockIO are
+//     limits of the host's cgroup alone.
+//   - A hostname or domainname that is not set is the host's, as under runc.
+//   - SELinux labels go to the host's processes: the guest has no policy.
+//   - An AppArmor profile is held to what runc demands (the host has AppArmor),
+//     and goes to the host's part, not to the guest: a profile like
+//     containers-default or cri-containerd keeps a process from the host's
+//     kernel, from which the VM keeps it in any case, and no profile is loaded in
+//     the guest. It must not be put on the VMM or virtiofsd either, since such
+//     profiles deny what those need. Callers set one by default wherever the
+//     host has AppArmor, so refusing it would refuse every container.
+func Split(b *Bundle, id string, paths GuestPaths) (*HostPart, *specs.Spec, error) {
+	return split(b, id, paths, hostEnvironment())
+}
+
+func split(b *Bundle, id string, paths GuestPaths, env *environment) (*HostPart, *specs.Spec, error) {
+	if err := ValidateID(id); err != nil {
+		return nil, nil, err
+	}
+	if err := validate(b.Spec, env); err != nil {
+		return nil, nil, err
+	}
+	if err := refuseMember(id, b.Spec.Annotations); err != nil {
+		return nil, nil, err
+	}
+	plans, err := planMounts(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	guest, err := clone(b.Spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	shared := path.Join(paths.Shared, id)
+	host := &HostPart{
+		Rootfs:          b.Rootfs,
+		RootfsReadonly:  b.Spec.Root.Readonly,
+		CgroupsPath:     b.Spec.Linux.CgroupsPath,
+		SelinuxLabel:    b.Spec.Process.SelinuxLabel,
+		MountLabel:      b.Spec.Linux.MountLabel,
+		ApparmorProfile: b.Spec.Process.ApparmorProfile,
+		OOMScoreAdj:     b.Spec.Process.OOMScoreAdj,
+	}
+	host.Hooks, guest.Hooks = splitHooks(b.Spec.Hooks)
+	host.Resources, guest.Linux.Resources = splitResources(guest.Linux.Resources)
+	host.Binds = applyMounts(guest, plans, shared)
+	splitNamespaces(host, guest, paths, env)
+
+	guest.Root.Path = path.Join(shared, "rootfs")
+	guest.Process = GuestProcess(guest.Process)
+	guest.Linux.MountLabel = ""
+	guest.Linux.CgroupsPath = path.Join(guestCgroups, id)
+	return host, guest, nil
+}
+
+// clone copies a spec deeply, by the one form that is sure to hold all of it.
+func clone(spec *specs.Spec) (*specs.Spec, error) {
+	data, err := json.Marshal(spec)
+	if err != nil {
+		return nil, fmt.Errorf("copy the spec: %w", err)
+	}
+	var copied specs.Spec
+	if err := json.Unmarshal(data, &copied); err != nil {
+		return nil, fmt.Errorf("copy the spec: %w", err)
+	}
+	return &copied, nil
+}
