@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
+
+	"runch/agentproto"
+)
+
+// maxControl bounds the control connections open at one time: each process that
+// a shim stands for has one, and each command one for a moment.
+const maxControl = 8192
+
+// Agent serves one guest.
+type Agent struct {
+	log      *slog.Logger
+	debug    bool
+	streams  *streams
+	table    *table
+	reaper   *reaper
+	timeline timeline
+	calls    atomic.Uint64
+	control  atomic.Int64
+	// network is held while the interfaces are changed.
+	network sync.Mutex
+	// shareErr says why the shared directory is not there.
+	shareErr error
+	// lazy is closed when the modules that can wait are loaded.
+	lazy chan struct{}
+}
+
+// newAgent makes an agent that has nothing yet.
+func newAgent(log *slog.Logger, debug bool) *Agent {
+	return &Agent{
+		log:     log,
+		debug:   debug,
+		streams: newStreams(streamTimeout),
+		table:   newTable(),
+		reaper:  newReaper(),
+		lazy:    make(chan struct{}),
+	}
+}
+
+// serve accepts on both ports until one of them breaks. With a transport that
+// is one connection (serial) that is when the host has gone.
+func (a *Agent) serve(ctx context.Context, control, streams net.Listener) (<-chan error, error) {
+	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(a.intercept))
+	if err != nil {
+		return nil, fmt.Errorf("make the control server: %w", err)
+	}
+	agentproto.RegisterAgentService(server, a)
+	broken := make(chan error, 2)
+	go func() { broken <- server.Serve(ctx, controlListener{Listener: control, open: &a.control}) }()
+	go func() { broken <- a.acceptStreams(streams) }()
+	return broken, nil
+}
+
+func (a *Agent) acceptStreams(l net.Listener) error {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			if err := a.streams.accept(conn); err != nil {
+				a.log.Debug("stream refused", "error", err)
+			}
+		}()
+	}
+}
+
+// intercept counts the calls and gives their errors a code.
+func (a *Agent) intercept(ctx context.Context, decode ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (any, error) {
+	a.calls.Add(1)
+	start := time.Now()
+	resp, err := method(ctx, decode)
+	a.log.Debug("call", "method", info.FullMethod, "took", time.Since(start), "error", err)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return resp, nil
+}
+
+// hello says to the host that the agent serves.
+func (a *Agent) hello(conn net.Conn) error {
+	defer conn.Close() //nolint:errcheck // the host has read it or has gone
+	if err := conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return fmt.Errorf("say hello: %w", err)
+	}
+	a.timeline.mark(func(t *agentproto.Timeline) *uint64 { return &t.HelloNs })
+	return agentproto.WriteHello(conn, &agentproto.Hello{
+		Protocol:      agentproto.Version,
+		AgentVersion:  version(),
+		KernelRelease: kernelRelease(),
+		Timeline:      a.timeline.snapshot(),
+	})
+}
+
+// helloTimeout is how long the host may take to take the hello.
+const helloTimeout = time.Minute
+
+// version is the one that the Go tool wrote into the binary.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "unknown"
+	}
+	return info.Main.Version
+}
+
+func kernelRelease() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}

@@ -1,0 +1,88 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"runch/agentproto"
+)
+
+// newRoot is where the initial ramfs is bound to before it is moved to /.
+const newRoot = "/run"
+
+// leaveInitramfs puts a mount over the initial ramfs. That one has no parent, so
+// pivot_root(2), by which containers get their root, refuses to leave it.
+func leaveInitramfs() error {
+	if err := os.MkdirAll(newRoot, 0o755); err != nil { // #nosec G301 -- as any /run
+		return fmt.Errorf("leave the initramfs: %w", err)
+	}
+	if err := unix.Mount("/", newRoot, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("leave the initramfs: bind: %w", err)
+	}
+	if err := unix.Chdir(newRoot); err != nil {
+		return fmt.Errorf("leave the initramfs: %w", err)
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("leave the initramfs: move: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("leave the initramfs: chroot: %w", err)
+	}
+	return nil
+}
+
+type mount struct {
+	source, target, fstype string
+	flags                  uintptr
+	data                   string
+}
+
+const (
+	quiet  = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	cgroot = "/sys/fs/cgroup"
+)
+
+// guestMounts are the agent's own; containers get theirs by their specs.
+var guestMounts = []mount{
+	{"proc", "/proc", "proc", quiet, ""},
+	{"sysfs", "/sys", "sysfs", quiet, ""},
+	{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=0755"},
+	{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=0620,gid=5,ptmxmode=0666"},
+	{"shm", "/dev/shm", "tmpfs", quiet, "mode=1777"},
+	{"mqueue", "/dev/mqueue", "mqueue", quiet, ""},
+	{"cgroup2", cgroot, "cgroup2", quiet, "nsdelegate,memory_recursiveprot"},
+	{"run", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755"},
+}
+
+// mountGuest makes the file systems that the agent and libcontainer work with.
+func mountGuest() error {
+	for _, m := range guestMounts {
+		if err := os.MkdirAll(m.target, 0o755); err != nil { // #nosec G301 -- public directories
+			return fmt.Errorf("mount %s: %w", m.target, err)
+		}
+		if err := unix.Mount(m.source, m.target, m.fstype, m.flags, m.data); err != nil {
+			return fmt.Errorf("mount %s: %w", m.target, err)
+		}
+	}
+	for _, dir := range []string{stateDir, agentproto.GuestSharedDir} {
+		if err := os.MkdirAll(dir, 0o711); err != nil { // #nosec G301 -- a container's init passes through as its own user
+			return fmt.Errorf("make %s: %w", dir, err)
+		}
+	}
+	// There is no modprobe in the guest; the kernel need not look for one.
+	if err := os.WriteFile("/proc/sys/kernel/modprobe", []byte("\n"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("turn modprobe off: %w", err)
+	}
+	return nil
+}
+
+// mountShare mounts the sandbox's shared directory.
+func mountShare() error {
+	if err := unix.Mount(agentproto.ShareTag, agentproto.GuestSharedDir, "virtiofs", 0, ""); err != nil {
+		return fmt.Errorf("mount the shared directory: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package agent
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"runch/agentproto"
+)
+
+// clockSlack is how far the guest's clock may be ahead of the host's word: that
+// word was on its way for a while. A clock that is behind is always set.
+const clockSlack = 250 * time.Millisecond
+
+// sinceBoot reads the guest's boot clock, in nanoseconds.
+func sinceBoot() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return uint64(ts.Nano()) // #nosec G115 -- the boot clock is never negative
+}
+
+// setClock sets the guest's wall clock to the host's, given in nanoseconds
+// since the epoch. 0 means that the host said nothing.
+func setClock(hostNS int64) error {
+	if hostNS == 0 {
+		return nil
+	}
+	if hostNS < 0 {
+		return invalidf("host_time_ns: %d is before the epoch", hostNS)
+	}
+	if ahead := time.Duration(time.Now().UnixNano() - hostNS); ahead >= 0 && ahead <= clockSlack {
+		return nil
+	}
+	ts := unix.NsecToTimespec(hostNS)
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
+		return fmt.Errorf("set the clock: %w", err)
+	}
+	return nil
+}
+
+// timeline collects the moments of starting.
+type timeline struct {
+	mu sync.Mutex
+	t  agentproto.Timeline
+}
+
+// mark writes the present moment into the field that f picks, if it is the first time.
+func (t *timeline) mark(f func(*agentproto.Timeline) *uint64) {
+	now := sinceBoot()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := f(&t.t); *p == 0 {
+		*p = now
+	}
+}
+
+// snapshot gives a copy to send.
+func (t *timeline) snapshot() *agentproto.Timeline {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return &agentproto.Timeline{
+		AgentStartNs:       t.t.GetAgentStartNs(),
+		ModulesLoadedNs:    t.t.GetModulesLoadedNs(),
+		HelloNs:            t.t.GetHelloNs(),
+		ContainerCreatedNs: t.t.GetContainerCreatedNs(),
+		ContainerStartedNs: t.t.GetContainerStartedNs(),
+	}
+}

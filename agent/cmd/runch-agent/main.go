@@ -1,0 +1,27 @@
+// Runch-agent is the first process of a runch guest. libcontainer starts it
+// again, with the argument init, as the first stage of every container process.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	_ "github.com/opencontainers/cgroups/devices" // device rules for cgroup v2
+	"github.com/opencontainers/runc/libcontainer"
+	_ "github.com/opencontainers/runc/libcontainer/nsenter" // joins namespaces before the Go runtime starts
+
+	"runch/agent"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "init" {
+		libcontainer.Init() // never returns
+	}
+	// The kernel panics when its first process ends, and the VM ends with it;
+	// the console keeps these words.
+	if err := agent.Run(context.Background()); err != nil {
+		fmt.Fprintf(os.Stderr, "runch-agent: %v\n", err)
+	}
+	os.Exit(1)
+}

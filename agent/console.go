@@ -1,0 +1,72 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// consoleTimeout is how long the terminal's master may take to come through the
+// socket. libcontainer has sent it before it says that the process is there.
+const consoleTimeout = 10 * time.Second
+
+// receiveConsole takes the terminal's master that libcontainer sent.
+func receiveConsole(socket *os.File) (*os.File, error) {
+	fd := int(socket.Fd()) // #nosec G115 -- a file descriptor
+	tv := unix.NsecToTimeval(consoleTimeout.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
+		return nil, fmt.Errorf("receive terminal: %w", err)
+	}
+	name := make([]byte, 4096)
+	oob := make([]byte, unix.CmsgSpace(4))
+	var oobn int
+	for {
+		var err error
+		_, oobn, _, _, err = unix.Recvmsg(fd, name, oob, unix.MSG_CMSG_CLOEXEC)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("receive terminal: %w", err)
+		}
+		break
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil || len(messages) != 1 {
+		return nil, fmt.Errorf("receive terminal: %d control messages: %w", len(messages), errors.Join(err, unix.EBADMSG))
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return nil, fmt.Errorf("receive terminal: %d descriptors: %w", len(fds), errors.Join(err, unix.EBADMSG))
+	}
+	return consoleFile(fds[0])
+}
+
+// dupConsole gives the terminal's master a second descriptor.
+func dupConsole(console *os.File) (*os.File, error) {
+	raw, err := console.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("duplicate terminal: %w", err)
+	}
+	fd, dupErr := -1, error(nil)
+	err = raw.Control(func(old uintptr) {
+		fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3)
+	})
+	if err := errors.Join(err, dupErr); err != nil {
+		return nil, fmt.Errorf("duplicate terminal: %w", err)
+	}
+	return consoleFile(fd)
+}
+
+// consoleFile makes a file whose reads have deadlines: the runtime's poller
+// needs it not to block.
+func consoleFile(fd int) (*os.File, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("receive terminal: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "/dev/ptmx"), nil // #nosec G115 -- a file descriptor
+}

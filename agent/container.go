@@ -1,0 +1,275 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/cgroups/manager"
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// stateDir is libcontainer's: one directory for each container.
+const stateDir = "/run/runch/state"
+
+type phase int
+
+const (
+	created phase = iota
+	running
+	stopped
+)
+
+// container is one container. Its mutex guards the phase and the maps, and is
+// never held while something is waited for.
+type container struct {
+	id     string
+	config *configs.Config
+	cgroup cgroups.Manager
+	// gone is closed when everything of an ended container is removed.
+	gone       chan struct{}
+	init       *process
+	lc         *libcontainer.Container
+	privatePID bool
+
+	// freezing serialises the freezer.
+	freezing sync.Mutex
+
+	mu      sync.Mutex
+	phase   phase
+	paused  bool
+	oom     bool
+	execs   map[string]*process
+	handles []*libcontainer.Container
+}
+
+// newContainer turns the guest's spec into libcontainer's container. Nothing of
+// it exists yet but its state directory.
+func newContainer(id string, spec *specs.Spec, noPivot, noNewKeyring bool) (*container, error) {
+	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
+		CgroupName:   id,
+		NoPivotRoot:  noPivot,
+		NoNewKeyring: noNewKeyring,
+		Spec:         spec,
+	})
+	if err != nil {
+		return nil, err
+	}
+	lc, err := libcontainer.Create(stateDir, id, config)
+	if err != nil {
+		return nil, err
+	}
+	cg, err := manager.New(config.Cgroups)
+	if err != nil {
+		_ = lc.Destroy()
+		return nil, err
+	}
+	return &container{
+		id:         id,
+		config:     config,
+		cgroup:     cg,
+		lc:         lc,
+		privatePID: config.Namespaces.IsPrivate(configs.NEWPID),
+		gone:       make(chan struct{}),
+		execs:      make(map[string]*process),
+	}, nil
+}
+
+// rootIDs are the guest's ids of the container's root user.
+func (c *container) rootIDs() (uid, gid int, err error) {
+	if uid, err = c.config.HostRootUID(); err != nil {
+		return 0, 0, err
+	}
+	gid, err = c.config.HostRootGID()
+	return uid, gid, err
+}
+
+// handle gives a libcontainer object of this container to start one process
+// with: each starts one at a time, and one that hangs (in a frozen cgroup, for
+// example) must not hold up the others.
+func (c *container) handle() (*libcontainer.Container, error) {
+	c.mu.Lock()
+	if n := len(c.handles); n > 0 {
+		h := c.handles[n-1]
+		c.handles = c.handles[:n-1]
+		c.mu.Unlock()
+		return h, nil
+	}
+	c.mu.Unlock()
+	return libcontainer.Load(stateDir, c.id)
+}
+
+func (c *container) putHandle(h *libcontainer.Container) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handles = append(c.handles, h)
+}
+
+// state gives the phase and whether the container is paused.
+func (c *container) state() (phase, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.phase, c.paused
+}
+
+// start moves a created container to running; it is undone by unstart.
+func (c *container) start() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch c.phase {
+	case created:
+		c.phase = running
+		return nil
+	case running:
+		return errStartRunning
+	default:
+		return errStartStopped
+	}
+}
+
+func (c *container) unstart() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase == running {
+		c.phase = created
+	}
+}
+
+// canExec tells whether another process may be started.
+func (c *container) canExec(ignorePaused bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.phase == stopped:
+		return errExecStopped
+	case c.paused && !ignorePaused:
+		return errExecPaused
+	case len(c.execs) >= maxExecs:
+		return fmt.Errorf("processes in the container: %w", errTooMany)
+	}
+	return nil
+}
+
+// reserve keeps an exec's id from being used twice.
+func (c *container) reserve(id string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.execs[id]; ok {
+		return errProcessExists
+	}
+	c.execs[id] = nil
+	return nil
+}
+
+func (c *container) setExec(id string, p *process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p == nil {
+		delete(c.execs, id)
+		return
+	}
+	c.execs[id] = p
+}
+
+// forgetUnwaited drops an exec that nobody has asked about.
+func (c *container) forgetUnwaited(id string, p *process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.execs[id] == p && p.waits.Load() == 0 {
+		delete(c.execs, id)
+	}
+}
+
+// process finds the init (no exec id) or an exec.
+func (c *container) process(execID string) (*process, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if execID == "" {
+		return c.init, nil
+	}
+	p := c.execs[execID]
+	if p == nil {
+		return nil, errNoProcess
+	}
+	return p, nil
+}
+
+// ended notes the end of the init: whether memory was short is asked while the
+// cgroup is still there.
+func (c *container) ended() (oom bool) {
+	kills, err := c.cgroup.OOMKillCount()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.phase = stopped
+	c.paused = false
+	c.oom = c.oom || (err == nil && kills > 0)
+	return c.oom
+}
+
+// oomKills counts the processes of the container that the kernel killed for
+// lack of memory. A cgroup that is gone has what was last known.
+func (c *container) oomKills() uint64 {
+	n, err := c.cgroup.OOMKillCount()
+	if err == nil {
+		return n
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.oom {
+		return 1
+	}
+	return 0
+}
+
+// signalAll signals every process of the container.
+func (c *container) signalAll(sig unix.Signal) error {
+	if sig == unix.SIGKILL {
+		err := os.WriteFile(c.cgroup.Path("")+"/cgroup.kill", []byte("1"), 0)
+		if err == nil || os.IsNotExist(err) {
+			return nil
+		}
+	}
+	pids, err := c.cgroup.GetAllPids()
+	if err != nil {
+		if os.IsNotExist(err) {
+			return nil
+		}
+		return err
+	}
+	for _, pid := range pids {
+		if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH { //nolint:errorlint // a bare errno
+			return fmt.Errorf("signal process %d: %w", pid, err)
+		}
+	}
+	return nil
+}
+
+// freeze pauses or resumes.
+func (c *container) freeze(on bool) error {
+	c.freezing.Lock()
+	defer c.freezing.Unlock()
+	c.mu.Lock()
+	ph, paused := c.phase, c.paused
+	c.mu.Unlock()
+	to := cgroups.Frozen
+	switch {
+	case on && (ph == stopped || paused):
+		return errNotRunning
+	case !on && !paused:
+		return errNotPaused
+	case !on:
+		to = cgroups.Thawed
+	}
+	if err := c.cgroup.Freeze(to); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.paused = on && c.phase != stopped
+	return nil
+}

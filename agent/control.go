@@ -1,0 +1,51 @@
+package agent
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// controlListener bounds the control connections and makes their ends plain: a
+// call's context ends with its connection, and ttrpc sees that only by io.EOF.
+type controlListener struct {
+	net.Listener
+	open *atomic.Int64
+}
+
+func (l controlListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if l.open.Add(1) > maxControl {
+			l.open.Add(-1)
+			_ = conn.Close()
+			continue
+		}
+		return &controlConn{Conn: conn, open: l.open}, nil
+	}
+}
+
+type controlConn struct {
+	net.Conn
+	open *atomic.Int64
+	once sync.Once
+}
+
+func (c *controlConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (c *controlConn) Close() error {
+	c.once.Do(func() { c.open.Add(-1) })
+	return c.Conn.Close()
+}

@@ -1,0 +1,81 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// The states that a call can find a container in, in runc's words: callers of a
+// runtime look for these.
+var (
+	errNoContainer    = libcontainer.ErrNotExist
+	errExists         = libcontainer.ErrExist
+	errNotRunning     = libcontainer.ErrNotRunning
+	errNotPaused      = libcontainer.ErrNotPaused
+	errNoProcess      = errors.New("process does not exist")
+	errProcessExists  = errors.New("process with given ID already exists")
+	errProcessDone    = errors.New("process already finished")
+	errStartStopped   = errors.New("cannot start a container that has stopped")
+	errStartRunning   = errors.New("cannot start an already running container")
+	errExecStopped    = errors.New("cannot exec in a stopped container")
+	errExecPaused     = errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+	errTooMany        = errors.New("too many of them")
+	errNoTerminal     = errors.New("the process has no terminal")
+	errStreamMissing  = errors.New("the stream's connection did not arrive")
+	errStreamRefused  = errors.New("the stream's connection was not expected")
+	errInvalidRequest = errors.New("invalid request")
+)
+
+// maxErrorText bounds the words of an error sent to the host, in bytes.
+const maxErrorText = 4096
+
+// invalidf makes an error that reaches the host as InvalidArgument.
+func invalidf(format string, args ...any) error {
+	return &invalidError{text: fmt.Sprintf(format, args...)}
+}
+
+type invalidError struct{ text string }
+
+func (e *invalidError) Error() string { return e.text }
+func (e *invalidError) Unwrap() error { return errInvalidRequest }
+
+// toStatus gives an error the code that the host decides by; its words stay as they are.
+func toStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if len(text) > maxErrorText {
+		text = text[:maxErrorText]
+	}
+	return status.Error(codeOf(err), text)
+}
+
+func codeOf(err error) codes.Code {
+	for _, k := range []struct {
+		code codes.Code
+		of   []error
+	}{
+		{codes.NotFound, []error{errNoContainer, errNoProcess}},
+		{codes.InvalidArgument, []error{errInvalidRequest, libcontainer.ErrInvalidID, ErrNetworkField}},
+		{codes.FailedPrecondition, []error{
+			errExists, errProcessExists, errNotRunning, errNotPaused, errProcessDone, errStartStopped, errStartRunning,
+			errExecStopped, errExecPaused, errNoTerminal, libcontainer.ErrRunning, libcontainer.ErrPaused,
+		}},
+		{codes.ResourceExhausted, []error{errTooMany}},
+		{codes.Canceled, []error{context.Canceled}},
+		{codes.DeadlineExceeded, []error{context.DeadlineExceeded}},
+	} {
+		for _, target := range k.of {
+			if errors.Is(err, target) {
+				return k.code
+			}
+		}
+	}
+	return codes.Internal
+}

@@ -1,0 +1,84 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"runch/agentproto"
+)
+
+// Info says what the guest is and what it uses.
+func (a *Agent) Info(context.Context, *agentproto.InfoRequest) (*agentproto.InfoResponse, error) {
+	meminfo, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return nil, fmt.Errorf("read the guest's memory: %w", err)
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return nil, fmt.Errorf("read the agent's memory: %w", err)
+	}
+	return &agentproto.InfoResponse{
+		KernelRelease:        kernelRelease(),
+		MemoryTotalBytes:     kilobytes(string(meminfo), "MemTotal:"),
+		MemoryAvailableBytes: kilobytes(string(meminfo), "MemAvailable:"),
+		AgentRssBytes:        kilobytes(string(status), "VmRSS:"),
+		Timeline:             a.timeline.snapshot(),
+		GuestTimeNs:          time.Now().UnixNano(),
+		Calls:                a.calls.Load(),
+	}, nil
+}
+
+// kilobytes finds a line like "MemTotal:  1234 kB" and gives bytes, 0 if there is none.
+func kilobytes(text, key string) uint64 {
+	for line := range strings.Lines(text) {
+		rest, ok := strings.CutPrefix(line, key)
+		if !ok {
+			continue
+		}
+		fields := strings.Fields(rest)
+		if len(fields) == 0 {
+			return 0
+		}
+		n, err := strconv.ParseUint(fields[0], 10, 54)
+		if err != nil {
+			return 0
+		}
+		return n << 10
+	}
+	return 0
+}
+
+// syncTimeout is how long the file systems may take to write what they hold: a
+// share whose server is gone would never.
+const syncTimeout = 5 * time.Second
+
+// Shutdown ends every container, writes what is unwritten and turns the VM off.
+// It answers only if that fails.
+func (a *Agent) Shutdown(context.Context, *agentproto.ShutdownRequest) (*agentproto.ShutdownResponse, error) {
+	a.killAll()
+	return nil, powerOff()
+}
+
+// powerOff turns the VM off by ACPI; a reset would start it again under some VMMs.
+func powerOff() error {
+	synced := make(chan struct{})
+	go func() {
+		unix.Sync()
+		close(synced)
+	}()
+	select {
+	case <-synced:
+	case <-time.After(syncTimeout):
+	}
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {
+		return fmt.Errorf("power off: %w", err)
+	}
+	return errors.New("power off: the VM is still there")
+}

@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// The lists of kernel modules in the initramfs: those that are needed to reach
+// the host, and those that can wait until that is done.
+const (
+	bootModules = "/etc/runch/modules"
+	lazyModules = "/etc/runch/modules.lazy"
+	// maxModules bounds a list, which the image's builder keeps far below it.
+	maxModules = 1024
+)
+
+// readModuleList reads absolute paths, one on a line, in the order in which the
+// modules load.
+func readModuleList(r io.Reader) ([]string, error) {
+	var paths []string
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		path := lines.Text()
+		switch {
+		case path == "":
+			continue
+		case !filepath.IsAbs(path) || filepath.Clean(path) != path:
+			return nil, fmt.Errorf("module %q: %w", path, unix.EINVAL)
+		case len(paths) == maxModules:
+			return nil, fmt.Errorf("modules: %w", errTooMany)
+		}
+		paths = append(paths, path)
+	}
+	return paths, lines.Err()
+}
+
+// loadModules loads the modules of a list. Those that the kernel has already,
+// or has no device for, are no error. A list that is missing is an empty one.
+func loadModules(list string) error {
+	f, err := os.Open(list) // #nosec G304 -- one of two constants
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read module list: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // read only
+	paths, err := readModuleList(f)
+	if err != nil {
+		return fmt.Errorf("read module list %s: %w", list, err)
+	}
+	var errs []error
+	for _, path := range paths {
+		if err := loadModule(path); err != nil {
+			errs = append(errs, fmt.Errorf("load module %s: %w", path, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func loadModule(path string) error {
+	f, err := os.Open(path) // #nosec G304 -- named by the image
+	if err != nil {
+		return err
+	}
+	defer f.Close()                            //nolint:errcheck // read only
+	err = unix.FinitModule(int(f.Fd()), "", 0) // #nosec G115 -- a file descriptor
+	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}

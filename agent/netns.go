@@ -1,0 +1,58 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// makeNetNS makes the network namespace of the containers, with its loopback
+// up, and binds it to path.
+func makeNetNS(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o400) // #nosec G304 -- a constant
+	if err != nil {
+		return fmt.Errorf("make network namespace: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("make network namespace: %w", err)
+	}
+	made := make(chan error, 1)
+	go func() {
+		// The thread is in the new namespace from here on: it ends with the goroutine.
+		runtime.LockOSThread()
+		made <- bindNetNS(path)
+	}()
+	return <-made
+}
+
+func bindNetNS(path string) error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("make network namespace: %w", err)
+	}
+	if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("make network namespace: bind: %w", err)
+	}
+	return loopbackUp()
+}
+
+// loopbackUp brings lo up in the calling thread's network namespace.
+func loopbackUp() (err error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("bring up loopback: %w", err)
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return fmt.Errorf("bring up loopback: %w", err)
+	}
+	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCSIFFLAGS, uintptr(unsafe.Pointer(req))); errno != 0 { // #nosec G103 -- x/sys has no call for it
+		return fmt.Errorf("bring up loopback: %w", errno)
+	}
+	return nil
+}

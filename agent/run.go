@@ -1,0 +1,118 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+
+	"github.com/sirupsen/logrus"
+
+	"runch/agentproto"
+)
+
+const (
+	// gcPercent makes the heap small at the cost of collecting more often: the
+	// agent lives in the memory that the user pays for, and is idle.
+	gcPercent = 50
+	// memoryLimit is the Go runtime's soft limit, in bytes.
+	memoryLimit = 12 << 20
+)
+
+// Run is the life of PID 1: it brings the guest up, says hello, and serves until
+// the way to the host is cut, when it turns the VM off. It returns only with an
+// error; the caller prints it and ends, and the VM with it.
+func Run(ctx context.Context) error {
+	start := sinceBoot()
+	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(memoryLimit)
+	if err := leaveInitramfs(); err != nil {
+		return err
+	}
+	if err := mountGuest(); err != nil {
+		return err
+	}
+	cmdline, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return fmt.Errorf("read the kernel's command line: %w", err)
+	}
+	params, err := ParseCmdline(string(cmdline))
+	if err != nil {
+		return err
+	}
+	out := io.Discard
+	if params.Debug {
+		out = os.Stderr
+	}
+	a := newAgent(newLog(out, params.Debug), params.Debug)
+	a.timeline.t.AgentStartNs = start
+	go a.reaper.run(ctx)
+
+	// A module that does not load is told only if the host cannot be reached
+	// without it: most are for devices that this VM need not have.
+	moduleErr := loadModules(bootModules)
+	a.timeline.mark(func(t *agentproto.Timeline) *uint64 { return &t.ModulesLoadedNs })
+	way, err := openTransport(ctx, params, out)
+	if err != nil {
+		return joinReason(err, moduleErr)
+	}
+	if err := makeNetNS(agentproto.GuestNetNS); err != nil {
+		return err
+	}
+	if err := mountShare(); err != nil {
+		a.shareErr = joinReason(err, moduleErr)
+	}
+	return a.live(ctx, way)
+}
+
+// live serves from the hello to the end.
+func (a *Agent) live(ctx context.Context, way *transport) error {
+	broken, err := a.serve(ctx, way.control, way.streams)
+	if err != nil {
+		return err
+	}
+	conn, err := way.dialHello(ctx)
+	if err != nil {
+		return fmt.Errorf("say hello: %w", err)
+	}
+	if err := a.hello(conn); err != nil {
+		return err
+	}
+	go func() {
+		defer close(a.lazy)
+		if err := loadModules(lazyModules); err != nil {
+			a.log.Debug("modules", "error", err)
+		}
+	}()
+	select {
+	case <-way.over:
+	case err := <-broken:
+		if way.over == nil {
+			return fmt.Errorf("serve: %w", err)
+		}
+	case <-ctx.Done():
+	}
+	a.killAll()
+	return powerOff()
+}
+
+// newLog makes the agent's log, and points libcontainer's own at the same place.
+func newLog(out io.Writer, debugging bool) *slog.Logger {
+	logrus.SetOutput(out)
+	level := slog.LevelError
+	if debugging {
+		level = slog.LevelDebug
+		logrus.SetLevel(logrus.DebugLevel)
+	}
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
+}
+
+// joinReason adds what may be behind an error to it.
+func joinReason(err, reason error) error {
+	if reason == nil {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", err, reason)
+}

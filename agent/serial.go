@@ -1,0 +1,232 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/yamux"
+	"golang.org/x/sys/unix"
+
+	"runch/agentproto"
+)
+
+const (
+	// portTimeout is how long the virtio-serial port may take to appear.
+	portTimeout = 30 * time.Second
+	// writeTimeout is how long the host may leave the port unread. A host under
+	// load, or one that stops the VM for a while, is no reason to lose output.
+	writeTimeout = 10 * time.Minute
+	// closeTimeout is how long a stream stays half closed.
+	closeTimeout = time.Minute
+	// maxBacklog is how many streams may wait to be accepted.
+	maxBacklog = 1024
+)
+
+// openSerial opens the virtio-serial port and speaks yamux on it.
+func openSerial(ctx context.Context, helloPort uint32, log io.Writer) (*transport, error) {
+	ctx, cancel := context.WithTimeout(ctx, portTimeout)
+	defer cancel()
+	path, err := findPort(ctx, agentproto.SerialPort)
+	if err != nil {
+		return nil, fmt.Errorf("find serial port %s: %w", agentproto.SerialPort, err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0) // #nosec G304 -- a device of the guest
+	if err != nil {
+		return nil, fmt.Errorf("open serial port: %w", err)
+	}
+	session, err := yamux.Server(newPort(f), yamuxConfig(log))
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("open serial port: %w", err)
+	}
+	return demux(session, helloPort), nil
+}
+
+func yamuxConfig(log io.Writer) *yamux.Config {
+	c := yamux.DefaultConfig()
+	// The host's end is the VMM's own: it does not go away unnoticed, and pings
+	// would wake an idle guest.
+	c.EnableKeepAlive = false
+	c.ConnectionWriteTimeout = writeTimeout
+	c.StreamOpenTimeout = 0
+	c.StreamCloseTimeout = closeTimeout
+	c.AcceptBacklog = maxBacklog
+	c.LogOutput = log
+	return c
+}
+
+// demux tells the streams of a session apart by the port that each begins with.
+func demux(session *yamux.Session, helloPort uint32) *transport {
+	control, streams := newQueue(), newQueue()
+	go func() {
+		defer control.Close() //nolint:errcheck // cannot fail
+		defer streams.Close() //nolint:errcheck // cannot fail
+		for {
+			conn, err := session.Accept()
+			if err != nil {
+				return
+			}
+			go route(conn, control, streams)
+		}
+	}()
+	return &transport{
+		control: control,
+		streams: streams,
+		dialHello: func(context.Context) (net.Conn, error) {
+			conn, err := session.Open()
+			if err != nil {
+				return nil, err
+			}
+			if err := agentproto.WritePort(conn, helloPort); err != nil {
+				_ = conn.Close()
+				return nil, err
+			}
+			return conn, nil
+		},
+		over: session.CloseChan(),
+	}
+}
+
+// route reads a stream's port and hands the stream to who listens there.
+func route(conn net.Conn, control, streams *queue) {
+	_ = conn.SetReadDeadline(time.Now().Add(streamTimeout))
+	port, err := agentproto.ReadPort(conn)
+	_ = conn.SetReadDeadline(time.Time{})
+	to := map[uint32]*queue{agentproto.ControlPort: control, agentproto.StreamPort: streams}[port]
+	if err != nil || to == nil || !to.put(conn) {
+		_ = conn.Close()
+	}
+}
+
+// queue is a listener that is given its connections.
+type queue struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newQueue() *queue {
+	return &queue{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (q *queue) put(conn net.Conn) bool {
+	select {
+	case q.conns <- conn:
+		return true
+	case <-q.done:
+		return false
+	}
+}
+
+// Accept implements net.Listener.
+func (q *queue) Accept() (net.Conn, error) {
+	select {
+	case conn := <-q.conns:
+		return conn, nil
+	case <-q.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (q *queue) Close() error {
+	q.once.Do(func() { close(q.done) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (q *queue) Addr() net.Addr {
+	return &net.UnixAddr{Name: agentproto.SerialPort, Net: "virtio-serial"}
+}
+
+// port is a virtio-serial port. Reads from one whose host side is not open yet
+// give the end of the file at once; writes wait. So reads wait for the first
+// write, which is the hello's.
+type port struct {
+	*os.File
+	opened chan struct{}
+	once   sync.Once
+}
+
+func newPort(f *os.File) *port { return &port{File: f, opened: make(chan struct{})} }
+
+func (p *port) Read(b []byte) (int, error) {
+	<-p.opened
+	return p.File.Read(b)
+}
+
+func (p *port) Write(b []byte) (int, error) {
+	n, err := p.File.Write(b)
+	p.once.Do(func() { close(p.opened) })
+	return n, err
+}
+
+func (p *port) Close() error {
+	p.once.Do(func() { close(p.opened) })
+	return p.File.Close()
+}
+
+// findPort gives the device of the port called name. The ports are made while
+// their driver talks to the VMM, so there may be none yet: the kernel says when
+// one has come.
+func findPort(ctx context.Context, name string) (string, error) {
+	if path, err := lookupPort(name); path != "" || err != nil {
+		return path, err
+	}
+	events, err := openUevents()
+	if err != nil {
+		return "", err
+	}
+	defer events.Close() //nolint:errcheck // read only
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := events.SetReadDeadline(deadline); err != nil {
+			return "", fmt.Errorf("wait for devices: %w", err)
+		}
+	}
+	buf := make([]byte, 8192)
+	for {
+		// One may have come between the look and the socket.
+		if path, err := lookupPort(name); path != "" || err != nil {
+			return path, err
+		}
+		if _, err := events.Read(buf); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return "", fmt.Errorf("wait for devices: %w", err)
+		}
+	}
+}
+
+// lookupPort looks once; an empty path means that there is no such port.
+func lookupPort(name string) (string, error) {
+	names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
+	if err != nil {
+		return "", err
+	}
+	for _, file := range names {
+		data, err := os.ReadFile(file) // #nosec G304 -- sysfs
+		if err == nil && strings.TrimSpace(string(data)) == name {
+			return filepath.Join("/dev", filepath.Base(filepath.Dir(file))), nil
+		}
+	}
+	return "", nil
+}
+
+// openUevents listens to what the kernel says of its devices.
+func openUevents() (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
+	if err != nil {
+		return nil, fmt.Errorf("listen to devices: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("listen to devices: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "uevents"), nil // #nosec G115 -- a file descriptor
+}

@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// table holds the guest's containers by id. It is safe for concurrent use.
+type table struct {
+	mu    sync.Mutex
+	byID  map[string]*container
+	claim map[string]struct{}
+	// order of arrival, to forget the oldest of those that have ended
+	order []string
+}
+
+func newTable() *table {
+	return &table{byID: make(map[string]*container), claim: make(map[string]struct{})}
+}
+
+// get finds a container.
+func (t *table) get(id string) (*container, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c, ok := t.byID[id]
+	if !ok {
+		return nil, errNoContainer
+	}
+	return c, nil
+}
+
+// reserve claims an id for a container that is to be made. One that ended is
+// forgotten for it, once everything of it is removed.
+func (t *table) reserve(ctx context.Context, id string) error {
+	t.mu.Lock()
+	old, ok := t.byID[id]
+	_, claimed := t.claim[id]
+	if !ok && !claimed {
+		defer t.mu.Unlock()
+		return t.reserveLocked(id)
+	}
+	t.mu.Unlock()
+	if claimed {
+		return errExists
+	}
+	if ph, _ := old.state(); ph != stopped {
+		return errExists
+	}
+	select {
+	case <-old.gone:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byID[id] != old {
+		return errExists
+	}
+	t.forget(id)
+	return t.reserveLocked(id)
+}
+
+func (t *table) reserveLocked(id string) error {
+	if len(t.byID)+len(t.claim) >= maxContainers && !t.forgetOldest() {
+		return fmt.Errorf("containers: %w", errTooMany)
+	}
+	t.claim[id] = struct{}{}
+	return nil
+}
+
+// forgetOldest makes room by the container that ended first.
+func (t *table) forgetOldest() bool {
+	for _, id := range t.order {
+		select {
+		case <-t.byID[id].gone:
+			t.forget(id)
+			return true
+		default:
+		}
+	}
+	return false
+}
+
+func (t *table) forget(id string) {
+	delete(t.byID, id)
+	for i, other := range t.order {
+		if other == id {
+			t.order = append(t.order[:i], t.order[i+1:]...)
+			return
+		}
+	}
+}
+
+// release gives a reserved id back; with a container it is that container's.
+func (t *table) release(id string, c *container) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.claim, id)
+	if c != nil {
+		t.byID[id] = c
+		t.order = append(t.order, id)
+	}
+}
+
+// all gives every container there is.
+func (t *table) all() []*container {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make([]*container, 0, len(t.byID))
+	for _, c := range t.byID {
+		out = append(out, c)
+	}
+	return out
+}
