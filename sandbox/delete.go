@@ -1,0 +1,85 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"runch/cgroup"
+	"runch/network"
+	"runch/state"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Delete removes a container that has stopped, or has only been created, and
+// with force whatever there is of it. It never needs the guest.
+func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
+	c, err := r.Store.Load(id)
+	switch {
+	case errors.Is(err, state.ErrNotExist) && force:
+		return r.deleteRemains(ctx, id)
+	case err != nil && !force:
+		return err
+	case err != nil:
+		// A record that cannot be read names no shim. Its directory still goes.
+		return r.deleteRemains(ctx, id)
+	}
+	status := c.Status()
+	if !force && status != state.StatusStopped && status != state.StatusCreated {
+		return fmt.Errorf("cannot delete container %s %w: %s", id, ErrNotStopped, status)
+	}
+	goneCtx, cancel := context.WithTimeout(ctx, goneTimeout)
+	defer cancel()
+	// Before the lock: a create under way holds it until its shim is gone.
+	if err := kill9(goneCtx, c.Shim); err != nil {
+		return err
+	}
+	dir, err := r.lock(ctx, id)
+	if errors.Is(err, state.ErrNotExist) {
+		return nil // somebody else has deleted it meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	return r.destroy(ctx, dir, c)
+}
+
+// deleteRemains removes what a create that was killed early has left.
+func (r *Runtime) deleteRemains(ctx context.Context, id string) error {
+	dir, err := r.lock(ctx, id)
+	if errors.Is(err, state.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Remove(), dir.Close())
+}
+
+// destroy takes down what a container without processes still has on the host.
+// Everything is tried; what is gone already is well gone. dir is closed.
+func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Container) error {
+	defer dir.Close() //nolint:errcheck // removed by then
+	var errs []error
+	if c != nil {
+		if c.Network.NetNS != "" {
+			errs = append(errs, network.Detach(ctx, c.Network.NetNS, c.Network.Taps))
+		}
+		if c.Cgroup.Path != "" {
+			errs = append(errs, cgroup.Destroy(ctx, c.Cgroup.Path, c.Cgroup.Systemd))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // the record stays, for another delete
+	}
+	if err := dir.Remove(); err != nil {
+		return err
+	}
+	if c != nil && c.Hooks != nil && c.Ready {
+		if err := runHooks(ctx, "poststop", c.Hooks.Poststop, c, specs.StateStopped); err != nil {
+			r.Log.Warn(err.Error())
+		}
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"runch/cgroup"
+	"runch/state"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// ExecOptions are what exec is asked for.
+type ExecOptions struct {
+	ID      string
+	Process *specs.Process
+	// PIDFile is written last, empty for none.
+	PIDFile       string
+	ConsoleSocket string
+	// Cgroup is a sub-cgroup of the container's in the guest, empty for its own.
+	Cgroup       string
+	Detach       bool
+	IgnorePaused bool
+	// Stdin, Stdout and Stderr become the process's, where it has no terminal.
+	Stdin, Stdout, Stderr *os.File
+}
+
+// Exec makes one more process in a container. Unless it is to be detached,
+// Exec waits for its end and gives its exit code.
+func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
+	c, err := r.Store.Load(o.ID)
+	if err != nil {
+		return 0, err
+	}
+	switch c.Status() {
+	case state.StatusStopped, state.StatusCreating:
+		return 0, ErrExecStopped
+	case state.StatusPaused:
+		if !o.IgnorePaused {
+			return 0, ErrExecPaused
+		}
+	}
+	ord, err := r.execOrders(c, o)
+	if err != nil {
+		return 0, err
+	}
+	f, err := newForeground(o.Detach, o.ConsoleSocket, ord.Terminal)
+	if err != nil {
+		return 0, err
+	}
+	defer f.close()
+	p, err := r.startExecShim(ctx, c, o, ord, f.console)
+	if err != nil {
+		return 0, err
+	}
+	if o.Detach {
+		return 0, nil
+	}
+	return f.wait(p)
+}
+
+func (r *Runtime) execOrders(c *state.Container, o ExecOptions) (*orders, error) {
+	process, err := json.Marshal(o.Process)
+	if err != nil {
+		return nil, fmt.Errorf("encode the process: %w", err)
+	}
+	endpoint, err := r.endpoint(c)
+	if err != nil {
+		return nil, err
+	}
+	return &orders{
+		ID: c.ID, Timeout: callTimeout, Terminal: terminalOf(o.Process),
+		Exec: &execOrders{
+			ExecID: rand.Text(), Process: process, Endpoint: endpoint, SandboxPID: c.Shim.PID,
+			Cgroup: o.Cgroup, IgnorePaused: o.IgnorePaused,
+		},
+	}, nil
+}
+
+// startExecShim starts the shim in the sandbox's pid namespace: when the
+// sandbox's first shim ends, for whatever reason, the kernel ends this one.
+func (r *Runtime) startExecShim(ctx context.Context, c *state.Container, o ExecOptions, ord *orders, console *os.File) (*shimProcess, error) {
+	ns := filepath.Join("/proc", strconv.Itoa(c.Shim.PID), "ns")
+	s := shimSpec{
+		unshare: unix.CLONE_NEWNS, console: console,
+		join: []namespace{
+			{kind: unix.CLONE_NEWNET, path: filepath.Join(ns, "net")},
+			{kind: unix.CLONE_NEWPID, path: filepath.Join(ns, "pid")},
+		},
+	}
+	if ord.Terminal == nil {
+		s.stdio = [3]*os.File{o.Stdin, o.Stdout, o.Stderr}
+	}
+	p, err := spawn(s)
+	if err != nil {
+		return nil, err
+	}
+	err = func() error {
+		if err := cgroup.Join(c.Shim.PID, p.pid()); err != nil {
+			return err
+		}
+		if err := p.channel.send(ord); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		if _, err := p.await(ctx); err != nil {
+			return err
+		}
+		return handOver(p, o.PIDFile)
+	}()
+	if err != nil {
+		p.undo()
+		return nil, err
+	}
+	return p, nil
+}

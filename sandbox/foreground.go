@@ -1,0 +1,162 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+
+	"runch/agentproto"
+	"runch/shim"
+
+	"github.com/containerd/console"
+	"golang.org/x/sys/unix"
+)
+
+// foreground is a command that stays with its process: it passes signals on,
+// and with a terminal stands between the caller's and the process's.
+type foreground struct {
+	// console is what the shim sends the terminal's master over; nil without
+	// a terminal.
+	console *os.File
+	// peer receives it here; nil when the caller has a console socket.
+	peer *net.UnixConn
+	// tty is the caller's terminal, nil when there is none.
+	tty console.Console
+}
+
+// newForeground prepares for a process, whose terminal is nil without one.
+// Detached, the terminal goes to the caller's console socket.
+func newForeground(detach bool, socket string, terminal *terminalOrders) (*foreground, error) {
+	f := &foreground{}
+	if terminal == nil {
+		return f, nil
+	}
+	if detach || socket != "" {
+		var err error
+		f.console, err = dialConsole(socket)
+		return f, err
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make a console socket: %w", err)
+	}
+	f.console = os.NewFile(uintptr(fds[0]), "console")
+	ours := os.NewFile(uintptr(fds[1]), "console")
+	defer ours.Close() //nolint:errcheck // the connection is a copy
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		f.close()
+		return nil, fmt.Errorf("open the console socket: %w", err)
+	}
+	f.peer = conn.(*net.UnixConn) //nolint:forcetypeassert,errcheck // made as one above
+	if f.tty, err = console.ConsoleFromFile(os.Stdin); err != nil {
+		f.tty = nil // the caller's stdin is no terminal
+	} else if size, err := f.tty.Size(); err == nil && terminal.Size == nil {
+		terminal.Size = sizeOf(size)
+	}
+	return f, nil
+}
+
+func sizeOf(ws console.WinSize) *agentproto.TerminalSize {
+	return &agentproto.TerminalSize{Height: uint32(ws.Height), Width: uint32(ws.Width)}
+}
+
+// close gives back what newForeground took.
+func (f *foreground) close() {
+	if f.console != nil {
+		_ = f.console.Close()
+	}
+	if f.peer != nil {
+		_ = f.peer.Close()
+	}
+}
+
+// wait stays until the process has ended and gives its exit code.
+func (f *foreground) wait(p *shimProcess) (int, error) {
+	signals := shim.Catch()
+	defer signal.Reset()
+	var master console.Console
+	if f.peer != nil {
+		var err error
+		if master, err = receiveMaster(f.peer); err != nil {
+			p.undo()
+			return 0, err
+		}
+		defer master.Close() //nolint:errcheck // the process has ended
+		finish, err := f.copyTerminal(master)
+		if err != nil {
+			p.undo()
+			return 0, err
+		}
+		defer finish()
+	}
+	for {
+		select {
+		case sig := <-signals:
+			number, ok := sig.(unix.Signal)
+			switch {
+			case !ok:
+			case number == unix.SIGWINCH && master != nil && f.tty != nil:
+				_ = master.ResizeFrom(f.tty)
+			case number == unix.SIGWINCH:
+			default:
+				_ = p.cmd.Process.Signal(number)
+			}
+		case <-p.waited:
+			return p.exitCode(), nil
+		}
+	}
+}
+
+// copyTerminal connects the caller's stdio and the master. The returned
+// function waits for the last output and restores the caller's terminal.
+func (f *foreground) copyTerminal(master console.Console) (finish func(), err error) {
+	if f.tty != nil {
+		if err := f.tty.SetRaw(); err != nil {
+			return nil, fmt.Errorf("set the terminal raw: %w", err)
+		}
+		_ = master.ResizeFrom(f.tty)
+	}
+	var out sync.WaitGroup
+	out.Go(func() {
+		// It ends with EIO, when the shim has closed the other side.
+		_, _ = io.Copy(os.Stdout, master)
+	})
+	go func() {
+		_, _ = io.Copy(master, os.Stdin)
+	}()
+	return func() {
+		out.Wait()
+		if f.tty != nil {
+			_ = f.tty.Reset()
+		}
+	}, nil
+}
+
+// receiveMaster takes the terminal's master out of the shim's message.
+func receiveMaster(conn *net.UnixConn) (console.Console, error) {
+	oob := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := conn.ReadMsgUnix(make([]byte, 64), oob)
+	if err != nil {
+		return nil, fmt.Errorf("receive the terminal: %w", err)
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(messages) != 1 {
+		return nil, errors.Join(errors.New("receive the terminal: no descriptor came"), err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return nil, errors.Join(errors.New("receive the terminal: no descriptor came"), err)
+	}
+	file := os.NewFile(uintptr(fds[0]), "/dev/ptmx")
+	master, err := console.ConsoleFromFile(file)
+	if err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("open the terminal: %w", err)
+	}
+	return master, nil
+}

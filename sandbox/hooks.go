@@ -1,0 +1,107 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"time"
+
+	"runch/state"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// maxHookOutput bounds what an error quotes of a hook's words, in bytes.
+const maxHookOutput = 2048
+
+// defaultHookTimeout bounds a hook that names no timeout.
+const defaultHookTimeout = 5 * time.Minute
+
+// runHooks runs hooks one after the other, each with the container's state on
+// its stdin; the first failure ends it. name is the hooks' name in the spec.
+func runHooks(ctx context.Context, name string, hooks []specs.Hook, c *state.Container, status specs.ContainerState) error {
+	if len(hooks) == 0 {
+		return nil
+	}
+	s := specs.State{
+		Version: c.OCIVersion, ID: c.ID, Status: status, Pid: c.Shim.PID, Bundle: c.Bundle, Annotations: c.Annotations,
+	}
+	if status == specs.StateStopped {
+		s.Pid = 0
+	}
+	input, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode the state for hooks: %w", err)
+	}
+	for i, hook := range hooks {
+		if err := runHook(ctx, hook, c.Bundle, input); err != nil {
+			return fmt.Errorf("error running %s hook #%d: %w", name, i, err)
+		}
+	}
+	return nil
+}
+
+func runHook(ctx context.Context, hook specs.Hook, dir string, input []byte) error {
+	timeout := defaultHookTimeout
+	if hook.Timeout != nil {
+		timeout = time.Duration(*hook.Timeout) * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var output bytes.Buffer
+	cmd := exec.CommandContext(ctx, hook.Path) // #nosec G204 -- the bundle's hook is for us to run
+	if len(hook.Args) > 0 {
+		cmd.Args = hook.Args
+	}
+	cmd.Dir = dir
+	cmd.Env = hook.Env
+	if cmd.Env == nil {
+		cmd.Env = []string{}
+	}
+	cmd.Stdin = bytes.NewReader(input)
+	cmd.Stdout, cmd.Stderr = &output, &output
+	// A child of the hook that keeps its output open must not keep us.
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	switch {
+	case err == nil || errors.Is(err, exec.ErrWaitDelay):
+		return nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("hook ran past specified timeout of %.1fs", timeout.Seconds())
+	}
+	words := bytes.TrimSpace(output.Bytes())
+	if len(words) > maxHookOutput {
+		words = words[len(words)-maxHookOutput:]
+	}
+	return fmt.Errorf("%w, stdout+stderr: %q", err, words)
+}
+
+// hasCreateHooks tells whether the shim has to wait for hooks: they may fill
+// the network namespace or the rootfs.
+func (c *creation) hasCreateHooks() bool {
+	h := c.host.Hooks
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // prestart is deprecated, and used
+}
+
+// runCreateHooks runs the hooks that come before the container, in the
+// specification's order. The container's own namespaces are the guest's: a
+// createContainer hook, whose path is the host's, runs on the host.
+func (c *creation) runCreateHooks(ctx context.Context) error {
+	h := c.host.Hooks
+	for _, kind := range []struct {
+		name  string
+		hooks []specs.Hook
+	}{
+		{"prestart", h.Prestart}, //nolint:staticcheck // deprecated, and used
+		{"createRuntime", h.CreateRuntime},
+		{"createContainer", h.CreateContainer},
+	} {
+		if err := runHooks(ctx, kind.name, kind.hooks, c.record, specs.StateCreating); err != nil {
+			return err
+		}
+	}
+	return nil
+}

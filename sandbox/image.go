@@ -1,0 +1,157 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"runch/hypervisor"
+	"runch/oci"
+)
+
+// ErrNoImage says that there is no guest image where one is looked for.
+var ErrNoImage = errors.New("no guest image: build one with `runch guest build`")
+
+// Image is a guest image: a kernel and an initramfs.
+type Image struct {
+	Kernel, Initramfs string
+}
+
+// FindImage gives the image to boot: what the configuration names, else the
+// folder guest beside this program, else the one under its prefix's share.
+func (r *Runtime) FindImage() (*Image, error) {
+	image := &Image{Kernel: r.Config.Kernel, Initramfs: r.Config.Initramfs}
+	if image.Kernel == "" || image.Initramfs == "" {
+		dir, err := imageDir()
+		if err != nil {
+			return nil, err
+		}
+		if image.Kernel == "" {
+			image.Kernel = filepath.Join(dir, "kernel")
+		}
+		if image.Initramfs == "" {
+			image.Initramfs = filepath.Join(dir, "initramfs")
+		}
+	}
+	for what, path := range map[string]string{"kernel": image.Kernel, "initramfs": image.Initramfs} {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, fmt.Errorf("find the guest's %s: %w", what, err)
+		}
+		if !info.Mode().IsRegular() || info.Size() == 0 {
+			return nil, fmt.Errorf("find the guest's %s: %s is not a file, or is empty", what, path)
+		}
+	}
+	return image, nil
+}
+
+func imageDir() (string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
+	}
+	bin := filepath.Dir(exe)
+	places := []string{filepath.Join(bin, "guest"), filepath.Join(filepath.Dir(bin), "share", "runch", "guest")}
+	for _, dir := range places {
+		if _, err := os.Stat(filepath.Join(dir, "initramfs")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", fmt.Errorf("%w (looked in %s)", ErrNoImage, strings.Join(places, ", "))
+}
+
+// vmFor sizes the VM for a container: its memory limit and the guest's
+// overhead, and a CPU for each one that its quota comes to.
+func (r *Runtime) vmFor(host *oci.HostPart) (*vmOrders, error) {
+	image, err := r.FindImage()
+	if err != nil {
+		return nil, err
+	}
+	program, err := hypervisor.Find("qemu", r.Config.QEMU)
+	if err != nil {
+		return nil, err
+	}
+	vm := &vmOrders{
+		Driver: "qemu", Binary: program.Path, Accel: hypervisor.Accel(r.Config.Accel), Kernel: image.Kernel, Initramfs: image.Initramfs,
+		Cmdline: r.Config.KernelParams, CPUs: r.Config.CPUs, MemoryMiB: r.Config.MemoryMiB,
+	}
+	if cpus, ok := host.CPUs(); ok {
+		vm.CPUs = cpus
+	}
+	if limit, ok := host.MemoryLimit(); ok {
+		const mib = 1 << 20
+		vm.MemoryMiB = int((limit + mib - 1) / mib)
+	}
+	vm.MemoryMiB += r.Config.OverheadMiB
+	if os.Geteuid() == 0 {
+		vm.User = &syscall.Credential{Uid: nobody, Gid: nobody}
+	}
+	return vm, nil
+}
+
+// nobody is the user and group whom the VMM runs as: the kernel's overflow id,
+// which owns nothing.
+const nobody = 65534
+
+// keptLogs is how many logs of failed boots are kept.
+const keptLogs = 16
+
+// keepLogs moves what a VM that failed has said to where it outlives the
+// sandbox, and says where; empty when it had nothing to say.
+func (r *Runtime) keepLogs(dir, id string) string {
+	var parts []io.Reader
+	for _, name := range []string{vmmLog, consoleLog} {
+		f, err := os.Open(filepath.Join(dir, name)) // #nosec G304 -- the sandbox's own
+		if err != nil {
+			continue
+		}
+		defer f.Close() //nolint:errcheck // only read
+		parts = append(parts, f)
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	if err := os.MkdirAll(r.Config.LogDir, 0o700); err != nil {
+		return ""
+	}
+	r.forgetLogs()
+	path := filepath.Join(r.Config.LogDir, fmt.Sprintf("%s-%d.log", id, time.Now().UnixNano()))
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // #nosec G304 -- our own directory
+	if err != nil {
+		return ""
+	}
+	defer f.Close() //nolint:errcheck // what there is of it is better than nothing
+	if _, err := io.Copy(f, io.MultiReader(parts...)); err != nil {
+		return ""
+	}
+	return path
+}
+
+// forgetLogs makes room for one more log: the oldest ones go.
+func (r *Runtime) forgetLogs() {
+	entries, err := os.ReadDir(r.Config.LogDir)
+	if err != nil {
+		return
+	}
+	type aged struct {
+		path string
+		when time.Time
+	}
+	var logs []aged
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && filepath.Ext(e.Name()) == ".log" {
+			logs = append(logs, aged{filepath.Join(r.Config.LogDir, e.Name()), info.ModTime()})
+		}
+	}
+	slices.SortFunc(logs, func(a, b aged) int { return a.when.Compare(b.when) })
+	for len(logs) >= keptLogs {
+		_ = os.Remove(logs[0].path)
+		logs = logs[1:]
+	}
+}

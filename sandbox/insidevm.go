@@ -1,0 +1,222 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+
+	"runch/agentproto"
+	"runch/hypervisor"
+	"runch/hypervisor/qemu"
+	"runch/network"
+	"runch/shim"
+	"runch/storage"
+)
+
+// The files of a sandbox's directory.
+const (
+	consoleLog = "console.log"
+	vmmLog     = "vmm.log"
+	treeDir    = "tree"
+	fsSocket   = "fs.sock"
+)
+
+// guest is a sandbox that its first shim has booted.
+type guest struct {
+	tree *storage.Tree
+	fs   *storage.Server
+	vm   hypervisor.VMM
+	// lost is closed when the VMM or virtiofsd has ended.
+	lost chan struct{}
+	taps []string
+	nics *agentproto.Network
+}
+
+// hotplugSlots is how many network interfaces can come after the boot.
+const hotplugSlots = 4
+
+// bootContainer boots the sandbox's VM and makes its first container in it.
+func (in *inside) bootContainer(ctx context.Context, files shim.Files) (*shim.Process, <-chan struct{}, error) {
+	o := in.orders.Container
+	if err := storage.PrivateMounts(); err != nil {
+		return nil, nil, err
+	}
+	tree, err := storage.NewTree(filepath.Join(o.Dir, treeDir))
+	if err != nil {
+		return nil, nil, fmt.Errorf("make the sandbox's tree: %w", err)
+	}
+	if o.AwaitProceed {
+		if err := in.proceed(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := tree.Share(in.orders.ID, o.Rootfs, o.Binds); err != nil {
+		return nil, nil, err
+	}
+	g := &guest{tree: tree, lost: make(chan struct{})}
+	if err := g.boot(ctx, in.orders.ID, o); err != nil {
+		return nil, nil, err
+	}
+	p, err := in.createContainer(ctx, g, files)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, g.lost, nil
+}
+
+// boot starts virtiofsd and the VMM and returns when the agent has said hello.
+func (g *guest) boot(ctx context.Context, id string, o *containerOrders) error {
+	log, err := newBoundedLog(filepath.Join(o.Dir, vmmLog))
+	if err != nil {
+		return err
+	}
+	console, err := newBoundedLog(filepath.Join(o.Dir, consoleLog))
+	if err != nil {
+		return err
+	}
+	if g.fs, err = o.Virtiofsd.Serve(g.tree.Shared(), filepath.Join(o.Dir, fsSocket), log); err != nil {
+		return fmt.Errorf("serve files to the guest: %w", err)
+	}
+	cfg := &hypervisor.Config{
+		Name: id, Dir: o.Dir, Binary: o.VM.Binary, Accel: o.VM.Accel,
+		Kernel: o.VM.Kernel, Initramfs: o.VM.Initramfs, Cmdline: o.VM.Cmdline,
+		CPUs: o.VM.CPUs, MemoryMiB: o.VM.MemoryMiB,
+		Share: &hypervisor.Share{Tag: agentproto.ShareTag, Conn: g.fs.Client()},
+		Log:   log, Console: console, HotplugSlots: hotplugSlots, User: o.VM.User,
+	}
+	if cfg.NICs, err = g.attachNetwork(ctx); err != nil {
+		return fmt.Errorf("mirror the network: %w", err)
+	}
+	if g.vm, err = qemu.New(cfg); err != nil {
+		return fmt.Errorf("prepare the VM: %w", err)
+	}
+	listener, err := g.vm.Listen(agentproto.HelloPort)
+	if err != nil {
+		return fmt.Errorf("listen for the agent: %w", err)
+	}
+	defer listener.Close() //nolint:errcheck // the hello is all that comes
+	if err := g.vm.Boot(ctx); err != nil {
+		return fmt.Errorf("start the VM: %w", err)
+	}
+	go g.watch()
+	return g.awaitHello(ctx, listener)
+}
+
+// watch makes one end of the VMM's and virtiofsd's.
+func (g *guest) watch() {
+	gone := make(chan struct{})
+	go func() {
+		_ = g.vm.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-g.fs.Done():
+	}
+	close(g.lost)
+}
+
+// awaitHello waits for the agent's first word.
+func (g *guest) awaitHello(ctx context.Context, listener net.Listener) error {
+	done := make(chan error, 1)
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			done <- err
+			return
+		}
+		defer conn.Close() //nolint:errcheck // read to its end
+		_, err = agentproto.ReadHello(conn)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("hear the agent: %w", err)
+		}
+		return nil
+	case <-g.lost:
+		return fmt.Errorf("boot the guest: %w", g.lostReason())
+	case <-ctx.Done():
+		return fmt.Errorf("boot the guest: the agent has not answered: %w", context.Cause(ctx))
+	}
+}
+
+// lostReason says which of the two has ended.
+func (g *guest) lostReason() error {
+	select {
+	case <-g.fs.Done():
+		return fmt.Errorf("virtiofsd ended: %w", orClean(g.fs.Err()))
+	default:
+		return fmt.Errorf("the VM ended: %w", orClean(g.vm.Wait()))
+	}
+}
+
+func orClean(err error) error {
+	if err == nil {
+		return errors.New("exit status 0")
+	}
+	return err
+}
+
+// attachNetwork mirrors what is in the shim's network namespace.
+func (g *guest) attachNetwork(ctx context.Context) ([]hypervisor.NIC, error) {
+	links, config, err := network.Scan(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	g.nics = config
+	var nics []hypervisor.NIC
+	for _, link := range links {
+		tap, err := network.Attach(ctx, "", link)
+		if err != nil {
+			return nil, err
+		}
+		g.taps = append(g.taps, tap.Name)
+		nics = append(nics, hypervisor.NIC{ID: tap.Name, MAC: tap.MAC, MTU: tap.MTU, Tap: tap.Files})
+	}
+	return nics, nil
+}
+
+// createContainer makes the container in the booted guest, and what the host
+// sees of it.
+func (in *inside) createContainer(ctx context.Context, g *guest, files shim.Files) (*shim.Process, error) {
+	o := in.orders.Container
+	client, err := agentproto.Connect(ctx, g.vm)
+	if err != nil {
+		return nil, fmt.Errorf("reach the agent: %w", err)
+	}
+	streams, err := shim.OpenStreams(ctx, g.vm, files)
+	if err != nil {
+		return nil, err
+	}
+	_, err = client.CreateContainer(ctx, &agentproto.CreateContainerRequest{
+		ContainerId: in.orders.ID, Spec: o.Spec, Stdio: streams.IDs(), HostTimeNs: nowNS(),
+		Network: g.nics, NoNewKeyring: o.NoNewKeyring, NoPivot: o.NoPivot, TerminalSize: in.terminalSize(),
+	})
+	if err != nil {
+		select {
+		case <-g.lost:
+			return nil, fmt.Errorf("create the container: %w", g.lostReason())
+		default:
+			return nil, agentproto.FromAgent(err)
+		}
+	}
+	if o.RootfsReadonly {
+		if err := g.tree.Protect(in.orders.ID); err != nil {
+			return nil, err
+		}
+	}
+	if err := g.tree.Leave(); err != nil {
+		return nil, err
+	}
+	if err := g.tree.BuildView(in.orders.ID, storage.View{Binds: o.Binds, Tmpfs: o.GuestOnly}); err != nil {
+		return nil, fmt.Errorf("build the container's view: %w", err)
+	}
+	if err := in.ready(&readyReport{Endpoint: g.vm.Endpoint(), Taps: g.taps}); err != nil {
+		return nil, err
+	}
+	return &shim.Process{Container: in.orders.ID, Agent: client, Streams: streams, Terminal: in.slave()}, nil
+}

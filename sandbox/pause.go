@@ -1,0 +1,82 @@
+package sandbox
+
+import (
+	"context"
+
+	"runch/agentproto"
+	"runch/state"
+)
+
+// Pause freezes the container's processes.
+func (r *Runtime) Pause(ctx context.Context, id string) error {
+	return r.setPaused(ctx, id, true, func(ctx context.Context, agent agentproto.AgentService) error {
+		_, err := agent.Pause(ctx, &agentproto.PauseRequest{ContainerId: id})
+		return err
+	})
+}
+
+// Resume thaws them, and sets the guest's clock by the host's.
+func (r *Runtime) Resume(ctx context.Context, id string) error {
+	return r.setPaused(ctx, id, false, func(ctx context.Context, agent agentproto.AgentService) error {
+		_, err := agent.Resume(ctx, &agentproto.ResumeRequest{ContainerId: id, HostTimeNs: nowNS()})
+		return err
+	})
+}
+
+func (r *Runtime) setPaused(ctx context.Context, id string, paused bool, do func(context.Context, agentproto.AgentService) error) error {
+	dir, err := r.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // only the lock
+	c, err := r.Store.Load(id)
+	if err != nil {
+		return err
+	}
+	switch status := c.Status(); {
+	case !paused && status != state.StatusPaused:
+		return state.ErrNotPaused
+	case paused && status != state.StatusRunning && status != state.StatusCreated:
+		return state.ErrNotRunning
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := r.call(ctx, c, do); err != nil {
+		return err
+	}
+	c.Paused = paused
+	return dir.Save(c)
+}
+
+// Process is a process of a container, by its numbers in the guest.
+type Process struct {
+	PID, PPID, UID int
+	Command, TTY   string
+	// StartNS and CPUNS are nanoseconds: since the epoch, and in all.
+	StartNS, CPUNS uint64
+}
+
+// Processes lists the container's processes.
+func (r *Runtime) Processes(ctx context.Context, id string) ([]Process, error) {
+	c, err := r.Store.Load(id)
+	if err != nil {
+		return nil, err
+	}
+	if status := c.Status(); status == state.StatusStopped || status == state.StatusCreating {
+		return nil, state.ErrNotRunning
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var list []Process
+	err = r.call(ctx, c, func(ctx context.Context, agent agentproto.AgentService) error {
+		answer, err := agent.Processes(ctx, &agentproto.ProcessesRequest{ContainerId: id})
+		for _, p := range answer.GetProcesses() {
+			list = append(list, Process{
+				PID: int(p.GetPid()), PPID: int(p.GetPpid()), UID: int(p.GetUid()), Command: p.GetCommand(),
+				TTY: p.GetTty(), StartNS: p.GetStartTimeNs(), CPUNS: p.GetCpuTimeNs(),
+			})
+		}
+		return err
+	})
+	return list, err
+}

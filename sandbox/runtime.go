@@ -1,0 +1,172 @@
+// Package sandbox is the life of a VM and of the containers in it: the one
+// package that ties hypervisor, storage, network, cgroup, shim and the agent
+// together. Its verbs are runc's. Part of it runs in the short commands, part
+// (inside*.go) in the shims that they start.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"runch/agentproto"
+	"runch/config"
+	"runch/state"
+
+	"golang.org/x/sys/unix"
+)
+
+// Errors in runc's words, for which callers of a runtime search, beside those
+// of package state.
+var (
+	ErrStartStopped = errors.New("cannot start a container that has stopped")
+	ErrStartRunning = errors.New("cannot start an already running container")
+	ErrExecStopped  = errors.New("cannot exec in a stopped container")
+	ErrExecPaused   = errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+	ErrNotStopped   = errors.New("that is not stopped")
+)
+
+// How long a verb may wait.
+const (
+	lockTimeout = 30 * time.Second
+	// callTimeout bounds a call to the agent that has something to do.
+	callTimeout = 30 * time.Second
+	// killTimeout is how long a guest may take to answer before SIGKILL is
+	// given to its VM instead.
+	killTimeout = 2 * time.Second
+	// goneTimeout bounds the end of a shim that was killed.
+	goneTimeout = 10 * time.Second
+)
+
+// Runtime is what every verb needs.
+type Runtime struct {
+	Store  *state.Store
+	Config *config.Config
+	Log    *slog.Logger
+	// Systemd says that cgroups are made by systemd.
+	Systemd bool
+}
+
+// State is what `state` and `list` say of a container, in runc's names: the
+// state of the runtime specification, and runc's own additions.
+type State struct {
+	OCIVersion  string            `json:"ociVersion"`
+	ID          string            `json:"id"`
+	PID         int               `json:"pid"`
+	Status      string            `json:"status"`
+	Bundle      string            `json:"bundle"`
+	Rootfs      string            `json:"rootfs"`
+	Created     time.Time         `json:"created"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Owner       string            `json:"owner"`
+}
+
+func stateOf(c *state.Container) *State {
+	s := &State{
+		OCIVersion: c.OCIVersion, ID: c.ID, PID: c.Shim.PID, Status: c.Status(), Bundle: c.Bundle,
+		Rootfs: c.Rootfs, Created: c.Created, Annotations: c.Annotations, Owner: c.Owner,
+	}
+	if s.Status == state.StatusStopped {
+		s.PID = 0
+	}
+	return s
+}
+
+// State gives a container's state.
+func (r *Runtime) State(id string) (*State, error) {
+	c, err := r.Store.Load(id)
+	if err != nil {
+		return nil, err
+	}
+	return stateOf(c), nil
+}
+
+// List gives every container's state.
+func (r *Runtime) List() ([]*State, error) {
+	all, err := r.Store.List()
+	if err != nil {
+		return nil, err
+	}
+	states := make([]*State, 0, len(all))
+	for _, c := range all {
+		states = append(states, stateOf(c))
+	}
+	return states, nil
+}
+
+// lock takes the container's lock; the caller closes what it gets.
+func (r *Runtime) lock(ctx context.Context, id string) (*state.Dir, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	return r.Store.Lock(ctx, id)
+}
+
+// endpoint says where a container's guest is reached.
+func (r *Runtime) endpoint(c *state.Container) (agentproto.Endpoint, error) {
+	s, err := r.Store.LoadSandbox(c.Sandbox)
+	if err != nil {
+		return agentproto.Endpoint{}, err
+	}
+	return agentproto.Endpoint{Unix: s.Endpoint.Unix, CID: s.Endpoint.CID}, nil
+}
+
+// call does one call to the agent of a container's guest.
+func (r *Runtime) call(ctx context.Context, c *state.Container, do func(context.Context, agentproto.AgentService) error) error {
+	endpoint, err := r.endpoint(c)
+	if err != nil {
+		return err
+	}
+	client, err := agentproto.Connect(ctx, endpoint)
+	if err != nil {
+		return fmt.Errorf("%w: %w", agentproto.ErrUnreachable, err)
+	}
+	defer client.Close() //nolint:errcheck // the answer is here
+	return agentproto.FromAgent(do(ctx, client))
+}
+
+// awaitGone waits for the end of a process, which need not be a child.
+func awaitGone(ctx context.Context, p state.Process) error {
+	if !p.Alive() {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open process %d: %w", p.PID, err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // only a handle
+	if !p.Alive() {
+		return nil // and the descriptor is another's
+	}
+	for {
+		wait := -1
+		if deadline, ok := ctx.Deadline(); ok {
+			wait = int(max(0, time.Until(deadline).Milliseconds()))
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wait) // #nosec G115 -- a file descriptor
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return fmt.Errorf("wait for process %d: %w", p.PID, err)
+		case n == 0:
+			return fmt.Errorf("process %d did not end in time", p.PID)
+		default:
+			return nil
+		}
+	}
+}
+
+// kill9 ends a process at once and waits until it is gone.
+func kill9(ctx context.Context, p state.Process) error {
+	if !p.Alive() {
+		return nil
+	}
+	if err := unix.Kill(p.PID, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill process %d: %w", p.PID, err)
+	}
+	return awaitGone(ctx, p)
+}

@@ -1,0 +1,70 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// settle gives a shim, and so the VMM that it starts, what the container asks
+// for and nothing of what the caller happened to have: all CPUs that its
+// cgroup allows, and the spec's oom_score_adj.
+func settle(pid int, oomScoreAdj *int) error {
+	var all unix.CPUSet
+	for cpu := range maxCPUs() {
+		all.Set(cpu)
+	}
+	// What the cpuset forbids the kernel leaves out; where it refuses
+	// altogether the caller's own affinity stands.
+	_ = unix.SchedSetaffinity(pid, &all)
+	adj := 0
+	if oomScoreAdj != nil {
+		adj = *oomScoreAdj
+	}
+	path := filepath.Join("/proc", strconv.Itoa(pid), "oom_score_adj")
+	err := os.WriteFile(path, strconv.AppendInt(nil, int64(adj), 10), 0o600)
+	if err != nil && !errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("set oom_score_adj: %w", err)
+	}
+	// Only a privileged process may lower it; the guest's own value is exact.
+	return nil
+}
+
+// maxCPUs is how many bits a CPU set is given: all there can be.
+func maxCPUs() int {
+	return max(runtime.NumCPU(), 1024)
+}
+
+// owner is the user who runs the command, by name where there is one.
+func owner() string {
+	uid := strconv.Itoa(os.Getuid())
+	if u, err := user.LookupId(uid); err == nil {
+		return u.Username
+	}
+	return uid
+}
+
+// dialConsole connects to the caller's console socket; nil without one. It
+// does not wait for the caller to accept.
+func dialConsole(path string) (*os.File, error) {
+	if path == "" {
+		return nil, nil //nolint:nilnil // no socket is no file
+	}
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the console socket: %w", err)
+	}
+	defer conn.Close() //nolint:errcheck // the file is a copy
+	f, err := conn.File()
+	if err != nil {
+		return nil, fmt.Errorf("connect to the console socket: %w", err)
+	}
+	return f, nil
+}

@@ -1,0 +1,161 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// shimSpec says how a shim's process is made.
+type shimSpec struct {
+	// stdio are the files that become 0, 1 and 2; nil for /dev/null.
+	stdio [3]*os.File
+	// console becomes consoleFD.
+	console *os.File
+	// join are the namespaces it is born in: a clone(2) flag and a path.
+	join []namespace
+	// unshare are clone(2) flags of the namespaces that are made for it.
+	unshare uintptr
+}
+
+type namespace struct {
+	kind int
+	path string
+}
+
+// shimProcess is a shim that this command has started and not yet let go.
+type shimProcess struct {
+	cmd     *exec.Cmd
+	channel *channel
+	waited  chan struct{}
+	state   *os.ProcessState
+}
+
+// shimEnv keeps the shim small: it has one thing to do at a time.
+var shimEnv = []string{
+	"GOMAXPROCS=1", "GOGC=50", "GOTRACEBACK=single",
+	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+}
+
+// spawn starts a shim: this program again, leading a session of its own. It
+// does nothing before it has its orders.
+func spawn(s shimSpec) (*shimProcess, error) {
+	ours, theirs, err := newChannelPair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close() //nolint:errcheck // the shim has its own copy
+	cmd := exec.Command("/proc/self/exe", "shim")
+	cmd.Args[0] = "runch"
+	cmd.Env = shimEnv
+	cmd.Dir = "/"
+	setStdio(cmd, s.stdio)
+	cmd.ExtraFiles = []*os.File{theirs}
+	if s.console != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, s.console)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: s.unshare}
+	if err := startIn(cmd, s.join); err != nil {
+		ours.close()
+		return nil, fmt.Errorf("start the shim: %w", err)
+	}
+	p := &shimProcess{cmd: cmd, channel: ours, waited: make(chan struct{})}
+	go func() {
+		// Its exit code is in the state; there is nothing else to learn.
+		_ = cmd.Wait()
+		p.state = cmd.ProcessState
+		close(p.waited)
+	}()
+	return p, nil
+}
+
+func setStdio(cmd *exec.Cmd, stdio [3]*os.File) {
+	if stdio[0] != nil {
+		cmd.Stdin = stdio[0]
+	}
+	if stdio[1] != nil {
+		cmd.Stdout = stdio[1]
+	}
+	if stdio[2] != nil {
+		cmd.Stderr = stdio[2]
+	}
+}
+
+// startIn starts cmd from a thread that has joined the namespaces, which
+// ends with it: it must not run anything else.
+func startIn(cmd *exec.Cmd, join []namespace) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		started <- func() error {
+			for _, ns := range join {
+				if err := setns(ns); err != nil {
+					return err
+				}
+			}
+			return cmd.Start()
+		}()
+		if len(join) == 0 {
+			runtime.UnlockOSThread()
+		}
+	}()
+	return <-started
+}
+
+func setns(ns namespace) error {
+	f, err := os.Open(ns.path)
+	if err != nil {
+		return fmt.Errorf("join a namespace: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only a handle
+	// #nosec G115 -- a file descriptor fits an int
+	if err := unix.Setns(int(f.Fd()), ns.kind); err != nil {
+		return fmt.Errorf("join the namespace %s: %w", ns.path, err)
+	}
+	return nil
+}
+
+func (p *shimProcess) pid() int { return p.cmd.Process.Pid }
+
+// undo ends the shim and what it has made, and returns when it is gone.
+func (p *shimProcess) undo() {
+	p.channel.close()
+	_ = p.cmd.Process.Kill()
+	<-p.waited
+}
+
+// await hears the shim's report, until ctx ends.
+func (p *shimProcess) await(ctx context.Context) (*readyReport, error) {
+	stop := context.AfterFunc(ctx, func() { _ = p.channel.conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var r report
+	if err := p.channel.receive(&r); err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("wait for the shim: %w", context.Cause(ctx))
+		}
+		return nil, fmt.Errorf("the shim ended without a word (killed, or out of memory): %w", err)
+	}
+	if r.Error != "" {
+		return nil, errors.New(r.Error)
+	}
+	if r.Ready == nil {
+		return nil, errors.New("the shim's report is empty")
+	}
+	return r.Ready, nil
+}
+
+// exitCode waits for the shim's end: the process's own exit code.
+func (p *shimProcess) exitCode() int {
+	<-p.waited
+	if ws, ok := p.state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return p.state.ExitCode()
+}

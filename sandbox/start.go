@@ -1,0 +1,104 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"runch/agentproto"
+	"runch/hypervisor"
+	"runch/hypervisor/qemu"
+	"runch/network"
+	"runch/state"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Start lets a created container's process run and returns once it does.
+func (r *Runtime) Start(ctx context.Context, id string) error {
+	dir, err := r.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // only the lock
+	c, err := r.Store.Load(id)
+	if err != nil {
+		return err
+	}
+	switch c.Status() {
+	case state.StatusStopped:
+		return ErrStartStopped
+	case state.StatusCreated:
+	default:
+		return ErrStartRunning
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	config, err := r.rescan(ctx, dir, c)
+	if err != nil {
+		return fmt.Errorf("mirror the network: %w", err)
+	}
+	err = r.call(ctx, c, func(ctx context.Context, agent agentproto.AgentService) error {
+		_, err := agent.StartContainer(ctx, &agentproto.StartContainerRequest{ContainerId: id, Network: config})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	c.Started = true
+	if err := dir.Save(c); err != nil {
+		return err
+	}
+	if c.Hooks == nil {
+		return nil
+	}
+	if err := runHooks(ctx, "poststart", c.Hooks.Poststart, c, specs.StateRunning); err != nil {
+		return errors.Join(err, kill9(ctx, c.Shim))
+	}
+	return nil
+}
+
+// rescan looks at the network namespace once more: some callers fill it
+// between create and start. What is new is added to the running VM.
+func (r *Runtime) rescan(ctx context.Context, dir *state.Dir, c *state.Container) (*agentproto.Network, error) {
+	ns := filepath.Join("/proc", strconv.Itoa(c.Shim.PID), "ns/net")
+	links, config, err := network.Scan(ctx, ns)
+	if err != nil {
+		return nil, err
+	}
+	for _, link := range links {
+		if slices.Contains(c.Network.Taps, network.TapName(link)) {
+			continue
+		}
+		if err := r.plug(ctx, dir, c, ns, link); err != nil {
+			return nil, err
+		}
+	}
+	return config, nil
+}
+
+// plug mirrors one more link into a running VM.
+func (r *Runtime) plug(ctx context.Context, dir *state.Dir, c *state.Container, ns string, link network.Link) error {
+	tap, err := network.Attach(ctx, ns, link)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, f := range tap.Files {
+			_ = f.Close() // the VMM has its own copies
+		}
+	}()
+	c.Network.Taps = append(c.Network.Taps, tap.Name)
+	if err := dir.Save(c); err != nil {
+		return err
+	}
+	vm, err := qemu.Attach(ctx, dir.Path())
+	if err != nil {
+		return err
+	}
+	defer vm.Close() //nolint:errcheck // only the monitor's connection
+	return vm.AddNIC(ctx, hypervisor.NIC{ID: tap.Name, MAC: tap.MAC, MTU: tap.MTU, Tap: tap.Files})
+}
