@@ -1,8 +1,11 @@
 package channel
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -33,19 +36,27 @@ func (c *conn) Read(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	n, err := c.Stream.Read(p)
-	if err != nil && n == 0 && c.isClosed() {
-		return 0, net.ErrClosed
-	}
-	return n, err //nolint:wrapcheck // io.EOF must stay itself
+	return n, c.translate(err)
 }
 
 // Write writes to the guest; after Close it gives net.ErrClosed.
 func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.Stream.Write(p)
-	if err != nil && c.isClosed() {
-		err = net.ErrClosed
+	return n, c.translate(err)
+}
+
+// translate gives the errors that the users of a net.Conn look for.
+func (c *conn) translate(err error) error {
+	switch {
+	case err == nil, errors.Is(err, io.EOF):
+		return err //nolint:wrapcheck // io.EOF must stay itself
+	case c.isClosed():
+		return net.ErrClosed
+	case errors.Is(err, yamux.ErrTimeout):
+		return os.ErrDeadlineExceeded
+	default:
+		return fmt.Errorf("connection to the guest: %w", err)
 	}
-	return n, err //nolint:wrapcheck // as net.Conn does
 }
 
 func (c *conn) isClosed() bool {

@@ -18,11 +18,11 @@ type plan struct {
 	accel    hypervisor.Accel
 	firmware string // path of a BIOS, empty for QEMU's own choice
 
-	qmp, console      int   // sockets: the monitor's listener, the serial line
-	kernel, initramfs int   // files; initramfs 0 when there is none
-	share             int   // a connection to virtiofsd, 0 when there is none
-	channel           int   // the serial channel to the agent, 0 with a vsock
-	vsock             int   // an open /dev/vhost-vsock, 0 without
+	qmp, console      int // sockets: the monitor's listener, the serial line
+	kernel, initramfs int // files; initramfs 0 when there is none
+	share             int // a connection to virtiofsd, 0 when there is none
+	channel           int // the serial channel to the agent, 0 with a vsock
+	vsock             int // an open /dev/vhost-vsock, 0 without
 	cid               uint32
 	helloPort         uint32  // the host's port for the hello, with a vsock
 	taps              [][]int // for each of cfg.NICs

@@ -1,0 +1,30 @@
+package qemu_test
+
+import (
+	"context"
+	"testing"
+
+	"runch/hypervisor"
+	"runch/hypervisor/qemu"
+	"runch/hypervisor/vmmtest"
+)
+
+func TestSuite(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots VMs")
+	}
+	program, err := hypervisor.Find(hypervisor.DriverQEMU, "")
+	if err != nil {
+		t.Skip(err)
+	}
+	accel, err := hypervisor.ResolveAccel("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	vmmtest.Run(t, vmmtest.Driver{
+		Program: program.Path,
+		Accel:   accel,
+		New:     func(cfg *hypervisor.Config) (hypervisor.VMM, error) { return qemu.New(cfg) },
+		Attach:  func(ctx context.Context, dir string) (vmmtest.Handle, error) { return qemu.Attach(ctx, dir) },
+	})
+}

@@ -1,0 +1,65 @@
+package vmmtest
+
+import (
+	"os"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+)
+
+// leaks is what a test began with.
+type leaks struct {
+	fds        []string
+	goroutines int
+}
+
+func countLeaks(t *testing.T) *leaks {
+	t.Helper()
+	return &leaks{fds: openFiles(t), goroutines: runtime.NumGoroutine()}
+}
+
+// settle is how long what was closed may take to go.
+const settle = 5 * time.Second
+
+// check fails the test when it left descriptors or goroutines.
+func (l *leaks) check(t *testing.T) {
+	t.Helper()
+	var fds []string
+	var goroutines int
+	for deadline := time.Now().Add(settle); ; {
+		fds, goroutines = openFiles(t), runtime.NumGoroutine()
+		if len(fds) <= len(l.fds) && goroutines <= l.goroutines {
+			return
+		}
+		if time.Now().After(deadline) {
+			break
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	if len(fds) > len(l.fds) {
+		t.Errorf("%d descriptors before, %d after:\n%q\n%q", len(l.fds), len(fds), l.fds, fds)
+	}
+	if goroutines > l.goroutines {
+		stacks := make([]byte, 1<<20)
+		t.Errorf("%d goroutines before, %d after:\n%s", l.goroutines, goroutines, stacks[:runtime.Stack(stacks, true)])
+	}
+}
+
+// openFiles names this process's descriptors, but those of the runtime's poller.
+func openFiles(t *testing.T) []string {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	for _, e := range entries {
+		target, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err == nil && target != "anon_inode:[eventpoll]" && target != "anon_inode:[eventfd]" {
+			files = append(files, target)
+		}
+	}
+	slices.Sort(files)
+	return files
+}

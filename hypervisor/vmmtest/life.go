@@ -1,0 +1,229 @@
+package vmmtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"runch/agentproto"
+	"runch/hypervisor"
+	"runch/hypervisor/vmmtest/guestports"
+)
+
+// endTimeout is how long a VM may take to end once it has a reason to.
+const endTimeout = 20 * time.Second
+
+// testPowerOff: a guest that powers off ends the VM, cleanly.
+func testPowerOff(t *testing.T, s *suite) { testGuestEnds(t, s, guestports.PowerOff) }
+
+// testReset: there is no second boot.
+func testReset(t *testing.T, s *suite) { testGuestEnds(t, s, guestports.Reset) }
+
+// testPanic: nor after a panic, whose words are on the console.
+func testPanic(t *testing.T, s *suite) {
+	m := testGuestEnds(t, s, guestports.Panic)
+	if !strings.Contains(m.console.String(), "Kernel panic") {
+		t.Errorf("the console does not tell of the panic:\n%s", m.console)
+	}
+}
+
+func testGuestEnds(t *testing.T, s *suite, how string) *machine {
+	m := s.boot(t, s.config(t, s.small))
+	defer m.close()
+	open := m.dial(guestports.Echo)
+	defer open.Close() //nolint:errcheck // it gives none
+	ended := make(chan struct{})
+	for range 2 {
+		go func() {
+			_ = m.Wait()
+			ended <- struct{}{}
+		}()
+	}
+	if answer := m.command(how); answer != "" {
+		t.Errorf("%s: the guest answers %q", how, answer)
+	}
+	if err := m.wait(endTimeout); err != nil {
+		t.Errorf("Wait: %v", err)
+	}
+	<-ended
+	<-ended
+	m.mustBeDead(open)
+	return m
+}
+
+// mustBeDead: nothing is left of a VM that has ended, and nothing waits for it.
+func (m *machine) mustBeDead(open net.Conn) {
+	m.t.Helper()
+	if pids := m.pids(); len(pids) > 0 {
+		m.t.Errorf("processes %v are left", pids)
+	}
+	_ = open.SetDeadline(time.Now().Add(endTimeout))
+	if _, err := open.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+		m.t.Errorf("a connection to an ended VM: %v", err)
+	}
+	if conn, err := m.Dial(timeout(m.t, time.Second), guestports.Echo); err == nil {
+		_ = conn.Close()
+		m.t.Error("an ended VM can be dialled")
+	}
+	accepted := make(chan error, 1)
+	go func() {
+		_, err := m.hello.Accept()
+		accepted <- err
+	}()
+	select {
+	case err := <-accepted:
+		if err == nil {
+			m.t.Error("an ended VM connects")
+		}
+	case <-time.After(endTimeout):
+		m.t.Error("Accept waits for an ended VM")
+		_ = m.hello.Close()
+		<-accepted
+	}
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// testClose: Close ends a VM that runs, and everything that leads to it.
+func testClose(t *testing.T, s *suite) {
+	m := s.boot(t, s.config(t, s.small))
+	open := m.dial(guestports.Echo)
+	defer open.Close() //nolint:errcheck // it gives none
+	for range 2 {
+		if err := m.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+	if err := m.wait(endTimeout); !errors.Is(err, hypervisor.ErrKilled) {
+		t.Errorf("Wait after Close: %v, want ErrKilled", err)
+	}
+	m.mustBeDead(open)
+}
+
+// testKilledFromOutside: a VMM that somebody kills ends Wait and the connections.
+func testKilledFromOutside(t *testing.T, s *suite) {
+	m := s.boot(t, s.config(t, s.small))
+	defer m.close()
+	open := m.dial(guestports.Echo)
+	defer open.Close() //nolint:errcheck // it gives none
+	for _, pid := range m.pids() {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := m.wait(endTimeout)
+	var exit *hypervisor.ExitError
+	if !errors.As(err, &exit) || !strings.Contains(err.Error(), "signal: killed") {
+		t.Errorf("Wait: %v, want an ExitError that names the signal", err)
+	}
+	m.mustBeDead(open)
+}
+
+// testConsole: the console is drained for ever, also where its writer refuses.
+func testConsole(t *testing.T, s *suite) {
+	const bytes = 256 << 10
+	for _, refuse := range []bool{false, true} {
+		t.Run(fmt.Sprintf("refuse=%v", refuse), func(t *testing.T) {
+			cfg := s.config(t, s.small)
+			if refuse {
+				cfg.Console = refusing{}
+			}
+			m := s.boot(t, cfg)
+			defer m.close()
+			if answer := m.command(guestports.Console, fmt.Sprint(bytes)); answer != "<nil>" {
+				t.Errorf("write to the console: %q", answer)
+			}
+			if answer := m.command(guestports.PowerOff); answer != "" {
+				t.Errorf("power off: %q", answer)
+			}
+			if err := m.wait(endTimeout); err != nil {
+				t.Errorf("Wait: %v", err)
+			}
+			if !refuse && m.console.total() < bytes {
+				t.Errorf("%d bytes of console, want at least %d", m.console.total(), bytes)
+			}
+		})
+	}
+}
+
+// refusing is a full disk.
+type refusing struct{}
+
+func (refusing) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// testHostileChannel: a guest that breaks the channel's protocol loses its
+// connections, nothing else, and the VM can be ended.
+func testHostileChannel(t *testing.T, s *suite) {
+	for _, how := range []string{guestports.Garbage, guestports.Streams} {
+		t.Run(how, func(t *testing.T) {
+			m := s.boot(t, s.config(t, s.small))
+			defer m.close()
+			if m.Endpoint().Unix == "" {
+				t.Skip("the kernel's own vsock is not ours to break")
+			}
+			open := m.dial(guestports.Echo)
+			defer open.Close() //nolint:errcheck // it gives none
+			_ = m.command(how)
+			_ = open.SetDeadline(time.Now().Add(endTimeout))
+			if _, err := io.Copy(io.Discard, open); isTimeout(err) {
+				t.Error("the connection goes on")
+			}
+		})
+	}
+}
+
+// testOrder: calls that come too early or too late are refused.
+func testOrder(t *testing.T, s *suite) {
+	m := s.prepare(t, s.config(t, s.small))
+	defer m.close()
+	if _, err := m.Listen(agentproto.HelloPort); !errors.Is(err, hypervisor.ErrInUse) && m.Endpoint().Unix != "" {
+		t.Errorf("a second Listen: %v, want ErrInUse", err)
+	}
+	if err := m.Boot(timeout(t, bootTimeout)); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Boot(timeout(t, bootTimeout)); !errors.Is(err, hypervisor.ErrState) {
+		t.Errorf("a second Boot: %v, want ErrState", err)
+	}
+	if _, err := m.Listen(99); !errors.Is(err, hypervisor.ErrState) {
+		t.Errorf("Listen after Boot: %v, want ErrState", err)
+	}
+	// A dial before the guest is ready waits for it.
+	if err := echo(m.dial(guestports.Echo), 1000); err != nil {
+		t.Error(err)
+	}
+	m.close()
+	if err := m.Boot(timeout(t, bootTimeout)); !errors.Is(err, hypervisor.ErrClosed) {
+		t.Errorf("Boot after Close: %v, want ErrClosed", err)
+	}
+	never := s.prepare(t, s.config(t, s.small))
+	go never.close()
+	if err := never.wait(endTimeout); !errors.Is(err, hypervisor.ErrClosed) {
+		t.Errorf("Wait of a VM closed before Boot: %v, want ErrClosed", err)
+	}
+	never.close()
+}
+
+// testBootContext: Boot ends with its context and leaves nothing.
+func testBootContext(t *testing.T, s *suite) {
+	m := s.prepare(t, s.config(t, s.small))
+	defer m.close()
+	cause := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(cause)
+	if err := m.Boot(ctx); !errors.Is(err, cause) {
+		t.Errorf("Boot: %v, want the context's cause", err)
+	}
+	if pids := m.pids(); len(pids) > 0 {
+		t.Errorf("processes %v are left", pids)
+	}
+}

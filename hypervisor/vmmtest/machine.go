@@ -1,0 +1,210 @@
+package vmmtest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"runch/agentproto"
+	"runch/hypervisor"
+	"runch/hypervisor/vmmtest/guestports"
+)
+
+// machine is a VM of a test.
+type machine struct {
+	hypervisor.VMM
+	t       *testing.T
+	cfg     *hypervisor.Config
+	hello   net.Listener
+	console *boundedBuffer
+	log     *boundedBuffer
+}
+
+// config gives a configuration for an image that the test may change.
+func (s *suite) config(t *testing.T, image *Image) *hypervisor.Config {
+	t.Helper()
+	return &hypervisor.Config{
+		Name: strings.ReplaceAll(t.Name(), "/", "-"), Binary: s.driver.Program, Accel: s.driver.Accel,
+		Kernel: image.Kernel, Initramfs: image.Initramfs, MemoryMiB: 256, HotplugSlots: 1,
+		Dir: shortTempDir(t), Console: &boundedBuffer{}, Log: &boundedBuffer{},
+	}
+}
+
+// shortTempDir is t.TempDir with a name that a socket's path has room for.
+func shortTempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "vmm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// prepare makes a VM that listens for the hello; the test's end closes it.
+func (s *suite) prepare(t *testing.T, cfg *hypervisor.Config) *machine {
+	t.Helper()
+	vm, err := s.driver.New(cfg)
+	if err != nil {
+		t.Fatalf("New: %v", err)
+	}
+	m := &machine{VMM: vm, t: t, cfg: cfg}
+	m.console, _ = cfg.Console.(*boundedBuffer)
+	m.log, _ = cfg.Log.(*boundedBuffer)
+	if m.hello, err = vm.Listen(agentproto.HelloPort); err != nil {
+		_ = vm.Close()
+		t.Fatalf("Listen: %v", err)
+	}
+	return m
+}
+
+// boot boots a VM to its hello.
+func (s *suite) boot(t *testing.T, cfg *hypervisor.Config) *machine {
+	t.Helper()
+	m := s.prepare(t, cfg)
+	begin := time.Now()
+	if err := m.Boot(timeout(t, bootTimeout)); err != nil {
+		m.close()
+		t.Fatalf("Boot: %v", err)
+	}
+	booted := time.Since(begin)
+	m.awaitHello()
+	t.Logf("QMP after %v, hello after %v", booted.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+	return m
+}
+
+func (m *machine) awaitHello() *agentproto.Hello {
+	m.t.Helper()
+	timer := time.AfterFunc(bootTimeout, func() { _ = m.hello.Close() })
+	defer timer.Stop()
+	conn, err := m.hello.Accept()
+	if err != nil {
+		m.close()
+		m.t.Fatalf("no hello: %v; console:\n%s\nlog:\n%s", err, m.console, m.log)
+	}
+	defer conn.Close() //nolint:errcheck // read to its end
+	hello, err := agentproto.ReadHello(conn)
+	if err != nil {
+		m.close()
+		m.t.Fatalf("hello: %v", err)
+	}
+	return hello
+}
+
+// close ends the VM; an error is the test's.
+func (m *machine) close() {
+	m.t.Helper()
+	if err := m.Close(); err != nil {
+		m.t.Errorf("Close: %v", err)
+	}
+	_ = m.hello.Close()
+}
+
+// dial connects to a port of the guest.
+func (m *machine) dial(port uint32) net.Conn {
+	m.t.Helper()
+	conn, err := m.Dial(timeout(m.t, time.Minute), port)
+	if err != nil {
+		m.t.Fatalf("Dial %d: %v", port, err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	return conn
+}
+
+// command gives the small guest a command and its answer, which is empty when the
+// guest ended instead.
+func (m *machine) command(words ...string) string {
+	m.t.Helper()
+	conn := m.dial(guestports.Command)
+	defer conn.Close() //nolint:errcheck // it gives none
+	if _, err := fmt.Fprintln(conn, strings.Join(words, " ")); err != nil {
+		return ""
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(line)
+}
+
+// wait gives Wait's answer.
+func (m *machine) wait(limit time.Duration) error {
+	m.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- m.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(limit):
+		m.t.Errorf("the VM has not ended within %v", limit)
+		_ = m.Close()
+		return <-done
+	}
+}
+
+// pids finds the processes whose command line has the VM's name.
+func (m *machine) pids() []int {
+	m.t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	var pids []int
+	for _, file := range files {
+		text, err := os.ReadFile(file) // #nosec G304 -- below /proc
+		if err == nil && bytes.Contains(text, []byte(m.cfg.Name)) && bytes.Contains(text, []byte(filepath.Base(m.cfg.Binary))) {
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// timeout gives a context that ends before the test does.
+func timeout(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// boundedBuffer keeps the first bytes and counts all.
+type boundedBuffer struct {
+	mu   sync.Mutex
+	kept bytes.Buffer
+	all  int
+}
+
+const keptBytes = 64 << 10
+
+// Write keeps what there is room for.
+func (b *boundedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.all += len(p)
+	b.kept.Write(p[:min(len(p), keptBytes-b.kept.Len())])
+	return len(p), nil
+}
+
+// String gives what was kept.
+func (b *boundedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.kept.String()
+}
+
+func (b *boundedBuffer) total() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all
+}

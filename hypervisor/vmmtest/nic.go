@@ -1,0 +1,101 @@
+package vmmtest
+
+import (
+	"errors"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"runch/hypervisor"
+	"runch/hypervisor/vmmtest/guestports"
+)
+
+// newTap makes a tap that is gone when its file is closed, or skips the test
+// where that is not allowed.
+func newTap(t *testing.T) *os.File {
+	t.Helper()
+	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no taps here: %v", err)
+	}
+	request, err := unix.NewIfreq("vmmtest%d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err := unix.IoctlIfreq(int(f.Fd()), unix.TUNSETIFF, request); err != nil { // #nosec G115 -- a descriptor
+		_ = f.Close()
+		t.Skipf("no taps here: %v", err)
+	}
+	return f
+}
+
+func newNIC(t *testing.T, id string, last byte) hypervisor.NIC {
+	t.Helper()
+	return hypervisor.NIC{ID: id, MAC: net.HardwareAddr{2, 0, 0, 0, 0, last}, MTU: 1400, Tap: []*os.File{newTap(t)}}
+}
+
+func closeNIC(nic hypervisor.NIC) {
+	for _, f := range nic.Tap {
+		_ = f.Close()
+	}
+}
+
+// testColdNIC: an interface that is there from the start.
+func testColdNIC(t *testing.T, s *suite) {
+	nic := newNIC(t, "eth0", 1)
+	defer closeNIC(nic)
+	cfg := s.config(t, s.small)
+	cfg.NICs = []hypervisor.NIC{nic}
+	m := s.boot(t, cfg)
+	defer m.close()
+	if answer := m.command(guestports.AwaitNIC); answer != "<nil>" {
+		t.Errorf("the guest sees no interface: %s", answer)
+	}
+}
+
+// testAddNIC: an interface is plugged into a running guest, by another process
+// than the one that booted it, until no slot is left.
+func testAddNIC(t *testing.T, s *suite) {
+	first, second := newNIC(t, "eth0", 1), newNIC(t, "eth1", 2)
+	defer closeNIC(first)
+	defer closeNIC(second)
+	cfg := s.config(t, s.small)
+	m := s.boot(t, cfg)
+	defer m.close()
+	ctx := timeout(t, time.Minute)
+	for range 2 { // one client after the other
+		h, err := s.driver.Attach(ctx, cfg.Dir)
+		if err != nil {
+			t.Fatalf("Attach: %v", err)
+		}
+		if err := h.Close(); err != nil {
+			t.Errorf("close the handle: %v", err)
+		}
+	}
+	h, err := s.driver.Attach(ctx, cfg.Dir)
+	if err != nil {
+		t.Fatalf("Attach: %v", err)
+	}
+	defer h.Close() //nolint:errcheck // tested above
+	broken := first
+	broken.Tap = []*os.File{os.Stdin}
+	if err := h.AddNIC(ctx, broken); err == nil {
+		t.Error("an interface with a tap that is none is taken")
+	}
+	if err := h.AddNIC(ctx, first); err != nil {
+		t.Fatalf("AddNIC: %v", err)
+	}
+	if answer := m.command(guestports.AwaitNIC); answer != "<nil>" {
+		t.Errorf("the guest sees no interface: %s", answer)
+	}
+	if err := h.AddNIC(ctx, second); !errors.Is(err, hypervisor.ErrNoSlot) {
+		t.Errorf("a second interface in one slot: %v, want ErrNoSlot", err)
+	}
+	if err := h.AddNIC(ctx, hypervisor.NIC{ID: "a,b"}); !errors.Is(err, hypervisor.ErrConfig) {
+		t.Errorf("an interface called a,b: %v, want ErrConfig", err)
+	}
+}

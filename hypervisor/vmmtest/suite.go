@@ -1,0 +1,82 @@
+// Package vmmtest holds the suite that every driver of package hypervisor must
+// pass, with real guests: a small one of its own (testguest) to talk to, and the
+// guest image of runch.
+package vmmtest
+
+import (
+	"context"
+	"io"
+	"testing"
+	"time"
+
+	"runch/hypervisor"
+)
+
+// Driver is what the suite is run against.
+type Driver struct {
+	// Program is the VMM's absolute path.
+	Program string
+	// Accel is what its guests run on.
+	Accel hypervisor.Accel
+	// New is the driver's constructor.
+	New func(cfg *hypervisor.Config) (hypervisor.VMM, error)
+	// Attach gives a hold on the running VM whose Config.Dir is dir.
+	Attach func(ctx context.Context, dir string) (Handle, error)
+}
+
+// Handle is a hold on a running VM.
+type Handle interface {
+	hypervisor.NICAdder
+	io.Closer
+}
+
+// bootTimeout is how long a guest may take to say hello: translated code on a
+// busy machine is slow.
+const bootTimeout = 90 * time.Second
+
+// Run runs the suite. It skips, and says what is missing, where there is no
+// guest image: RUNCH_GUEST names its directory, else bin/guest of this
+// repository is taken.
+func Run(t *testing.T, d Driver) {
+	image := findImage(t)
+	small := &Image{Kernel: image.Kernel, Initramfs: buildTestGuest(t)}
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *suite)
+	}{
+		{"Hello", testHello},
+		{"Agent", testAgent},
+		{"Talk", testTalk},
+		{"HybridSocket", testHybridSocket},
+		{"PowerOff", testPowerOff},
+		{"Reset", testReset},
+		{"Panic", testPanic},
+		{"Close", testClose},
+		{"KilledFromOutside", testKilledFromOutside},
+		{"Console", testConsole},
+		{"HostileChannel", testHostileChannel},
+		{"AddNIC", testAddNIC},
+		{"ColdNIC", testColdNIC},
+		{"BadKernel", testBadKernel},
+		{"MissingKernel", testMissingKernel},
+		{"MissingProgram", testMissingProgram},
+		{"DyingProgram", testDyingProgram},
+		{"SilentProgram", testSilentProgram},
+		{"BootContext", testBootContext},
+		{"Order", testOrder},
+		{"Config", testConfig},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			leaks := countLeaks(t)
+			test.run(t, &suite{driver: d, image: image, small: small})
+			leaks.check(t)
+		})
+	}
+}
+
+// suite is what a test gets.
+type suite struct {
+	driver Driver
+	image  *Image // runch's guest
+	small  *Image // the suite's own
+}
