@@ -1,0 +1,189 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/moby/sys/userns"
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/cgroups/manager"
+	"github.com/opencontainers/cgroups/systemd"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+var (
+	// ErrPath says that a cgroupsPath is malformed or is the root cgroup.
+	ErrPath = errors.New("invalid cgroupsPath")
+	// ErrNoSystemd says that systemd is to manage a cgroup on a host that it
+	// does not run on.
+	ErrNoSystemd = errors.New("systemd not running on this host, cannot use systemd cgroups manager")
+	// ErrInUse says that the cgroup has processes in it.
+	ErrInUse = errors.New("cgroup is not empty")
+)
+
+// ownParent is the cgroup above those of containers whose spec names none. It
+// goes when the last of them does.
+const ownParent = "/runch"
+
+// Cgroup is a cgroup of the host, in every hierarchy there is. It need not
+// exist. Its methods must not be called at the same time.
+type Cgroup struct {
+	manager   cgroups.Manager
+	resources *cgroups.Resources
+	systemd   bool
+	ours      bool // directly below ownParent
+}
+
+// New describes the cgroup at path, which is linux.cgroupsPath: for cgroupfs a
+// path from the root of the hierarchies, or, without a leading slash, from the
+// cgroup of the calling process as runc has it; with systemd the words
+// slice:prefix:name. res may be nil; overhead is in bytes and is added to its
+// memory limits. Nothing is made on the host.
+func New(path string, systemd bool, res *specs.LinuxResources, overhead int64) (*Cgroup, error) {
+	r, err := resources(res, overhead, cgroups.IsCgroup2UnifiedMode())
+	if err != nil {
+		return nil, err
+	}
+	return open(path, systemd, r, nil)
+}
+
+// Open describes the cgroup of an earlier New with the paths that it then had,
+// which is how a relative path is found again from another cgroup. paths may be
+// nil. Open's Cgroup has no limits and is not for Apply.
+func Open(path string, systemd bool, paths map[string]string) (*Cgroup, error) {
+	return open(path, systemd, &cgroups.Resources{}, maps.Clone(paths))
+}
+
+func open(cgroupsPath string, useSystemd bool, r *cgroups.Resources, paths map[string]string) (*Cgroup, error) {
+	config := &cgroups.Cgroup{
+		Resources: r,
+		Systemd:   useSystemd,
+		Rootless:  os.Geteuid() != 0 || userns.RunningInUserNS(),
+	}
+	if err := setPath(config, cgroupsPath); err != nil {
+		return nil, err
+	}
+	if useSystemd && !systemd.IsRunningSystemd() {
+		return nil, ErrNoSystemd
+	}
+	if len(paths) == 0 {
+		paths = nil
+	}
+	m, err := manager.NewWithPaths(config, paths)
+	if err != nil {
+		return nil, fmt.Errorf("find cgroup %s: %w", cgroupsPath, err)
+	}
+	return &Cgroup{manager: m, resources: r, systemd: useSystemd, ours: path.Dir(config.Path) == ownParent}, nil
+}
+
+// setPath reads a cgroupsPath into config.
+func setPath(config *cgroups.Cgroup, cgroupsPath string) error {
+	if strings.ContainsRune(cgroupsPath, 0) {
+		return fmt.Errorf("%w %q", ErrPath, cgroupsPath)
+	}
+	if config.Systemd {
+		parts := strings.Split(cgroupsPath, ":")
+		if len(parts) != 3 || parts[2] == "" || strings.Contains(parts[1]+parts[2], "/") {
+			return fmt.Errorf("%w %q: expected \"slice:prefix:name\" for systemd", ErrPath, cgroupsPath)
+		}
+		config.Parent, config.ScopePrefix, config.Name = parts[0], parts[1], parts[2]
+		return nil
+	}
+	clean := path.Clean("/" + cgroupsPath)
+	if clean == "/" {
+		return fmt.Errorf("%w %q: the root cgroup cannot hold a container", ErrPath, cgroupsPath)
+	}
+	if !path.IsAbs(cgroupsPath) {
+		clean = clean[1:]
+	}
+	config.Path = clean
+	return nil
+}
+
+// Apply makes the cgroup, sets its limits and moves the process into it. The
+// cgroup may exist, but if there are processes in it the error is ErrInUse.
+// After an error nothing is left of what Apply made, and with cgroupfs the
+// process is where it was; systemd kills it.
+func (c *Cgroup) Apply(pid int) error {
+	if c.Exists() {
+		pids, err := c.manager.GetAllPids()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("list processes of cgroup: %w", err)
+		}
+		if len(pids) > 0 {
+			return fmt.Errorf("%w: %d process(es) found", ErrInUse, len(pids))
+		}
+	}
+	if c.systemd {
+		return c.applySystemd(pid)
+	}
+	return c.applyFiles(pid)
+}
+
+// applySystemd lets systemd make the unit around the process: it makes no
+// scope without one.
+func (c *Cgroup) applySystemd(pid int) error {
+	err := c.manager.Apply(pid)
+	if err == nil {
+		err = c.manager.Set(c.resources)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("make cgroup: %w", err), c.manager.Destroy())
+	}
+	return nil
+}
+
+// applyFiles makes the cgroup by hand. The limits stand before the process
+// comes in, so that nothing it touches escapes them.
+func (c *Cgroup) applyFiles(pid int) error {
+	fresh := missingDirs(c.Paths())
+	before, err := cgroups.ParseCgroupFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return fmt.Errorf("find cgroup of process %d: %w", pid, err)
+	}
+	if err := c.makeFiles(); err != nil {
+		removeDirs(fresh)
+		return fmt.Errorf("make cgroup: %w", err)
+	}
+	if err := c.manager.AddPid("", pid); err != nil && !errors.Is(err, cgroups.ErrRootless) {
+		moveTo(before, pid)
+		removeDirs(fresh)
+		return fmt.Errorf("move process %d to cgroup: %w", pid, err)
+	}
+	return nil
+}
+
+// makeFiles makes the directories and sets the limits.
+func (c *Cgroup) makeFiles() error {
+	// Another container's end may take ownParent away between the moment
+	// that it is made and the moment that a child is; it happens once per
+	// container that ends, so a few tries are enough.
+	const tries = 10
+	var err error
+	for range tries {
+		err = c.manager.Apply(-1) // -1: no process
+		if !c.ours || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+			break
+		}
+	}
+	// Without cgroups for this user, limits that nobody can hold are an
+	// error and none are not; Set tells the two apart.
+	if err != nil && !errors.Is(err, cgroups.ErrRootless) {
+		return err
+	}
+	return c.manager.Set(c.resources)
+}
+
+// Paths are the cgroup's directories: by controller on cgroup v1 (with "" for
+// the v2 hierarchy of a hybrid host), under "" alone on cgroup v2. They are
+// worth keeping for Open.
+func (c *Cgroup) Paths() map[string]string { return maps.Clone(c.manager.GetPaths()) }
+
+// Exists says whether the cgroup is there.
+func (c *Cgroup) Exists() bool { return c.manager.Exists() }

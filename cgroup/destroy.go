@@ -1,0 +1,165 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
+)
+
+// destroyTimeout bounds the wait for processes that are on their way out.
+const destroyTimeout = 5 * time.Second
+
+// Destroy removes the cgroup of a cgroupsPath; see (*Cgroup).Destroy. A path
+// that New refuses was never made, and is no error.
+func Destroy(ctx context.Context, path string, systemd bool) error {
+	c, err := Open(path, systemd, nil)
+	if errors.Is(err, ErrPath) || errors.Is(err, ErrNoSystemd) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.Destroy(ctx)
+}
+
+// Destroy removes the cgroup with all below it. A cgroup that is not there is
+// no error. Processes in it are waited for, at most 5 s, and not killed: if
+// they stay, the error is ErrInUse. systemd does kill what is in its unit.
+func (c *Cgroup) Destroy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, destroyTimeout)
+	defer cancel()
+	paths := c.Paths()
+	if c.systemd {
+		if err := c.manager.Destroy(); err != nil {
+			return fmt.Errorf("stop cgroup's unit: %w", err)
+		}
+	}
+	pause := time.Millisecond
+	for {
+		err := removeAll(paths)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("remove cgroup: %w", err)
+		}
+		if !awaitExit(ctx, paths, pause) {
+			return fmt.Errorf("remove cgroup: %w: %w", ErrInUse, err)
+		}
+		pause = min(2*pause, 100*time.Millisecond)
+	}
+	if c.ours {
+		for _, dir := range paths {
+			// Refused as long as another container is in there.
+			_ = unix.Rmdir(filepath.Dir(dir))
+		}
+	}
+	return nil
+}
+
+// removeAll removes every path, and says why the last did not go.
+func removeAll(paths map[string]string) error {
+	var last error
+	for _, dir := range paths {
+		if err := removeTree(dir); err != nil {
+			last = err
+		}
+	}
+	return last
+}
+
+// removeTree removes a cgroup and those below it. Their files go by
+// themselves.
+func removeTree(dir string) error {
+	err := unix.Rmdir(dir)
+	if err == nil || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	entries, readErr := os.ReadDir(dir)
+	if errors.Is(readErr, fs.ErrNotExist) {
+		return nil
+	}
+	if readErr != nil {
+		return readErr
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
+		return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// awaitExit waits until a process of the cgroup ends, or for the pause when
+// none is seen (the kernel lets go of a cgroup a moment after its last
+// process; cgroup v1 tells nobody). It returns false once ctx is done.
+func awaitExit(ctx context.Context, paths map[string]string, pause time.Duration) bool {
+	for _, pid := range processes(paths) {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // gone meanwhile
+		}
+		ended := awaitPidfd(ctx, fd)
+		_ = unix.Close(fd)
+		if !ended {
+			return false
+		}
+		break
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// awaitPidfd waits for the process to end; false if ctx is done before.
+func awaitPidfd(ctx context.Context, fd int) bool {
+	// Short enough to see that ctx was cancelled.
+	const slice = 100 // ms
+	for ctx.Err() == nil {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, slice) //nolint:gosec // a descriptor
+		if n > 0 {
+			return true
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return true // cannot be waited for; the pause has to do
+		}
+	}
+	return false
+}
+
+// processes lists the processes of all the paths, without repetition.
+func processes(paths map[string]string) []int {
+	seen := map[int]bool{}
+	var out []int
+	for _, dir := range paths {
+		pids, err := cgroups.GetAllPids(dir)
+		if err != nil {
+			continue
+		}
+		for _, pid := range pids {
+			if !seen[pid] {
+				seen[pid] = true
+				out = append(out, pid)
+			}
+		}
+	}
+	return out
+}

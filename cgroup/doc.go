@@ -1,0 +1,23 @@
+// Package cgroup places a sandbox's host processes (shim, VMM, virtiofsd) into
+// the cgroup that the caller asked for in linux.cgroupsPath.
+//
+// The limits of the spec are meant for the container, and the guest's own
+// cgroups hold the container to exactly them. The host's cgroup holds the VM to
+// what the container may take of the host:
+//
+//   - memory (limit, reservation, memory+swap, memory.max, memory.high): the
+//     container's figure and the overhead of a VM. Guest memory is shared
+//     memory of the host, charged to the cgroup of whoever touches a page
+//     first; all who can are in this cgroup.
+//   - cpu, cpuset, block I/O: as they are.
+//   - pids: none. Threads of the VMM and of virtiofsd are no processes of the
+//     container, and a limit of 20 would kill the VM, not the container.
+//   - devices: none. The VMM needs /dev/kvm, /dev/net/tun and /dev/vhost-*,
+//     which no container spec allows; the guest has no device of the host.
+//   - disabling the OOM killer, huge pages, RDMA, network classes and
+//     priorities: none. They are about what happens inside the guest.
+//   - unified: keys of memory, cpu, cpuset and io on cgroup v2, memory.max and
+//     memory.high with the overhead; on cgroup v1 they are left to the guest.
+//
+// The package starts and kills nothing.
+package cgroup

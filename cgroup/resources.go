@@ -1,0 +1,150 @@
+package cgroup
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/cgroups"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// resources are the host's limits for a VM whose container has those of res;
+// the package comment has the rule.
+func resources(res *specs.LinuxResources, overhead int64, v2 bool) (*cgroups.Resources, error) {
+	if overhead < 0 {
+		return nil, fmt.Errorf("overhead of %d bytes is negative", overhead)
+	}
+	r := &cgroups.Resources{}
+	if res == nil {
+		return r, nil
+	}
+	setMemory(r, res.Memory, overhead)
+	setCPU(r, res.CPU)
+	setBlockIO(r, res.BlockIO)
+	if !v2 {
+		return r, nil
+	}
+	for key, value := range res.Unified {
+		controller, _, _ := strings.Cut(key, ".")
+		switch controller {
+		case "memory", "cpu", "cpuset", "io":
+		default:
+			continue
+		}
+		if key == "memory.max" || key == "memory.high" {
+			var err error
+			if value, err = unifiedPlus(value, overhead); err != nil {
+				return nil, fmt.Errorf("linux.resources.unified %q: %w", key, err)
+			}
+		}
+		if r.Unified == nil {
+			r.Unified = map[string]string{}
+		}
+		r.Unified[key] = value
+	}
+	return r, nil
+}
+
+// setMemory adds the overhead to what limits memory.
+func setMemory(r *cgroups.Resources, m *specs.LinuxMemory, overhead int64) {
+	if m == nil {
+		return
+	}
+	r.Memory = plus(m.Limit, overhead)
+	r.MemoryReservation = plus(m.Reservation, overhead)
+	r.MemorySwap = plus(m.Swap, overhead)
+	r.MemorySwappiness = m.Swappiness
+}
+
+// plus is the limit and the overhead. Zero and less are no amounts of memory
+// but "unset" and "unlimited".
+func plus(limit *int64, overhead int64) int64 {
+	switch {
+	case limit == nil:
+		return 0
+	case *limit <= 0:
+		return *limit
+	case *limit > math.MaxInt64-overhead:
+		return math.MaxInt64
+	}
+	return *limit + overhead
+}
+
+// unifiedPlus does the same to a value of cgroup v2's files.
+func unifiedPlus(value string, overhead int64) (string, error) {
+	value = strings.TrimSpace(value)
+	if value == "max" {
+		return value, nil
+	}
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || n < 0 {
+		return "", fmt.Errorf("%q is no number of bytes", value)
+	}
+	if n == 0 {
+		return strconv.FormatInt(overhead, 10), nil
+	}
+	return strconv.FormatInt(plus(&n, overhead), 10), nil
+}
+
+// setCPU takes the processor's values as they are.
+func setCPU(r *cgroups.Resources, c *specs.LinuxCPU) {
+	if c == nil {
+		return
+	}
+	if c.Shares != nil {
+		r.CpuShares = *c.Shares
+		r.CpuWeight = cgroups.ConvertCPUSharesToCgroupV2Value(*c.Shares)
+	}
+	if c.Quota != nil {
+		r.CpuQuota = *c.Quota
+	}
+	if c.Period != nil {
+		r.CpuPeriod = *c.Period
+	}
+	if c.RealtimeRuntime != nil {
+		r.CpuRtRuntime = *c.RealtimeRuntime
+	}
+	if c.RealtimePeriod != nil {
+		r.CpuRtPeriod = *c.RealtimePeriod
+	}
+	r.CpuBurst, r.CPUIdle = c.Burst, c.Idle
+	r.CpusetCpus, r.CpusetMems = c.Cpus, c.Mems
+}
+
+// setBlockIO takes the block devices' values as they are: they name devices of
+// the host, and it is virtiofsd in this cgroup that reads and writes there.
+func setBlockIO(r *cgroups.Resources, b *specs.LinuxBlockIO) {
+	if b == nil {
+		return
+	}
+	if b.Weight != nil {
+		r.BlkioWeight = *b.Weight
+	}
+	if b.LeafWeight != nil {
+		r.BlkioLeafWeight = *b.LeafWeight
+	}
+	for _, d := range b.WeightDevice {
+		var weight, leaf uint16
+		if d.Weight != nil {
+			weight = *d.Weight
+		}
+		if d.LeafWeight != nil {
+			leaf = *d.LeafWeight
+		}
+		r.BlkioWeightDevice = append(r.BlkioWeightDevice, cgroups.NewWeightDevice(d.Major, d.Minor, weight, leaf))
+	}
+	r.BlkioThrottleReadBpsDevice = throttles(b.ThrottleReadBpsDevice)
+	r.BlkioThrottleWriteBpsDevice = throttles(b.ThrottleWriteBpsDevice)
+	r.BlkioThrottleReadIOPSDevice = throttles(b.ThrottleReadIOPSDevice)
+	r.BlkioThrottleWriteIOPSDevice = throttles(b.ThrottleWriteIOPSDevice)
+}
+
+func throttles(list []specs.LinuxThrottleDevice) []*cgroups.ThrottleDevice {
+	var out []*cgroups.ThrottleDevice
+	for _, d := range list {
+		out = append(out, cgroups.NewThrottleDevice(d.Major, d.Minor, d.Rate))
+	}
+	return out
+}
