@@ -3,6 +3,8 @@ package oci
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 )
 
 // ErrInvalidID is returned by ValidateID, in runc's words.
@@ -18,13 +20,36 @@ type FieldError struct {
 	Err error
 }
 
-func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
+// maxError bounds an error's text, in bytes: it may hold what a config.json
+// holds, and callers read some kilobytes at most.
+const maxError = 1 << 10
+
+func (e *FieldError) Error() string { return oneLine(e.Field + ": " + e.Err.Error()) }
 
 func (e *FieldError) Unwrap() error { return e.Err }
 
 // bad makes a FieldError; format and args are those of fmt.Errorf.
 func bad(field, format string, args ...any) error {
 	return &FieldError{Field: field, Err: fmt.Errorf(format, args...)}
+}
+
+// oneLine makes a text fit to be printed: what is not printable is escaped as
+// in Go, and what is too long is cut.
+func oneLine(text string) string {
+	tail := ""
+	if len(text) > maxError {
+		text, tail = text[:maxError], "..."
+	}
+	var line strings.Builder
+	for _, r := range text {
+		if strconv.IsPrint(r) {
+			line.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		line.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return line.String() + tail
 }
 
 // index is the field's n-th element.

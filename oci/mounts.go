@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -185,7 +186,7 @@ func checkKernelFiles(source string, st *unix.Stat_t) error {
 		return fmt.Errorf("%s of the host's kernel cannot be shared with a VM; mount one of type %s instead", name, name)
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR && isDeviceDir(source, st) {
-		return fmt.Errorf("the host's device nodes cannot be shared with a VM")
+		return errors.New("the host's device nodes cannot be shared with a VM")
 	}
 	return nil
 }

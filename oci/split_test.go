@@ -1,0 +1,173 @@
+package oci
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func testPaths() GuestPaths {
+	return GuestPaths{Shared: "/run/runch/shared", NetNS: "/run/runch/netns"}
+}
+
+// golden is what a golden file holds.
+type golden struct {
+	Host  *HostPart   `json:"host"`
+	Guest *specs.Spec `json:"guest"`
+}
+
+// bundlePlaceholder stands for the bundle's directory in testdata.
+const bundlePlaceholder = "@BUNDLE@"
+
+func TestSplitGolden(t *testing.T) {
+	env := testEnvironment()
+	env.selinux, env.apparmor = true, true
+	for _, name := range []string{"default", "podman", "containerd"} {
+		t.Run(name, func(t *testing.T) {
+			config := mustJSON(t, testSpec())
+			if name != "default" {
+				var err error
+				if config, err = os.ReadFile(filepath.Join("testdata", name+".json")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b := testBundle(t, config)
+			before := mustJSON(t, b.Spec)
+			host, guest, err := split(b, "c1", testPaths(), env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(before), string(mustJSON(t, b.Spec))); diff != "" {
+				t.Errorf("the bundle's spec was changed (-before +after):\n%s", diff)
+			}
+			got := bytes.ReplaceAll(mustJSON(t, golden{host, guest}), []byte(b.Dir), []byte(bundlePlaceholder))
+			compareGolden(t, filepath.Join("testdata", "golden", name+".json"), got)
+		})
+	}
+}
+
+// testBundle makes a bundle with what the specs in testdata want to bind.
+func testBundle(t *testing.T, config []byte) *Bundle {
+	t.Helper()
+	dir := writeBundle(t, nil)
+	for _, name := range []string{"userdata/shm", "data"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"resolv.conf", "hosts", ".containerenv"} {
+		if err := os.WriteFile(filepath.Join(dir, "userdata", name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config = bytes.ReplaceAll(config, []byte(bundlePlaceholder), []byte(dir))
+	var spec specs.Spec
+	if err := json.Unmarshal(config, &spec); err != nil {
+		t.Fatal(err)
+	}
+	return &Bundle{Dir: dir, Spec: &spec, Rootfs: filepath.Join(dir, "rootfs")}
+}
+
+func compareGolden(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
+
+func TestSplitRefuses(t *testing.T) {
+	b := testBundle(t, mustJSON(t, testSpec()))
+	for _, test := range []struct {
+		name, id, want string
+		change         func(*specs.Spec)
+	}{
+		{"id", "a/b", "invalid container ID format", func(*specs.Spec) {}},
+		{"spec", "c1", "root: root must be specified", func(s *specs.Spec) { s.Root = nil }},
+		{
+			"podman's pod member", "c1",
+			`annotations["io.kubernetes.cri-o.SandboxID"]: the container belongs to the pod of p1, and a VM holds one container`,
+			func(s *specs.Spec) { s.Annotations = map[string]string{crioSandbox: "p1"} },
+		},
+		{
+			"containerd's pod member", "c1",
+			`annotations["io.kubernetes.cri.sandbox-id"]: the container belongs to the pod of p1, and a VM holds one container`,
+			func(s *specs.Spec) {
+				s.Annotations = map[string]string{containerdPod: "p1", containerdType: typeContainer}
+			},
+		},
+		{
+			"missing source", "c1",
+			`mounts[0].source: error mounting "/does/not/exist" to rootfs at "/x": stat /does/not/exist: no such file or directory`,
+			func(s *specs.Spec) {
+				s.Mounts = []specs.Mount{{Destination: "/x", Type: "bind", Source: "/does/not/exist"}}
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			changed, err := clone(b.Spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.change(changed)
+			_, _, err = split(&Bundle{Dir: b.Dir, Rootfs: b.Rootfs, Spec: changed}, test.id, testPaths(), testEnvironment())
+			if err == nil || err.Error() != test.want {
+				t.Errorf("error %v, want %s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestHostNeeds(t *testing.T) {
+	cpu := func(quota int64, period uint64) *specs.LinuxResources {
+		return &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &quota, Period: &period}}
+	}
+	memory := func(limit int64) *specs.LinuxResources {
+		return &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
+	}
+	for _, test := range []struct {
+		name    string
+		res     *specs.LinuxResources
+		cpus    int
+		hasCPUs bool
+		memory  int64
+		limited bool
+	}{
+		{name: "nothing"},
+		{name: "empty", res: &specs.LinuxResources{}},
+		{name: "a part of a CPU", res: cpu(1, 100_000), cpus: 1, hasCPUs: true},
+		{name: "one and a half", res: cpu(150_000, 100_000), cpus: 2, hasCPUs: true},
+		{name: "two", res: cpu(200_000, 100_000), cpus: 2, hasCPUs: true},
+		{name: "default period", res: cpu(300_000, 0), cpus: 3, hasCPUs: true},
+		{name: "unlimited", res: cpu(-1, 100_000)},
+		{name: "memory", res: memory(1 << 20), memory: 1 << 20, limited: true},
+		{name: "unset memory", res: memory(0)},
+		{name: "unlimited memory", res: memory(-1), memory: -1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := &HostPart{Resources: test.res}
+			if n, ok := h.CPUs(); n != test.cpus || ok != test.hasCPUs {
+				t.Errorf("CPUs %d, %t", n, ok)
+			}
+			if n, ok := h.MemoryLimit(); n != test.memory || ok != test.limited {
+				t.Errorf("memory %d, %t", n, ok)
+			}
+		})
+	}
+}
