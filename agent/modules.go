@@ -12,10 +12,12 @@ import (
 )
 
 // The lists of kernel modules in the initramfs: those that are needed to reach
-// the host, and those that can wait until that is done.
+// the host, by whatever way and by vsock, and those that can wait until that is
+// done.
 const (
-	bootModules = "/etc/runch/modules"
-	lazyModules = "/etc/runch/modules.lazy"
+	bootModules  = "/etc/runch/modules"
+	vsockModules = "/etc/runch/modules.vsock"
+	lazyModules  = "/etc/runch/modules.lazy"
 	// maxModules bounds a list, which the image's builder keeps far below it.
 	maxModules = 1024
 )
@@ -43,7 +45,7 @@ func readModuleList(r io.Reader) ([]string, error) {
 // loadModules loads the modules of a list. Those that the kernel has already,
 // or has no device for, are no error. A list that is missing is an empty one.
 func loadModules(list string) error {
-	f, err := os.Open(list) // #nosec G304 -- one of two constants
+	f, err := os.Open(list) // #nosec G304 -- one of the constants above
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

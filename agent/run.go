@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -53,6 +54,9 @@ func Run(ctx context.Context) error {
 	// A module that does not load is told only if the host cannot be reached
 	// without it: most are for devices that this VM need not have.
 	moduleErr := loadModules(bootModules)
+	if params.Transport == agentproto.TransportVsock {
+		moduleErr = errors.Join(moduleErr, loadModules(vsockModules))
+	}
 	a.timeline.mark(func(t *agentproto.Timeline) *uint64 { return &t.ModulesLoadedNs })
 	way, err := openTransport(ctx, params, out)
 	if err != nil {

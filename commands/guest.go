@@ -129,11 +129,13 @@ func showManifest(out io.Writer, dir string, m *guest.Manifest) error {
 	line("kernel", "%s %s, %d bytes, sha256 %s", m.KernelRelease, m.Arch, m.Kernel.Size, m.Kernel.SHA256)
 	line("initramfs", "%s, %d bytes, unpacked %d, sha256 %s", m.Initramfs.Compression, m.Initramfs.Size, m.Initramfs.Unpacked, m.Initramfs.SHA256)
 	line("agent", "%s, %d bytes, sha256 %s", m.Agent.Version, m.Agent.Size, m.Agent.SHA256)
-	for _, mod := range m.Modules {
-		line("module at boot", "%s, %d bytes", mod.Name, mod.Size)
-	}
-	for _, mod := range m.Lazy {
-		line("module for later", "%s, %d bytes", mod.Name, mod.Size)
+	for _, group := range []struct {
+		when string
+		mods []guest.Module
+	}{{"module at boot", m.Modules}, {"module for vsock", m.Vsock}, {"module for later", m.Lazy}} {
+		for _, mod := range group.mods {
+			line(group.when, "%s, %d bytes", mod.Name, mod.Size)
+		}
 	}
 	for _, name := range m.Builtin {
 		line("built in", "%s", name)

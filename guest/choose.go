@@ -18,19 +18,20 @@ var bootModules = []wanted{
 	{"virtio_pci", true},
 	{"virtio_console", true},
 	{"virtiofs", true},
+}
+
+// vsockModules are loaded at boot where the channel to the host is vsock and
+// not a serial port: a module costs tens of milliseconds where there is no KVM.
+var vsockModules = []wanted{
 	{"vmw_vsock_virtio_transport", false},
 }
 
-// lazyModules are in the image for when they are first needed: network cards,
-// disks, and what programs in containers commonly ask of a kernel.
+// lazyModules are loaded when the guest has said hello: network cards, and what
+// programs in containers commonly ask of a kernel.
 var lazyModules = []wanted{
 	{"ipv6", false},
 	{"af_packet", false},
 	{"virtio_net", false},
-	{"virtio_blk", false},
-	{"virtio_rng", false},
-	{"virtio_balloon", false},
-	{"virtio_mem", false},
 	{"overlay", false},
 	{"tun", false},
 }
@@ -38,7 +39,8 @@ var lazyModules = []wanted{
 // selection is what of a kernel goes into the image.
 type selection struct {
 	boot    []*module // in load order
-	lazy    []*module // in load order, after boot
+	vsock   []*module // in load order, after boot
+	lazy    []*module // in load order, after boot and vsock
 	builtin []string  // asked for, but part of the kernel
 }
 
@@ -47,22 +49,21 @@ type selection struct {
 func (k *kernel) choose(extra []string) (*selection, error) {
 	r := resolver{kernel: k, state: map[string]visit{}}
 	sel := &selection{builtin: []string{}}
-	for _, w := range bootModules {
-		if err := r.want(w, sel); err != nil {
-			return nil, err
-		}
-	}
-	sel.boot, r.order = r.order, nil
 	lazy := lazyModules
 	for _, name := range extra {
 		lazy = append(lazy[:len(lazy):len(lazy)], wanted{canonical(name), true})
 	}
-	for _, w := range lazy {
-		if err := r.want(w, sel); err != nil {
-			return nil, err
+	for _, group := range []struct {
+		wanted []wanted
+		order  *[]*module
+	}{{bootModules, &sel.boot}, {vsockModules, &sel.vsock}, {lazy, &sel.lazy}} {
+		for _, w := range group.wanted {
+			if err := r.want(w, sel); err != nil {
+				return nil, err
+			}
 		}
+		*group.order, r.order = r.order, nil
 	}
-	sel.lazy = r.order
 	return sel, nil
 }
 

@@ -102,18 +102,19 @@ func fakeTree(t *testing.T) map[string][]byte {
 	mods := "lib/modules/" + testRelease + "/"
 	k := mods + "kernel/"
 	return map[string][]byte{
-		"boot/vmlinuz-" + testRelease:              fakeImage(),
-		"boot/config-" + testRelease:               []byte("CONFIG_MODULES=y\n"),
-		mods + "modules.builtin":                   []byte("kernel/drivers/virtio/virtio_pci.ko\nkernel/net/ipv6/ipv6.ko\n"),
-		k + "drivers/char/virtio_console.ko":       fakeModule(t, testRelease, "virtio", ""),
-		k + "drivers/virtio/virtio.ko":             fakeModule(t, testRelease, "virtio-ring", ""),
-		k + "drivers/virtio/virtio_ring.ko":        fakeModule(t, testRelease, "", ""),
-		k + "fs/fuse/virtiofs.ko.gz":               gz(t, fakeModule(t, testRelease, "fuse,virtio", "")),
-		k + "fs/fuse/fuse.ko.zst":                  zst(t, fakeModule(t, testRelease, "", "")),
-		k + "drivers/char/hw_random/virtio-rng.ko": fakeModule(t, testRelease, "virtio", "pre: crc-x absent post: late"),
-		k + "lib/crc-x.ko":                         fakeModule(t, testRelease, "", ""),
-		k + "lib/late.ko":                          fakeModule(t, testRelease, "", ""),
-		k + "extra/special.ko":                     fakeModule(t, testRelease, "", ""),
+		"boot/vmlinuz-" + testRelease:                     fakeImage(),
+		"boot/config-" + testRelease:                      []byte("CONFIG_MODULES=y\n"),
+		mods + "modules.builtin":                          []byte("kernel/drivers/virtio/virtio_pci.ko\nkernel/net/ipv6/ipv6.ko\n"),
+		k + "drivers/char/virtio_console.ko":              fakeModule(t, testRelease, "virtio", ""),
+		k + "drivers/virtio/virtio.ko":                    fakeModule(t, testRelease, "virtio-ring", ""),
+		k + "drivers/virtio/virtio_ring.ko":               fakeModule(t, testRelease, "", ""),
+		k + "fs/fuse/virtiofs.ko.gz":                      gz(t, fakeModule(t, testRelease, "fuse,virtio", "")),
+		k + "fs/fuse/fuse.ko.zst":                         zst(t, fakeModule(t, testRelease, "", "")),
+		k + "net/vmw_vsock/vmw-vsock-virtio-transport.ko": fakeModule(t, testRelease, "virtio", "pre: crc-x absent post: late"),
+		k + "lib/crc-x.ko":                                fakeModule(t, testRelease, "", ""),
+		k + "lib/late.ko":                                 fakeModule(t, testRelease, "", ""),
+		k + "drivers/net/tun.ko":                          fakeModule(t, testRelease, "", ""),
+		k + "extra/special.ko":                            fakeModule(t, testRelease, "", ""),
 	}
 }
 

@@ -77,7 +77,8 @@ func Build(ctx context.Context, o Options) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	say("modules: %d loaded at boot, %d for later, %d of those asked for are built in", len(sel.boot), len(sel.lazy), len(sel.builtin))
+	say("modules: %d for every boot, %d for vsock, %d for later, %d of those asked for are built in",
+		len(sel.boot), len(sel.vsock), len(sel.lazy), len(sel.builtin))
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -205,7 +206,7 @@ func TestBuiltImage(t *testing.T) {
 		t.Errorf("the initramfs has %d bytes, more than %d", m.Initramfs.Size, limit)
 	}
 	have := map[string]bool{}
-	for _, mod := range append(append([]Module{}, m.Modules...), m.Lazy...) {
+	for _, mod := range slices.Concat(m.Modules, m.Vsock, m.Lazy) {
 		have[mod.Name] = true
 	}
 	for _, name := range m.Builtin {

@@ -14,8 +14,9 @@ import (
 // Where the agent finds the lists of modules: absolute paths, one on a line, in
 // the order in which they load.
 const (
-	BootList = "/etc/runch/modules"
-	LazyList = "/etc/runch/modules.lazy"
+	BootList  = "/etc/runch/modules"       // loaded first
+	VsockList = "/etc/runch/modules.vsock" // loaded next, where the channel to the host is vsock
+	LazyList  = "/etc/runch/modules.lazy"  // loaded when the host has been reached
 )
 
 // entry is one file of the initramfs.
@@ -33,9 +34,8 @@ func packInitramfs(release string, agent []byte, sel *selection, epoch time.Time
 	for _, dir := range []string{"dev", "etc", "proc", "run", "sys", "tmp"} {
 		entries[dir] = entry{mode: cpio.TypeDir | 0o755}
 	}
-	entries[strings.TrimPrefix(BootList, "/")] = entry{cpio.TypeReg | 0o644, list(release, sel.boot)}
-	entries[strings.TrimPrefix(LazyList, "/")] = entry{cpio.TypeReg | 0o644, list(release, sel.lazy)}
-	for _, mods := range [][]*module{sel.boot, sel.lazy} {
+	for name, mods := range map[string][]*module{BootList: sel.boot, VsockList: sel.vsock, LazyList: sel.lazy} {
+		entries[strings.TrimPrefix(name, "/")] = entry{cpio.TypeReg | 0o644, list(release, mods)}
 		for _, m := range mods {
 			entries[strings.TrimPrefix(m.guestPath(release), "/")] = entry{cpio.TypeReg | 0o644, m.data}
 		}

@@ -31,7 +31,9 @@ type Manifest struct {
 	Agent         Agent     `json:"agent"`
 	// Modules are those that the agent loads at boot, in order.
 	Modules []Module `json:"modules"`
-	// Lazy are those packed for later, in load order.
+	// Vsock are those loaded next where the channel to the host is vsock.
+	Vsock []Module `json:"vsockModules"`
+	// Lazy are those loaded when the host has been reached, in load order.
 	Lazy []Module `json:"lazyModules"`
 	// Builtin are those asked for that are part of the kernel.
 	Builtin []string `json:"builtinModules"`
@@ -124,17 +126,20 @@ func newManifest(k *kernel, a *agent, sel *selection) *Manifest {
 		Arch:          k.arch,
 		KernelRelease: k.release,
 		Agent:         Agent{File: describe(a.data), Version: a.version},
-		Modules:       []Module{},
-		Lazy:          []Module{},
+		Modules:       describeModules(k.release, sel.boot),
+		Vsock:         describeModules(k.release, sel.vsock),
+		Lazy:          describeModules(k.release, sel.lazy),
 		Builtin:       sel.builtin,
 	}
-	for _, mod := range sel.boot {
-		m.Modules = append(m.Modules, mod.describe(k.release))
-	}
-	for _, mod := range sel.lazy {
-		m.Lazy = append(m.Lazy, mod.describe(k.release))
-	}
 	return m
+}
+
+func describeModules(release string, mods []*module) []Module {
+	out := make([]Module, 0, len(mods))
+	for _, m := range mods {
+		out = append(out, m.describe(release))
+	}
+	return out
 }
 
 func (m *Manifest) encode() ([]byte, error) {
