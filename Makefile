@@ -86,7 +86,7 @@ build/kernel.deb: | scripts/kernel
 guest: bin/guest/manifest.json ## bin/guest: the kernel and initramfs that VMs boot
 
 bin/guest/manifest.json: bin/runch-agent build/kernel.deb $(wildcard guest/*.go) | bin/runch
-	bin/runch guest build --kernel build/kernel.deb --agent bin/runch-agent --output bin/guest
+	bin/runch guest build --kernel build/kernel.deb --agent bin/runch-agent --agent-version '$(FULL_VERSION)' --output bin/guest
 
 .PHONY: rootfs
 rootfs: | build/goroot ## build/rootfs/{debian,busybox,static}: real root file systems

@@ -41,6 +41,7 @@ func guestBuildCommand() *cli.Command {
 			&cli.StringFlag{Name: "kernel", Value: guest.RunningKernel, Usage: "`SOURCE`: a .deb file, a directory with a kernel and its modules, or \"running\""},
 			&cli.StringFlag{Name: "release", Usage: "`RELEASE` of the kernel to take where the source holds several"},
 			&cli.StringFlag{Name: "agent", Usage: "`PATH` of the agent's static binary (default: runch-agent beside runch or in its libexec)"},
+			&cli.StringFlag{Name: "agent-version", Usage: "`VERSION` to record for the agent (default: what its build information says)"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`DIR` to make", Required: true},
 			&cli.StringSliceFlag{Name: "module", Usage: "pack the kernel module `NAME` too; may be repeated"},
 			&cli.StringFlag{Name: "compression", Value: string(guest.DefaultCompression), Usage: "`KIND` of the initramfs: zstd, gzip or none"},
@@ -81,14 +82,15 @@ func guestBuild(c *cli.Context) error {
 		progress = nil
 	}
 	_, err = guest.Build(c.Context, guest.Options{
-		Kernel:      c.String("kernel"),
-		Release:     c.String("release"),
-		Agent:       agent,
-		Output:      c.String("output"),
-		Modules:     c.StringSlice("module"),
-		Compression: guest.Compression(c.String("compression")),
-		Epoch:       epoch,
-		Progress:    progress,
+		Kernel:       c.String("kernel"),
+		Release:      c.String("release"),
+		Agent:        agent,
+		AgentVersion: c.String("agent-version"),
+		Output:       c.String("output"),
+		Modules:      c.StringSlice("module"),
+		Compression:  guest.Compression(c.String("compression")),
+		Epoch:        epoch,
+		Progress:     progress,
 	})
 	return err
 }
