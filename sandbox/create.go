@@ -58,7 +58,6 @@ type creation struct {
 	fs     *storage.Virtiofsd
 	dir    *state.Dir
 	record *state.Container
-	cgroup *cgroup.Cgroup
 	shim   *shimProcess
 }
 
@@ -109,7 +108,7 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 		Creator: creator,
 		ID:      c.o.ID, Sandbox: c.o.ID, OCIVersion: bundle.Spec.Version, Bundle: bundle.Dir, Rootfs: bundle.Rootfs,
 		Created: time.Now().UTC(), Annotations: bundle.Spec.Annotations, Owner: owner(),
-		Cgroup: state.Cgroup{Path: c.cgroupsPath(), Systemd: c.r.Systemd}, Hooks: c.host.Hooks,
+		Hooks:   c.host.Hooks,
 		Network: state.Network{NetNS: c.host.NetNSPath}, Terminal: c.terminal() != nil,
 	}
 	if err := c.dir.Save(c.record); err != nil {
@@ -143,10 +142,6 @@ func (c *creation) startShim(console *os.File) error {
 	if err := os.Mkdir(filepath.Join(c.dir.Path(), treeDir), 0o700); err != nil {
 		return fmt.Errorf("make the sandbox's directory: %w", err)
 	}
-	overhead := int64(c.r.Config.OverheadMiB) << 20
-	if c.cgroup, err = cgroup.New(c.cgroupsPath(), c.r.Systemd, c.host.Resources, overhead); err != nil {
-		return fmt.Errorf("make the cgroup %s: %w", c.cgroupsPath(), err)
-	}
 	s := shimSpec{unshare: unix.CLONE_NEWPID | unix.CLONE_NEWNS, console: console}
 	if c.terminal() == nil {
 		s.stdio = [3]*os.File{c.o.Stdin, c.o.Stdout, c.o.Stderr}
@@ -165,16 +160,34 @@ func (c *creation) startShim(console *os.File) error {
 	if c.shim, err = spawn(s); err != nil {
 		return err
 	}
-	if err := c.cgroup.Apply(c.shim.pid()); err != nil {
-		return fmt.Errorf("enter the cgroup %s: %w", c.cgroupsPath(), err)
-	}
-	if err := settle(c.shim.pid(), c.host.OOMScoreAdj); err != nil {
-		return err
-	}
 	if c.record.Shim, err = state.ProcessOf(c.shim.pid()); err != nil {
 		return fmt.Errorf("identify the shim: %w", err)
 	}
-	return c.dir.Save(c.record)
+	if err := c.enterCgroup(); err != nil {
+		return err
+	}
+	return settle(c.shim.pid(), c.host.OOMScoreAdj)
+}
+
+// enterCgroup makes the cgroup and puts the shim into it. The record knows of
+// it first: this command may be killed at any moment.
+func (c *creation) enterCgroup() error {
+	path := c.cgroupsPath()
+	overhead := int64(c.r.Config.OverheadMiB) << 20
+	group, err := cgroup.New(path, c.r.Systemd, c.host.Resources, overhead)
+	if err != nil {
+		return fmt.Errorf("make the cgroup %s: %w", path, err)
+	}
+	c.record.Cgroup = state.Cgroup{Path: path, Systemd: c.r.Systemd, Paths: group.Paths()}
+	if err := c.dir.Save(c.record); err != nil {
+		return err
+	}
+	if err := group.Apply(c.shim.pid()); err != nil {
+		// Apply left nothing, and what was there before it is not ours.
+		c.record.Cgroup = state.Cgroup{}
+		return fmt.Errorf("enter the cgroup %s: %w", path, err)
+	}
+	return nil
 }
 
 // orders are the shim's.
@@ -188,7 +201,7 @@ func (c *creation) orders() *orders {
 		Container: &containerOrders{
 			Dir: c.dir.Path(), Spec: spec, Rootfs: c.host.Rootfs, RootfsReadonly: c.host.RootfsReadonly,
 			GuestOnly: guestOnly(c.spec), VM: *c.vm, Virtiofsd: *c.fs,
-			NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring, AwaitProceed: c.hasCreateHooks(),
+			SelinuxLabel: c.host.SelinuxLabel, NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring, AwaitProceed: c.hasCreateHooks(),
 		},
 	}
 	for _, b := range c.host.Binds {

@@ -67,7 +67,7 @@ func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Containe
 			errs = append(errs, network.Detach(ctx, c.Network.NetNS, c.Network.Taps))
 		}
 		if c.Cgroup.Path != "" {
-			errs = append(errs, cgroup.Destroy(ctx, c.Cgroup.Path, c.Cgroup.Systemd))
+			errs = append(errs, destroyCgroup(ctx, c.Cgroup))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -82,4 +82,12 @@ func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Containe
 		}
 	}
 	return nil
+}
+
+func destroyCgroup(ctx context.Context, c state.Cgroup) error {
+	group, err := cgroup.Open(c.Path, c.Systemd, c.Paths)
+	if err != nil {
+		return err
+	}
+	return group.Destroy(ctx)
 }

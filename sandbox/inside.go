@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"runch/agentproto"
@@ -36,7 +35,7 @@ func RunShim() int {
 	if err := ch.receive(&o); err != nil {
 		return exitUndone
 	}
-	in := &inside{channel: ch, orders: &o, signals: signals}
+	in := &inside{channel: ch, orders: &o, signals: signals, program: shim.ReadProgramMappings()}
 	code, err := in.run()
 	if err != nil {
 		if !errors.Is(err, errUndo) {
@@ -55,6 +54,8 @@ type inside struct {
 	console *shim.Console
 	// replies are the command's, until the commit; closed when it is gone.
 	replies chan reply
+	// program is read while the host's /proc is there.
+	program shim.ProgramMappings
 }
 
 func (in *inside) run() (int, error) {
@@ -90,11 +91,15 @@ func (in *inside) run() (int, error) {
 	return in.attend(p, lost), nil
 }
 
+// settleTime is when a shim has come to rest, after its setup.
+const settleTime = 2 * time.Second
+
 // attend carries the process until it has ended. What the setup needed is given
-// back first: this lasts.
+// back: this lasts.
 func (in *inside) attend(p *shim.Process, lost <-chan struct{}) int {
 	in.orders = nil
-	debug.FreeOSMemory()
+	release := time.AfterFunc(settleTime, in.program.Release)
+	defer release.Stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if lost != nil {

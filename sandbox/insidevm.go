@@ -76,7 +76,11 @@ func (g *guest) boot(ctx context.Context, id string, o *containerOrders) error {
 	if err != nil {
 		return err
 	}
-	if g.fs, err = o.Virtiofsd.Serve(g.tree.Shared(), filepath.Join(o.Dir, fsSocket), log); err != nil {
+	err = labelled(o.SelinuxLabel, func() (err error) {
+		g.fs, err = o.Virtiofsd.Serve(g.tree.Shared(), filepath.Join(o.Dir, fsSocket), log)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("serve files to the guest: %w", err)
 	}
 	cfg := &hypervisor.Config{
@@ -97,7 +101,7 @@ func (g *guest) boot(ctx context.Context, id string, o *containerOrders) error {
 		return fmt.Errorf("listen for the agent: %w", err)
 	}
 	defer listener.Close() //nolint:errcheck // the hello is all that comes
-	if err := g.vm.Boot(ctx); err != nil {
+	if err := labelled(o.SelinuxLabel, func() error { return g.vm.Boot(ctx) }); err != nil {
 		return fmt.Errorf("start the VM: %w", err)
 	}
 	go g.watch()

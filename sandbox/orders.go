@@ -51,6 +51,7 @@ type containerOrders struct {
 	GuestOnly    []string
 	VM           vmOrders
 	Virtiofsd    storage.Virtiofsd
+	SelinuxLabel string
 	NoPivot      bool
 	NoNewKeyring bool
 	// AwaitProceed makes the shim wait for the hooks before it looks at the

@@ -88,38 +88,67 @@ func setStdio(cmd *exec.Cmd, stdio [3]*os.File) {
 	}
 }
 
-// startIn starts cmd from a thread that has joined the namespaces, which
-// ends with it: it must not run anything else.
+// startIn starts cmd from a thread that has joined the namespaces for that
+// moment. A thread that cannot be brought back is kept from everybody else.
 func startIn(cmd *exec.Cmd, join []namespace) error {
+	if len(join) == 0 {
+		return cmd.Start()
+	}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		started <- func() error {
-			for _, ns := range join {
-				if err := setns(ns); err != nil {
-					return err
-				}
-			}
-			return cmd.Start()
-		}()
-		if len(join) == 0 {
+		home, err := joinAll(join)
+		if err == nil {
+			err = cmd.Start()
+		}
+		if back := returnTo(home); back == nil {
 			runtime.UnlockOSThread()
 		}
+		started <- err
 	}()
 	return <-started
 }
 
-func setns(ns namespace) error {
-	f, err := os.Open(ns.path)
-	if err != nil {
-		return fmt.Errorf("join a namespace: %w", err)
+// joinAll moves the calling thread and gives its former namespaces, also with
+// an error.
+func joinAll(join []namespace) (home []*os.File, err error) {
+	for _, ns := range join {
+		from, err := os.Open(ns.own())
+		if err != nil {
+			return home, fmt.Errorf("open a namespace: %w", err)
+		}
+		to, err := os.Open(ns.path)
+		if err != nil {
+			_ = from.Close()
+			return home, fmt.Errorf("join a namespace: %w", err)
+		}
+		// #nosec G115 -- a file descriptor fits an int
+		err = unix.Setns(int(to.Fd()), ns.kind)
+		_ = to.Close()
+		if err != nil {
+			_ = from.Close()
+			return home, fmt.Errorf("join the namespace %s: %w", ns.path, err)
+		}
+		home = append(home, from)
 	}
-	defer f.Close() //nolint:errcheck // only a handle
-	// #nosec G115 -- a file descriptor fits an int
-	if err := unix.Setns(int(f.Fd()), ns.kind); err != nil {
-		return fmt.Errorf("join the namespace %s: %w", ns.path, err)
+	return home, nil
+}
+
+func returnTo(home []*os.File) error {
+	var errs []error
+	for _, ns := range home {
+		errs = append(errs, unix.Setns(int(ns.Fd()), 0)) // #nosec G115 -- a file descriptor fits an int
+		_ = ns.Close()
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// own is the calling thread's namespace of the kind.
+func (ns namespace) own() string {
+	if ns.kind == unix.CLONE_NEWPID {
+		return "/proc/thread-self/ns/pid_for_children"
+	}
+	return "/proc/thread-self/ns/net"
 }
 
 func (p *shimProcess) pid() int { return p.cmd.Process.Pid }

@@ -1,0 +1,128 @@
+package sandbox
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"runch/config"
+)
+
+func TestBoundedLogKeepsTheEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	log, err := newBoundedLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.close()
+	line := bytes.Repeat([]byte("x"), 1000)
+	for range 2 * logLimit / len(line) {
+		if n, err := log.Write(line); n != len(line) || err != nil {
+			t.Fatalf("wrote %d, %v", n, err)
+		}
+	}
+	if _, err := log.Write([]byte("the last words")); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(data) > logLimit || !bytes.HasSuffix(data, []byte("xxxthe last words")) {
+		t.Errorf("%d bytes, the end is %q", len(data), data[max(0, len(data)-20):])
+	}
+	if bytes.IndexByte(data, 0) >= 0 {
+		t.Error("there is a hole in the log")
+	}
+}
+
+func TestBoundedLogTakesAnythingAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	log, err := newBoundedLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.close()
+	huge := append(bytes.Repeat([]byte("x"), 3*logLimit), "end"...)
+	if n, err := log.Write(huge); n != len(huge) || err != nil {
+		t.Errorf("wrote %d of %d, %v", n, len(huge), err)
+	}
+	if data, err := os.ReadFile(path); err != nil || len(data) > logLimit || !bytes.HasSuffix(data, []byte("xend")) {
+		t.Errorf("%d bytes are kept, %v", len(data), err)
+	}
+}
+
+func TestPIDFileIsTheNumberAlone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "pid")
+	if err := writePIDFile(path, 12345); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != "12345" {
+		t.Errorf("pid-file %q, %v", data, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left beside it: %v, %v", entries, err)
+	}
+	if err := writePIDFile("", 1); err != nil {
+		t.Errorf("no pid-file: %v", err)
+	}
+	if err := writePIDFile(filepath.Join(dir, "no/such/dir/pid"), 1); err == nil {
+		t.Error("a pid-file that cannot be written is no error")
+	}
+}
+
+func TestLogsOfFailuresAreKeptAndBounded(t *testing.T) {
+	box, logs := t.TempDir(), t.TempDir()
+	r := &Runtime{Config: &config.Config{LogDir: logs}}
+	if kept := r.keepLogs(box, "c"); kept != "" {
+		t.Errorf("a log of a VM that was never started: %s", kept)
+	}
+	for name, text := range map[string]string{vmmLog: "vmm\n", consoleLog: "console\n"} {
+		if err := os.WriteFile(filepath.Join(box, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var last string
+	for i := range keptLogs + 5 {
+		last = r.keepLogs(box, fmt.Sprint("c", i))
+	}
+	if data, err := os.ReadFile(last); err != nil || string(data) != "vmm\nconsole\n" {
+		t.Errorf("kept %q, %v", data, err)
+	}
+	entries, err := os.ReadDir(logs)
+	if err != nil || len(entries) != keptLogs {
+		t.Errorf("%d logs are kept, %v", len(entries), err)
+	}
+}
+
+func TestFindImage(t *testing.T) {
+	dir := t.TempDir()
+	kernel, initramfs := filepath.Join(dir, "kernel"), filepath.Join(dir, "initramfs")
+	r := &Runtime{Config: &config.Config{Kernel: kernel, Initramfs: initramfs}}
+	if _, err := r.FindImage(); err == nil || !strings.Contains(err.Error(), "find the guest's") {
+		t.Errorf("an image that is not there: %v", err)
+	}
+	for _, f := range []string{kernel, initramfs} {
+		if err := os.WriteFile(f, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if image, err := r.FindImage(); err != nil || image.Kernel != kernel || image.Initramfs != initramfs {
+		t.Errorf("image %v, %v", image, err)
+	}
+	if err := os.Truncate(kernel, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.FindImage(); err == nil || !strings.Contains(err.Error(), "kernel") {
+		t.Errorf("an empty kernel: %v", err)
+	}
+	// Without a configuration and an image, the places are named.
+	if _, err := (&Runtime{Config: &config.Config{}}).FindImage(); err == nil || !strings.Contains(err.Error(), "runch guest build") {
+		t.Errorf("no image at all: %v", err)
+	}
+}

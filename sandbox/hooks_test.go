@@ -1,0 +1,86 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"runch/state"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func shell(script string) specs.Hook {
+	return specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"}}
+}
+
+func TestHooksGetTheStateInTheirOrder(t *testing.T) {
+	dir := t.TempDir()
+	c := &state.Container{ID: "c", OCIVersion: "1.0.2", Bundle: dir, Shim: state.Process{PID: 42}, Annotations: map[string]string{"a": "b"}}
+	hooks := []specs.Hook{shell("cat > state; echo 1 >> order"), shell("echo 2 >> order")}
+	if err := runHooks(t.Context(), "createRuntime", hooks, c, specs.StateCreating); err != nil {
+		t.Fatal(err)
+	}
+	// A hook's directory is the bundle.
+	data, err := os.ReadFile(filepath.Join(dir, "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s specs.State
+	if err := json.Unmarshal(data, &s); err != nil {
+		t.Fatal(err)
+	}
+	if s.ID != "c" || s.Pid != 42 || s.Status != specs.StateCreating || s.Bundle != dir || s.Annotations["a"] != "b" {
+		t.Errorf("state %+v", s)
+	}
+	if order, err := os.ReadFile(filepath.Join(dir, "order")); err != nil || string(order) != "1\n2\n" {
+		t.Errorf("order %q, %v", order, err)
+	}
+}
+
+func TestStoppedStateHasNoPid(t *testing.T) {
+	dir := t.TempDir()
+	c := &state.Container{ID: "c", Bundle: dir, Shim: state.Process{PID: 42}}
+	if err := runHooks(t.Context(), "poststop", []specs.Hook{shell("cat > state")}, c, specs.StateStopped); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "state")); err != nil || strings.Contains(string(data), `"pid"`) {
+		t.Errorf("state %s, %v", data, err)
+	}
+}
+
+func TestHookFailureNamesTheHook(t *testing.T) {
+	c := &state.Container{ID: "c", Bundle: t.TempDir()}
+	hooks := []specs.Hook{shell("true"), shell("echo words; exit 3"), shell("touch after")}
+	err := runHooks(t.Context(), "prestart", hooks, c, specs.StateCreating)
+	if err == nil {
+		t.Fatal("a failed hook is no error")
+	}
+	for _, want := range []string{"error running prestart hook #1: ", "words", "exit status 3"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %q", want, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(c.Bundle, "after")); err == nil {
+		t.Error("a hook ran after the one that failed")
+	}
+}
+
+func TestHookTimeout(t *testing.T) {
+	c := &state.Container{ID: "c", Bundle: t.TempDir()}
+	hook := shell("exec sleep 60")
+	second := 1
+	hook.Timeout = &second
+	started := time.Now()
+	err := runHooks(context.Background(), "poststart", []specs.Hook{hook}, c, specs.StateRunning)
+	if err == nil || !strings.Contains(err.Error(), "hook ran past specified timeout of 1.0s") {
+		t.Errorf("error %v", err)
+	}
+	if took := time.Since(started); took > 20*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}

@@ -1,0 +1,56 @@
+package shim
+
+import (
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ProgramMappings are where this program's file is mapped, read-only: its code
+// and constants.
+type ProgramMappings []mapping
+
+type mapping struct{ start, end uintptr }
+
+// ReadProgramMappings looks at /proc/self/maps, while there is one; see
+// proc_pid_maps(5). Without one there is nothing to release later.
+func ReadProgramMappings() ProgramMappings {
+	exe, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return nil
+	}
+	data, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return nil
+	}
+	var found ProgramMappings
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 6 || fields[5] != exe || strings.Contains(fields[1], "w") {
+			continue
+		}
+		low, high, _ := strings.Cut(fields[0], "-")
+		start, err1 := strconv.ParseUint(low, 16, 64)
+		end, err2 := strconv.ParseUint(high, 16, 64)
+		if err1 == nil && err2 == nil {
+			found = append(found, mapping{uintptr(start), uintptr(end)})
+		}
+	}
+	return found
+}
+
+// Release gives memory back that setting up has needed and waiting does not:
+// the heap's, and the pages of the program, of which the few that are still
+// run come back from the page cache. A shim stays as long as its container;
+// this is most of what it would weigh.
+func (m ProgramMappings) Release() {
+	debug.FreeOSMemory()
+	for _, r := range m {
+		// By number and not by unix.Madvise, which wants a slice: these are
+		// addresses of no Go object. See madvise(2), MADV_DONTNEED.
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, r.start, r.end-r.start, unix.MADV_DONTNEED)
+	}
+}
