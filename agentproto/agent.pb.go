@@ -1651,6 +1651,7 @@ type Network struct {
 	Interfaces    []*Interface           `protobuf:"bytes,1,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
 	Routes        []*Route               `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`
 	Neighbors     []*Neighbor            `protobuf:"bytes,3,rep,name=neighbors,proto3" json:"neighbors,omitempty"`
+	Rules         []*Rule                `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1702,6 +1703,13 @@ func (x *Network) GetRoutes() []*Route {
 func (x *Network) GetNeighbors() []*Neighbor {
 	if x != nil {
 		return x.Neighbors
+	}
+	return nil
+}
+
+func (x *Network) GetRules() []*Rule {
+	if x != nil {
+		return x.Rules
 	}
 	return nil
 }
@@ -1797,7 +1805,14 @@ type Route struct {
 	Mtu         uint32 `protobuf:"varint,7,opt,name=mtu,proto3" json:"mtu,omitempty"`
 	Metric      uint32 `protobuf:"varint,8,opt,name=metric,proto3" json:"metric,omitempty"`
 	// AF_INET (2) or AF_INET6 (10).
-	Family        uint32 `protobuf:"varint,9,opt,name=family,proto3" json:"family,omitempty"`
+	Family uint32 `protobuf:"varint,9,opt,name=family,proto3" json:"family,omitempty"`
+	// Who added it, in the numbers of rtnetlink(7) (RTPROT_BOOT, _STATIC, ...).
+	Protocol uint32 `protobuf:"varint,10,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// RTN_UNICAST where 0; RTN_BLACKHOLE, RTN_UNREACHABLE and RTN_PROHIBIT have
+	// no interface.
+	Type uint32 `protobuf:"varint,11,opt,name=type,proto3" json:"type,omitempty"`
+	// RT_TABLE_MAIN where 0.
+	Table         uint32 `protobuf:"varint,12,opt,name=table,proto3" json:"table,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1895,6 +1910,156 @@ func (x *Route) GetFamily() uint32 {
 	return 0
 }
 
+func (x *Route) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *Route) GetType() uint32 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *Route) GetTable() uint32 {
+	if x != nil {
+		return x.Table
+	}
+	return 0
+}
+
+// Rule picks a routing table, as ip-rule(8) does. Empty fields match all.
+type Rule struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Family   uint32                 `protobuf:"varint,1,opt,name=family,proto3" json:"family,omitempty"`
+	Priority uint32                 `protobuf:"varint,2,opt,name=priority,proto3" json:"priority,omitempty"`
+	Table    uint32                 `protobuf:"varint,3,opt,name=table,proto3" json:"table,omitempty"`
+	// CIDR.
+	Source      string `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
+	Destination string `protobuf:"bytes,5,opt,name=destination,proto3" json:"destination,omitempty"`
+	// Names of interfaces.
+	Input  string `protobuf:"bytes,6,opt,name=input,proto3" json:"input,omitempty"`
+	Output string `protobuf:"bytes,7,opt,name=output,proto3" json:"output,omitempty"`
+	Mark   uint32 `protobuf:"varint,8,opt,name=mark,proto3" json:"mark,omitempty"`
+	// 0 for all bits.
+	Mask uint32 `protobuf:"varint,9,opt,name=mask,proto3" json:"mask,omitempty"`
+	Tos  uint32 `protobuf:"varint,10,opt,name=tos,proto3" json:"tos,omitempty"`
+	// Matches what the rest does not.
+	Invert        bool `protobuf:"varint,11,opt,name=invert,proto3" json:"invert,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rule) Reset() {
+	*x = Rule{}
+	mi := &file_agentproto_agent_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rule) ProtoMessage() {}
+
+func (x *Rule) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rule.ProtoReflect.Descriptor instead.
+func (*Rule) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Rule) GetFamily() uint32 {
+	if x != nil {
+		return x.Family
+	}
+	return 0
+}
+
+func (x *Rule) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Rule) GetTable() uint32 {
+	if x != nil {
+		return x.Table
+	}
+	return 0
+}
+
+func (x *Rule) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Rule) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *Rule) GetInput() string {
+	if x != nil {
+		return x.Input
+	}
+	return ""
+}
+
+func (x *Rule) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
+func (x *Rule) GetMark() uint32 {
+	if x != nil {
+		return x.Mark
+	}
+	return 0
+}
+
+func (x *Rule) GetMask() uint32 {
+	if x != nil {
+		return x.Mask
+	}
+	return 0
+}
+
+func (x *Rule) GetTos() uint32 {
+	if x != nil {
+		return x.Tos
+	}
+	return 0
+}
+
+func (x *Rule) GetInvert() bool {
+	if x != nil {
+		return x.Invert
+	}
+	return false
+}
+
 type Neighbor struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
@@ -1908,7 +2073,7 @@ type Neighbor struct {
 
 func (x *Neighbor) Reset() {
 	*x = Neighbor{}
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2085,7 @@ func (x *Neighbor) String() string {
 func (*Neighbor) ProtoMessage() {}
 
 func (x *Neighbor) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2098,7 @@ func (x *Neighbor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbor.ProtoReflect.Descriptor instead.
 func (*Neighbor) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Neighbor) GetAddress() string {
@@ -2076,19 +2241,20 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\tR\fagentVersion\x12%\n" +
 	"\x0ekernel_release\x18\x03 \x01(\tR\rkernelRelease\x124\n" +
-	"\btimeline\x18\x04 \x01(\v2\x18.runch.agent.v1.TimelineR\btimeline\"\xab\x01\n" +
+	"\btimeline\x18\x04 \x01(\v2\x18.runch.agent.v1.TimelineR\btimeline\"\xd7\x01\n" +
 	"\aNetwork\x129\n" +
 	"\n" +
 	"interfaces\x18\x01 \x03(\v2\x19.runch.agent.v1.InterfaceR\n" +
 	"interfaces\x12-\n" +
 	"\x06routes\x18\x02 \x03(\v2\x15.runch.agent.v1.RouteR\x06routes\x126\n" +
-	"\tneighbors\x18\x03 \x03(\v2\x18.runch.agent.v1.NeighborR\tneighbors\"x\n" +
+	"\tneighbors\x18\x03 \x03(\v2\x18.runch.agent.v1.NeighborR\tneighbors\x12*\n" +
+	"\x05rules\x18\x04 \x03(\v2\x14.runch.agent.v1.RuleR\x05rules\"x\n" +
 	"\tInterface\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x10\n" +
 	"\x03mtu\x18\x03 \x01(\rR\x03mtu\x12\x1c\n" +
 	"\taddresses\x18\x04 \x03(\tR\taddresses\x12\x15\n" +
-	"\x06no_arp\x18\x05 \x01(\bR\x05noArp\"\xe7\x01\n" +
+	"\x06no_arp\x18\x05 \x01(\bR\x05noArp\"\xad\x02\n" +
 	"\x05Route\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x16\n" +
@@ -2098,7 +2264,24 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x05flags\x18\x06 \x01(\rR\x05flags\x12\x10\n" +
 	"\x03mtu\x18\a \x01(\rR\x03mtu\x12\x16\n" +
 	"\x06metric\x18\b \x01(\rR\x06metric\x12\x16\n" +
-	"\x06family\x18\t \x01(\rR\x06family\"\x80\x01\n" +
+	"\x06family\x18\t \x01(\rR\x06family\x12\x1a\n" +
+	"\bprotocol\x18\n" +
+	" \x01(\rR\bprotocol\x12\x12\n" +
+	"\x04type\x18\v \x01(\rR\x04type\x12\x14\n" +
+	"\x05table\x18\f \x01(\rR\x05table\"\x8a\x02\n" +
+	"\x04Rule\x12\x16\n" +
+	"\x06family\x18\x01 \x01(\rR\x06family\x12\x1a\n" +
+	"\bpriority\x18\x02 \x01(\rR\bpriority\x12\x14\n" +
+	"\x05table\x18\x03 \x01(\rR\x05table\x12\x16\n" +
+	"\x06source\x18\x04 \x01(\tR\x06source\x12 \n" +
+	"\vdestination\x18\x05 \x01(\tR\vdestination\x12\x14\n" +
+	"\x05input\x18\x06 \x01(\tR\x05input\x12\x16\n" +
+	"\x06output\x18\a \x01(\tR\x06output\x12\x12\n" +
+	"\x04mark\x18\b \x01(\rR\x04mark\x12\x12\n" +
+	"\x04mask\x18\t \x01(\rR\x04mask\x12\x10\n" +
+	"\x03tos\x18\n" +
+	" \x01(\rR\x03tos\x12\x16\n" +
+	"\x06invert\x18\v \x01(\bR\x06invert\"\x80\x01\n" +
 	"\bNeighbor\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x1c\n" +
@@ -2132,7 +2315,7 @@ func file_agentproto_agent_proto_rawDescGZIP() []byte {
 	return file_agentproto_agent_proto_rawDescData
 }
 
-var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_agentproto_agent_proto_goTypes = []any{
 	(*Stdio)(nil),                   // 0: runch.agent.v1.Stdio
 	(*TerminalSize)(nil),            // 1: runch.agent.v1.TerminalSize
@@ -2166,7 +2349,8 @@ var file_agentproto_agent_proto_goTypes = []any{
 	(*Network)(nil),                 // 29: runch.agent.v1.Network
 	(*Interface)(nil),               // 30: runch.agent.v1.Interface
 	(*Route)(nil),                   // 31: runch.agent.v1.Route
-	(*Neighbor)(nil),                // 32: runch.agent.v1.Neighbor
+	(*Rule)(nil),                    // 32: runch.agent.v1.Rule
+	(*Neighbor)(nil),                // 33: runch.agent.v1.Neighbor
 }
 var file_agentproto_agent_proto_depIdxs = []int32{
 	0,  // 0: runch.agent.v1.CreateContainerRequest.stdio:type_name -> runch.agent.v1.Stdio
@@ -2181,36 +2365,37 @@ var file_agentproto_agent_proto_depIdxs = []int32{
 	27, // 9: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
 	30, // 10: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
 	31, // 11: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
-	32, // 12: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
-	2,  // 13: runch.agent.v1.Agent.CreateContainer:input_type -> runch.agent.v1.CreateContainerRequest
-	4,  // 14: runch.agent.v1.Agent.StartContainer:input_type -> runch.agent.v1.StartContainerRequest
-	6,  // 15: runch.agent.v1.Agent.Exec:input_type -> runch.agent.v1.ExecRequest
-	8,  // 16: runch.agent.v1.Agent.Wait:input_type -> runch.agent.v1.WaitRequest
-	10, // 17: runch.agent.v1.Agent.Signal:input_type -> runch.agent.v1.SignalRequest
-	12, // 18: runch.agent.v1.Agent.Resize:input_type -> runch.agent.v1.ResizeRequest
-	14, // 19: runch.agent.v1.Agent.CloseStdin:input_type -> runch.agent.v1.CloseStdinRequest
-	16, // 20: runch.agent.v1.Agent.Pause:input_type -> runch.agent.v1.PauseRequest
-	18, // 21: runch.agent.v1.Agent.Resume:input_type -> runch.agent.v1.ResumeRequest
-	20, // 22: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
-	23, // 23: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
-	25, // 24: runch.agent.v1.Agent.Shutdown:input_type -> runch.agent.v1.ShutdownRequest
-	3,  // 25: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
-	5,  // 26: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
-	7,  // 27: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
-	9,  // 28: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
-	11, // 29: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
-	13, // 30: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
-	15, // 31: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
-	17, // 32: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
-	19, // 33: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
-	22, // 34: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
-	24, // 35: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
-	26, // 36: runch.agent.v1.Agent.Shutdown:output_type -> runch.agent.v1.ShutdownResponse
-	25, // [25:37] is the sub-list for method output_type
-	13, // [13:25] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	33, // 12: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
+	32, // 13: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
+	2,  // 14: runch.agent.v1.Agent.CreateContainer:input_type -> runch.agent.v1.CreateContainerRequest
+	4,  // 15: runch.agent.v1.Agent.StartContainer:input_type -> runch.agent.v1.StartContainerRequest
+	6,  // 16: runch.agent.v1.Agent.Exec:input_type -> runch.agent.v1.ExecRequest
+	8,  // 17: runch.agent.v1.Agent.Wait:input_type -> runch.agent.v1.WaitRequest
+	10, // 18: runch.agent.v1.Agent.Signal:input_type -> runch.agent.v1.SignalRequest
+	12, // 19: runch.agent.v1.Agent.Resize:input_type -> runch.agent.v1.ResizeRequest
+	14, // 20: runch.agent.v1.Agent.CloseStdin:input_type -> runch.agent.v1.CloseStdinRequest
+	16, // 21: runch.agent.v1.Agent.Pause:input_type -> runch.agent.v1.PauseRequest
+	18, // 22: runch.agent.v1.Agent.Resume:input_type -> runch.agent.v1.ResumeRequest
+	20, // 23: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
+	23, // 24: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
+	25, // 25: runch.agent.v1.Agent.Shutdown:input_type -> runch.agent.v1.ShutdownRequest
+	3,  // 26: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
+	5,  // 27: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
+	7,  // 28: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
+	9,  // 29: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
+	11, // 30: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
+	13, // 31: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
+	15, // 32: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
+	17, // 33: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
+	19, // 34: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
+	22, // 35: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
+	24, // 36: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
+	26, // 37: runch.agent.v1.Agent.Shutdown:output_type -> runch.agent.v1.ShutdownResponse
+	26, // [26:38] is the sub-list for method output_type
+	14, // [14:26] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_agentproto_agent_proto_init() }
@@ -2224,7 +2409,7 @@ func file_agentproto_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agentproto_agent_proto_rawDesc), len(file_agentproto_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
