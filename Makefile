@@ -32,7 +32,7 @@ PROTOC_GEN_GO := $(TOOLS)/protoc/protoc-gen-go
 PROTOC_GEN_TTRPC := $(TOOLS)/protoc/protoc-gen-go-ttrpc
 
 # All shell code: what says so in its first line, and what the suites load.
-SCRIPTS = $(shell git ls-files -co --exclude-standard -- scripts .ci tests | xargs grep -lE '^\#!.*(/|env )(sh|bash|bats)$$' 2>/dev/null) $(wildcard tests/*.bash)
+SCRIPTS = $(sort $(shell git ls-files -co --exclude-standard -- scripts .ci tests | xargs grep -lE '^\#!.*(/|env )(sh|bash|bats)$$' 2>/dev/null) $(wildcard tests/*.bash))
 
 FUZZ_SECONDS ?= 5
 E2E ?= tests
