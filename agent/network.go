@@ -90,6 +90,9 @@ func (s netScope) configure(h *netlink.Handle, plan *netPlan) error {
 	if err := plan.setRoutes(h); err != nil {
 		return err
 	}
+	if err := plan.setRules(h); err != nil {
+		return err
+	}
 	return plan.setNeighbors(h)
 }
 
@@ -161,7 +164,7 @@ func (i *netInterface) setIPv6() error {
 		disable = "0"
 	}
 	for _, setting := range [][2]string{{"accept_ra", "0"}, {"accept_dad", "0"}, {"disable_ipv6", disable}} {
-		if err := os.WriteFile(dir+setting[0], []byte(setting[1]), 0); err != nil { //nolint:gosec // exists
+		if err := os.WriteFile(dir+setting[0], []byte(setting[1]), 0); err != nil {
 			return fmt.Errorf("set %s: %w", setting[0], err)
 		}
 	}

@@ -24,6 +24,7 @@ const (
 	maxAddresses  = 256 // of one interface
 	maxRoutes     = 1024
 	maxNeighbors  = 1024
+	maxRules      = 1024
 	maxNameLen    = unix.IFNAMSIZ - 1
 	minMTU        = 68 // RFC 791
 	maxMTU        = 65535
@@ -34,6 +35,7 @@ type netPlan struct {
 	interfaces []*netInterface
 	routes     []netRoute
 	neighbors  []netNeighbor
+	rules      []*netlink.Rule
 }
 
 // netInterface is one interface as it shall be.
@@ -70,9 +72,10 @@ type netNeighbor struct {
 
 // checkNetwork parses what the host sent and refuses what is out of bounds.
 func checkNetwork(n *agentproto.Network) (*netPlan, error) {
-	if len(n.GetInterfaces()) > maxInterfaces || len(n.GetRoutes()) > maxRoutes || len(n.GetNeighbors()) > maxNeighbors {
-		return nil, fmt.Errorf("%w: %d interfaces, %d routes, %d neighbors are too many", ErrNetworkField,
-			len(n.GetInterfaces()), len(n.GetRoutes()), len(n.GetNeighbors()))
+	if len(n.GetInterfaces()) > maxInterfaces || len(n.GetRoutes()) > maxRoutes ||
+		len(n.GetNeighbors()) > maxNeighbors || len(n.GetRules()) > maxRules {
+		return nil, fmt.Errorf("%w: %d interfaces, %d routes, %d neighbors, %d rules are too many", ErrNetworkField,
+			len(n.GetInterfaces()), len(n.GetRoutes()), len(n.GetNeighbors()), len(n.GetRules()))
 	}
 	plan := &netPlan{}
 	names := map[string]bool{}
@@ -100,6 +103,13 @@ func checkNetwork(n *agentproto.Network) (*netPlan, error) {
 			return nil, fmt.Errorf("%w: neighbors[%d] (%.64q): %w", ErrNetworkField, i, in.GetAddress(), err)
 		}
 		plan.neighbors = append(plan.neighbors, e)
+	}
+	for i, in := range n.GetRules() {
+		r, err := checkRule(in)
+		if err != nil {
+			return nil, fmt.Errorf("%w: rules[%d]: %w", ErrNetworkField, i, err)
+		}
+		plan.rules = append(plan.rules, r)
 	}
 	return plan, nil
 }

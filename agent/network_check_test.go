@@ -54,6 +54,13 @@ func TestCheckNetworkRefuses(t *testing.T) {
 		"host bits":          {func(n *agentproto.Network) { n.Routes[0].Destination = "10.0.0.1/8" }, "destination"},
 		"bad scope":          {func(n *agentproto.Network) { n.Routes[0].Scope = 256 }, "scope"},
 		"state flags":        {func(n *agentproto.Network) { n.Routes[0].Flags = unix.RTNH_F_DEAD }, "flags"},
+		"kernel's protocol":  {func(n *agentproto.Network) { n.Routes[0].Protocol = unix.RTPROT_KERNEL }, "protocol"},
+		"local table":        {func(n *agentproto.Network) { n.Routes[0].Table = unix.RT_TABLE_LOCAL }, "table"},
+		"local type":         {func(n *agentproto.Network) { n.Routes[0].Type = unix.RTN_LOCAL }, "type"},
+		"blackhole via":      {func(n *agentproto.Network) { n.Routes[4].Gateway = "10.0.0.1" }, "type"},
+		"blackhole over":     {func(n *agentproto.Network) { n.Routes[4].Interface = "eth0" }, "interface"},
+		"too many rules":     {func(n *agentproto.Network) { n.Rules = make([]*agentproto.Rule, maxRules+1) }, "too many"},
+		"nil rule":           {func(n *agentproto.Network) { n.Rules[0] = nil }, "rules[0]"},
 		"route mtu":          {func(n *agentproto.Network) { n.Routes[0].Mtu = 1 << 20 }, "mtu"},
 		"bad gateway":        {func(n *agentproto.Network) { n.Routes[1].Gateway = "0.0.0.0" }, "gateway"},
 		"v4 gateway for v6":  {func(n *agentproto.Network) { n.Routes[2].Gateway = "10.0.0.1" }, "gateway"},
@@ -63,6 +70,19 @@ func TestCheckNetworkRefuses(t *testing.T) {
 		"neighbor mac":       {func(n *agentproto.Network) { n.Neighbors[0].Mac = "x" }, "mac"},
 		"neighbor state":     {func(n *agentproto.Network) { n.Neighbors[0].State = unix.NUD_REACHABLE }, "state"},
 		"neighbor flags":     {func(n *agentproto.Network) { n.Neighbors[0].Flags = unix.NTF_PROXY }, "flags"},
+	}
+	rules := map[string]func(*agentproto.Rule){
+		"family": func(r *agentproto.Rule) { r.Family = 0 }, "priority": func(r *agentproto.Rule) { r.Priority = 0 },
+		"table": func(r *agentproto.Rule) { r.Table = 1 << 31 }, "tos": func(r *agentproto.Rule) { r.Tos = 256 },
+		"source":      func(r *agentproto.Rule) { r.Source = "10.0.0.1" },
+		"destination": func(r *agentproto.Rule) { r.Destination = "fd00::/64" },
+		"interface":   func(r *agentproto.Rule) { r.Input = "../x" },
+	}
+	for word, change := range rules {
+		tests["rule "+word] = struct {
+			change func(*agentproto.Network)
+			want   string
+		}{func(n *agentproto.Network) { change(n.Rules[0]) }, word}
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -83,7 +103,7 @@ func TestCheckNetworkAccepts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(plan.interfaces) != 2 || len(plan.routes) != 4 || len(plan.neighbors) != 1 || plan.routes[1].route.Via == nil {
+	if len(plan.interfaces) != 2 || len(plan.routes) != 6 || len(plan.neighbors) != 1 || plan.routes[1].route.Via == nil {
 		t.Errorf("got %+v", plan)
 	}
 }

@@ -102,7 +102,7 @@ func (s netScope) fetchOnce(ctx context.Context, h *netlink.Handle, plan *netPla
 		close(end)
 		// The library's reader must not stay blocked on a full channel.
 		go func() {
-			for range updates { //nolint:revive // drained
+			for range updates { // to its end
 			}
 		}()
 	}()
@@ -209,4 +209,26 @@ func (p *netPlan) rename(h *netlink.Handle) error {
 		}
 	}
 	return nil
+}
+
+// linkIndexes maps names of interfaces to the kernel's numbers.
+type linkIndexes map[string]int
+
+// indexes is where the plan's interfaces are now.
+func (p *netPlan) indexes() linkIndexes {
+	m := linkIndexes{}
+	for _, i := range p.interfaces {
+		m[i.name] = i.index
+	}
+	return m
+}
+
+// has says whether index is one of the map's.
+func (m linkIndexes) has(index int) bool {
+	for _, i := range m {
+		if i == index {
+			return true
+		}
+	}
+	return false
 }

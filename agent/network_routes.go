@@ -18,36 +18,36 @@ const settableRouteFlags = unix.RTNH_F_ONLINK | unix.RTNH_F_PERVASIVE
 
 // checkRoute parses one route; links are the names of the interfaces.
 func checkRoute(in *agentproto.Route, links map[string]bool) (netRoute, error) {
-	if !links[in.GetInterface()] {
-		return netRoute{}, fmt.Errorf("interface %.32q is not one of the network's", in.GetInterface())
-	}
 	bits := 32
 	if in.GetFamily() == unix.AF_INET6 {
 		bits = 128
 	} else if in.GetFamily() != unix.AF_INET {
 		return netRoute{}, fmt.Errorf("family %d is neither IPv4 nor IPv6", in.GetFamily())
 	}
-	if in.GetScope() > unix.RT_SCOPE_NOWHERE {
-		return netRoute{}, fmt.Errorf("scope %d is out of range", in.GetScope())
-	}
-	if in.GetFlags()&^settableRouteFlags != 0 {
-		return netRoute{}, fmt.Errorf("flags %#x cannot be set", in.GetFlags())
-	}
-	if in.GetMtu() > maxMTU {
-		return netRoute{}, fmt.Errorf("mtu %d is out of range", in.GetMtu())
+	if err := checkRouteNumbers(in); err != nil {
+		return netRoute{}, err
 	}
 	r := netlink.Route{
 		Family:   int(in.GetFamily()),
-		Scope:    netlink.Scope(in.GetScope()),
+		Scope:    netlink.Scope(in.GetScope()), // #nosec G115 -- checked
 		Flags:    int(in.GetFlags()),
 		MTU:      int(in.GetMtu()),
 		Priority: int(in.GetMetric()),
-		Protocol: unix.RTPROT_BOOT,
+		Protocol: netlink.RouteProtocol(in.GetProtocol()),
 		Table:    unix.RT_TABLE_MAIN,
 		Type:     unix.RTN_UNICAST,
 		// The default route has to be spelled out: a missing
 		// destination is an error to the library.
 		Dst: &net.IPNet{IP: make(net.IP, bits/8), Mask: net.CIDRMask(0, bits)},
+	}
+	if in.GetTable() != 0 {
+		r.Table = int(in.GetTable())
+	}
+	if in.GetType() != 0 {
+		r.Type = int(in.GetType())
+	}
+	if (r.Type == unix.RTN_UNICAST) != links[in.GetInterface()] {
+		return netRoute{}, fmt.Errorf("interface %.32q is not one of the network's", in.GetInterface())
 	}
 	if err := parseDestination(&r, in.GetDestination(), bits); err != nil {
 		return netRoute{}, err
@@ -63,6 +63,31 @@ func checkRoute(in *agentproto.Route, links map[string]bool) (netRoute, error) {
 		r.Src = a.AsSlice()
 	}
 	return netRoute{link: in.GetInterface(), route: r}, nil
+}
+
+// checkRouteNumbers bounds what the kernel would take as a number.
+func checkRouteNumbers(in *agentproto.Route) error {
+	switch {
+	case in.GetScope() > unix.RT_SCOPE_NOWHERE:
+		return fmt.Errorf("scope %d is out of range", in.GetScope())
+	case in.GetFlags()&^settableRouteFlags != 0:
+		return fmt.Errorf("flags %#x cannot be set", in.GetFlags())
+	case in.GetMtu() > maxMTU:
+		return fmt.Errorf("mtu %d is out of range", in.GetMtu())
+	case in.GetProtocol() > 255 || in.GetProtocol() == unix.RTPROT_KERNEL:
+		return fmt.Errorf("protocol %d is not one to add routes with", in.GetProtocol())
+	case in.GetTable() == unix.RT_TABLE_LOCAL:
+		return errors.New("the local table is the kernel's")
+	}
+	switch in.GetType() {
+	case 0, unix.RTN_UNICAST:
+		return nil
+	case unix.RTN_BLACKHOLE, unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT:
+		if in.GetGateway() == "" {
+			return nil
+		}
+	}
+	return fmt.Errorf("type %d cannot be set", in.GetType())
 }
 
 // parseDestination sets the route's prefix; empty is the default route.
@@ -96,52 +121,23 @@ func parseGateway(r *netlink.Route, text string, bits int) error {
 	return nil
 }
 
-// checkNeighbor parses one entry of a neighbour table.
-func checkNeighbor(in *agentproto.Neighbor, links map[string]bool) (netNeighbor, error) {
-	if !links[in.GetInterface()] {
-		return netNeighbor{}, fmt.Errorf("interface %.32q is not one of the network's", in.GetInterface())
-	}
-	a, err := netip.ParseAddr(in.GetAddress())
-	if err != nil || !usableAddr(a) {
-		return netNeighbor{}, errors.New("address is not one of a neighbor")
-	}
-	mac, err := parseMAC(in.GetMac())
-	if err != nil {
-		return netNeighbor{}, err
-	}
-	if in.GetState() != unix.NUD_PERMANENT {
-		return netNeighbor{}, fmt.Errorf("state %#x is not permanent", in.GetState())
-	}
-	if in.GetFlags()&^unix.NTF_ROUTER != 0 {
-		return netNeighbor{}, fmt.Errorf("flags %#x cannot be set", in.GetFlags())
-	}
-	family := unix.AF_INET
-	if a.Is6() {
-		family = unix.AF_INET6
-	}
-	return netNeighbor{link: in.GetInterface(), neigh: netlink.Neigh{
-		Family:       family,
-		State:        unix.NUD_PERMANENT,
-		Flags:        int(in.GetFlags()),
-		IP:           a.AsSlice(),
-		HardwareAddr: mac,
-	}}, nil
-}
-
-// setRoutes makes the routes over the plan's interfaces the plan's and no
-// others, the kernel's own excepted.
+// setRoutes makes the routes over the plan's interfaces, and those that lead
+// nowhere, the plan's and no others, the kernel's own excepted.
 func (p *netPlan) setRoutes(h *netlink.Handle) error {
 	index := p.indexes()
 	have, err := dumpLinks(func() ([]netlink.Route, error) {
-		return h.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{}, 0)
+		return h.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}
 	for i := range have {
 		r := &have[i]
-		if !index.has(r.LinkIndex) || r.Protocol == unix.RTPROT_KERNEL || p.wantsRoute(r, index) {
+		if !managed(r, index) || p.wantsRoute(r, index) {
 			continue
+		}
+		if r.Dst == nil {
+			continue // a default route always has one spelled out
 		}
 		if err := h.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("delete route %s: %w", r.Dst, err)
@@ -151,17 +147,32 @@ func (p *netPlan) setRoutes(h *netlink.Handle) error {
 		r := want.route
 		r.LinkIndex = index[want.link]
 		if err := h.RouteReplace(&r); err != nil {
-			return fmt.Errorf("add route %s over %s: %w", r.Dst, want.link, err)
+			return fmt.Errorf("add route %s over %q: %w", r.Dst, want.link, err)
 		}
 	}
 	return nil
+}
+
+// managed says whether a route is the plan's to keep or to delete.
+func managed(r *netlink.Route, index linkIndexes) bool {
+	if r.Protocol == unix.RTPROT_KERNEL || r.Table == unix.RT_TABLE_LOCAL {
+		return false
+	}
+	switch r.Type {
+	case unix.RTN_UNICAST:
+		return index.has(r.LinkIndex)
+	case unix.RTN_BLACKHOLE, unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT:
+		return true
+	}
+	return false
 }
 
 // wantsRoute says whether have is one of the plan's routes.
 func (p *netPlan) wantsRoute(have *netlink.Route, index linkIndexes) bool {
 	for _, want := range p.routes {
 		w := &want.route
-		if index[want.link] == have.LinkIndex && w.Family == have.Family && w.Priority == have.Priority &&
+		if (w.Type != unix.RTN_UNICAST || index[want.link] == have.LinkIndex) &&
+			w.Family == have.Family && w.Type == have.Type && w.Table == have.Table && w.Priority == have.Priority &&
 			sameNet(w.Dst, have.Dst) && w.Gw.Equal(have.Gw) && w.Src.Equal(have.Src) {
 			return true
 		}
@@ -176,59 +187,4 @@ func sameNet(want, have *net.IPNet) bool {
 		return ones == 0
 	}
 	return want.String() == have.String()
-}
-
-// setNeighbors makes the permanent entries of the plan's interfaces the plan's
-// and no others.
-func (p *netPlan) setNeighbors(h *netlink.Handle) error {
-	index := p.indexes()
-	want := map[string]bool{}
-	for _, n := range p.neighbors {
-		want[n.link+" "+n.neigh.IP.String()] = true
-	}
-	for _, iface := range p.interfaces {
-		have, err := dumpLinks(func() ([]netlink.Neigh, error) { return h.NeighList(iface.index, netlink.FAMILY_ALL) })
-		if err != nil {
-			return fmt.Errorf("list neighbors of %s: %w", iface.name, err)
-		}
-		for i := range have {
-			n := &have[i]
-			if n.State&unix.NUD_PERMANENT == 0 || want[iface.name+" "+n.IP.String()] {
-				continue
-			}
-			if err := h.NeighDel(n); err != nil && !errors.Is(err, unix.ENOENT) {
-				return fmt.Errorf("delete neighbor %s of %s: %w", n.IP, iface.name, err)
-			}
-		}
-	}
-	for _, n := range p.neighbors {
-		e := n.neigh
-		e.LinkIndex = index[n.link]
-		if err := h.NeighSet(&e); err != nil {
-			return fmt.Errorf("add neighbor %s of %s: %w", e.IP, n.link, err)
-		}
-	}
-	return nil
-}
-
-// linkIndexes maps names of interfaces to the kernel's numbers.
-type linkIndexes map[string]int
-
-// indexes is where the plan's interfaces are now.
-func (p *netPlan) indexes() linkIndexes {
-	m := linkIndexes{}
-	for _, i := range p.interfaces {
-		m[i.name] = i.index
-	}
-	return m
-}
-
-// has says whether index is one of the map's.
-func (m linkIndexes) has(index int) bool {
-	for _, i := range m {
-		if i == index {
-			return true
-		}
-	}
-	return false
 }

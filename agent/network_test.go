@@ -31,7 +31,7 @@ func newTestNetNS(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer home.Close()
+	defer func() { _ = home.Close() }()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatalf("unshare network: %v", err)
 	}
@@ -94,7 +94,7 @@ func apply(t *testing.T, s netScope, n *agentproto.Network) {
 
 // observed is what a namespace shows, in words that a test can compare.
 type observed struct {
-	Links, Addresses, Routes, Neighbors []string
+	Links, Addresses, Routes, Neighbors, Rules []string
 }
 
 // observe reads the namespace's NICs and what hangs on them, without what the
@@ -138,14 +138,26 @@ func observe(t *testing.T, s netScope) observed {
 				}
 			}
 		}
-		routes, err := h.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{}, 0)
+		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+			rules, err := h.RuleList(family)
+			if err != nil {
+				return err
+			}
+			for _, r := range rules {
+				if r.Table < unix.RT_TABLE_DEFAULT {
+					o.Rules = append(o.Rules, r.String())
+				}
+			}
+		}
+		routes, err := h.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{}, netlink.RT_FILTER_TABLE)
 		if err != nil {
 			return err
 		}
 		for _, r := range routes {
 			if r.Protocol != unix.RTPROT_KERNEL {
-				o.Routes = append(o.Routes, fmt.Sprintf("%s %s via %s src %s scope %d metric %d mtu %d flags %d",
-					names[r.LinkIndex], r.Dst, r.Gw, r.Src, r.Scope, r.Priority, r.MTU, r.Flags&settableRouteFlags))
+				o.Routes = append(o.Routes, fmt.Sprintf("%s %s via %s src %s scope %d metric %d mtu %d flags %d: %d %d %d",
+					names[r.LinkIndex], r.Dst, r.Gw, r.Src, r.Scope, r.Priority, r.MTU, r.Flags&settableRouteFlags,
+					r.Protocol, r.Type, r.Table))
 			}
 		}
 		return nil
@@ -173,8 +185,14 @@ func podNetwork() *agentproto.Network {
 			{Gateway: "fd00:1::1", Interface: "eth0", Metric: 1024, Family: unix.AF_INET6},
 			{
 				Destination: "172.20.0.0/16", Gateway: "169.254.1.1", Source: "192.168.77.9", Interface: "eth1",
-				Flags: unix.RTNH_F_ONLINK, Mtu: 1300, Family: unix.AF_INET,
+				Flags: unix.RTNH_F_ONLINK, Mtu: 1300, Family: unix.AF_INET, Protocol: unix.RTPROT_STATIC,
 			},
+			{Destination: "10.66.0.0/16", Type: unix.RTN_BLACKHOLE, Family: unix.AF_INET},
+			{Gateway: "10.88.0.9", Interface: "eth0", Family: unix.AF_INET, Table: 100},
+		},
+		Rules: []*agentproto.Rule{
+			{Family: unix.AF_INET, Priority: 1000, Table: 100, Source: "10.88.0.5/32"},
+			{Family: unix.AF_INET6, Priority: 1001, Table: 101, Mark: 7, Output: "eth1"},
 		},
 		Neighbors: []*agentproto.Neighbor{
 			{Address: "169.254.1.1", Mac: "ee:ee:ee:ee:ee:ee", Interface: "eth1", State: unix.NUD_PERMANENT},
@@ -191,11 +209,14 @@ func TestApplyNetwork(t *testing.T) {
 		Links:     []string{"eth0 02:00:00:00:00:01 mtu 1400 up", "eth1 02:00:00:00:00:02 mtu 1500 up"},
 		Addresses: []string{"eth0 10.88.0.5/16", "eth0 fd00:1::5/64", "eth1 192.168.77.9/32"},
 		Routes: []string{
-			"eth0 0.0.0.0/0 via 10.88.0.1 src <nil> scope 0 metric 100 mtu 0 flags 0",
-			"eth0 ::/0 via fd00:1::1 src <nil> scope 0 metric 1024 mtu 0 flags 0",
-			"eth1 169.254.1.1/32 via <nil> src <nil> scope 253 metric 0 mtu 0 flags 0",
-			"eth1 172.20.0.0/16 via 169.254.1.1 src 192.168.77.9 scope 0 metric 0 mtu 1300 flags 4",
+			" 10.66.0.0/16 via <nil> src <nil> scope 0 metric 0 mtu 0 flags 0: 3 6 254",
+			"eth0 0.0.0.0/0 via 10.88.0.1 src <nil> scope 0 metric 100 mtu 0 flags 0: 3 1 254",
+			"eth0 0.0.0.0/0 via 10.88.0.9 src <nil> scope 0 metric 0 mtu 0 flags 0: 3 1 100",
+			"eth0 ::/0 via fd00:1::1 src <nil> scope 0 metric 1024 mtu 0 flags 0: 3 1 254",
+			"eth1 169.254.1.1/32 via <nil> src <nil> scope 253 metric 0 mtu 0 flags 0: 3 1 254",
+			"eth1 172.20.0.0/16 via 169.254.1.1 src 192.168.77.9 scope 0 metric 0 mtu 1300 flags 4: 4 1 254",
 		},
+		Rules:     []string{"ip rule 1000: from 10.88.0.5/32 to all table 100 ", "ip rule 1001: from all to all table 101 "},
 		Neighbors: []string{"eth1 169.254.1.1 ee:ee:ee:ee:ee:ee"},
 	}
 	for _, call := range []string{"first", "second"} {
@@ -233,7 +254,7 @@ func TestApplyChangedNetwork(t *testing.T) {
 			"eth0 02:00:00:00:00:03 mtu 9000 up", "eth1 02:00:00:00:00:01 mtu 1400 up",
 		},
 		Addresses: []string{"eth0 10.98.0.5/24", "eth1 10.99.0.5/24"},
-		Routes:    []string{"eth1 0.0.0.0/0 via 10.99.0.1 src <nil> scope 0 metric 0 mtu 0 flags 0"},
+		Routes:    []string{"eth1 0.0.0.0/0 via 10.99.0.1 src <nil> scope 0 metric 0 mtu 0 flags 0: 3 1 254"},
 	}
 	retired := regexp.MustCompile(`^_runch-\d+`)
 	for i, l := range got.Links {

@@ -53,7 +53,7 @@ func find(t *testing.T, name string) []string {
 // sleeper starts a process that ends with the test.
 func sleeper(t *testing.T) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command("sleep", "300")
+	cmd := exec.CommandContext(context.Background(), "sleep", "300") // t.Context ends before Cleanup
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func end(t *testing.T, cmd *exec.Cmd) {
 // read reads a file of a cgroup.
 func read(t *testing.T, dir, file string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, file))
+	b, err := os.ReadFile(filepath.Join(dir, file)) // #nosec G304 -- a test's own cgroup
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,8 +125,8 @@ func TestLifeOfACgroup(t *testing.T) {
 		if got, want := read(t, dir, "cgroup.procs"), strconv.Itoa(cmd.Process.Pid); got != want {
 			t.Errorf("%s: got processes %q, want %s", dir, got, want)
 		}
-		if b, err := os.ReadFile(filepath.Join(dir, "pids.max")); err == nil && strings.TrimSpace(string(b)) != "max" {
-			t.Errorf("got a limit of %s processes, which would end the VM", b)
+		if strings.Contains(dir, "/pids/") && read(t, dir, "pids.max") != "max" {
+			t.Error("got a limit of processes, which would end the VM")
 		}
 	}
 	in, err := cgroups.ParseCgroupFile(fmt.Sprintf("/proc/%d/cgroup", cmd.Process.Pid))
@@ -188,7 +188,7 @@ func TestDestroyTakesWhatIsBelow(t *testing.T) {
 	path, cmd := testPath(t), sleeper(t)
 	c := apply(t, path, nil, 0, cmd.Process.Pid)
 	for _, dir := range c.Paths() {
-		if err := os.MkdirAll(filepath.Join(dir, "container", "deeper"), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(dir, "container", "deeper"), 0o750); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -57,6 +57,26 @@ func connect(ctx context.Context, h *netlink.Handle, tap Tap, link Link) error {
 	if err := redirect(ctx, h, link.Index, tapIndex); err != nil {
 		return errors.Join(err, clearOurs(h, link.Index))
 	}
+	if err := setAllMulticast(h, link.Index, true); err != nil {
+		return errors.Join(err, clearOurs(h, link.Index))
+	}
+	return nil
+}
+
+// setAllMulticast lets the multicast groups in that the guest joins, of which
+// the link does not know; macvlan and real NICs filter them.
+func setAllMulticast(h *netlink.Handle, index int, on bool) error {
+	link, err := h.LinkByIndex(index)
+	if err != nil {
+		return fmt.Errorf("find link %d: %w", index, err)
+	}
+	set := h.LinkSetAllmulticastOff
+	if on {
+		set = h.LinkSetAllmulticastOn
+	}
+	if err := set(link); err != nil {
+		return fmt.Errorf("set multicast filter of link %d: %w", index, err)
+	}
 	return nil
 }
 

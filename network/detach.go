@@ -39,6 +39,9 @@ func detach(h *netlink.Handle, name string) error {
 	if err := clearOurs(h, index); err != nil {
 		return err
 	}
+	if err := setAllMulticast(h, index, false); err != nil && !isGone(err) {
+		return err
+	}
 	tap, err := h.LinkByName(name)
 	if isGone(err) {
 		return nil

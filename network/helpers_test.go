@@ -36,7 +36,7 @@ func newNamespace(t *testing.T) *namespace {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer home.Close()
+	defer func() { _ = home.Close() }()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatalf("unshare network: %v", err)
 	}

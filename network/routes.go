@@ -1,8 +1,8 @@
 package network
 
 import (
+	"errors"
 	"fmt"
-	"net"
 	"sort"
 
 	"github.com/vishvananda/netlink"
@@ -11,28 +11,35 @@ import (
 	"runch/agentproto"
 )
 
+// ErrUnsupportedRoute says that a route or a rule of the namespace cannot be
+// had in a guest.
+var ErrUnsupportedRoute = errors.New("cannot be mirrored into a VM")
+
 // routeFlags are the flags of a route that are set by whoever adds it; the
 // others tell of its state.
 const routeFlags = unix.RTNH_F_ONLINK | unix.RTNH_F_PERVASIVE
 
-// routes takes the main table's routes over the mirrored links. The kernel's
-// own are left out: the guest's kernel makes them from the addresses. Routes
-// without a gateway come first, as those with one need them to be accepted.
+// routes takes the routes over the mirrored links, and those that lead
+// nowhere (blackhole and the like), of all tables but the kernel's local one.
+// The kernel's own are left out: the guest's kernel makes them from the
+// addresses. Routes without a gateway come first, as those with one need them
+// to be accepted.
 func (s *scanner) routes() error {
 	list, err := dump(func() ([]netlink.Route, error) {
-		return s.handle.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{}, 0)
+		return s.handle.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}
 	for i := range list {
+		if !s.wanted(&list[i]) {
+			continue
+		}
 		r, err := s.route(&list[i])
 		if err != nil {
 			return err
 		}
-		if r != nil {
-			s.network.Routes = append(s.network.Routes, r)
-		}
+		s.network.Routes = append(s.network.Routes, r)
 	}
 	sort.SliceStable(s.network.Routes, func(i, j int) bool {
 		return s.network.Routes[i].GetGateway() == "" && s.network.Routes[j].GetGateway() != ""
@@ -40,25 +47,41 @@ func (s *scanner) routes() error {
 	return nil
 }
 
-// route is the message for r, nil if the guest has no use for it.
+// wanted says whether the guest has to be told of a route.
+func (s *scanner) wanted(r *netlink.Route) bool {
+	if r.Family != unix.AF_INET && r.Family != unix.AF_INET6 ||
+		r.Protocol == unix.RTPROT_KERNEL || r.Table == unix.RT_TABLE_LOCAL {
+		return false
+	}
+	switch r.Type {
+	case unix.RTN_BLACKHOLE, unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT:
+		return true
+	case unix.RTN_UNICAST:
+		_, ok := s.names[r.LinkIndex]
+		return ok || len(r.MultiPath) > 0
+	}
+	return false
+}
+
+// route is the message for r.
 func (s *scanner) route(r *netlink.Route) (*agentproto.Route, error) {
-	name, ok := s.names[r.LinkIndex]
-	if r.Protocol == unix.RTPROT_KERNEL {
-		return nil, nil //nolint:nilnil // no route is no error
-	}
 	if len(r.MultiPath) > 0 {
-		return nil, fmt.Errorf("route %s: multipath routes cannot be mirrored", destination(r))
+		return nil, fmt.Errorf("route %s has several next hops: %w", destination(r), ErrUnsupportedRoute)
 	}
-	if !ok || r.Type != unix.RTN_UNICAST {
-		return nil, nil //nolint:nilnil // see above
-	}
+	// #nosec G115 -- small numbers of the kernel's, none below zero
 	out := &agentproto.Route{
-		Interface: name,
-		Scope:     uint32(r.Scope),
-		Flags:     uint32(r.Flags) & routeFlags, //nolint:gosec // a mask of two bits
-		Mtu:       uint32(max(r.MTU, 0)),        //nolint:gosec // not negative
-		Metric:    uint32(r.Priority),           //nolint:gosec // the kernel's u32
-		Family:    uint32(r.Family),             //nolint:gosec // AF_INET or AF_INET6
+		Scope:    uint32(r.Scope),
+		Flags:    uint32(r.Flags) & routeFlags,
+		Mtu:      uint32(r.MTU),
+		Metric:   uint32(r.Priority),
+		Family:   uint32(r.Family),
+		Protocol: uint32(r.Protocol),
+		Type:     uint32(r.Type),
+		Table:    uint32(r.Table),
+	}
+	// IPv6 shows the loopback as the interface of routes that lead nowhere.
+	if r.Type == unix.RTN_UNICAST {
+		out.Interface = s.names[r.LinkIndex]
 	}
 	if r.Dst != nil {
 		if ones, _ := r.Dst.Mask.Size(); ones > 0 || !r.Dst.IP.IsUnspecified() {
@@ -69,7 +92,7 @@ func (s *scanner) route(r *netlink.Route) (*agentproto.Route, error) {
 		out.Gateway = r.Gw.String()
 	}
 	if via, ok := r.Via.(*netlink.Via); ok {
-		out.Gateway = net.IP(via.Addr).String()
+		out.Gateway = via.Addr.String()
 	}
 	if r.Src != nil {
 		out.Source = r.Src.String()

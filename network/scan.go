@@ -38,7 +38,8 @@ type Link struct {
 // loopback, bridge ports and our own taps that is up or has an address.
 //
 // It returns ErrHostNetwork for the host's namespace and ErrUnsupportedLink if
-// a link that is in use cannot be mirrored.
+// a link that is in use cannot be mirrored, ErrUnsupportedRoute if a route or a
+// routing rule cannot.
 func Scan(ctx context.Context, nsPath string) ([]Link, *agentproto.Network, error) {
 	var links []Link
 	var guest *agentproto.Network
@@ -74,6 +75,9 @@ func (s *scanner) scan() error {
 		}
 	}
 	if err := s.routes(); err != nil {
+		return err
+	}
+	if err := s.rules(); err != nil {
 		return err
 	}
 	return s.neighbors()
@@ -129,8 +133,9 @@ func (s *scanner) address(iface *agentproto.Interface, addr netlink.Addr) {
 		Destination: masked(addr.Peer).String(),
 		Source:      addr.IP.String(),
 		Interface:   iface.Name,
-		Scope:       uint32(unix.RT_SCOPE_LINK),
+		Scope:       unix.RT_SCOPE_LINK,
 		Family:      family(addr.IP),
+		Protocol:    unix.RTPROT_BOOT,
 	})
 }
 
@@ -150,7 +155,7 @@ func (s *scanner) neighbors() error {
 				Mac:       n.HardwareAddr.String(),
 				Interface: link.Name,
 				State:     uint32(netlink.NUD_PERMANENT),
-				Flags:     uint32(n.Flags & (unix.NTF_ROUTER)), //nolint:gosec // one bit
+				Flags:     uint32(n.Flags & unix.NTF_ROUTER),
 			})
 		}
 	}

@@ -267,6 +267,9 @@ func expectClean(t *testing.T, pod *namespace, link Link, tap Tap) {
 		if err != nil {
 			return err
 		}
+		if l.Attrs().RawFlags&unix.IFF_ALLMULTI != 0 {
+			t.Errorf("%s still takes all multicast", link.Name)
+		}
 		qdiscs, err := h.QdiscList(l)
 		if err != nil {
 			return err

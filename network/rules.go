@@ -1,0 +1,83 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"runch/agentproto"
+)
+
+// rules takes the routing rules that are not the kernel's three.
+func (s *scanner) rules() error {
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		list, err := dump(func() ([]netlink.Rule, error) { return s.handle.RuleList(family) })
+		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
+			continue // a kernel without rules has none
+		}
+		if err != nil {
+			return fmt.Errorf("list routing rules: %w", err)
+		}
+		for i := range list {
+			r := &list[i]
+			// A listing for a family that the kernel does not have
+			// shows the other's.
+			if r.Family != family || isDefaultRule(r) {
+				continue
+			}
+			out, err := rule(r)
+			if err != nil {
+				return err
+			}
+			s.network.Rules = append(s.network.Rules, out)
+		}
+	}
+	return nil
+}
+
+// isDefaultRule says whether r is one of those that every namespace has.
+func isDefaultRule(r *netlink.Rule) bool {
+	if r.Src != nil || r.Dst != nil || r.Mark != 0 || r.IifName != "" || r.OifName != "" {
+		return false
+	}
+	switch r.Priority {
+	case 0:
+		return r.Table == unix.RT_TABLE_LOCAL
+	case 32766:
+		return r.Table == unix.RT_TABLE_MAIN
+	case 32767:
+		return r.Table == unix.RT_TABLE_DEFAULT
+	}
+	return false
+}
+
+// rule is the message for r.
+func rule(r *netlink.Rule) (*agentproto.Rule, error) {
+	if r.Table <= 0 || r.Goto > 0 || r.SuppressIfgroup >= 0 || r.SuppressPrefixlen >= 0 || r.TunID != 0 || r.Flow > 0 ||
+		r.Dport != nil || r.Sport != nil || r.IPProto != 0 || r.UIDRange != nil {
+		return nil, fmt.Errorf("routing rule %d (%s): %w", r.Priority, r, ErrUnsupportedRoute)
+	}
+	// #nosec G115 -- the kernel's own 32 bits
+	out := &agentproto.Rule{
+		Family:   uint32(r.Family),
+		Priority: uint32(r.Priority),
+		Table:    uint32(r.Table),
+		Input:    r.IifName,
+		Output:   r.OifName,
+		Mark:     r.Mark,
+		Tos:      uint32(r.Tos),
+		Invert:   r.Invert,
+	}
+	if r.Mask != nil {
+		out.Mask = *r.Mask
+	}
+	if r.Src != nil {
+		out.Source = r.Src.String()
+	}
+	if r.Dst != nil {
+		out.Destination = r.Dst.String()
+	}
+	return out, nil
+}
