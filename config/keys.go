@@ -1,0 +1,180 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+)
+
+// key is one setting. Its name is what files call it.
+type key struct {
+	name string
+	get  func(*Config) string
+	set  func(*Config, string) error
+	// isPath makes it absolute; isList lets a file give it as an array.
+	isPath, isList bool
+}
+
+// variable is the environment variable that sets it.
+func (k key) variable() string { return "RUNCH_" + strings.ToUpper(k.name) }
+
+// flag is how messages call the flag that sets it.
+func (k key) flag() string { return "--" + strings.ReplaceAll(k.name, "_", "-") }
+
+// keys are all settings, in the order in which they are shown.
+func keys() []key {
+	return []key{
+		choice("hypervisor", func(c *Config) *string { return &c.Hypervisor }, "auto", "qemu"),
+		choice("accel", func(c *Config) *string { return &c.Accel }, "auto", "kvm", "tcg"),
+		path("qemu", func(c *Config) *string { return &c.QEMU }),
+		path("virtiofsd", func(c *Config) *string { return &c.Virtiofsd }),
+		path("kernel", func(c *Config) *string { return &c.Kernel }),
+		path("initramfs", func(c *Config) *string { return &c.Initramfs }),
+		kernelParams(),
+		size("memory", func(c *Config) *int { return &c.MemoryMiB }, minMemoryMiB),
+		size("overhead", func(c *Config) *int { return &c.OverheadMiB }, minOverheadMiB),
+		cpus(),
+		bootTimeout(),
+		path("log_dir", func(c *Config) *string { return &c.LogDir }),
+	}
+}
+
+// Less than this boots no distribution's kernel, or no container in it.
+const (
+	minMemoryMiB   = 16
+	minOverheadMiB = 64
+	maxMiB         = 16 << 20
+)
+
+func find(name string) (key, bool) {
+	all := keys()
+	i := slices.IndexFunc(all, func(k key) bool { return k.name == name })
+	if i < 0 {
+		return key{}, false
+	}
+	return all[i], true
+}
+
+func choice(name string, field func(*Config) *string, values ...string) key {
+	return key{
+		name: name,
+		get:  func(c *Config) string { return *field(c) },
+		set: func(c *Config, text string) error {
+			if !slices.Contains(values, text) {
+				return fmt.Errorf("%q is not one of %s", text, strings.Join(values, ", "))
+			}
+			*field(c) = text
+			return nil
+		},
+	}
+}
+
+func path(name string, field func(*Config) *string) key {
+	return key{
+		name: name, isPath: true,
+		get: func(c *Config) string { return *field(c) },
+		set: func(c *Config, text string) error {
+			if strings.ContainsAny(text, "\x00\n") {
+				return fmt.Errorf("%q is not a path", text)
+			}
+			*field(c) = text
+			return nil
+		},
+	}
+}
+
+// size is an amount of memory such as 512M, in whole mebibytes.
+func size(name string, field func(*Config) *int, least int) key {
+	return key{
+		name: name,
+		get:  func(c *Config) string { return strconv.Itoa(*field(c)) + "M" },
+		set: func(c *Config, text string) error {
+			n, err := units.RAMInBytes(text)
+			if err != nil {
+				return fmt.Errorf("%q is not a size such as 512M or 2G", text)
+			}
+			mib := n >> 20
+			if mib < int64(least) || mib > maxMiB {
+				return fmt.Errorf("%q is not between %dM and %dT", text, least, maxMiB>>20)
+			}
+			*field(c) = int(mib)
+			return nil
+		},
+	}
+}
+
+func kernelParams() key {
+	return key{
+		name: "kernel_params", isList: true,
+		get: func(c *Config) string { return strings.Join(c.KernelParams, " ") },
+		set: func(c *Config, text string) error {
+			c.KernelParams = strings.Fields(text)
+			return nil
+		},
+	}
+}
+
+func cpus() key {
+	return key{
+		name: "cpus",
+		get:  func(c *Config) string { return strconv.Itoa(c.CPUs) },
+		set: func(c *Config, text string) error {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 1 || n > 255 {
+				return fmt.Errorf("%q is not a number from 1 to 255", text)
+			}
+			c.CPUs = n
+			return nil
+		},
+	}
+}
+
+func bootTimeout() key {
+	return key{
+		name: "boot_timeout",
+		get:  func(c *Config) string { return c.BootTimeout.String() },
+		set: func(c *Config, text string) error {
+			d, err := time.ParseDuration(text)
+			if err != nil || d < time.Second || d > time.Hour {
+				return fmt.Errorf("%q is not a time from 1s to 1h, such as 90s", text)
+			}
+			c.BootTimeout = d
+			return nil
+		},
+	}
+}
+
+// text is a file's value in the form that variables and flags have.
+func (k key) text(value any) (string, error) {
+	switch v := value.(type) {
+	case string:
+		return v, nil
+	case int64:
+		return strconv.FormatInt(v, 10), nil
+	case []any:
+		if k.isList {
+			return joinWords(v)
+		}
+	}
+	if k.isList {
+		return "", errors.New("the value is not an array of strings")
+	}
+	return "", errors.New("the value is neither a string nor a whole number")
+}
+
+func joinWords(list []any) (string, error) {
+	var words []string
+	for _, element := range list {
+		word, ok := element.(string)
+		if !ok || word == "" || strings.ContainsAny(word, " \t\n\x00") {
+			return "", fmt.Errorf("%v is not a word", element)
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, " "), nil
+}
