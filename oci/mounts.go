@@ -226,6 +226,8 @@ func applyMounts(guest *specs.Spec, plans []mountPlan, shared string) []Bind {
 		default:
 			continue
 		}
+		// A type beside the option has no meaning, and one without it needs it.
+		m.Type = "bind"
 		if !hasOption(*m, "bind", "rbind") {
 			m.Options = append(m.Options, "bind")
 		}

@@ -22,7 +22,7 @@ const (
 func ParseSignal(s string) (unix.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil {
 		if n < 0 || n > maxSignal {
-			return -1, fmt.Errorf("unknown signal %q", s)
+			return -1, fmt.Errorf("unknown signal %.64q", s)
 		}
 		return unix.Signal(n), nil
 	}
@@ -33,7 +33,7 @@ func ParseSignal(s string) (unix.Signal, error) {
 	if sig := unix.SignalNum("SIG" + name); sig != 0 {
 		return sig, nil
 	}
-	return -1, fmt.Errorf("unknown signal %q", s)
+	return -1, fmt.Errorf("unknown signal %.64q", s)
 }
 
 // realTimeSignal reads RTMIN, RTMIN+n, RTMAX and RTMAX-n.

@@ -75,7 +75,22 @@ func split(b *Bundle, id string, paths GuestPaths, env *environment) (*HostPart,
 	guest.Process = GuestProcess(guest.Process)
 	guest.Linux.MountLabel = ""
 	guest.Linux.CgroupsPath = path.Join(guestCgroups, id)
-	return host, guest, nil
+	return host, guest, checkSize(guest)
+}
+
+// maxGuestSpec bounds the guest's spec, in bytes of JSON: the agent takes it in
+// one message.
+const maxGuestSpec = 3 << 20
+
+func checkSize(guest *specs.Spec) error {
+	data, err := json.Marshal(guest)
+	if err != nil {
+		return fmt.Errorf("measure the guest's spec: %w", err)
+	}
+	if len(data) > maxGuestSpec {
+		return fmt.Errorf("the spec is too large: %d bytes, and the guest takes %d", len(data), maxGuestSpec)
+	}
+	return nil
 }
 
 // clone copies a spec deeply, by the one form that is sure to hold all of it.

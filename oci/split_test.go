@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -111,6 +112,10 @@ func TestSplitRefuses(t *testing.T) {
 			func(s *specs.Spec) {
 				s.Annotations = map[string]string{containerdPod: "p1", containerdType: typeContainer}
 			},
+		},
+		{
+			"size", "c1", "the spec is too large: 4196159 bytes, and the guest takes 3145728",
+			func(s *specs.Spec) { s.Process.Args = []string{strings.Repeat("x", 4<<20)} },
 		},
 		{
 			"missing source", "c1",
