@@ -1,0 +1,191 @@
+#!/usr/bin/env bats
+# Violent ends. The caller may kill the pid of a container or of an exec at any time, and the machine any of the
+# processes behind it: what hangs together ends together, at once, and the rest lives on.
+
+load helpers
+
+setup() {
+	begin
+}
+
+teardown() {
+	finish
+}
+
+# counting NAME: a shell loop that adds a line to a file of the root file system while it lives.
+counting() {
+	echo "while :; do echo x >>/$1; sleep 0.1; done"
+}
+
+# still NAME: the file has stopped to grow.
+still() {
+	local before
+	before=$(stat -c %s "$B/rootfs/$1")
+	sleep 0.5
+	same "$(stat -c %s "$B/rootfs/$1")" "$before"
+}
+
+# below PID NAME: the pid of the process with this name among the children of the pid.
+below() {
+	ps -o pid=,comm= --ppid "$1" | awk -v name="$2" 'index($2, name) == 1 { print $1 }' | head -n 1
+}
+
+# vmm, fsd: the pids of the VMM and of virtiofsd behind the container.
+vmm() {
+	below "$PID" qemu
+}
+
+fsd() {
+	below "$PID" virtiofsd
+}
+
+@test "kill -9 of the container's pid ends the guest process within a second" {
+	bundle
+	script "$(counting alive)"
+	launch
+	eventually 5 test -s "$B/rootfs/alive"
+	kill -KILL "$PID"
+	same "$(exit_status "$PID" 2)" 137
+	still alive
+	state_is stopped
+	runch delete "$ID"
+	gone
+}
+
+@test "kill -9 of the container's process group does the same" {
+	bundle
+	script "$(counting alive)"
+	launch
+	eventually 5 test -s "$B/rootfs/alive"
+	local group
+	group=$(group "$PID")
+	# The caller of some runtimes kills by the group: it must not be the caller's own.
+	[ "$group" != "$(group $$)" ]
+	[ "$group" = "$PID" ] || skip "the process of ${RUNCH##*/} leads no group"
+	kill -KILL -- "-$group"
+	same "$(exit_status "$PID" 2)" 137
+	still alive
+	state_is stopped
+	runch delete "$ID"
+}
+
+@test "kill -9 of an exec's pid ends that process within a second, and nothing else" {
+	bundle
+	args sleep 1000
+	launch
+	background one "$ID" sh -c "$(counting one)"
+	local one=$EXEC
+	background two "$ID" sh -c "$(counting two)"
+	local two=$EXEC
+	eventually 5 test -s "$B/rootfs/one"
+	eventually 5 test -s "$B/rootfs/two"
+
+	kill -KILL "$one"
+	same "$(exit_status "$one" 2)" 137
+	eventually 2 still one
+	alive "$two"
+	alive "$PID"
+	same "$(execute echo yes)" yes
+
+	# When the container ends, its execs do.
+	runch kill "$ID" KILL
+	exit_status "$PID" 5
+	same "$(exit_status "$two" 2)" 137
+	still two
+	runch delete "$ID"
+}
+
+@test "when the VMM is killed, the container and its execs have ended with 137 within 2 s, and delete succeeds" {
+	needs_vm
+	bundle
+	args sleep 1000
+	launch
+	background one "$ID" sleep 1000
+	kill -KILL "$(vmm)"
+	same "$(exit_status "$PID" 2)" 137
+	same "$(exit_status "$EXEC" 2)" 137
+	state_is stopped
+	runch delete "$ID"
+	gone
+}
+
+@test "when virtiofsd is killed, the container and its execs have ended with 137 within 2 s, and delete succeeds" {
+	needs_vm
+	bundle
+	args sleep 1000
+	launch
+	background one "$ID" sleep 1000
+	kill -KILL "$(fsd)"
+	same "$(exit_status "$PID" 2)" 137
+	same "$(exit_status "$EXEC" 2)" 137
+	state_is stopped
+	runch delete "$ID"
+	gone
+}
+
+@test "KILL and delete work on a guest that does not answer any more, and other verbs end with an error in time" {
+	needs_vm
+	bundle
+	args sleep 1000
+	launch
+	kill -STOP "$(vmm)"
+	DEADLINE=60 try runch exec "$ID" true
+	same "$status" 255
+	[ -n "$stderr" ]
+	DEADLINE=60 try runch kill "$ID" TERM
+	same "$status" 1
+	[ -n "$stderr" ]
+
+	runch kill "$ID" KILL
+	same "$(exit_status "$PID" 5)" 137
+	state_is stopped
+	runch delete "$ID"
+	gone
+}
+
+@test "a VM has no process beside the container's, the VMM and virtiofsd; all are below the container's pid" {
+	needs_vm
+	bundle
+	args sleep 1000
+	launch
+	same "$(orphans)" "$OTHERS $PID"
+	[ -n "$(vmm)" ]
+	[ -n "$(fsd)" ]
+	local below
+	below=$(pstree -pT "$PID" | grep -o '([0-9]*)' | wc -l)
+	# Some kinds of virtiofsd are two processes.
+	[ "$below" -ge 3 ] && [ "$below" -le 4 ]
+	runch delete --force "$ID"
+}
+
+@test "when the caller's create is killed at any moment, delete --force leaves nothing" {
+	is_runch || skip "${RUNCH##*/} leaves cgroups when it is killed at the wrong moment"
+	bundle
+	args sleep 1000
+	local ms
+	for ms in 20 300 1500 4000; do
+		rm -f "$B/pid"
+		helper "$RUNCH" --root "$ROOT" create --bundle "$B" --pid-file "$B/pid" "$ID" </dev/null >"$B/stdout" 2>"$B/stderr"
+		sleep "$((ms / 1000)).$(printf %03d $((ms % 1000)))" # it is the moment that is tried
+		kill -KILL "$helper" 2>/dev/null || true
+		wait "$helper" 2>/dev/null || true
+		runch delete --force "$ID"
+		eventually 10 clean
+	done
+}
+
+@test "when the caller's start, exec or delete is killed, the container can still be deleted" {
+	bundle
+	args sleep 1000
+	create
+	local verb
+	for verb in "start $ID" "exec $ID sleep 1000" "pause $ID" "delete --force $ID"; do
+		# shellcheck disable=SC2086 # the verb and its arguments
+		helper "$RUNCH" --root "$ROOT" $verb </dev/null >"$T/out" 2>&1
+		sleep 0.05 # somewhere in the middle
+		kill -KILL "$helper" 2>/dev/null || true
+		wait "$helper" 2>/dev/null || true
+	done
+	runch delete --force "$ID"
+	gone
+}

@@ -1,0 +1,55 @@
+// Command subreaper stands in for the caller of an OCI runtime (conmon, a containerd shim): the process that
+// the container's pid is reparented to, and that learns the exit status by wait4 and by nothing else.
+//
+//	subreaper watch --log FILE -- COMMAND [ARG...]
+//	subreaper once [--pid-file FILE] -- COMMAND [ARG...]
+//
+// watch runs COMMAND and reaps every process that is reparented to it, one JSON line in FILE for each; it ends
+// with COMMAND's status. once runs COMMAND, then waits for the pid that COMMAND left in the pid file and prints
+// one JSON line about it.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	code, err := run(os.Args[1:])
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "subreaper: %v\n", err)
+		os.Exit(125)
+	}
+	os.Exit(code)
+}
+
+func run(args []string) (int, error) {
+	if len(args) == 0 {
+		return 0, errors.New("usage: subreaper watch|once [flags] -- command")
+	}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	logFile := flags.String("log", "", "file that gets a line for each reaped process")
+	pidFile := flags.String("pid-file", "", "file in which the command leaves the pid to wait for")
+	if err := flags.Parse(args[1:]); err != nil {
+		return 0, err
+	}
+	if flags.NArg() == 0 {
+		return 0, errors.New("no command given")
+	}
+	// The attribute survives execve and is not inherited by children: what the command leaves behind comes to us.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("become a subreaper: %w", err)
+	}
+	switch args[0] {
+	case "watch":
+		return watch(*logFile, flags.Args())
+	case "once":
+		return once(*pidFile, flags.Args())
+	default:
+		return 0, fmt.Errorf("unknown mode %q", args[0])
+	}
+}

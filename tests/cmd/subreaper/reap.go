@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// reaped is what one wait4 told, as a line of JSON.
+type reaped struct {
+	PID int `json:"pid"`
+	// Status is what a caller makes of it: the exit code, or 128 plus the number of the signal.
+	Status int `json:"status"`
+	// Code is the exit code, -1 when the process was ended by a signal.
+	Code int `json:"code"`
+	// Signal is the number of the signal that ended the process, else 0.
+	Signal int `json:"signal"`
+	// StartTime is field 22 of /proc/PID/stat, read from the zombie before it was reaped.
+	StartTime uint64 `json:"starttime"`
+	// Time is when it was reaped, in milliseconds since 1970.
+	Time int64 `json:"time"`
+	// Command is the status of the command itself and CommandMS how long it took, WaitMS how long after the
+	// command's end the process lived (mode once).
+	Command   int   `json:"command"`
+	CommandMS int64 `json:"command_ms"`
+	WaitMS    int64 `json:"wait_ms"`
+}
+
+// start runs the command with our own stdio and returns its pid. Nothing but reap may wait for it.
+func start(args []string) (int, error) {
+	path, err := exec.LookPath(args[0])
+	if err != nil {
+		return 0, err
+	}
+	proc, err := os.StartProcess(path, args, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
+	if err != nil {
+		return 0, err
+	}
+	return proc.Pid, nil
+}
+
+// reap waits for any child, ours or adopted.
+func reap() (*reaped, error) {
+	var info unix.Siginfo
+	for {
+		// WNOWAIT leaves the zombie there so that its start time can still be read.
+		err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOWAIT, nil)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return nil, err
+		}
+	}
+	pid := childPID(&info)
+	began := startTime(pid)
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil {
+		return nil, fmt.Errorf("wait for process %d: %w", pid, err)
+	}
+	r := &reaped{PID: pid, Code: -1, StartTime: began, Time: time.Now().UnixMilli()}
+	if status.Signaled() {
+		r.Signal = int(status.Signal())
+		r.Status = 128 + r.Signal
+	} else {
+		r.Code = status.ExitStatus()
+		r.Status = r.Code
+	}
+	return r, nil
+}
+
+// startTime returns field 22 of /proc/PID/stat, 0 when it cannot be read.
+func startTime(pid int) uint64 {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	// Field 2 is the command's name in parentheses and may hold anything; the fields after it may not.
+	_, rest, ok := bytes.Cut(data[bytes.LastIndexByte(data, ')'):], []byte(" "))
+	fields := strings.Fields(string(rest))
+	if !ok || len(fields) < 20 {
+		return 0
+	}
+	n, err := strconv.ParseUint(fields[19], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// watch runs the command and logs all that it leaves behind and that ends before it.
+func watch(logFile string, args []string) (int, error) {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return 0, err
+	}
+	defer log.Close()
+	main, err := start(args)
+	if err != nil {
+		return 0, err
+	}
+	for {
+		r, err := reap()
+		if err != nil {
+			return 0, err
+		}
+		if r.PID == main {
+			return r.Status, nil
+		}
+		if err := json.NewEncoder(log).Encode(r); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// once runs the command, waits for the pid it left, and prints how that ended.
+func once(pidFile string, args []string) (int, error) {
+	began := time.Now()
+	main, err := start(args)
+	if err != nil {
+		return 0, err
+	}
+	ended := map[int]*reaped{}
+	for ended[main] == nil {
+		r, err := reap()
+		if err != nil {
+			return 0, err
+		}
+		ended[r.PID] = r
+	}
+	took := time.Since(began)
+	result := ended[main]
+	if pidFile != "" && result.Status == 0 {
+		pid, err := readPID(pidFile)
+		if err != nil {
+			return 0, err
+		}
+		for ended[pid] == nil {
+			r, err := reap()
+			if err != nil {
+				return 0, fmt.Errorf("wait for process %d: %w", pid, err)
+			}
+			ended[r.PID] = r
+		}
+		result = ended[pid]
+	}
+	result.Command = ended[main].Status
+	result.CommandMS = took.Milliseconds()
+	result.WaitMS = (time.Since(began) - took).Milliseconds()
+	return 0, json.NewEncoder(os.Stdout).Encode(result)
+}
+
+func readPID(file string) (int, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(string(data))
+}

@@ -1,0 +1,165 @@
+// Command terminal plays the human side of a pseudo-terminal.
+//
+//	terminal receive --socket PATH --out FILE --report FILE
+//	terminal run --out FILE --report FILE -- COMMAND [ARG...]
+//
+// receive listens on a console socket as conmon does and takes the pty master that the runtime sends over it.
+// run starts COMMAND in a session of its own on a new pty, as a shell in a terminal window does.
+//
+// Both read orders from standard input, one on each line:
+//
+//	accept            (receive) accept the runtime's connection and take the master
+//	size ROWS COLS    set the window's size
+//	type TEXT         type TEXT and press return
+//	send HEX          type these bytes
+//	close             close the master
+//
+// What appears on the terminal goes to the file of --out, what was learned about it to --report, in JSON.
+package main
+
+import (
+	"bufio"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// report is what the program learned about a terminal.
+type report struct {
+	// Name is the payload that came with the master, Descriptors how many descriptors came with it.
+	Name        string `json:"name"`
+	Descriptors int    `json:"descriptors"`
+	IsPTYMaster bool   `json:"is_pty_master"`
+	// Status is how the command ended: exit code or 128 plus signal. Restored says whether the terminal's
+	// modes are afterwards what they were before.
+	Status   int  `json:"status"`
+	Restored bool `json:"restored"`
+}
+
+// screen is one terminal under our hands.
+type screen struct {
+	master *os.File
+	out    string
+	file   string
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "terminal: %v\n", err)
+		os.Exit(125)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return errors.New("usage: terminal receive|run [flags]")
+	}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	socket := flags.String("socket", "", "unix socket to listen on")
+	out := flags.String("out", "", "file for what appears on the terminal")
+	file := flags.String("report", "", "file for the report")
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	s := &screen{out: *out, file: *file}
+	switch args[0] {
+	case "receive":
+		return s.receive(*socket)
+	case "run":
+		return s.run(flags.Args())
+	default:
+		return fmt.Errorf("unknown mode %q", args[0])
+	}
+}
+
+// copy writes all that appears on the terminal to the output file and returns once its other side is closed.
+func (s *screen) copy(done chan<- error) {
+	f, err := os.OpenFile(s.out, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err != nil {
+		done <- err
+		return
+	}
+	_, err = io.Copy(f, s.master)
+	// EIO is how a pty master says that nobody holds the slave any more.
+	if errors.Is(err, unix.EIO) || errors.Is(err, os.ErrClosed) {
+		err = nil
+	}
+	done <- errors.Join(err, f.Close())
+}
+
+// write stores the report so that a reader sees all of it or nothing.
+func (s *screen) write(r *report) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.file+".new", data, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(s.file+".new", s.file)
+}
+
+// orders returns the lines of standard input.
+func orders() <-chan string {
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		in := bufio.NewScanner(os.Stdin)
+		for in.Scan() {
+			lines <- in.Text()
+		}
+	}()
+	return lines
+}
+
+// obey carries out one order that is about an open terminal.
+func (s *screen) obey(line string) error {
+	verb, rest, _ := strings.Cut(line, " ")
+	switch verb {
+	case "size":
+		var rows, cols uint16
+		if _, err := fmt.Sscan(rest, &rows, &cols); err != nil {
+			return fmt.Errorf("order %q: %w", line, err)
+		}
+		return s.resize(rows, cols)
+	case "type":
+		_, err := io.WriteString(s.master, rest+"\n")
+		return err
+	case "send":
+		data, err := hex.DecodeString(rest)
+		if err != nil {
+			return fmt.Errorf("order %q: %w", line, err)
+		}
+		_, err = s.master.Write(data)
+		return err
+	case "close":
+		return s.master.Close()
+	default:
+		return fmt.Errorf("unknown order %q", line)
+	}
+}
+
+// resize sets the window's size. File.Fd would make reads of the master block for ever, so it is not used.
+func (s *screen) resize(rows, cols uint16) error {
+	return s.control(func(fd int) error {
+		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
+	})
+}
+
+// control runs f with the master's descriptor.
+func (s *screen) control(f func(fd int) error) error {
+	conn, err := s.master.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	err = conn.Control(func(fd uintptr) { inner = f(int(fd)) })
+	return errors.Join(err, inner)
+}

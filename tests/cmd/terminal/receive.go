@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// receive listens on the socket, takes one master when it is told to accept, and then obeys orders until the
+// input ends.
+func (s *screen) receive(socket string) error {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	lines := orders()
+	if first, ok := <-lines; !ok || first != "accept" {
+		return fmt.Errorf("the first order is %q, not accept", first)
+	}
+	conn, err := l.AcceptUnix()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	r, err := s.take(conn)
+	if err != nil {
+		return err
+	}
+	if err := s.write(r); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go s.copy(done)
+	for line := range lines {
+		if err := s.obey(line); err != nil {
+			return err
+		}
+	}
+	s.master.Close()
+	return <-done
+}
+
+// take reads the one message of the console protocol: a name and a descriptor.
+func (s *screen) take(conn *net.UnixConn) (*report, error) {
+	name := make([]byte, 4096)
+	oob := make([]byte, unix.CmsgSpace(4*8))
+	n, oobn, _, _, err := conn.ReadMsgUnix(name, oob)
+	if err != nil {
+		return nil, fmt.Errorf("receive the master: %w", err)
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil {
+		return nil, fmt.Errorf("parse control message: %w", err)
+	}
+	var fds []int
+	for i := range messages {
+		got, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			return nil, fmt.Errorf("parse rights: %w", err)
+		}
+		fds = append(fds, got...)
+	}
+	if len(fds) == 0 {
+		return nil, errors.New("no descriptor in the message")
+	}
+	// Non-blocking, so that closing it ends a read that is under way.
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		return nil, fmt.Errorf("master: %w", err)
+	}
+	s.master = os.NewFile(uintptr(fds[0]), "master")
+	// TIOCGPTN answers on a pty's master and on nothing else.
+	_, err = unix.IoctlGetUint32(fds[0], unix.TIOCGPTN)
+	return &report{Name: string(name[:n]), Descriptors: len(fds), IsPTYMaster: err == nil}, nil
+}
