@@ -90,7 +90,9 @@ func TestRefusesNamespaces(t *testing.T) {
 
 func TestRefusesLinux(t *testing.T) {
 	device := func(d specs.LinuxDevice) func(*specs.Spec) {
-		return func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229}, d} }
+		return func(s *specs.Spec) {
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229}, d}
+		}
 	}
 	sysctl := func(name string) func(*specs.Spec) {
 		return func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{name: "1"} }

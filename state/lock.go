@@ -31,26 +31,39 @@ func (s *Store) New(id string) (*Dir, error) {
 	if err := s.makeRoot(); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(path, dirMode); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return nil, ErrExist
-		}
-		return nil, fmt.Errorf("make state directory: %w", err)
-	}
-	d, err := tryLock(path, id)
+	d, err := makeLocked(path, id)
 	if err != nil {
 		return nil, err
-	}
-	if d == nil {
-		// Somebody found the directory in the moment before it was locked,
-		// which only a command that was given the same id does.
-		return nil, ErrExist
 	}
 	// mkdir(2) obeys the umask, which may be the caller's idea of privacy.
 	if err := d.lock.Chmod(dirMode); err != nil {
 		return nil, errors.Join(fmt.Errorf("make state directory: %w", err), d.Remove())
 	}
 	return d, nil
+}
+
+// makeLocked makes a directory and locks it.
+func makeLocked(path, id string) (*Dir, error) {
+	// Between the two, a forced delete of the same id may find the directory
+	// and take it away. That nobody does for ever.
+	const tries = 10
+	for range tries {
+		if err := os.Mkdir(path, dirMode); err != nil {
+			if errors.Is(err, fs.ErrExist) {
+				return nil, ErrExist
+			}
+			return nil, fmt.Errorf("make state directory: %w", err)
+		}
+		d, err := tryLock(path, id)
+		switch {
+		case errors.Is(err, ErrNotExist):
+		case err == nil && d == nil:
+			return nil, ErrExist
+		default:
+			return d, err
+		}
+	}
+	return nil, ErrExist
 }
 
 // Lock locks the directory of a container, and waits for that until ctx ends.

@@ -136,7 +136,7 @@ func decodeContainer(data []byte, id string) (*Container, error) {
 	}
 	switch {
 	case c.ID != id:
-		return nil, fmt.Errorf("%w: it is of container %q", ErrMalformed, c.ID)
+		return nil, fmt.Errorf("%w: it is of container %.64q", ErrMalformed, c.ID)
 	case c.Shim.PID < 0 || c.Creator.PID < 0:
 		return nil, fmt.Errorf("%w: negative pid", ErrMalformed)
 	}
@@ -150,7 +150,7 @@ func decodeSandbox(data []byte, id string) (*Sandbox, error) {
 	}
 	switch {
 	case s.ID != id:
-		return nil, fmt.Errorf("%w: it is of sandbox %q", ErrMalformed, s.ID)
+		return nil, fmt.Errorf("%w: it is of sandbox %.64q", ErrMalformed, s.ID)
 	case s.Shim.PID < 0:
 		return nil, fmt.Errorf("%w: negative pid", ErrMalformed)
 	}

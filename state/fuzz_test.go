@@ -1,0 +1,43 @@
+package state
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// FuzzState feeds records to what reads them.
+func FuzzState(f *testing.F) {
+	c := testContainer("c1")
+	c.Version = Version
+	data, err := json.Marshal(c)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add(data[:len(data)/2])
+	f.Add([]byte(`{"version": 1, "id": "c1", "shim": {"pid": 1, "startTime": 2}, "endpoint": {"unix": "/s", "cid": 3}, "vmm": "qemu", "dir": "/d"}`))
+	f.Add([]byte(`{"version": 2}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if c, err := decodeContainer(data, "c1"); err != nil {
+			checkError(t, explain(err, "/f", "c1"))
+		} else if c.ID != "c1" || c.Version != Version || c.Status() == "" {
+			t.Errorf("container %+v", c)
+		}
+		if s, err := decodeSandbox(data, "c1"); err != nil {
+			checkError(t, explain(err, "/f", "c1"))
+		} else if s.ID != "c1" || s.Version != Version {
+			t.Errorf("sandbox %+v", s)
+		}
+		if st, err := parseStat(data); err == nil && st.state == 0 {
+			t.Errorf("stat %+v", st)
+		}
+	})
+}
+
+func checkError(t *testing.T, err error) {
+	t.Helper()
+	if text := err.Error(); strings.Contains(text, "\n") || len(text) > 8<<10 {
+		t.Errorf("error of %d bytes: %q", len(text), text)
+	}
+}

@@ -1,0 +1,200 @@
+package state
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestSelf(t *testing.T) {
+	p, err := Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.PID != os.Getpid() || p.StartTime == 0 || !p.Alive() {
+		t.Errorf("%+v, alive %t", p, p.Alive())
+	}
+	p.StartTime++
+	if p.Alive() {
+		t.Error("another process of the same pid counts as this one")
+	}
+}
+
+func TestNobodyIsDead(t *testing.T) {
+	for _, p := range []Process{{}, {PID: -1}, {PID: 1 << 30, StartTime: 1}} {
+		if p.Alive() {
+			t.Errorf("%+v is alive", p)
+		}
+	}
+	if _, err := ProcessOf(1 << 30); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestZombieIsDead looks at a child that has ended and was not reaped.
+func TestZombieIsDead(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "read line")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := ProcessOf(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.Alive() {
+		t.Error("the child is dead")
+	}
+	_ = stdin.Close()
+	// WNOWAIT leaves it a zombie.
+	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if p.Alive() {
+		t.Error("a zombie is alive")
+	}
+	_ = cmd.Wait()
+	if p.Alive() {
+		t.Error("a reaped process is alive")
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	const rest = " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21"
+	for _, test := range []struct {
+		text string
+		want stat
+	}{
+		{"7 (sh) S" + rest, stat{'S', 4711}},
+		{"7 (a b) c) (d) Z" + rest, stat{'Z', 4711}},
+		{"7 () X" + rest + "\n", stat{'X', 4711}},
+		{"7 (\n) R 1) R" + rest, stat{'R', 4711}},
+	} {
+		got, err := parseStat([]byte(test.text))
+		if err != nil || got != test.want {
+			t.Errorf("%q: %+v, %v", test.text, got, err)
+		}
+	}
+	for _, text := range []string{"", "7 sh S", "7 (sh)", "7 (sh) S 1 2", "7 (sh) SS" + rest, "7 (sh) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 x 20"} {
+		if got, err := parseStat([]byte(text)); err == nil {
+			t.Errorf("%q: %+v", text, got)
+		}
+	}
+}
+
+func TestStatus(t *testing.T) {
+	self, err := Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := Process{PID: self.PID, StartTime: self.StartTime + 1}
+	for _, test := range []struct {
+		name string
+		c    Container
+		want string
+	}{
+		{"only begun", Container{Creator: self}, StatusCreating},
+		{"begun and killed", Container{Creator: dead}, StatusStopped},
+		{"without a creator", Container{}, StatusStopped},
+		{"being made", Container{Creator: self, Shim: self}, StatusCreating},
+		{"made, creator gone", Container{Creator: dead, Shim: self, Ready: true}, StatusCreated},
+		{"running", Container{Shim: self, Ready: true, Started: true}, StatusRunning},
+		{"paused", Container{Shim: self, Ready: true, Started: true, Paused: true}, StatusPaused},
+		{"ended", Container{Shim: dead, Ready: true, Started: true, Paused: true}, StatusStopped},
+		{"failed while made", Container{Creator: self, Shim: dead}, StatusStopped},
+	} {
+		if got := test.c.Status(); got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
+func TestDefaultRoot(t *testing.T) {
+	uidMap, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := os.Geteuid() != 0
+	inside := !wholeUIDMap(string(uidMap))
+	for _, test := range []struct {
+		dir, user, want string
+		skip            bool
+	}{
+		{"", "", "/run/runch", false},
+		{"/run/user/7", "root", "/run/runch", user},
+		{"/run/user/7", "me", "/run/runch", user || inside},
+		{"/run/user/7", "me", "/run/user/7/runch", !user && !inside},
+	} {
+		if test.skip {
+			continue
+		}
+		t.Setenv("XDG_RUNTIME_DIR", test.dir)
+		t.Setenv("USER", test.user)
+		if got := DefaultRoot(); got != test.want {
+			t.Errorf("%+v: %s", test, got)
+		}
+	}
+	for text, want := range map[string]bool{
+		"         0          0 4294967295\n": true, "0 1000 1\n1 100000 65536\n": false, "": false,
+	} {
+		if wholeUIDMap(text) != want {
+			t.Errorf("uid map %q is whole: %t", text, !want)
+		}
+	}
+}
+
+// TestReusedPid has another process take a pid over: the kernel is asked for
+// that very pid through ns_last_pid.
+func TestReusedPid(t *testing.T) {
+	const control = "/proc/sys/kernel/ns_last_pid"
+	first := ended(t)
+	deadline := time.Now().Add(10 * time.Second)
+	for time.Now().Before(deadline) {
+		if err := os.WriteFile(control, []byte(strconv.Itoa(first.PID-1)), 0); err != nil {
+			t.Skipf("cannot choose pids here: %v", err)
+		}
+		cmd := exec.CommandContext(t.Context(), "sleep", "60")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		second, err := ProcessOf(cmd.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		alive := first.Alive()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if second.PID == first.PID && second.StartTime != first.StartTime {
+			if alive {
+				t.Error("a dead process is alive in another of its pid")
+			}
+			return
+		}
+	}
+	t.Skip("the pid did not come again")
+}
+
+// ended is a process that is no more.
+func ended(t *testing.T) Process {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := ProcessOf(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	return p
+}
