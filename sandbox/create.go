@@ -297,7 +297,7 @@ func (c *creation) undo(reason error) error {
 		return reason
 	}
 	if kept := c.r.keepLogs(c.dir.Path(), c.o.ID); kept != "" {
-		reason = fmt.Errorf("%w (the console's log: %s)", reason, kept)
+		reason = fmt.Errorf("%w (the console's log is %s%s)", reason, kept, lastWords(kept))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), goneTimeout)
 	defer cancel()

@@ -94,6 +94,9 @@ func TestLogsOfFailuresAreKeptAndBounded(t *testing.T) {
 	if data, err := os.ReadFile(last); err != nil || string(data) != "vmm\nconsole\n" {
 		t.Errorf("kept %q, %v", data, err)
 	}
+	if words := lastWords(last); words != " and ends: vmm; console" {
+		t.Errorf("last words %q", words)
+	}
 	entries, err := os.ReadDir(logs)
 	if err != nil || len(entries) != keptLogs {
 		t.Errorf("%d logs are kept, %v", len(entries), err)
@@ -124,5 +127,16 @@ func TestFindImage(t *testing.T) {
 	// Without a configuration and an image, the places are named.
 	if _, err := (&Runtime{Config: &config.Config{}}).FindImage(); err == nil || !strings.Contains(err.Error(), "runch guest build") {
 		t.Errorf("no image at all: %v", err)
+	}
+}
+
+func TestLastWordsAreOneHarmlessLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	text := strings.Repeat("filler\n", 1000) + "one\ntwo \x1b[2J\r\n\n\u009bthree\x00\nfour\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := lastWords(path), " and ends: two [2J; three; four"; got != want {
+		t.Errorf("%q, not %q", got, want)
 	}
 }

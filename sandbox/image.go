@@ -3,13 +3,10 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"runch/hypervisor"
 	"runch/oci"
@@ -98,60 +95,3 @@ func (r *Runtime) vmFor(host *oci.HostPart) (*vmOrders, error) {
 // nobody is the user and group whom the VMM runs as: the kernel's overflow id,
 // which owns nothing.
 const nobody = 65534
-
-// keptLogs is how many logs of failed boots are kept.
-const keptLogs = 16
-
-// keepLogs moves what a VM that failed has said to where it outlives the
-// sandbox, and says where; empty when it had nothing to say.
-func (r *Runtime) keepLogs(dir, id string) string {
-	var parts []io.Reader
-	for _, name := range []string{vmmLog, consoleLog} {
-		f, err := os.Open(filepath.Join(dir, name)) // #nosec G304 -- the sandbox's own
-		if err != nil {
-			continue
-		}
-		defer f.Close() //nolint:errcheck // only read
-		parts = append(parts, f)
-	}
-	if len(parts) == 0 {
-		return ""
-	}
-	if err := os.MkdirAll(r.Config.LogDir, 0o700); err != nil {
-		return ""
-	}
-	r.forgetLogs()
-	path := filepath.Join(r.Config.LogDir, fmt.Sprintf("%s-%d.log", id, time.Now().UnixNano()))
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // #nosec G304 -- our own directory
-	if err != nil {
-		return ""
-	}
-	defer f.Close() //nolint:errcheck // what there is of it is better than nothing
-	if _, err := io.Copy(f, io.MultiReader(parts...)); err != nil {
-		return ""
-	}
-	return path
-}
-
-// forgetLogs makes room for one more log: the oldest ones go.
-func (r *Runtime) forgetLogs() {
-	entries, err := os.ReadDir(r.Config.LogDir)
-	if err != nil {
-		return
-	}
-	type aged struct {
-		path string
-		when time.Time
-	}
-	var logs []aged
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && filepath.Ext(e.Name()) == ".log" {
-			logs = append(logs, aged{filepath.Join(r.Config.LogDir, e.Name()), info.ModTime()})
-		}
-	}
-	slices.SortFunc(logs, func(a, b aged) int { return a.when.Compare(b.when) })
-	for len(logs) >= keptLogs {
-		_ = os.Remove(logs[0].path)
-		logs = logs[1:]
-	}
-}

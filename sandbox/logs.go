@@ -1,0 +1,116 @@
+package sandbox
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// keptLogs is how many logs of failed boots are kept.
+const keptLogs = 16
+
+// keepLogs moves what a VM that failed has said to where it outlives the
+// sandbox, and says where; empty when it had nothing to say.
+func (r *Runtime) keepLogs(dir, id string) string {
+	var parts []io.Reader
+	for _, name := range []string{vmmLog, consoleLog} {
+		f, err := os.Open(filepath.Join(dir, name)) // #nosec G304 -- the sandbox's own
+		if err != nil {
+			continue
+		}
+		defer f.Close() //nolint:errcheck // only read
+		parts = append(parts, f)
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	if err := os.MkdirAll(r.Config.LogDir, 0o700); err != nil {
+		return ""
+	}
+	r.forgetLogs()
+	path := filepath.Join(r.Config.LogDir, fmt.Sprintf("%s-%d.log", id, time.Now().UnixNano()))
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // #nosec G304 -- our own directory
+	if err != nil {
+		return ""
+	}
+	defer f.Close() //nolint:errcheck // what there is of it is better than nothing
+	if _, err := io.Copy(f, io.MultiReader(parts...)); err != nil {
+		return ""
+	}
+	return path
+}
+
+// forgetLogs makes room for one more log: the oldest ones go.
+func (r *Runtime) forgetLogs() {
+	entries, err := os.ReadDir(r.Config.LogDir)
+	if err != nil {
+		return
+	}
+	type aged struct {
+		path string
+		when time.Time
+	}
+	var logs []aged
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && filepath.Ext(e.Name()) == ".log" {
+			logs = append(logs, aged{filepath.Join(r.Config.LogDir, e.Name()), info.ModTime()})
+		}
+	}
+	slices.SortFunc(logs, func(a, b aged) int { return a.when.Compare(b.when) })
+	for len(logs) >= keptLogs {
+		_ = os.Remove(logs[0].path)
+		logs = logs[1:]
+	}
+}
+
+// The last words of a console that an error quotes.
+const (
+	lastLines = 3
+	lastBytes = 600
+)
+
+// lastWords gives the end of a log, fit for one line of an error; empty when
+// there is nothing to show.
+func lastWords(path string) string {
+	f, err := os.Open(path) // #nosec G304 -- a log of ours
+	if err != nil {
+		return ""
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if info, err := f.Stat(); err == nil && info.Size() > lastBytes {
+		if _, err := f.Seek(-lastBytes, io.SeekEnd); err != nil {
+			return ""
+		}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, lastBytes))
+	if err != nil {
+		return ""
+	}
+	var lines []string
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimSpace(strings.Map(plainRune, line))
+		if line != "" {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) == 0 {
+		return ""
+	}
+	return " and ends: " + strings.Join(lines[max(0, len(lines)-lastLines):], "; ")
+}
+
+// plainRune drops what would move a terminal's cursor, or worse: the words are
+// the guest's.
+func plainRune(r rune) rune {
+	if r == '\t' {
+		return ' '
+	}
+	if r < ' ' || (r >= 0x7f && r < 0xa0) || r == '\ufffd' {
+		return -1
+	}
+	return r
+}
