@@ -74,8 +74,11 @@ func defaultMounts() []specs.Mount {
 
 func defaultNamespaces(withCgroup bool) []specs.LinuxNamespace {
 	namespaces := []specs.LinuxNamespace{
-		{Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.IPCNamespace},
-		{Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
+		{Type: specs.PIDNamespace},
+		{Type: specs.NetworkNamespace},
+		{Type: specs.IPCNamespace},
+		{Type: specs.UTSNamespace},
+		{Type: specs.MountNamespace},
 	}
 	if withCgroup {
 		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})

@@ -34,7 +34,7 @@ func ptr[T any](v T) *T { return &v }
 func writeBundle(t *testing.T, config []byte) string {
 	t.Helper()
 	dir := realTempDir(t)
-	if err := os.Mkdir(filepath.Join(dir, "rootfs"), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "rootfs"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, ConfigName), config, 0o600); err != nil {

@@ -34,27 +34,33 @@ func TestPlanBinds(t *testing.T) {
 		want  Bind
 	}{
 		{
-			"relative directory", specs.Mount{Type: "bind", Source: "volume"},
+			"relative directory",
+			specs.Mount{Type: "bind", Source: "volume"},
 			Bind{Source: filepath.Join(dir, "volume"), GuestSource: "mounts/1/volume", Dir: true},
 		},
 		{
-			"file, read-only", specs.Mount{Source: filepath.Join(dir, "file"), Options: []string{"bind", "ro"}},
+			"file, read-only",
+			specs.Mount{Source: filepath.Join(dir, "file"), Options: []string{"bind", "ro"}},
 			Bind{Source: filepath.Join(dir, "file"), GuestSource: "mounts/1/file", ReadOnly: true},
 		},
 		{
-			"symbolic link", specs.Mount{Source: "link", Options: []string{"rbind", "ro", "rw"}},
+			"symbolic link",
+			specs.Mount{Source: "link", Options: []string{"rbind", "ro", "rw"}},
 			Bind{Source: filepath.Join(dir, "link"), GuestSource: "mounts/1/volume", Dir: true, Recursive: true},
 		},
 		{
-			"recursively read-only", specs.Mount{Source: "./volume/../volume/", Options: []string{"rbind", "rro"}},
+			"recursively read-only",
+			specs.Mount{Source: "./volume/../volume/", Options: []string{"rbind", "rro"}},
 			Bind{Source: filepath.Join(dir, "volume"), GuestSource: "mounts/1/volume", Dir: true, Recursive: true, ReadOnly: true},
 		},
 		{
-			"no longer read-only", specs.Mount{Source: "volume", Options: []string{"bind", "rro", "rrw"}},
+			"no longer read-only",
+			specs.Mount{Source: "volume", Options: []string{"bind", "rro", "rrw"}},
 			Bind{Source: filepath.Join(dir, "volume"), GuestSource: "mounts/1/volume", Dir: true},
 		},
 		{
-			"the root directory", specs.Mount{Source: "/", Options: []string{"bind"}},
+			"the root directory",
+			specs.Mount{Source: "/", Options: []string{"bind"}},
 			Bind{Source: "/", GuestSource: "mounts/1/root", Dir: true},
 		},
 	} {

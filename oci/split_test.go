@@ -36,7 +36,7 @@ func TestSplitGolden(t *testing.T) {
 			config := mustJSON(t, testSpec())
 			if name != "default" {
 				var err error
-				if config, err = os.ReadFile(filepath.Join("testdata", name+".json")); err != nil {
+				if config, err = os.ReadFile(filepath.Join("testdata", name+".json")); err != nil { //nolint:gosec // A file of the test.
 					t.Fatal(err)
 				}
 			}
@@ -60,7 +60,7 @@ func testBundle(t *testing.T, config []byte) *Bundle {
 	t.Helper()
 	dir := writeBundle(t, nil)
 	for _, name := range []string{"userdata/shm", "data"} {
-		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -84,7 +84,7 @@ func compareGolden(t *testing.T, path string, got []byte) {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile(path)
+	want, err := os.ReadFile(path) //nolint:gosec // A file of the test.
 	if err != nil {
 		t.Fatal(err)
 	}

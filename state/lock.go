@@ -48,7 +48,7 @@ func makeLocked(path, id string) (*Dir, error) {
 	// and take it away. That nobody does for ever.
 	const tries = 10
 	for range tries {
-		if err := os.Mkdir(path, dirMode); err != nil {
+		if err := os.Mkdir(path, dirMode); err != nil { //nolint:gosec // Store.dir made the path.
 			if errors.Is(err, fs.ErrExist) {
 				return nil, ErrExist
 			}
@@ -159,7 +159,7 @@ func openDir(path string) (*os.File, error) {
 
 func flock(f *os.File, how int) error {
 	for {
-		err := unix.Flock(int(f.Fd()), how) //nolint:gosec // A descriptor fits an int.
+		err := unix.Flock(int(f.Fd()), how)
 		if !errors.Is(err, unix.EINTR) {
 			return err
 		}
@@ -172,7 +172,7 @@ func isAt(f *os.File, path string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("stat state directory: %w", err)
 	}
-	named, err := os.Lstat(path)
+	named, err := os.Lstat(path) //nolint:gosec // Store.dir made the path.
 	if err != nil {
 		if notThere(err) {
 			return false, ErrNotExist
@@ -221,9 +221,9 @@ func (d *Dir) remove() error {
 		if entry.Name() == containerFile {
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(d.path, entry.Name())); err != nil {
+		if err := os.RemoveAll(filepath.Join(d.path, entry.Name())); err != nil { //nolint:gosec // Store.dir made the path.
 			return err
 		}
 	}
-	return os.RemoveAll(d.path)
+	return os.RemoveAll(d.path) //nolint:gosec // Store.dir made the path.
 }

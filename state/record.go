@@ -46,10 +46,10 @@ func (d *Dir) write(name string, record any) error {
 	// A full disk may show only here.
 	err = errors.Join(err, temp.Close())
 	if err == nil {
-		err = os.Rename(temp.Name(), filepath.Join(d.path, name))
+		err = os.Rename(temp.Name(), filepath.Join(d.path, name)) //nolint:gosec // Store.dir made the path.
 	}
 	if err != nil {
-		_ = os.Remove(temp.Name())
+		_ = os.Remove(temp.Name()) //nolint:gosec // Store.dir made the path.
 		return fmt.Errorf("write state: %w", err)
 	}
 	return nil

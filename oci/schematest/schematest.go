@@ -185,14 +185,14 @@ func (c *checker) checkMembers(path, file string, schema map[string]any, value a
 			}
 		}
 	case map[string]any:
-		required, _ := schema["required"].([]any) //nolint:errcheck // Absent is none.
+		required, _ := schema["required"].([]any)
 		for _, name := range required {
 			if _, ok := v[fmt.Sprint(name)]; !ok {
 				c.complain(path, "no %v", name)
 			}
 		}
-		properties, _ := schema["properties"].(map[string]any)      //nolint:errcheck // Absent is none.
-		patterns, _ := schema["patternProperties"].(map[string]any) //nolint:errcheck // Absent is none.
+		properties, _ := schema["properties"].(map[string]any)
+		patterns, _ := schema["patternProperties"].(map[string]any)
 		for name, member := range v {
 			known := false
 			if s, ok := properties[name]; ok {
@@ -230,6 +230,6 @@ func (c *checker) checkCombined(path, file string, schema map[string]any, value 
 }
 
 func list(v any) []any {
-	l, _ := v.([]any) //nolint:errcheck // Absent is none.
+	l, _ := v.([]any)
 	return l
 }
