@@ -1,0 +1,144 @@
+// Package commands is the command line: one file per command. A command turns
+// flags into one call of package sandbox and its answer into text or JSON. The
+// flags, the words and the exit codes are runc's.
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+)
+
+// name is the program's, whatever it is called by.
+const name = "runch"
+
+// exitError is an error's exit code: 1 for all that have none.
+type exitError struct {
+	err  error
+	code int
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// processStatus is the end of a foreground process: its code becomes the
+// command's own, and there is nothing to say.
+type processStatus int
+
+func (s processStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// statusError is nil for a process that went well.
+func statusError(code int) error {
+	if code == 0 {
+		return nil
+	}
+	return processStatus(code)
+}
+
+// Main runs the command line args, the first of which is the program's name,
+// and gives the exit code. The version is "number" or "number+commit".
+func Main(ctx context.Context, args []string, version string) int {
+	p := newProgram()
+	app := p.app(version)
+	err := app.RunContext(ctx, reorder(app, args))
+	var status processStatus
+	if errors.As(err, &status) {
+		return int(status)
+	}
+	if err != nil {
+		p.fail(err)
+		var coded *exitError
+		if errors.As(err, &coded) {
+			return coded.code
+		}
+		return 1
+	}
+	return 0
+}
+
+// program is one run of the program.
+type program struct {
+	log *logHandler
+}
+
+func newProgram() *program {
+	return &program{log: newLogHandler(os.Stderr)}
+}
+
+// fail reports the error that ends the program: to the log, and to stderr
+// where that is not the log.
+func (p *program) fail(err error) {
+	text := shorten(err.Error())
+	p.log.error(text)
+	if p.log.toFile {
+		_, _ = fmt.Fprintln(os.Stderr, text)
+	}
+}
+
+func (p *program) app(version string) *cli.App {
+	cli.VersionPrinter = printVersion
+	app := &cli.App{
+		Name:        name,
+		HelpName:    name,
+		Usage:       "run OCI containers, each in a virtual machine",
+		Description: description,
+		Version:     version,
+		Writer:      os.Stdout,
+		ErrWriter:   os.Stderr,
+		Flags:       p.globalFlags(),
+		Commands:    p.commands(),
+		Before:      p.before,
+		Action:      unknownCommand,
+		// A value may hold commas, as those of runc's flags may.
+		DisableSliceFlagSeparator: true,
+		EnableBashCompletion:      os.Getenv(completeVariable) != "",
+		OnUsageError:              usageError,
+		// Main makes the exit code; an error of a child's must not.
+		ExitErrHandler: func(*cli.Context, error) {},
+	}
+	for _, c := range app.Commands {
+		settle(c)
+	}
+	return app
+}
+
+// settle gives every command what each has to have.
+func settle(c *cli.Command) {
+	c.OnUsageError = usageError
+	// Otherwise a container called "help" could not be named.
+	c.HideHelpCommand = true
+	for _, sub := range c.Subcommands {
+		settle(sub)
+	}
+}
+
+const description = `runch has runc's command line and runs the containers of OCI bundles, each in a
+virtual machine with a kernel of its own. A bundle is a directory with a
+config.json and a root file system. To run one:
+
+    # runch run [ -b bundle ] <container-id>
+
+where <container-id> is your name for the container.`
+
+func (p *program) commands() []*cli.Command {
+	commands := []*cli.Command{
+		p.createCommand(), p.startCommand(), p.stateCommand(), p.killCommand(), p.deleteCommand(), p.execCommand(),
+		p.runCommand(), p.listCommand(), p.psCommand(), p.pauseCommand(), p.resumeCommand(),
+		specCommand(), featuresCommand(), guestCommand(), p.checkCommand(), p.envCommand(), completionCommand(),
+	}
+	return append(commands, unsupportedCommands()...)
+}
+
+// usageError leaves what is to be said to Main.
+func usageError(_ *cli.Context, err error, _ bool) error { return err }
+
+func unknownCommand(c *cli.Context) error {
+	if c.Args().Present() {
+		return fmt.Errorf("unknown command %q: see `%s help`", c.Args().First(), name)
+	}
+	return cli.ShowAppHelp(c)
+}

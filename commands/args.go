@@ -1,0 +1,135 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"runch/oci"
+
+	"github.com/urfave/cli/v2"
+)
+
+var errEmptyID = errors.New("container id cannot be empty")
+
+// exactArgs, minArgs and maxArgs complain in runc's words.
+func exactArgs(c *cli.Context, n int) error {
+	if c.NArg() != n {
+		return fmt.Errorf("%s: %q requires exactly %d argument(s)", name, c.Command.Name, n)
+	}
+	return nil
+}
+
+func minArgs(c *cli.Context, n int) error {
+	if c.NArg() < n {
+		return fmt.Errorf("%s: %q requires a minimum of %d argument(s)", name, c.Command.Name, n)
+	}
+	return nil
+}
+
+func maxArgs(c *cli.Context, n int) error {
+	if c.NArg() > n {
+		return fmt.Errorf("%s: %q requires a maximum of %d argument(s)", name, c.Command.Name, n)
+	}
+	return nil
+}
+
+// onlyID is the container's id of a command that takes nothing else.
+func onlyID(c *cli.Context) (string, error) {
+	if err := exactArgs(c, 1); err != nil {
+		return "", err
+	}
+	return containerID(c)
+}
+
+// containerID is the command's first argument.
+func containerID(c *cli.Context) (string, error) {
+	id := c.Args().First()
+	if id == "" {
+		return "", errEmptyID
+	}
+	return id, oci.ValidateID(id)
+}
+
+// literal are the commands whose arguments after the first are another
+// program's: there, flags come first.
+var literal = []string{"exec", "ps"}
+
+// reorder moves a command's flags before its arguments, as runc allows either
+// order (`kill ID KILL --all`) and the flag package only one.
+func reorder(app *cli.App, args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	at := 1 + flagsLength(app.Flags, args[1:])
+	if at >= len(args) {
+		return args
+	}
+	command := findCommand(app.Commands, args[at])
+	if command == nil || command.SkipFlagParsing || len(command.Subcommands) > 0 || slices.Contains(literal, command.Name) {
+		return args
+	}
+	rest := args[at+1:]
+	var flags, others []string
+	for len(rest) > 0 {
+		n := flagsLength(command.Flags, rest)
+		flags = append(flags, rest[:n]...)
+		rest = rest[n:]
+		if len(rest) > 0 && rest[0] == "--" {
+			others = append(others, rest[1:]...)
+			break
+		}
+		if len(rest) > 0 {
+			others = append(others, rest[0])
+			rest = rest[1:]
+		}
+	}
+	ordered := append(slices.Clone(args[:at+1]), flags...)
+	if len(others) > 0 {
+		ordered = append(ordered, "--")
+	}
+	return append(ordered, others...)
+}
+
+// flagsLength is how many of args are flags, with their values, at its beginning.
+func flagsLength(flags []cli.Flag, args []string) int {
+	n := 0
+	for n < len(args) {
+		name, ok := flagName(args[n])
+		if !ok {
+			return n
+		}
+		n++
+		if f := findFlag(flags, name); f != nil && !strings.Contains(args[n-1], "=") && n < len(args) {
+			if _, isBool := f.(*cli.BoolFlag); !isBool {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// flagName is the name in an argument that is a flag, which "-" and "--" are not.
+func flagName(arg string) (string, bool) {
+	name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
+	return name, strings.HasPrefix(arg, "-") && name != ""
+}
+
+func findFlag(flags []cli.Flag, name string) cli.Flag {
+	for _, f := range flags {
+		if slices.Contains(f.Names(), name) {
+			return f
+		}
+	}
+	return nil
+}
+
+func findCommand(commands []*cli.Command, name string) *cli.Command {
+	for _, c := range commands {
+		if c.HasName(name) {
+			return c
+		}
+	}
+	return nil
+}

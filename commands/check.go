@@ -1,0 +1,208 @@
+package commands
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"runch/hypervisor"
+
+	"github.com/urfave/cli/v2"
+)
+
+// finding is what check says of one thing.
+type finding struct {
+	Name string `json:"name"`
+	// Needed things have to be there; others make containers faster.
+	Needed bool   `json:"needed"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+	// Mend is a command, for root.
+	Mend string `json:"mend,omitempty"`
+}
+
+func (p *program) checkCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "check",
+		Usage: "say what this host lacks, and the command that mends it",
+		Description: "The check command looks for everything that containers need here. It fails when something is missing without\n" +
+			"which none can run.",
+		Flags:  []cli.Flag{textOrJSON()},
+		Action: p.check,
+	}
+}
+
+// textOrJSON is the flag of the commands that print text for people.
+func textOrJSON() cli.Flag {
+	return &cli.StringFlag{Name: "format", Aliases: []string{"f"}, Value: "text", Usage: "`FORMAT`: text or json"}
+}
+
+func (p *program) check(c *cli.Context) error {
+	if err := exactArgs(c, 0); err != nil {
+		return err
+	}
+	format := c.String("format")
+	if format != "text" && format != "json" {
+		return errFormat
+	}
+	r, _, err := p.configured(c)
+	if err != nil {
+		return err
+	}
+	list := lookAtHost(r).findings()
+	if format == "json" {
+		e := json.NewEncoder(c.App.Writer)
+		e.SetIndent("", "  ")
+		err = e.Encode(list)
+	} else {
+		err = printFindings(c.App.Writer, list)
+	}
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for _, f := range list {
+		if f.Needed && !f.OK {
+			missing = append(missing, f.Name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("this host lacks: %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+func printFindings(out io.Writer, list []finding) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	for _, f := range list {
+		verdict := "ok"
+		switch {
+		case f.OK:
+		case f.Needed:
+			verdict = "MISSING"
+		default:
+			verdict = "absent"
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, verdict, f.Detail)
+		if f.Mend != "" && !f.OK {
+			_, _ = fmt.Fprintf(w, "\t\tmend with: %s\n", f.Mend)
+		}
+	}
+	return w.Flush()
+}
+
+func (h *host) findings() []finding {
+	return []finding{
+		privileges(), h.vmmFinding(), h.virtiofsdFinding(), h.imageFinding(), cgroups(),
+		device("tun", "/dev/net/tun", "modprobe tun", true, "containers have no network without it"),
+		h.kvm(),
+		device("vsock", "/dev/vhost-vsock", "modprobe vhost_vsock", false, "a serial port is used in its place"),
+	}
+}
+
+func privileges() finding {
+	f := finding{Name: "privileges", Needed: true, OK: os.Geteuid() == 0, Detail: "root"}
+	if !f.OK {
+		f.Detail = "mounts and namespaces are for root, here or in a user namespace"
+		f.Mend = "sudo " + name + " check"
+	}
+	return f
+}
+
+func (h *host) vmmFinding() finding {
+	f := finding{Name: "hypervisor", Needed: true, OK: h.vmmErr == nil}
+	if f.OK {
+		f.Detail = h.vmm.Path
+		return f
+	}
+	f.Detail = shorten(h.vmmErr.Error())
+	f.Mend = "apt-get install qemu-system-x86"
+	return f
+}
+
+func (h *host) virtiofsdFinding() finding {
+	f := finding{Name: "virtiofsd", Needed: true, OK: h.virtiofsdErr == nil}
+	if f.OK {
+		f.Detail = fmt.Sprintf("%s (%s)", h.virtiofsd.Path, h.virtiofsd.Flavour)
+		return f
+	}
+	f.Detail = shorten(h.virtiofsdErr.Error())
+	f.Mend = "apt-get install virtiofsd"
+	if debianRelease() == "12" {
+		f.Mend = "apt-get install qemu-system-common"
+	}
+	return f
+}
+
+func (h *host) imageFinding() finding {
+	f := finding{Name: "guest image", Needed: true, OK: h.imageErr == nil}
+	if f.OK {
+		f.Detail = h.image.Kernel
+		if h.manifest != nil {
+			f.Detail = fmt.Sprintf("%s (%s)", filepath.Dir(h.image.Kernel), h.manifest.KernelRelease)
+		}
+		return f
+	}
+	f.Detail = shorten(h.imageErr.Error())
+	f.Mend = name + " guest build --output " + imagePlace()
+	return f
+}
+
+// imagePlace is where an image is looked for first.
+func imagePlace() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return "guest"
+	}
+	return filepath.Join(filepath.Dir(exe), "guest")
+}
+
+func cgroups() finding {
+	f := finding{Name: "cgroup", Needed: true}
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		f.OK, f.Detail = true, "version 2"
+		return f
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/memory"); err == nil {
+		f.OK, f.Detail = true, "version 1"
+		return f
+	}
+	f.Detail = "nothing is mounted on /sys/fs/cgroup"
+	f.Mend = "mount -t cgroup2 none /sys/fs/cgroup"
+	return f
+}
+
+// kvm is needed only where the configuration says so: there is another way.
+func (h *host) kvm() finding {
+	f := finding{Name: "kvm", Needed: h.runtime.Config.Accel == string(hypervisor.AccelKVM)}
+	switch {
+	case h.kvmErr != nil:
+		f.Detail = fmt.Sprintf("%s: the processor is emulated, which is slow", shorten(h.kvmErr.Error()))
+		f.Mend = "modprobe kvm_intel || modprobe kvm_amd"
+		if errors.Is(h.kvmErr, os.ErrPermission) {
+			f.Mend = "adduser $USER kvm"
+		}
+	case h.accelErr != nil:
+		f.Detail = shorten(h.accelErr.Error())
+	case h.accel != hypervisor.AccelKVM:
+		f.Detail = "/dev/kvm is there, but is not used: the processor is emulated, which is slow"
+	default:
+		f.OK, f.Detail = true, "/dev/kvm"
+	}
+	return f
+}
+
+func device(what, path, mend string, needed bool, without string) finding {
+	f := finding{Name: what, Needed: needed, Detail: path}
+	if err := openable(path); err != nil {
+		f.Detail, f.Mend = fmt.Sprintf("%s: %s", shorten(err.Error()), without), mend
+		return f
+	}
+	f.OK = true
+	return f
+}

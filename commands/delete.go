@@ -1,0 +1,22 @@
+package commands
+
+import "github.com/urfave/cli/v2"
+
+func (p *program) deleteCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "delete",
+		Usage:       "delete what a container has left, and its virtual machine",
+		ArgsUsage:   "<container-id>",
+		Description: "The delete command removes a container that has stopped, or was created and never started.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "kill the container first (SIGKILL); an unknown one is no error then"},
+		},
+		Action: func(c *cli.Context) error {
+			id, err := onlyID(c)
+			if err != nil {
+				return err
+			}
+			return p.runtime(c).Delete(c.Context, id, c.Bool("force"))
+		},
+	}
+}

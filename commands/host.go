@@ -1,0 +1,81 @@
+package commands
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"runch/guest"
+	"runch/hypervisor"
+	"runch/sandbox"
+	"runch/storage"
+)
+
+// host is what this machine has for virtual machines; check and env tell of
+// it. Nothing is started to find it out.
+type host struct {
+	runtime *sandbox.Runtime
+
+	vmm          *hypervisor.Program
+	vmmErr       error
+	virtiofsd    *storage.Virtiofsd
+	virtiofsdErr error
+	image        *sandbox.Image
+	manifest     *guest.Manifest
+	imageErr     error
+	accel        hypervisor.Accel
+	accelErr     error
+	kvmErr       error
+}
+
+func lookAtHost(r *sandbox.Runtime) *host {
+	h := &host{runtime: r}
+	h.vmm, h.vmmErr = hypervisor.Find(r.Config.Hypervisor, r.Config.QEMU)
+	h.virtiofsd, h.virtiofsdErr = storage.FindVirtiofsd(r.Config.Virtiofsd)
+	if h.image, h.imageErr = r.FindImage(); h.imageErr == nil {
+		h.manifest, h.imageErr = inspect(h.image)
+	}
+	h.accel, h.accelErr = hypervisor.ResolveAccel(r.Config.Accel)
+	h.kvmErr = openable("/dev/kvm")
+	return h
+}
+
+// inspect reads the manifest beside the kernel. An image that was put together
+// by hand has none, which is no error.
+func inspect(image *sandbox.Image) (*guest.Manifest, error) {
+	dir := filepath.Dir(image.Kernel)
+	if filepath.Dir(image.Initramfs) != dir {
+		return nil, nil //nolint:nilnil // there is nothing to read, and nothing wrong
+	}
+	if _, err := os.Stat(filepath.Join(dir, guest.ManifestName)); errors.Is(err, os.ErrNotExist) {
+		return nil, nil //nolint:nilnil // as above
+	}
+	return guest.Inspect(dir)
+}
+
+// openable tells why a device cannot be used.
+func openable(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0) // #nosec G304 -- a device's well-known path
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// debianRelease is the number of this host's Debian, empty elsewhere.
+func debianRelease() string {
+	data, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return ""
+	}
+	values := make(map[string]string)
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		values[key] = strings.Trim(value, `"'`)
+	}
+	if values["ID"] != "debian" {
+		return ""
+	}
+	return values["VERSION_ID"]
+}

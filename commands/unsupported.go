@@ -1,0 +1,29 @@
+package commands
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+)
+
+// unsupportedCommands are runc's commands that cannot be had. Callers probe
+// for them with --help: that fails as well.
+func unsupportedCommands() []*cli.Command {
+	reasons := map[string]string{
+		"checkpoint": "a virtual machine's processes cannot be saved by CRIU",
+		"restore":    "a virtual machine's processes cannot be saved by CRIU",
+		"update":     "resources are those of create",
+		"events":     "statistics are those of the container's cgroup on the host",
+	}
+	var list []*cli.Command
+	for _, verb := range []string{"checkpoint", "restore", "update", "events"} {
+		list = append(list, &cli.Command{
+			Name: verb, Hidden: true, HideHelp: true, SkipFlagParsing: true,
+			Usage: "not supported: " + reasons[verb],
+			Action: func(*cli.Context) error {
+				return fmt.Errorf("%s does not support the command %s: %s", name, verb, reasons[verb])
+			},
+		})
+	}
+	return list
+}
