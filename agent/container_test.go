@@ -1,0 +1,181 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"testing"
+
+	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
+)
+
+// fakeCgroup is a cgroup whose freezer does what it is told.
+type fakeCgroup struct {
+	cgroups.Manager
+	state cgroups.FreezerState
+	oom   uint64
+	err   error
+	pids  []int
+}
+
+func (f *fakeCgroup) Freeze(s cgroups.FreezerState) error {
+	f.state = s
+	return f.err
+}
+func (f *fakeCgroup) OOMKillCount() (uint64, error) { return f.oom, f.err }
+func (f *fakeCgroup) GetAllPids() ([]int, error)    { return f.pids, f.err }
+func (f *fakeCgroup) Path(string) string            { return "/nowhere" }
+
+func TestPhases(t *testing.T) {
+	cg := &fakeCgroup{}
+	c := &container{cgroup: cg, execs: make(map[string]*process)}
+	if err := c.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.start(); !errors.Is(err, errStartRunning) {
+		t.Errorf("second start: %v", err)
+	}
+	if err := c.freeze(false); !errors.Is(err, errNotPaused) {
+		t.Errorf("resume: %v", err)
+	}
+	if err := c.freeze(true); err != nil || cg.state != cgroups.Frozen {
+		t.Errorf("pause: %v, %s", err, cg.state)
+	}
+	if err := c.freeze(true); !errors.Is(err, errNotRunning) {
+		t.Errorf("second pause: %v", err)
+	}
+	if err := errors.Join(c.canExec(true)); err != nil {
+		t.Errorf("exec that ignores the pause: %v", err)
+	}
+	if err := c.canExec(false); !errors.Is(err, errExecPaused) {
+		t.Errorf("exec while paused: %v", err)
+	}
+	if err := c.freeze(false); err != nil || cg.state != cgroups.Thawed {
+		t.Errorf("resume: %v, %s", err, cg.state)
+	}
+	if c.ended() {
+		t.Error("memory was not short")
+	}
+	for name, err := range map[string]error{
+		errStartStopped.Error(): c.start(), errExecStopped.Error(): c.canExec(true),
+		errNotRunning.Error(): c.freeze(true), errNotPaused.Error(): c.freeze(false),
+	} {
+		if err == nil || err.Error() != name {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+func TestMemoryShortage(t *testing.T) {
+	cg := &fakeCgroup{oom: 2}
+	c := &container{cgroup: cg}
+	if c.oomKills() != 2 || !c.ended() {
+		t.Error("kills are not counted")
+	}
+	cg.err = os.ErrNotExist
+	if c.oomKills() != 1 || !c.ended() {
+		t.Error("forgotten with the cgroup")
+	}
+}
+
+func TestSignalAll(t *testing.T) {
+	c := &container{cgroup: &fakeCgroup{pids: []int{os.Getpid(), 1 << 29}}}
+	if err := c.signalAll(0); err != nil {
+		t.Errorf("one of them had ended: %v", err)
+	}
+	c.cgroup = &fakeCgroup{err: os.ErrNotExist}
+	if err := errors.Join(c.signalAll(unix.SIGTERM), c.signalAll(unix.SIGKILL)); err != nil {
+		t.Errorf("nothing to signal: %v", err)
+	}
+}
+
+func TestExecsAreNamedOnce(t *testing.T) {
+	c := &container{init: &process{}, execs: make(map[string]*process)}
+	if err := c.reserve("e"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.reserve("e"); !errors.Is(err, errProcessExists) {
+		t.Errorf("second: %v", err)
+	}
+	if _, err := c.process("e"); !errors.Is(err, errNoProcess) {
+		t.Errorf("not there yet: %v", err)
+	}
+	p := new(process)
+	c.setExec("e", p)
+	if got, err := c.process("e"); got != p || err != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := c.process(""); got != c.init || err != nil {
+		t.Errorf("init: %v, %v", got, err)
+	}
+	p.waits.Add(1)
+	c.forgetUnwaited("e", p)
+	if len(c.execs) != 1 {
+		t.Error("forgotten although somebody waits")
+	}
+	p.waits.Store(0)
+	c.forgetUnwaited("e", p)
+	if len(c.execs) != 0 {
+		t.Error("kept although nobody waits")
+	}
+	for i := range maxExecs {
+		c.setExec(fmt.Sprint(i), p)
+	}
+	if err := c.canExec(false); !errors.Is(err, errTooMany) {
+		t.Errorf("too many: %v", err)
+	}
+}
+
+func TestTable(t *testing.T) {
+	a := newAgent(slog.New(slog.DiscardHandler), false)
+	tb, ctx := a.table, t.Context()
+	if err := tb.reserve(ctx, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := tb.reserve(ctx, "x"); !errors.Is(err, errExists) {
+		t.Errorf("being made: %v", err)
+	}
+	tb.release("x", nil)
+	c := fakeContainer(a, "x")
+	if err := tb.reserve(ctx, "x"); !errors.Is(err, errExists) {
+		t.Errorf("there: %v", err)
+	}
+	c.phase = stopped
+	cancelled, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := tb.reserve(cancelled, "x"); !errors.Is(err, context.Canceled) {
+		t.Errorf("its remains are still there: %v", err)
+	}
+	close(c.gone)
+	if err := tb.reserve(ctx, "x"); err != nil {
+		t.Errorf("its end makes room: %v", err)
+	}
+	tb.release("x", nil)
+	if _, err := tb.get("x"); !errors.Is(err, errNoContainer) {
+		t.Errorf("get: %v", err)
+	}
+}
+
+func TestTableIsBounded(t *testing.T) {
+	a := newAgent(slog.New(slog.DiscardHandler), false)
+	var second *container
+	for i := range maxContainers {
+		if c := fakeContainer(a, fmt.Sprint(i)); i == 1 {
+			second = c
+		}
+	}
+	if err := a.table.reserve(t.Context(), "one more"); !errors.Is(err, errTooMany) {
+		t.Errorf("full: %v", err)
+	}
+	second.phase = stopped
+	close(second.gone)
+	if err := a.table.reserve(t.Context(), "one more"); err != nil {
+		t.Errorf("one has ended: %v", err)
+	}
+	if _, err := a.table.get("1"); !errors.Is(err, errNoContainer) || len(a.table.all()) != maxContainers-1 {
+		t.Errorf("the ended one is still there: %v", err)
+	}
+}
