@@ -85,7 +85,7 @@ build/kernel.deb: | scripts/kernel
 guest: bin/guest/manifest.json ## bin/guest: the kernel and initramfs that VMs boot
 
 bin/guest/manifest.json: bin/runch-agent build/kernel.deb $(wildcard guest/*.go) | bin/runch
-	bin/runch guest build --kernel build/kernel.deb --agent bin/runch-agent --agent-version '$(FULL_VERSION)' --output bin/guest
+	bin/runch guest build --kernel build/kernel.deb --agent bin/runch-agent --agent-version '$(FULL_VERSION)' --vmlinux --output bin/guest
 
 .PHONY: rootfs
 rootfs: | build/goroot ## build/rootfs/{debian,busybox,static}: real root file systems
@@ -206,7 +206,7 @@ install: all man ## install under $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/runch $(DESTDIR)$(PREFIX)/bin/runch
 	install -D -m 0755 bin/runch-agent $(DESTDIR)$(PREFIX)/libexec/runch/runch-agent
 	install -d $(DESTDIR)$(PREFIX)/share/runch/guest
-	install -m 0644 bin/guest/kernel bin/guest/initramfs bin/guest/manifest.json $(DESTDIR)$(PREFIX)/share/runch/guest/
+	install -m 0644 bin/guest/* $(DESTDIR)$(PREFIX)/share/runch/guest/
 	for page in $(MAN_PAGES); do install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	bin/runch completion bash > build/completion.bash

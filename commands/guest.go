@@ -44,6 +44,7 @@ func guestBuildCommand() *cli.Command {
 			&cli.StringFlag{Name: "agent-version", Usage: "`VERSION` to record for the agent (default: what its build information says)"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`DIR` to make", Required: true},
 			&cli.StringSliceFlag{Name: "module", Usage: "pack the kernel module `NAME` too; may be repeated"},
+			&cli.BoolFlag{Name: "vmlinux", Usage: "add the kernel unpacked, which boots faster where there is no KVM"},
 			&cli.StringFlag{Name: "compression", Value: string(guest.DefaultCompression), Usage: "`KIND` of the initramfs: zstd, gzip or none"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say nothing while working"},
 		},
@@ -89,6 +90,7 @@ func guestBuild(c *cli.Context) error {
 		Output:       c.String("output"),
 		Modules:      c.StringSlice("module"),
 		Compression:  guest.Compression(c.String("compression")),
+		Vmlinux:      c.Bool("vmlinux"),
 		Epoch:        epoch,
 		Progress:     progress,
 	})
@@ -129,6 +131,9 @@ func showManifest(out io.Writer, dir string, m *guest.Manifest) error {
 	}
 	line("image", "%s", dir)
 	line("kernel", "%s %s, %d bytes, sha256 %s", m.KernelRelease, m.Arch, m.Kernel.Size, m.Kernel.SHA256)
+	if m.Vmlinux != nil {
+		line("vmlinux", "%d bytes, sha256 %s", m.Vmlinux.Size, m.Vmlinux.SHA256)
+	}
 	line("initramfs", "%s, %d bytes, unpacked %d, sha256 %s", m.Initramfs.Compression, m.Initramfs.Size, m.Initramfs.Unpacked, m.Initramfs.SHA256)
 	line("agent", "%s, %d bytes, sha256 %s", m.Agent.Version, m.Agent.Size, m.Agent.SHA256)
 	for _, group := range []struct {

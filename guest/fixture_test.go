@@ -184,3 +184,34 @@ func debPackage(t *testing.T, member string, files map[string][]byte) []byte {
 	}
 	return []byte(ar.String())
 }
+
+// fakeVmlinux is an ELF file whose one note is the PVH entry.
+func fakeVmlinux(t *testing.T) []byte {
+	t.Helper()
+	note := "\x04\x00\x00\x00\x04\x00\x00\x00\x12\x00\x00\x00Xen\x00\x00\x00\x00\x01"
+	data := elfFile(t, elf.ET_EXEC, elf.EM_X86_64, true, ".notes", note)
+	const headerSize, progSize = 64, 56
+	var prog bytes.Buffer
+	p := elf.Prog64{Type: uint32(elf.PT_NOTE), Off: headerSize + progSize, Filesz: uint64(len(note)), Memsz: uint64(len(note))}
+	if err := binary.Write(&prog, binary.LittleEndian, p); err != nil {
+		t.Fatal(err)
+	}
+	copy(data[headerSize:], prog.Bytes())
+	return data
+}
+
+// packKernel makes an x86 image whose payload is said to unpack to that size.
+func packKernel(t *testing.T, payload []byte, unpacked int) []byte {
+	t.Helper()
+	image := fakeImage()
+	image[setupSectsAt] = 3
+	offset := len(image) - 4*sectorSize
+	put := func(at, value int) {
+		binary.LittleEndian.PutUint32(image[at:], uint32(value)) //nolint:gosec // a size of some thousand bytes
+	}
+	put(payloadOffsetAt, offset)
+	put(payloadLengthAt, len(payload)+sizeTrailer)
+	image = append(append(image, payload...), make([]byte, sizeTrailer)...)
+	put(len(image)-sizeTrailer, unpacked)
+	return image
+}

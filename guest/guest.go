@@ -13,6 +13,7 @@ import (
 // The names of the files that make an image.
 const (
 	KernelName    = "kernel"
+	VmlinuxName   = "vmlinux" // only where Options.Vmlinux asks for it
 	InitramfsName = "initramfs"
 	ManifestName  = "manifest.json"
 )
@@ -43,6 +44,10 @@ type Options struct {
 	// Modules are packed besides the usual ones, for later use in the guest;
 	// a name that the kernel does not know is an error.
 	Modules []string
+	// Vmlinux adds the kernel as an ELF file with a PVH entry, beside the image
+	// that the distribution ships. Where it cannot be had the image is made
+	// without it, and Progress is told why.
+	Vmlinux bool
 	// Compression of the initramfs; empty means DefaultCompression.
 	Compression Compression
 	// Epoch is the modification time of every file in the initramfs; the zero
@@ -94,7 +99,19 @@ func Build(ctx context.Context, o Options) (*Manifest, error) {
 	m := newManifest(k, agent, sel)
 	m.Kernel = describe(k.image)
 	m.Initramfs = Initramfs{File: describe(packed), Compression: o.Compression, Unpacked: int64(len(cpio))}
-	if err := writeImage(o.Output, k.image, packed, m); err != nil {
+	files := []imageFile{{KernelName, k.image}, {InitramfsName, packed}}
+	if o.Vmlinux {
+		vmlinux, err := unpackKernel(k.image)
+		if err != nil {
+			say("no %s: %v", VmlinuxName, err)
+		} else {
+			say("%s: %s", VmlinuxName, size(len(vmlinux)))
+			f := describe(vmlinux)
+			m.Vmlinux = &f
+			files = append(files, imageFile{VmlinuxName, vmlinux})
+		}
+	}
+	if err := writeImage(o.Output, files, m); err != nil {
 		return nil, err
 	}
 	say("image in %s", o.Output)
@@ -116,13 +133,20 @@ func (o *Options) check() error {
 	return o.Compression.check()
 }
 
-// writeImage writes the three files into a directory beside dir and puts them
-// in place by renaming, the manifest last.
-func writeImage(dir string, kernel, initramfs []byte, m *Manifest) (err error) {
+// imageFile is one file of an image.
+type imageFile struct {
+	name string
+	data []byte
+}
+
+// writeImage writes the files and the manifest into a directory beside dir and
+// puts them in place by renaming, the manifest last.
+func writeImage(dir string, files []imageFile, m *Manifest) (err error) {
 	manifest, err := m.encode()
 	if err != nil {
 		return err
 	}
+	files = append(files, imageFile{ManifestName, manifest})
 	dir = filepath.Clean(dir)
 	made, err := makeParents(filepath.Dir(dir))
 	if err != nil {
@@ -138,10 +162,6 @@ func writeImage(dir string, kernel, initramfs []byte, m *Manifest) (err error) {
 		return fmt.Errorf("make %s: %w", dir, err)
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
-	files := []struct {
-		name string
-		data []byte
-	}{{KernelName, kernel}, {InitramfsName, initramfs}, {ManifestName, manifest}}
 	for _, f := range files {
 		if err := writeFile(filepath.Join(tmp, f.name), f.data); err != nil {
 			return err
@@ -160,6 +180,11 @@ func writeImage(dir string, kernel, initramfs []byte, m *Manifest) (err error) {
 	for _, f := range files {
 		if err := os.Rename(filepath.Join(tmp, f.name), filepath.Join(dir, f.name)); err != nil {
 			return fmt.Errorf("put %s in place: %w", f.name, err)
+		}
+	}
+	if m.Vmlinux == nil { // that of the image before would be another kernel
+		if err := os.Remove(filepath.Join(dir, VmlinuxName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove the old %s: %w", VmlinuxName, err)
 		}
 	}
 	return nil

@@ -165,6 +165,35 @@ func TestReplacesAnOlderImage(t *testing.T) {
 	}
 }
 
+func TestVmlinux(t *testing.T) {
+	o := options(t)
+	o.Vmlinux = true
+	vmlinux := fakeVmlinux(t)
+	files := fakeTree(t)
+	files["boot/vmlinuz-"+testRelease] = packKernel(t, gz(t, vmlinux), len(vmlinux))
+	o.Kernel = writeTree(t, files)
+	m, err := build(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Vmlinux == nil || *m.Vmlinux != describe(vmlinux) {
+		t.Fatalf("manifest says %v", m.Vmlinux)
+	}
+	if diff := cmp.Diff(vmlinux, read(t, filepath.Join(o.Output, VmlinuxName))); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := Inspect(o.Output); err != nil {
+		t.Error(err)
+	}
+	o.Kernel = writeTree(t, fakeTree(t))
+	if m, err = build(t, o); err != nil || m.Vmlinux != nil {
+		t.Errorf("an image that holds none: %v, %v", m, err)
+	}
+	if _, err := os.Stat(filepath.Join(o.Output, VmlinuxName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the older one is still there: %v", err)
+	}
+}
+
 func TestCancelled(t *testing.T) {
 	o := options(t)
 	o.Kernel = write(t, filepath.Join(t.TempDir(), "a.deb"), debPackage(t, "data.tar", fakeTree(t)))

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"bytes"
 	"debug/elf"
 	"errors"
 	"os"
@@ -131,6 +132,38 @@ func TestInspectRefuses(t *testing.T) {
 	if _, err := Inspect(t.TempDir()); !errors.Is(err, ErrImage) {
 		t.Errorf("an empty directory: %v", err)
 	}
+}
+
+func TestUnpackKernelRefuses(t *testing.T) {
+	vmlinux := fakeVmlinux(t)
+	plain := elfFile(t, elf.ET_EXEC, elf.EM_X86_64, false, ".text", "")
+	whole := packKernel(t, gz(t, vmlinux), len(vmlinux))
+	for name, c := range map[string]struct {
+		image []byte
+		want  string
+	}{
+		"no image":        {[]byte("MZ"), "not an x86 image"},
+		"no payload":      {fakeImage(), "outside of the image"},
+		"cut short":       {whole[:len(whole)-1], "outside of the image"},
+		"unknown packing": {packKernel(t, []byte("\x89LZO and more"), 1), "compressed in an unknown way"},
+		"damaged":         {packKernel(t, []byte("\x1f\x8b\x08 and more"), 1), "EOF"},
+		"another size":    {packKernel(t, gz(t, vmlinux), len(vmlinux)-1), "where the image says"},
+		"no ELF":          {packKernel(t, gz(t, bytes.Repeat([]byte("text"), 99)), 396), "bad magic number"},
+		"no PVH entry":    {packKernel(t, gz(t, plain), len(plain)), "no PVH entry"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := unpackKernel(c.image); !errors.Is(err, errPacked) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func FuzzUnpackKernel(f *testing.F) {
+	f.Add(fakeImage())
+	f.Fuzz(func(_ *testing.T, image []byte) {
+		_, _ = unpackKernel(image) // must return, whatever it is given
+	})
 }
 
 func FuzzModuleParse(f *testing.F) {

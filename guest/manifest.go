@@ -23,12 +23,14 @@ var ErrImage = errors.New("bad guest image")
 
 // Manifest is what an image holds, as manifest.json says it.
 type Manifest struct {
-	Version       int       `json:"version"`
-	Arch          string    `json:"arch"`
-	KernelRelease string    `json:"kernelRelease"`
-	Kernel        File      `json:"kernel"`
-	Initramfs     Initramfs `json:"initramfs"`
-	Agent         Agent     `json:"agent"`
+	Version       int    `json:"version"`
+	Arch          string `json:"arch"`
+	KernelRelease string `json:"kernelRelease"`
+	Kernel        File   `json:"kernel"`
+	// Vmlinux is the kernel as an ELF file, nil where the image has none.
+	Vmlinux   *File     `json:"vmlinux,omitempty"`
+	Initramfs Initramfs `json:"initramfs"`
+	Agent     Agent     `json:"agent"`
 	// Modules are those that the agent loads at boot, in order.
 	Modules []Module `json:"modules"`
 	// Vsock are those loaded next where the channel to the host is vsock.
@@ -81,7 +83,11 @@ func Inspect(dir string) (*Manifest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrImage, f.Name(), err)
 	}
-	for name, want := range map[string]File{KernelName: m.Kernel, InitramfsName: m.Initramfs.File} {
+	files := map[string]File{KernelName: m.Kernel, InitramfsName: m.Initramfs.File}
+	if m.Vmlinux != nil {
+		files[VmlinuxName] = *m.Vmlinux
+	}
+	for name, want := range files {
 		if err := verify(filepath.Join(dir, name), want); err != nil {
 			return nil, err
 		}

@@ -1,0 +1,119 @@
+package guest
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"pault.ag/go/debian/deb"
+)
+
+// maxUnpacked bounds a kernel unpacked from its image, in bytes.
+const maxUnpacked = 512 << 20
+
+// errPacked says why an image cannot be unpacked; the image itself still boots.
+var errPacked = errors.New("no kernel to unpack")
+
+// Offsets and sizes of the x86 boot protocol, Documentation/arch/x86/boot.rst.
+const (
+	setupSectsAt    = 0x1f1
+	payloadOffsetAt = 0x248
+	payloadLengthAt = 0x24c
+	sectorSize      = 512
+	defaultSetup    = 4
+	// sizeTrailer is how many bytes the kernel's build puts behind what it
+	// packed: the unpacked size, little endian.
+	sizeTrailer = 4
+)
+
+// unpackKernel takes the ELF file out of an x86 image. A VMM that enters it by
+// the PVH protocol spares the guest unpacking it in its own, perhaps emulated,
+// instructions: a second of every boot where there is no KVM. Such a kernel is
+// not moved to a random address, so it is an addition, not a replacement.
+func unpackKernel(image []byte) ([]byte, error) {
+	if arch, ok := imageArch(image); !ok || arch != "x86_64" {
+		return nil, fmt.Errorf("%w: not an x86 image", errPacked)
+	}
+	setup := int64(image[setupSectsAt])
+	if setup == 0 {
+		setup = defaultSetup
+	}
+	start := (setup+1)*sectorSize + int64(binary.LittleEndian.Uint32(image[payloadOffsetAt:]))
+	length := int64(binary.LittleEndian.Uint32(image[payloadLengthAt:]))
+	if length <= sizeTrailer || start+length > int64(len(image)) {
+		return nil, fmt.Errorf("%w: the payload is outside of the image", errPacked)
+	}
+	payload := image[start : start+length-sizeTrailer]
+	r, err := kernelReader(payload)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }()
+	vmlinux, err := io.ReadAll(io.LimitReader(r, maxUnpacked+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errPacked, err)
+	}
+	size := binary.LittleEndian.Uint32(image[start+length-sizeTrailer:])
+	if int64(len(vmlinux)) != int64(size) {
+		return nil, fmt.Errorf("%w: %d bytes where the image says %d", errPacked, len(vmlinux), size)
+	}
+	return vmlinux, checkPVH(vmlinux)
+}
+
+// kernelReader opens a payload by its first bytes.
+func kernelReader(payload []byte) (io.ReadCloser, error) {
+	for magic, suffix := range map[string]string{
+		"\x28\xb5\x2f\xfd": ".zst",
+		"\x1f\x8b\x08":     ".gz",
+		"\xfd7zXZ\x00":     ".xz",
+		"BZh":              ".bz2",
+	} {
+		if bytes.HasPrefix(payload, []byte(magic)) {
+			r, err := deb.DecompressorFor(suffix)(bytes.NewReader(payload))
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", errPacked, err)
+			}
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: compressed in an unknown way", errPacked)
+}
+
+// checkPVH looks for the note that has the PVH entry, Xen's number 18.
+func checkPVH(vmlinux []byte) error {
+	const headerSize, physEntry, align = 12, 18, 4
+	f, err := elf.NewFile(bytes.NewReader(vmlinux))
+	if err != nil {
+		return fmt.Errorf("%w: %w", errPacked, err)
+	}
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_NOTE || p.Filesz > uint64(len(vmlinux)) {
+			continue
+		}
+		notes := make([]byte, p.Filesz)
+		if _, err := p.ReadAt(notes, 0); err != nil {
+			return fmt.Errorf("%w: %w", errPacked, err)
+		}
+		for len(notes) >= headerSize {
+			name := uint64(binary.LittleEndian.Uint32(notes))
+			desc := uint64(binary.LittleEndian.Uint32(notes[4:]))
+			kind := binary.LittleEndian.Uint32(notes[8:])
+			end := headerSize + roundUp(name, align) + roundUp(desc, align)
+			if end > uint64(len(notes)) {
+				break
+			}
+			if kind == physEntry && bytes.HasPrefix(notes[headerSize:], []byte("Xen\x00")) {
+				return nil
+			}
+			notes = notes[end:]
+		}
+	}
+	return fmt.Errorf("%w: it has no PVH entry", errPacked)
+}
+
+func roundUp(n, align uint64) uint64 {
+	return (n + align - 1) / align * align
+}
