@@ -20,7 +20,7 @@ import (
 func hybrid(t *testing.T, handle func(net.Conn)) Endpoint {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "vsock")
-	l, err := net.Listen("unix", path)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}

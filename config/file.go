@@ -11,7 +11,7 @@ import (
 
 // readFile reads a TOML file's keys and values.
 func readFile(path string) (map[string]any, error) {
-	data, err := os.ReadFile(path) // #nosec G304 -- the caller's or the administrator's own
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration file: %w", err)
 	}

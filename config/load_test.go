@@ -16,7 +16,7 @@ func files(t *testing.T, main string, dropIns map[string]string) Options {
 	t.Helper()
 	dir := t.TempDir()
 	o := Options{File: filepath.Join(dir, "config.toml"), DropIn: filepath.Join(dir, "config.d")}
-	if err := os.Mkdir(o.DropIn, 0o755); err != nil {
+	if err := os.Mkdir(o.DropIn, 0o750); err != nil {
 		t.Fatal(err)
 	}
 	write(t, o.File, main)

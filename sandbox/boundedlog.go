@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,7 +20,7 @@ type boundedLog struct {
 }
 
 func newBoundedLog(path string) (*boundedLog, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600) // #nosec G304 -- in the sandbox's own directory
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("make a log: %w", err)
 	}
@@ -47,7 +48,7 @@ func (l *boundedLog) Write(p []byte) (int, error) {
 func (l *boundedLog) forget() {
 	keep := make([]byte, logLimit/2)
 	n, err := l.file.ReadAt(keep, int64(max(0, l.size-len(keep))))
-	if err != nil && err != io.EOF { //nolint:errorlint // ReadAt gives io.EOF itself
+	if err != nil && !errors.Is(err, io.EOF) {
 		n = 0
 	}
 	l.size = 0

@@ -69,7 +69,7 @@ func (r *Runtime) create(ctx context.Context, o CreateOptions, console *os.File)
 	ctx, cancel := context.WithTimeout(ctx, r.Config.BootTimeout+callTimeout)
 	defer cancel()
 	if err := c.make(ctx, console); err != nil {
-		return nil, c.undo(err)
+		return nil, c.undo(context.WithoutCancel(ctx), err)
 	}
 	return c.shim, c.dir.Close()
 }
@@ -289,7 +289,7 @@ func handOver(s *shimProcess, pidFile string) error {
 
 // undo takes back what make has made, and gives the reason with what the user
 // needs besides: where a VM's last words are, and what could not be undone.
-func (c *creation) undo(reason error) error {
+func (c *creation) undo(ctx context.Context, reason error) error {
 	if c.shim != nil {
 		c.shim.undo()
 	}
@@ -299,7 +299,7 @@ func (c *creation) undo(reason error) error {
 	if kept := c.r.keepLogs(c.dir.Path(), c.o.ID); kept != "" {
 		reason = fmt.Errorf("%w (the console's log is %s%s)", reason, kept, lastWords(kept))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), goneTimeout)
+	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 	defer cancel()
 	if err := c.r.destroy(ctx, c.dir, c.record); err != nil {
 		reason = fmt.Errorf("%w; and undoing it: %w", reason, err)
@@ -313,7 +313,7 @@ func writePIDFile(path string, pid int) error {
 		return nil
 	}
 	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
-	// #nosec G302,G304,G306 -- as runc's: for others to read, where the caller says
+	// #nosec G302,G306 -- as runc's: for others to read, where the caller says
 	if err := os.WriteFile(tmp, strconv.AppendInt(nil, int64(pid), 10), 0o644); err != nil {
 		return fmt.Errorf("write the pid-file: %w", err)
 	}

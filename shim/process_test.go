@@ -229,7 +229,7 @@ func TestSignalsArePassedOnInOrder(t *testing.T) {
 		signals <- s
 	}
 	for _, want := range []unix.Signal{unix.SIGTERM, unix.SIGUSR1, unix.SIGHUP} {
-		if got := <-agent.signals; got != uint32(want) {
+		if got := <-agent.signals; unix.Signal(got) != want {
 			t.Errorf("signal %d instead of %d", got, want)
 		}
 	}

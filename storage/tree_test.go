@@ -46,7 +46,7 @@ func inNamespaces(t *testing.T, name string) (dir string) {
 	}
 	dir = t.TempDir()
 	for _, d := range []string{"rootfs/proc", "rootfs/etc", "rootfs/data", "rootfs/ro", "rootfs/run", "volume", "tree"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o750); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -55,7 +55,7 @@ func inNamespaces(t *testing.T, name string) (dir string) {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("/proc/self/exe")
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
 	cmd.Env = append(os.Environ(), insideTest+"="+name, insideTest+"_DIR="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -196,11 +196,11 @@ func enterBody(dir string) error {
 	}
 	// The child is made while this process still has the host's files, as the
 	// shim of an exec is, and waits on its stdin until the view is there.
-	child := exec.Command("/bin/sh", "-c", "read -r go; exec /proc/self/exe")
-	child.Args[2] = "read -r go; exec " + os.Args[0]
-	if exe, err := os.Readlink("/proc/self/exe"); err == nil {
-		child.Args[2] = "read -r go; exec " + exe
+	exe, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
 	}
+	child := exec.Command("/bin/sh", "-c", "read -r go; exec "+exe) //nolint:gosec,noctx // this test's own program, waited for below
 	// The /proc is still the host's, where this process has another number.
 	self, err := os.Readlink("/proc/self")
 	if err != nil {
@@ -240,7 +240,7 @@ func linkBody(dir string) error {
 	if err := os.Symlink(filepath.Join(dir, "victim"), filepath.Join(rootfs, "data")); err != nil {
 		return err
 	}
-	if err := os.Mkdir(filepath.Join(dir, "victim"), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "victim"), 0o750); err != nil {
 		return err
 	}
 	if err := makeView(dir); err != nil {
