@@ -34,8 +34,6 @@ type Agent struct {
 	network sync.Mutex
 	// shareErr says why the shared directory is not there.
 	shareErr error
-	// lazy is closed when the modules that can wait are loaded.
-	lazy chan struct{}
 }
 
 // newAgent makes an agent that has nothing yet.
@@ -46,7 +44,6 @@ func newAgent(log *slog.Logger, debug bool) *Agent {
 		streams: newStreams(streamTimeout),
 		table:   newTable(),
 		reaper:  newReaper(),
-		lazy:    make(chan struct{}),
 	}
 }
 

@@ -75,11 +75,11 @@ func mountGuest() error {
 	return tuneKernel()
 }
 
-// tuneKernel sets what makes containers start sooner.
+// tuneKernel tells the kernel what a guest for containers wants of it.
 func tuneKernel() error {
 	for _, f := range []struct{ path, value string }{
-		// There is no modprobe in the guest; the kernel need not look for one.
-		{"/proc/sys/kernel/modprobe", "\n"},
+		// What a container needs of the kernel is loaded when it needs it.
+		{"/proc/sys/kernel/modprobe", modprobeSelf + "\n"},
 		// Joining namespaces and cgroups waits for grace periods: those of a
 		// guest with few CPUs are cheap to hurry.
 		{"/sys/kernel/rcu_expedited", "1\n"},

@@ -120,9 +120,6 @@ func (a *Agent) StartContainer(ctx context.Context, req *agentproto.StartContain
 	if err != nil {
 		return nil, err
 	}
-	if err := a.waitLazy(ctx); err != nil {
-		return nil, err
-	}
 	if req.GetNetwork() != nil {
 		if err := a.applyNetwork(ctx, req.GetNetwork()); err != nil {
 			return nil, err
@@ -151,22 +148,15 @@ func (a *Agent) StartContainer(ctx context.Context, req *agentproto.StartContain
 
 // applyNetwork makes the containers' interfaces what the host says.
 func (a *Agent) applyNetwork(ctx context.Context, n *agentproto.Network) error {
-	if err := a.waitLazy(ctx); err != nil {
-		return err
-	}
 	a.network.Lock()
 	defer a.network.Unlock()
-	return ApplyNetwork(ctx, agentproto.GuestNetNS, n)
-}
-
-// waitLazy waits until the modules that could wait are loaded.
-func (a *Agent) waitLazy(ctx context.Context) error {
-	select {
-	case <-a.lazy:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	if len(n.GetInterfaces()) > 0 {
+		// A driver that is part of the kernel is no module of the image.
+		if err := Modprobe(virtioNet); err != nil && !errors.Is(err, errNoModule) {
+			return err
+		}
 	}
+	return ApplyNetwork(ctx, agentproto.GuestNetNS, n)
 }
 
 // killAll ends every process of every container, before the power goes.

@@ -12,8 +12,8 @@ import (
 )
 
 // The lists of kernel modules in the initramfs: those that are needed to reach
-// the host, by whatever way and by vsock, and those that can wait until that is
-// done.
+// the host, by whatever way and by vsock, and those that wait until somebody
+// asks for them.
 const (
 	bootModules  = "/etc/runch/modules"
 	vsockModules = "/etc/runch/modules.vsock"
@@ -42,20 +42,29 @@ func readModuleList(r io.Reader) ([]string, error) {
 	return paths, lines.Err()
 }
 
-// loadModules loads the modules of a list. Those that the kernel has already,
-// or has no device for, are no error. A list that is missing is an empty one.
-func loadModules(list string) error {
+// moduleList reads a list from the initramfs. One that is missing is empty.
+func moduleList(list string) ([]string, error) {
 	f, err := os.Open(list) // #nosec G304 -- one of the constants above
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read module list: %w", err)
+		return nil, fmt.Errorf("read module list: %w", err)
 	}
 	defer f.Close() //nolint:errcheck // read only
 	paths, err := readModuleList(f)
 	if err != nil {
-		return fmt.Errorf("read module list %s: %w", list, err)
+		return nil, fmt.Errorf("read module list %s: %w", list, err)
+	}
+	return paths, nil
+}
+
+// loadModules loads the modules of a list. Those that the kernel has already,
+// or has no device for, are no error.
+func loadModules(list string) error {
+	paths, err := moduleList(list)
+	if err != nil {
+		return err
 	}
 	var errs []error
 	for _, path := range paths {

@@ -84,12 +84,6 @@ func (a *Agent) live(ctx context.Context, way *transport) error {
 	if err := a.hello(conn); err != nil {
 		return err
 	}
-	go func() {
-		defer close(a.lazy)
-		if err := loadModules(lazyModules); err != nil {
-			a.log.Debug("modules", "error", err)
-		}
-	}()
 	select {
 	case <-way.over:
 	case err := <-broken:

@@ -44,7 +44,6 @@ func serveHost(t *testing.T) (host, *Agent, *transport) {
 	t.Cleanup(func() { _ = guest.Close() })
 	way := demux(guest, agentproto.HelloPort)
 	a := newAgent(slog.New(slog.DiscardHandler), false)
-	close(a.lazy)
 	if _, err := a.serve(t.Context(), way.control, way.streams); err != nil {
 		t.Fatal(err)
 	}

@@ -72,6 +72,9 @@ func (p *program) runtime(c *cli.Context) *sandbox.Runtime {
 // configured is what commands need that make virtual machines.
 func (p *program) configured(c *cli.Context) (*sandbox.Runtime, []config.Setting, error) {
 	o := config.Options{File: c.String("config"), Getenv: os.Getenv, Flags: make(map[string]string)}
+	if o.File != "" {
+		o.DropIn = filepath.Join(filepath.Dir(o.File), "config.d")
+	}
 	for _, name := range configFlags {
 		if c.IsSet(name) {
 			o.Flags[name] = c.String(name)

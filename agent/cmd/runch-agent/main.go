@@ -1,5 +1,6 @@
 // Runch-agent is the first process of a runch guest. libcontainer starts it
-// again, with the argument init, as the first stage of every container process.
+// again, with the argument init, as the first stage of every container process,
+// and the kernel when it misses a module.
 package main
 
 import (
@@ -17,6 +18,12 @@ import (
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "init" {
 		libcontainer.Init() // never returns
+	}
+	if alias, ok := agent.IsModprobe(os.Args); ok {
+		if err := agent.Modprobe(alias); err != nil {
+			os.Exit(1) // the kernel asks for much that nobody has
+		}
+		return
 	}
 	// The kernel panics when its first process ends, and the VM ends with it;
 	// the console keeps these words.
