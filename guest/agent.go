@@ -31,7 +31,7 @@ func loadAgent(path, version string) (*agent, error) {
 	if st.Size() > maxAgent {
 		return nil, fmt.Errorf("%w: agent %s is larger than %d MiB", ErrInput, path, maxAgent>>20)
 	}
-	data, err := os.ReadFile(path) //nolint:gosec // the caller names the agent
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: agent: %w", ErrInput, err)
 	}

@@ -19,7 +19,7 @@ const maxPackage = 1 << 30
 // debKernel reads a kernel out of a Debian package. Modules stay compressed in
 // memory until they are chosen; nothing is unpacked to disk.
 func debKernel(ctx context.Context, file, release string) (*kernel, error) {
-	f, err := os.Open(file) //nolint:gosec // the caller names the package
+	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("%w: kernel: %w", ErrInput, err)
 	}

@@ -129,5 +129,5 @@ func readBounded(file string, limit int64) ([]byte, error) {
 	if st.Size() > limit {
 		return nil, fmt.Errorf("%s is larger than %d MiB", file, limit>>20)
 	}
-	return os.ReadFile(file) //nolint:gosec // the caller names the kernel
+	return os.ReadFile(file)
 }

@@ -250,7 +250,7 @@ func TestBuiltImage(t *testing.T) {
 
 func read(t *testing.T, path string) []byte {
 	t.Helper()
-	data, err := os.ReadFile(path) //nolint:gosec // a path of the test's own
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

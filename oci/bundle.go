@@ -90,7 +90,7 @@ func rootCause(err error) error {
 // loadSpec reads a config.json.
 func loadSpec(path string) (*specs.Spec, error) {
 	// Without O_NONBLOCK, a FIFO of that name would hold us for ever.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) //nolint:gosec // The bundle is the caller's to name.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("JSON specification file %s not found: %s: %w", ConfigName, path, unix.ENOENT)

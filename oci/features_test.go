@@ -24,7 +24,7 @@ func TestSpecSchema(t *testing.T) {
 	Rootless(rootless)
 	schematest.Check(t, "config-schema.json", mustJSON(t, rootless))
 	for _, name := range []string{"default", "podman", "containerd"} {
-		data, err := os.ReadFile(filepath.Join("testdata", "golden", name+".json")) //nolint:gosec // A file of the test.
+		data, err := os.ReadFile(filepath.Join("testdata", "golden", name+".json"))
 		if err != nil {
 			t.Fatal(err)
 		}

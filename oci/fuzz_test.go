@@ -25,7 +25,7 @@ func checkError(t *testing.T, err error) {
 // FuzzConfig feeds config.json files to what reads, checks and splits them.
 func FuzzConfig(f *testing.F) {
 	for _, name := range []string{"podman", "containerd"} {
-		data, err := os.ReadFile(filepath.Join("testdata", name+".json")) //nolint:gosec // A file of the test.
+		data, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -52,7 +52,7 @@ func TestTablesAreRuncs(t *testing.T) {
 func TestGuestSpecsFitLibcontainer(t *testing.T) {
 	for _, name := range []string{"default", "podman", "containerd"} {
 		t.Run(name, func(t *testing.T) {
-			data, err := os.ReadFile(filepath.Join("testdata", "golden", name+".json")) //nolint:gosec // A file of the test.
+			data, err := os.ReadFile(filepath.Join("testdata", "golden", name+".json"))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -36,7 +36,7 @@ func TestSplitGolden(t *testing.T) {
 			config := mustJSON(t, testSpec())
 			if name != "default" {
 				var err error
-				if config, err = os.ReadFile(filepath.Join("testdata", name+".json")); err != nil { //nolint:gosec // A file of the test.
+				if config, err = os.ReadFile(filepath.Join("testdata", name+".json")); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -84,7 +84,7 @@ func compareGolden(t *testing.T, path string, got []byte) {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile(path) //nolint:gosec // A file of the test.
+	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func makeLocked(path, id string) (*Dir, error) {
 	// and take it away. That nobody does for ever.
 	const tries = 10
 	for range tries {
-		if err := os.Mkdir(path, dirMode); err != nil { //nolint:gosec // Store.dir made the path.
+		if err := os.Mkdir(path, dirMode); err != nil {
 			if errors.Is(err, fs.ErrExist) {
 				return nil, ErrExist
 			}
@@ -147,7 +147,7 @@ func awaitLock(ctx context.Context, path string) (*os.File, error) {
 }
 
 func openDir(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0) //nolint:gosec // Store.dir made the path.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		if notThere(err) {
 			return nil, ErrNotExist
@@ -172,7 +172,7 @@ func isAt(f *os.File, path string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("stat state directory: %w", err)
 	}
-	named, err := os.Lstat(path) //nolint:gosec // Store.dir made the path.
+	named, err := os.Lstat(path)
 	if err != nil {
 		if notThere(err) {
 			return false, ErrNotExist
@@ -221,9 +221,9 @@ func (d *Dir) remove() error {
 		if entry.Name() == containerFile {
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(d.path, entry.Name())); err != nil { //nolint:gosec // Store.dir made the path.
+		if err := os.RemoveAll(filepath.Join(d.path, entry.Name())); err != nil {
 			return err
 		}
 	}
-	return os.RemoveAll(d.path) //nolint:gosec // Store.dir made the path.
+	return os.RemoveAll(d.path)
 }

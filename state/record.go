@@ -46,10 +46,10 @@ func (d *Dir) write(name string, record any) error {
 	// A full disk may show only here.
 	err = errors.Join(err, temp.Close())
 	if err == nil {
-		err = os.Rename(temp.Name(), filepath.Join(d.path, name)) //nolint:gosec // Store.dir made the path.
+		err = os.Rename(temp.Name(), filepath.Join(d.path, name))
 	}
 	if err != nil {
-		_ = os.Remove(temp.Name()) //nolint:gosec // Store.dir made the path.
+		_ = os.Remove(temp.Name())
 		return fmt.Errorf("write state: %w", err)
 	}
 	return nil
@@ -82,7 +82,7 @@ func loadSandbox(dir, id string) (*Sandbox, error) {
 }
 
 func readRecord(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // Store.dir made the path.
+	f, err := os.Open(path)
 	if err != nil {
 		if notThere(err) {
 			return nil, ErrNotExist

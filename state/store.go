@@ -75,11 +75,11 @@ func (s *Store) dir(id string) (string, error) {
 // bit, which by the XDG base directory specification keeps it from being
 // cleaned away.
 func (s *Store) makeRoot() error {
-	if err := os.MkdirAll(s.root, rootMode); err != nil { //nolint:gosec // The root directory is the caller's to name.
+	if err := os.MkdirAll(s.root, rootMode); err != nil {
 		return fmt.Errorf("make root directory: %w", err)
 	}
 	if runtimeDir := os.Getenv("XDG_RUNTIME_DIR"); runtimeDir != "" && filepath.Dir(s.root) == filepath.Clean(runtimeDir) {
-		if err := os.Chmod(s.root, rootMode|fs.ModeSticky); err != nil { //nolint:gosec // A directory has to be entered.
+		if err := os.Chmod(s.root, rootMode|fs.ModeSticky); err != nil {
 			return fmt.Errorf("keep root directory: %w", err)
 		}
 	}
