@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -110,11 +111,11 @@ func (c *container) putHandle(h *libcontainer.Container) {
 	c.handles = append(c.handles, h)
 }
 
-// state gives the phase and whether the container is paused.
-func (c *container) state() (phase, bool) {
+// state gives the phase.
+func (c *container) state() phase {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.phase, c.paused
+	return c.phase
 }
 
 // start moves a created container to running; it is undone by unstart.
@@ -230,19 +231,19 @@ func (c *container) oomKills() uint64 {
 func (c *container) signalAll(sig unix.Signal) error {
 	if sig == unix.SIGKILL {
 		err := os.WriteFile(c.cgroup.Path("")+"/cgroup.kill", []byte("1"), 0)
-		if err == nil || os.IsNotExist(err) {
+		if err == nil || errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
 	}
 	pids, err := c.cgroup.GetAllPids()
 	if err != nil {
-		if os.IsNotExist(err) {
+		if errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
 		return err
 	}
 	for _, pid := range pids {
-		if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH { //nolint:errorlint // a bare errno
+		if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("signal process %d: %w", pid, err)
 		}
 	}

@@ -45,7 +45,7 @@ func TestTTYName(t *testing.T) {
 
 func TestListProcesses(t *testing.T) {
 	got := listProcesses("/proc", []int{os.Getpid(), 1 << 29})
-	if len(got) != 1 || got[0].GetPid() != int32(os.Getpid()) || got[0].GetPpid() != int32(os.Getppid()) || got[0].GetUid() != uint32(os.Getuid()) {
+	if len(got) != 1 || int(got[0].GetPid()) != os.Getpid() || int(got[0].GetPpid()) != os.Getppid() || int(got[0].GetUid()) != os.Getuid() {
 		t.Errorf("got %v", got)
 	}
 	if got[0].GetCommand() == "" || len(got[0].GetCommand()) > maxCommand {

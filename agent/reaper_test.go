@@ -47,7 +47,7 @@ func startReaper(t *testing.T) *reaper {
 func TestReaperBuriesOrphans(t *testing.T) {
 	r := startReaper(t)
 	r.begin()
-	out, err := exec.Command("sh", "-c", "sh -c 'exit 3' & echo $!").Output()
+	out, err := exec.CommandContext(t.Context(), "sh", "-c", "sh -c 'exit 3' & echo $!").Output()
 	r.end(0)
 	if err != nil {
 		t.Fatal(err)
@@ -63,12 +63,12 @@ func TestReaperLeavesTheOthersTheirStatus(t *testing.T) {
 	r := startReaper(t)
 	for code := range 20 {
 		r.begin()
-		cmd := exec.Command("sh", "-c", "exit "+strconv.Itoa(code))
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", "exit "+strconv.Itoa(code)) // #nosec G204 -- a number
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		// An orphan's end wakes the reaper while the child waits to be waited for.
-		if err := exec.Command("sh", "-c", "true & true").Run(); err != nil {
+		if err := exec.CommandContext(t.Context(), "sh", "-c", "true & true").Run(); err != nil {
 			t.Fatal(err)
 		}
 		r.end(cmd.Process.Pid)
@@ -84,7 +84,7 @@ func TestReaperLeavesTheOthersTheirStatus(t *testing.T) {
 func TestReaperWaitsWhileSomethingStarts(t *testing.T) {
 	r := startReaper(t)
 	r.begin()
-	cmd := exec.Command("true")
+	cmd := exec.CommandContext(t.Context(), "true")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestExitCode(t *testing.T) {
 		script string
 		want   uint32
 	}{{"exit 0", 0}, {"exit 255", 255}, {"kill -TERM $$", 143}, {"kill -KILL $$", 137}} {
-		cmd := exec.Command("sh", "-c", tc.script)
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", tc.script) // #nosec G204 -- a script of the table
 		cmd.Stdin, _ = os.Open(os.DevNull)
 		_ = cmd.Run()
 		if got := exitCode(cmd.ProcessState); got != tc.want {

@@ -208,8 +208,9 @@ func TestControlConnectionsEndPlainly(t *testing.T) {
 	there, here := net.Pipe()
 	_ = here.Close()
 	defer there.Close() //nolint:errcheck // a pipe
-	l := controlListener{Listener: newQueue(), open: new(atomic.Int64)}
-	go l.Listener.(*queue).put(here)
+	q := newQueue()
+	l := controlListener{Listener: q, open: new(atomic.Int64)}
+	go q.put(here)
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)

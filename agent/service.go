@@ -136,7 +136,7 @@ func (a *Agent) Processes(_ context.Context, req *agentproto.ProcessesRequest) (
 	}
 	pids, err := c.cgroup.GetAllPids()
 	if err != nil {
-		if ph, _ := c.state(); ph == stopped {
+		if c.state() == stopped {
 			return nil, errNotRunning
 		}
 		return nil, err

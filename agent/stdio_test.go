@@ -19,12 +19,12 @@ import (
 // connPair gives both ends of a connection with buffers, as vsock's are.
 func connPair(t *testing.T) (host, guest net.Conn) {
 	t.Helper()
-	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", filepath.Join(t.TempDir(), "s"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close() //nolint:errcheck // a test's
-	if host, err = net.Dial("unix", l.Addr().String()); err != nil {
+	if host, err = new(net.Dialer).DialContext(t.Context(), "unix", l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
 	if guest, err = l.Accept(); err != nil {
@@ -59,7 +59,7 @@ func TestOutputIsCompleteAtExit(t *testing.T) {
 	host, guest := connPair(t)
 	got := collect(host)
 	o := newOutput(r, guest)
-	cmd := exec.Command("sh", "-c", "head -c 10485760 /dev/zero | tr '\\0' x")
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "head -c 10485760 /dev/zero | tr '\\0' x")
 	cmd.Stdout = w
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -44,7 +44,7 @@ func (t *table) reserve(ctx context.Context, id string) error {
 	if claimed {
 		return errExists
 	}
-	if ph, _ := old.state(); ph != stopped {
+	if old.state() != stopped {
 		return errExists
 	}
 	select {

@@ -25,18 +25,18 @@ func (e *exitError) Error() string { return e.err.Error() }
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// processStatus is the end of a foreground process: its code becomes the
+// processError is the end of a foreground process: its code becomes the
 // command's own, and there is nothing to say.
-type processStatus int
+type processError int
 
-func (s processStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+func (s processError) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // statusError is nil for a process that went well.
 func statusError(code int) error {
 	if code == 0 {
 		return nil
 	}
-	return processStatus(code)
+	return processError(code)
 }
 
 // Main runs the command line args, the first of which is the program's name,
@@ -45,7 +45,7 @@ func Main(ctx context.Context, args []string, version string) int {
 	p := newProgram()
 	app := p.app(version)
 	err := app.RunContext(ctx, reorder(app, args))
-	var status processStatus
+	var status processError
 	if errors.As(err, &status) {
 		return int(status)
 	}

@@ -113,10 +113,9 @@ func refuseFDs(c *cli.Context) error {
 	case n > 0:
 		return fmt.Errorf("--preserve-fds %d: file descriptors of the host cannot be passed into a virtual machine", n)
 	}
-	if pid, err := strconv.Atoi(os.Getenv("LISTEN_PID")); err != nil || pid != os.Getpid() {
-		return nil
-	}
-	if n, err := strconv.Atoi(os.Getenv("LISTEN_FDS")); err == nil && n > 0 {
+	pid, noPID := strconv.Atoi(os.Getenv("LISTEN_PID"))
+	n, noCount := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if noPID == nil && noCount == nil && pid == os.Getpid() && n > 0 {
 		return fmt.Errorf("LISTEN_FDS=%d: file descriptors of the host cannot be passed into a virtual machine", n)
 	}
 	return nil

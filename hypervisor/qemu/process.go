@@ -30,7 +30,7 @@ func start(program string, args []string, files []*os.File, user *syscall.Creden
 	if err != nil {
 		return nil, fmt.Errorf("make a pipe for QEMU: %w", err)
 	}
-	cmd := exec.Command(program, args...) // #nosec G204 -- the configured program
+	cmd := exec.Command(program, args...) //nolint:gosec,noctx // the configured program, which lives until kill
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = write, write
