@@ -21,7 +21,7 @@ func testBadKernel(t *testing.T, s *suite) {
 	defer m.close()
 	err := m.Boot(timeout(t, bootTimeout))
 	if err == nil {
-		err = m.wait(endTimeout)
+		err = m.wait()
 	}
 	var exit *hypervisor.ExitError
 	if !errors.As(err, &exit) || len(exit.LastWords) == 0 {
@@ -63,7 +63,7 @@ func testMissingKernel(t *testing.T, s *suite) {
 func testMissingProgram(t *testing.T, s *suite) {
 	cfg := s.config(t, s.small)
 	cfg.Binary = filepath.Join(cfg.Dir, "none")
-	s.mustFail(t, cfg, "no such file")
+	_ = s.mustFail(t, cfg, "no such file")
 }
 
 // testDyingProgram: a VMM that ends at once leaves its last words, bounded and
@@ -100,7 +100,7 @@ func testSilentProgram(t *testing.T, s *suite) {
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("it took %v to give up", took)
 	}
-	if err := m.wait(endTimeout); err == nil {
+	if err := m.wait(); err == nil {
 		t.Error("Wait: no error")
 	}
 }

@@ -48,7 +48,7 @@ func testGuestEnds(t *testing.T, s *suite, how string) *machine {
 	if answer := m.command(how); answer != "" {
 		t.Errorf("%s: the guest answers %q", how, answer)
 	}
-	if err := m.wait(endTimeout); err != nil {
+	if err := m.wait(); err != nil {
 		t.Errorf("Wait: %v", err)
 	}
 	<-ended
@@ -82,9 +82,8 @@ func (m *machine) mustBeDead(open net.Conn) {
 			m.t.Error("an ended VM connects")
 		}
 	case <-time.After(endTimeout):
-		m.t.Error("Accept waits for an ended VM")
 		_ = m.hello.Close()
-		<-accepted
+		m.t.Errorf("Accept waits for an ended VM: %v", <-accepted)
 	}
 }
 
@@ -103,7 +102,7 @@ func testClose(t *testing.T, s *suite) {
 			t.Errorf("Close: %v", err)
 		}
 	}
-	if err := m.wait(endTimeout); !errors.Is(err, hypervisor.ErrKilled) {
+	if err := m.wait(); !errors.Is(err, hypervisor.ErrKilled) {
 		t.Errorf("Wait after Close: %v, want ErrKilled", err)
 	}
 	m.mustBeDead(open)
@@ -120,7 +119,7 @@ func testKilledFromOutside(t *testing.T, s *suite) {
 			t.Fatal(err)
 		}
 	}
-	err := m.wait(endTimeout)
+	err := m.wait()
 	var exit *hypervisor.ExitError
 	if !errors.As(err, &exit) || !strings.Contains(err.Error(), "signal: killed") {
 		t.Errorf("Wait: %v, want an ExitError that names the signal", err)
@@ -145,7 +144,7 @@ func testConsole(t *testing.T, s *suite) {
 			if answer := m.command(guestports.PowerOff); answer != "" {
 				t.Errorf("power off: %q", answer)
 			}
-			if err := m.wait(endTimeout); err != nil {
+			if err := m.wait(); err != nil {
 				t.Errorf("Wait: %v", err)
 			}
 			if !refuse && m.console.total() < bytes {
@@ -207,7 +206,7 @@ func testOrder(t *testing.T, s *suite) {
 	}
 	never := s.prepare(t, s.config(t, s.small))
 	go never.close()
-	if err := never.wait(endTimeout); !errors.Is(err, hypervisor.ErrClosed) {
+	if err := never.wait(); !errors.Is(err, hypervisor.ErrClosed) {
 		t.Errorf("Wait of a VM closed before Boot: %v, want ErrClosed", err)
 	}
 	never.close()

@@ -136,16 +136,16 @@ func (m *machine) command(words ...string) string {
 	return strings.TrimSpace(line)
 }
 
-// wait gives Wait's answer.
-func (m *machine) wait(limit time.Duration) error {
+// wait gives Wait's answer, which must come within endTimeout.
+func (m *machine) wait() error {
 	m.t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- m.Wait() }()
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(limit):
-		m.t.Errorf("the VM has not ended within %v", limit)
+	case <-time.After(endTimeout):
+		m.t.Errorf("the VM has not ended within %v", endTimeout)
 		_ = m.Close()
 		return <-done
 	}

@@ -157,7 +157,7 @@ func testHybridSocket(t *testing.T, s *suite) {
 	})
 	for _, request := range []string{"", "\n", "CONNECT\n", "CONNECT x\n", "CONNECT 99999999999\n", "GET / HTTP/1.0\n", "CONNECT 7", "CONNECT " + string(bytes.Repeat([]byte("7"), 100))} {
 		t.Run(fmt.Sprintf("bad request %.20q", request), func(t *testing.T) {
-			conn, err := net.Dial("unix", endpoint.Unix)
+			conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: endpoint.Unix, Net: "unix"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -165,7 +165,7 @@ func testHybridSocket(t *testing.T, s *suite) {
 			if _, err := io.WriteString(conn, request); err != nil {
 				t.Fatal(err)
 			}
-			_ = conn.(*net.UnixConn).CloseWrite()
+			_ = conn.CloseWrite()
 			_ = conn.SetReadDeadline(time.Now().Add(15 * time.Second))
 			if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("answered with %d bytes, %v", n, err)

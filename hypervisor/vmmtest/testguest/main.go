@@ -24,15 +24,14 @@ import (
 )
 
 func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "testguest:", err)
-	}
+	fmt.Fprintln(os.Stderr, "testguest:", run())
 	// The end of init is a panic of the kernel, and that the end of the VM.
 }
 
+// run serves until it cannot; it always ends with an error.
 func run() error {
 	for _, m := range []struct{ kind, at string }{{"devtmpfs", "/dev"}, {"proc", "/proc"}, {"sysfs", "/sys"}} {
-		if err := os.MkdirAll(m.at, 0o755); err != nil {
+		if err := os.MkdirAll(m.at, 0o755); err != nil { // #nosec G301 -- public directories
 			return err
 		}
 		if err := unix.Mount(m.kind, m.at, m.kind, 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
@@ -84,7 +83,7 @@ func hello(session *yamux.Session) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // it gives none
 	if err := agentproto.WritePort(conn, agentproto.HelloPort); err != nil {
 		return err
 	}
@@ -92,7 +91,7 @@ func hello(session *yamux.Session) error {
 }
 
 func serve(conn net.Conn, raw io.Writer, session *yamux.Session) {
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // it gives none
 	port, err := agentproto.ReadPort(conn)
 	if err != nil {
 		return
@@ -105,7 +104,9 @@ func serve(conn net.Conn, raw io.Writer, session *yamux.Session) {
 	case guestports.Command:
 		in := bufio.NewScanner(conn)
 		for in.Scan() {
-			fmt.Fprintln(conn, command(in.Text(), raw, session))
+			if _, err := fmt.Fprintln(conn, command(in.Text(), raw, session)); err != nil {
+				return
+			}
 		}
 	}
 }
@@ -147,7 +148,7 @@ func flood(n string) error {
 	if err != nil {
 		return err
 	}
-	defer console.Close()
+	defer console.Close() //nolint:errcheck // each write is checked
 	line := strings.Repeat("x", 79) + "\n"
 	for ; count > 0; count -= len(line) {
 		if _, err := io.WriteString(console, line); err != nil {
@@ -159,7 +160,10 @@ func flood(n string) error {
 
 // awaitPCI waits for a network controller to come; its driver need not be here.
 func awaitPCI() error {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
 		classes, err := filepath.Glob("/sys/bus/pci/devices/*/class")
 		if err != nil {
 			return err
@@ -169,6 +173,10 @@ func awaitPCI() error {
 				return nil
 			}
 		}
+		select {
+		case <-deadline:
+			return errors.New("no network controller came")
+		case <-tick.C:
+		}
 	}
-	return errors.New("no network controller came")
 }
