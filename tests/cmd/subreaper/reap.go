@@ -41,7 +41,7 @@ func start(args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	proc, err := os.StartProcess(path, args, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
+	proc, err := os.StartProcess(path, args, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}) // #nosec G702 -- it runs the command that it is given
 	if err != nil {
 		return 0, err
 	}
@@ -99,11 +99,11 @@ func startTime(pid int) uint64 {
 
 // watch runs the command and logs all that it leaves behind and that ends before it.
 func watch(logFile string, args []string) (int, error) {
-	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return 0, err
 	}
-	defer log.Close()
+	defer log.Close() //nolint:errcheck // each write is checked
 	main, err := start(args)
 	if err != nil {
 		return 0, err

@@ -81,7 +81,7 @@ func run(args []string) error {
 
 // copy writes all that appears on the terminal to the output file and returns once its other side is closed.
 func (s *screen) copy(done chan<- error) {
-	f, err := os.OpenFile(s.out, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(s.out, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		done <- err
 		return
@@ -100,7 +100,7 @@ func (s *screen) write(r *report) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(s.file+".new", data, 0o644); err != nil {
+	if err := os.WriteFile(s.file+".new", data, 0o600); err != nil {
 		return err
 	}
 	return os.Rename(s.file+".new", s.file)

@@ -16,7 +16,7 @@ func (s *screen) receive(socket string) error {
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer l.Close() //nolint:errcheck // nothing was written to it
 	lines := orders()
 	if first, ok := <-lines; !ok || first != "accept" {
 		return fmt.Errorf("the first order is %q, not accept", first)
@@ -25,7 +25,7 @@ func (s *screen) receive(socket string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // it is only read
 	r, err := s.take(conn)
 	if err != nil {
 		return err
@@ -40,7 +40,7 @@ func (s *screen) receive(socket string) error {
 			return err
 		}
 	}
-	s.master.Close()
+	_ = s.master.Close() // an order may have closed it
 	return <-done
 }
 

@@ -20,12 +20,12 @@ func (s *screen) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	defer slave.Close()
+	defer slave.Close() //nolint:errcheck // we write nothing to it
 	before, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
 	if err != nil {
 		return fmt.Errorf("read the terminal's modes: %w", err)
 	}
-	cmd := exec.Command(args[0], args[1:]...)
+	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // it runs the command that it is given and reports its end
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	if err := cmd.Start(); err != nil {
@@ -43,7 +43,7 @@ func (s *screen) run(args []string) error {
 		return fmt.Errorf("read the terminal's modes: %w", err)
 	}
 	// With the last slave closed the master's reader drains what is left and ends.
-	slave.Close()
+	_ = slave.Close()
 	if err := <-done; err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -90,7 +91,7 @@ func pattern(w io.Writer, n int) error {
 			x ^= x << 13
 			x ^= x >> 17
 			x ^= x << 5
-			buf = append(buf, byte(x))
+			buf = append(buf, byte(x&0xff))
 		}
 		if _, err := w.Write(buf); err != nil {
 			return err
@@ -109,7 +110,7 @@ func flood(n int) error {
 }
 
 func serve(addr string) error {
-	l, err := net.Listen("tcp", addr)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return err
 	}
@@ -119,17 +120,23 @@ func serve(addr string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(conn, "hello %s\n", conn.RemoteAddr().(*net.TCPAddr).IP)
-		conn.Close()
+		peer, ok := conn.RemoteAddr().(*net.TCPAddr)
+		if !ok {
+			return fmt.Errorf("a peer with the address %v", conn.RemoteAddr())
+		}
+		// One that does not wait for its answer is no reason to end.
+		_, _ = fmt.Fprintf(conn, "hello %s\n", peer.IP)
+		_ = conn.Close()
 	}
 }
 
 func fetch(addr string) error {
-	conn, err := net.DialTimeout("tcp", addr, 10*time.Second)
+	dialer := net.Dialer{Timeout: 10 * time.Second}
+	conn, err := dialer.DialContext(context.Background(), "tcp", addr)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // it is only read
 	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return err
 	}
