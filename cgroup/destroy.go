@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -41,11 +42,55 @@ func (c *Cgroup) Destroy(ctx context.Context) error {
 			return fmt.Errorf("stop cgroup's unit: %w", err)
 		}
 	}
+	if err := removeOnceEmpty(ctx, paths); err != nil {
+		return err
+	}
+	if c.ours {
+		for _, dir := range paths {
+			// Refused as long as another container is in there.
+			_ = unix.Rmdir(filepath.Dir(dir))
+		}
+	}
+	return nil
+}
+
+// Remains are the cgroups that a live process is in, where nothing else is
+// known of them.
+type Remains struct{ paths map[string]string }
+
+// RemainsOf looks at the process's cgroups, which must not be the root.
+func RemainsOf(pid int) (*Remains, error) {
+	in, err := cgroups.ParseCgroupFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return nil, fmt.Errorf("find cgroup of process %d: %w", pid, err)
+	}
+	maps.DeleteFunc(in, func(_, path string) bool { return path == "/" })
+	dirs, err := directories(in)
+	if err != nil {
+		return nil, err
+	}
+	r := &Remains{paths: make(map[string]string)}
+	for _, dir := range dirs {
+		r.paths[dir] = dir
+	}
+	return r, nil
+}
+
+// Destroy removes what is left of the cgroups once the process is gone, as
+// (*Cgroup).Destroy does.
+func (r *Remains) Destroy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, destroyTimeout)
+	defer cancel()
+	return removeOnceEmpty(ctx, r.paths)
+}
+
+// removeOnceEmpty removes every path when its processes have ended.
+func removeOnceEmpty(ctx context.Context, paths map[string]string) error {
 	pause := time.Millisecond
 	for {
 		err := removeAll(paths)
 		if err == nil {
-			break
+			return nil
 		}
 		if !errors.Is(err, unix.EBUSY) {
 			return fmt.Errorf("remove cgroup: %w", err)
@@ -55,13 +100,6 @@ func (c *Cgroup) Destroy(ctx context.Context) error {
 		}
 		pause = min(2*pause, 100*time.Millisecond)
 	}
-	if c.ours {
-		for _, dir := range paths {
-			// Refused as long as another container is in there.
-			_ = unix.Rmdir(filepath.Dir(dir))
-		}
-	}
-	return nil
 }
 
 // removeAll removes every path, and says why the last did not go.

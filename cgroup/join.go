@@ -44,7 +44,11 @@ func moveTo(before map[string]string, pid int) {
 // mounted. Hierarchies that are mounted nowhere are left out.
 func directories(paths map[string]string) ([]string, error) {
 	if cgroups.IsCgroup2UnifiedMode() {
-		return []string{filepath.Join(unifiedRoot, paths[""])}, nil
+		below, ok := paths[""]
+		if !ok {
+			return nil, nil
+		}
+		return []string{filepath.Join(unifiedRoot, below)}, nil
 	}
 	mounts, err := cgroups.GetCgroupMounts(true)
 	if err != nil {

@@ -1,9 +1,12 @@
 package oci
 
+import "golang.org/x/sys/unix"
+
 // ValidateID checks a container's or exec's id by runc's rule: one or more of
-// A-Z a-z 0-9 _ + - and ., but neither "." nor "..". The error is ErrInvalidID.
+// A-Z a-z 0-9 _ + - and ., but neither "." nor "..", and short enough to name a
+// directory. The error is ErrInvalidID.
 func ValidateID(id string) error {
-	if id == "" || id == "." || id == ".." {
+	if id == "" || id == "." || id == ".." || len(id) > unix.NAME_MAX {
 		return ErrInvalidID
 	}
 	for i := range len(id) {

@@ -22,7 +22,7 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	case err != nil && !force:
 		return err
 	case err != nil:
-		// A record that cannot be read names no shim. Its directory still goes.
+		// A record that cannot be read names no shim, but the sandbox's does.
 		return r.deleteRemains(ctx, id)
 	}
 	status := c.Status()
@@ -45,8 +45,14 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	return r.destroy(ctx, dir, c)
 }
 
-// deleteRemains removes what a create that was killed early has left.
+// deleteRemains removes what a create that was killed early has left, and a
+// container whose own record cannot be read.
 func (r *Runtime) deleteRemains(ctx context.Context, id string) error {
+	if s, err := r.Store.LoadSandbox(id); err == nil && s.Shim.Alive() {
+		if err := killRemains(ctx, s.Shim); err != nil {
+			return err
+		}
+	}
 	dir, err := r.lock(ctx, id)
 	if errors.Is(err, state.ErrNotExist) {
 		return nil
@@ -55,6 +61,20 @@ func (r *Runtime) deleteRemains(ctx context.Context, id string) error {
 		return err
 	}
 	return errors.Join(dir.Remove(), dir.Close())
+}
+
+// killRemains ends a shim, and so its VM, and removes the cgroup that it is in.
+func killRemains(ctx context.Context, shim state.Process) error {
+	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
+	defer cancel()
+	group, err := cgroup.RemainsOf(shim.PID)
+	if err != nil {
+		return err
+	}
+	if err := kill9(ctx, shim); err != nil {
+		return err
+	}
+	return group.Destroy(ctx)
 }
 
 // destroy takes down what a container without processes still has on the host.
