@@ -25,9 +25,10 @@ type Config struct {
 	Accel string
 	// MemoryMiB is a guest's memory where the container has no limit, in MiB.
 	MemoryMiB int
-	// OverheadMiB is what a guest's kernel and agent, and on the host the VMM
-	// and virtiofsd, need on top of a container's memory, in MiB.
-	OverheadMiB int
+	// OverheadMiB is what a guest's kernel and agent need on top of a container's
+	// memory, in MiB; VMMOverheadMiB is what the VMM and virtiofsd need on the
+	// host besides the guest's memory.
+	OverheadMiB, VMMOverheadMiB int
 	// CPUs are a guest's where the container has no quota.
 	CPUs int
 	// BootTimeout bounds a guest's boot.
@@ -49,7 +50,7 @@ type Setting struct {
 // Default is the configuration without files, environment and flags.
 func Default() *Config {
 	return &Config{
-		Hypervisor: "auto", Accel: "auto", MemoryMiB: 1024, OverheadMiB: 128, CPUs: 1,
+		Hypervisor: "auto", Accel: "auto", MemoryMiB: 1024, OverheadMiB: 128, VMMOverheadMiB: 256, CPUs: 1,
 		BootTimeout: time.Minute, LogDir: defaultLogDir(),
 	}
 }

@@ -38,6 +38,7 @@ func keys() []key {
 		kernelParams(),
 		size("memory", func(c *Config) *int { return &c.MemoryMiB }, minMemoryMiB),
 		size("overhead", func(c *Config) *int { return &c.OverheadMiB }, minOverheadMiB),
+		size("vmm_overhead", func(c *Config) *int { return &c.VMMOverheadMiB }, minOverheadMiB),
 		cpus(),
 		bootTimeout(),
 		path("log_dir", func(c *Config) *string { return &c.LogDir }),

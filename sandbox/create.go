@@ -110,6 +110,7 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 		Created: time.Now().UTC(), Annotations: bundle.Spec.Annotations, Owner: owner(),
 		Hooks:   c.host.Hooks,
 		Network: state.Network{NetNS: c.host.NetNSPath}, Terminal: c.terminal() != nil,
+		Resources: c.host.Resources, Overhead: int64(c.r.Config.OverheadMiB+c.r.Config.VMMOverheadMiB) << 20,
 	}
 	if err := c.dir.Save(c.record); err != nil {
 		return err
@@ -173,8 +174,7 @@ func (c *creation) startShim(console *os.File) error {
 // it first: this command may be killed at any moment.
 func (c *creation) enterCgroup() error {
 	path := c.cgroupsPath()
-	overhead := int64(c.r.Config.OverheadMiB) << 20
-	group, err := cgroup.New(path, c.r.Systemd, c.host.Resources, overhead)
+	group, err := cgroup.New(path, c.r.Systemd, c.record.Resources, c.record.Overhead)
 	if err != nil {
 		return fmt.Errorf("make the cgroup %s: %w", path, err)
 	}

@@ -38,7 +38,12 @@ type Container struct {
 	Ready    bool `json:"ready,omitempty"`
 	Terminal bool `json:"terminal,omitempty"`
 
-	Cgroup  Cgroup       `json:"cgroup"`
+	Cgroup Cgroup `json:"cgroup"`
+	// Resources are what the host's cgroup holds, before Overhead (in bytes) is
+	// added for the guest and the VMM; nil where there are no limits.
+	Resources *specs.LinuxResources `json:"resources,omitempty"`
+	Overhead  int64                 `json:"overhead,omitempty"`
+
 	Network Network      `json:"network"`
 	Hooks   *specs.Hooks `json:"hooks,omitempty"`
 }

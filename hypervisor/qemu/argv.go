@@ -67,6 +67,10 @@ func (p *plan) arguments() []string {
 // noROM spares a device its boot ROM: nothing boots from it.
 const noROM = ",romfile="
 
+// tcg is QEMU's translator. Unbounded, its cache of translated code grows to
+// 1 GiB, which no container's cgroup on the host has room for.
+const tcg = "tcg,tb-size=128"
+
 // slotPrefix begins the names of the ports that devices are plugged into while
 // the guest runs.
 const slotPrefix = "slot"
@@ -83,7 +87,7 @@ func (p *plan) machine() []string {
 	if p.accel == hypervisor.AccelKVM {
 		a = append(a, "-accel", "kvm", "-cpu", "host")
 	} else {
-		a = append(a, "-accel", "tcg", "-cpu", "max")
+		a = append(a, "-accel", tcg, "-cpu", "max")
 	}
 	a = append(a,
 		"-smp", fmt.Sprintf("%d,maxcpus=%d,sockets=%d,cores=1,threads=1", cpus, maxCPUs, maxCPUs),
