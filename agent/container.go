@@ -38,8 +38,11 @@ type container struct {
 	lc         *libcontainer.Container
 	privatePID bool
 
-	// freezing serialises the freezer.
+	// freezing serialises the freezer, updating what changes the resources.
 	freezing sync.Mutex
+	updating sync.Mutex
+	// resources are the spec's, with the changes since.
+	resources *specs.LinuxResources
 
 	mu      sync.Mutex
 	phase   phase
@@ -75,6 +78,7 @@ func newContainer(id string, spec *specs.Spec, noPivot, noNewKeyring bool) (*con
 		config:     config,
 		cgroup:     cg,
 		lc:         lc,
+		resources:  spec.Linux.Resources,
 		privatePID: config.Namespaces.IsPrivate(configs.NEWPID),
 		gone:       make(chan struct{}),
 		execs:      make(map[string]*process),

@@ -1107,6 +1107,290 @@ func (*ResumeResponse) Descriptor() ([]byte, []int) {
 	return file_agentproto_agent_proto_rawDescGZIP(), []int{19}
 }
 
+type UpdateRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	// linux.resources as JSON: what it has is changed, the rest stays.
+	Resources     []byte `protobuf:"bytes,2,opt,name=resources,proto3" json:"resources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateRequest) Reset() {
+	*x = UpdateRequest{}
+	mi := &file_agentproto_agent_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateRequest) ProtoMessage() {}
+
+func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
+func (*UpdateRequest) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *UpdateRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *UpdateRequest) GetResources() []byte {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+type UpdateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateResponse) Reset() {
+	*x = UpdateResponse{}
+	mi := &file_agentproto_agent_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateResponse) ProtoMessage() {}
+
+func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
+func (*UpdateResponse) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{21}
+}
+
+type StatsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatsRequest) Reset() {
+	*x = StatsRequest{}
+	mi := &file_agentproto_agent_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatsRequest) ProtoMessage() {}
+
+func (x *StatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
+func (*StatsRequest) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *StatsRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+type StatsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The statistics as JSON, in the form of the data of runc's stats event.
+	Stats         []byte `protobuf:"bytes,1,opt,name=stats,proto3" json:"stats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatsResponse) Reset() {
+	*x = StatsResponse{}
+	mi := &file_agentproto_agent_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatsResponse) ProtoMessage() {}
+
+func (x *StatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
+func (*StatsResponse) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *StatsResponse) GetStats() []byte {
+	if x != nil {
+		return x.Stats
+	}
+	return nil
+}
+
+type AwaitOOMRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	// How many kills the caller knows of.
+	Known         uint64 `protobuf:"varint,2,opt,name=known,proto3" json:"known,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitOOMRequest) Reset() {
+	*x = AwaitOOMRequest{}
+	mi := &file_agentproto_agent_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitOOMRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitOOMRequest) ProtoMessage() {}
+
+func (x *AwaitOOMRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitOOMRequest.ProtoReflect.Descriptor instead.
+func (*AwaitOOMRequest) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *AwaitOOMRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *AwaitOOMRequest) GetKnown() uint64 {
+	if x != nil {
+		return x.Known
+	}
+	return 0
+}
+
+type AwaitOOMResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kills uint64                 `protobuf:"varint,1,opt,name=kills,proto3" json:"kills,omitempty"`
+	// The container's init has ended; there will be no more.
+	Ended         bool `protobuf:"varint,2,opt,name=ended,proto3" json:"ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitOOMResponse) Reset() {
+	*x = AwaitOOMResponse{}
+	mi := &file_agentproto_agent_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitOOMResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitOOMResponse) ProtoMessage() {}
+
+func (x *AwaitOOMResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitOOMResponse.ProtoReflect.Descriptor instead.
+func (*AwaitOOMResponse) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *AwaitOOMResponse) GetKills() uint64 {
+	if x != nil {
+		return x.Kills
+	}
+	return 0
+}
+
+func (x *AwaitOOMResponse) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
 type ProcessesRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
@@ -1119,7 +1403,7 @@ type ProcessesRequest struct {
 
 func (x *ProcessesRequest) Reset() {
 	*x = ProcessesRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[20]
+	mi := &file_agentproto_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1415,7 @@ func (x *ProcessesRequest) String() string {
 func (*ProcessesRequest) ProtoMessage() {}
 
 func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[20]
+	mi := &file_agentproto_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1428,7 @@ func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{20}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ProcessesRequest) GetContainerId() string {
@@ -1176,7 +1460,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_agentproto_agent_proto_msgTypes[21]
+	mi := &file_agentproto_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1472,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[21]
+	mi := &file_agentproto_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1485,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{21}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Process) GetPid() int32 {
@@ -1262,7 +1546,7 @@ type ProcessesResponse struct {
 
 func (x *ProcessesResponse) Reset() {
 	*x = ProcessesResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[22]
+	mi := &file_agentproto_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1558,7 @@ func (x *ProcessesResponse) String() string {
 func (*ProcessesResponse) ProtoMessage() {}
 
 func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[22]
+	mi := &file_agentproto_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1571,7 @@ func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{22}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ProcessesResponse) GetProcesses() []*Process {
@@ -1305,7 +1589,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[23]
+	mi := &file_agentproto_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1601,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[23]
+	mi := &file_agentproto_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1614,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{23}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{29}
 }
 
 type InfoResponse struct {
@@ -1349,7 +1633,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[24]
+	mi := &file_agentproto_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1645,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[24]
+	mi := &file_agentproto_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1658,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{24}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *InfoResponse) GetKernelRelease() string {
@@ -1434,7 +1718,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[25]
+	mi := &file_agentproto_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1730,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[25]
+	mi := &file_agentproto_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1459,7 +1743,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{25}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{31}
 }
 
 type ShutdownResponse struct {
@@ -1470,7 +1754,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[26]
+	mi := &file_agentproto_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1766,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[26]
+	mi := &file_agentproto_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1779,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{26}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
 }
 
 // Timeline holds the guest's monotonic clock, in nanoseconds since its boot,
@@ -1513,7 +1797,7 @@ type Timeline struct {
 
 func (x *Timeline) Reset() {
 	*x = Timeline{}
-	mi := &file_agentproto_agent_proto_msgTypes[27]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1809,7 @@ func (x *Timeline) String() string {
 func (*Timeline) ProtoMessage() {}
 
 func (x *Timeline) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[27]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1822,7 @@ func (x *Timeline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeline.ProtoReflect.Descriptor instead.
 func (*Timeline) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{27}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Timeline) GetAgentStartNs() uint64 {
@@ -1589,7 +1873,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agentproto_agent_proto_msgTypes[28]
+	mi := &file_agentproto_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +1885,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[28]
+	mi := &file_agentproto_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1898,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{28}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Hello) GetProtocol() uint32 {
@@ -1658,7 +1942,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_agentproto_agent_proto_msgTypes[29]
+	mi := &file_agentproto_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +1954,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[29]
+	mi := &file_agentproto_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +1967,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{29}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Network) GetInterfaces() []*Interface {
@@ -1730,7 +2014,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agentproto_agent_proto_msgTypes[30]
+	mi := &file_agentproto_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +2026,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[30]
+	mi := &file_agentproto_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +2039,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{30}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Interface) GetName() string {
@@ -1819,7 +2103,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agentproto_agent_proto_msgTypes[31]
+	mi := &file_agentproto_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1831,7 +2115,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[31]
+	mi := &file_agentproto_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1844,7 +2128,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{31}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Route) GetDestination() string {
@@ -1955,7 +2239,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2251,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2264,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Rule) GetFamily() uint32 {
@@ -2073,7 +2357,7 @@ type Neighbor struct {
 
 func (x *Neighbor) Reset() {
 	*x = Neighbor{}
-	mi := &file_agentproto_agent_proto_msgTypes[33]
+	mi := &file_agentproto_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2369,7 @@ func (x *Neighbor) String() string {
 func (*Neighbor) ProtoMessage() {}
 
 func (x *Neighbor) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[33]
+	mi := &file_agentproto_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2382,7 @@ func (x *Neighbor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbor.ProtoReflect.Descriptor instead.
 func (*Neighbor) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{33}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Neighbor) GetAddress() string {
@@ -2206,7 +2490,21 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12 \n" +
 	"\fhost_time_ns\x18\x02 \x01(\x03R\n" +
 	"hostTimeNs\"\x10\n" +
-	"\x0eResumeResponse\"N\n" +
+	"\x0eResumeResponse\"P\n" +
+	"\rUpdateRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1c\n" +
+	"\tresources\x18\x02 \x01(\fR\tresources\"\x10\n" +
+	"\x0eUpdateResponse\"1\n" +
+	"\fStatsRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"%\n" +
+	"\rStatsResponse\x12\x14\n" +
+	"\x05stats\x18\x01 \x01(\fR\x05stats\"J\n" +
+	"\x0fAwaitOOMRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x14\n" +
+	"\x05known\x18\x02 \x01(\x04R\x05known\">\n" +
+	"\x10AwaitOOMResponse\x12\x14\n" +
+	"\x05kills\x18\x01 \x01(\x04R\x05kills\x12\x14\n" +
+	"\x05ended\x18\x02 \x01(\bR\x05ended\"N\n" +
 	"\x10ProcessesRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x17\n" +
 	"\aps_args\x18\x02 \x03(\tR\x06psArgs\"\xb1\x01\n" +
@@ -2287,7 +2585,7 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x1c\n" +
 	"\tinterface\x18\x03 \x01(\tR\tinterface\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\rR\x05state\x12\x14\n" +
-	"\x05flags\x18\x05 \x01(\rR\x05flags2\xac\a\n" +
+	"\x05flags\x18\x05 \x01(\rR\x05flags2\x8a\t\n" +
 	"\x05Agent\x12b\n" +
 	"\x0fCreateContainer\x12&.runch.agent.v1.CreateContainerRequest\x1a'.runch.agent.v1.CreateContainerResponse\x12_\n" +
 	"\x0eStartContainer\x12%.runch.agent.v1.StartContainerRequest\x1a&.runch.agent.v1.StartContainerResponse\x12A\n" +
@@ -2298,7 +2596,10 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\n" +
 	"CloseStdin\x12!.runch.agent.v1.CloseStdinRequest\x1a\".runch.agent.v1.CloseStdinResponse\x12D\n" +
 	"\x05Pause\x12\x1c.runch.agent.v1.PauseRequest\x1a\x1d.runch.agent.v1.PauseResponse\x12G\n" +
-	"\x06Resume\x12\x1d.runch.agent.v1.ResumeRequest\x1a\x1e.runch.agent.v1.ResumeResponse\x12P\n" +
+	"\x06Resume\x12\x1d.runch.agent.v1.ResumeRequest\x1a\x1e.runch.agent.v1.ResumeResponse\x12G\n" +
+	"\x06Update\x12\x1d.runch.agent.v1.UpdateRequest\x1a\x1e.runch.agent.v1.UpdateResponse\x12D\n" +
+	"\x05Stats\x12\x1c.runch.agent.v1.StatsRequest\x1a\x1d.runch.agent.v1.StatsResponse\x12M\n" +
+	"\bAwaitOOM\x12\x1f.runch.agent.v1.AwaitOOMRequest\x1a .runch.agent.v1.AwaitOOMResponse\x12P\n" +
 	"\tProcesses\x12 .runch.agent.v1.ProcessesRequest\x1a!.runch.agent.v1.ProcessesResponse\x12A\n" +
 	"\x04Info\x12\x1b.runch.agent.v1.InfoRequest\x1a\x1c.runch.agent.v1.InfoResponse\x12M\n" +
 	"\bShutdown\x12\x1f.runch.agent.v1.ShutdownRequest\x1a .runch.agent.v1.ShutdownResponseB\x12Z\x10runch/agentprotob\x06proto3"
@@ -2315,7 +2616,7 @@ func file_agentproto_agent_proto_rawDescGZIP() []byte {
 	return file_agentproto_agent_proto_rawDescData
 }
 
-var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_agentproto_agent_proto_goTypes = []any{
 	(*Stdio)(nil),                   // 0: runch.agent.v1.Stdio
 	(*TerminalSize)(nil),            // 1: runch.agent.v1.TerminalSize
@@ -2337,36 +2638,42 @@ var file_agentproto_agent_proto_goTypes = []any{
 	(*PauseResponse)(nil),           // 17: runch.agent.v1.PauseResponse
 	(*ResumeRequest)(nil),           // 18: runch.agent.v1.ResumeRequest
 	(*ResumeResponse)(nil),          // 19: runch.agent.v1.ResumeResponse
-	(*ProcessesRequest)(nil),        // 20: runch.agent.v1.ProcessesRequest
-	(*Process)(nil),                 // 21: runch.agent.v1.Process
-	(*ProcessesResponse)(nil),       // 22: runch.agent.v1.ProcessesResponse
-	(*InfoRequest)(nil),             // 23: runch.agent.v1.InfoRequest
-	(*InfoResponse)(nil),            // 24: runch.agent.v1.InfoResponse
-	(*ShutdownRequest)(nil),         // 25: runch.agent.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),        // 26: runch.agent.v1.ShutdownResponse
-	(*Timeline)(nil),                // 27: runch.agent.v1.Timeline
-	(*Hello)(nil),                   // 28: runch.agent.v1.Hello
-	(*Network)(nil),                 // 29: runch.agent.v1.Network
-	(*Interface)(nil),               // 30: runch.agent.v1.Interface
-	(*Route)(nil),                   // 31: runch.agent.v1.Route
-	(*Rule)(nil),                    // 32: runch.agent.v1.Rule
-	(*Neighbor)(nil),                // 33: runch.agent.v1.Neighbor
+	(*UpdateRequest)(nil),           // 20: runch.agent.v1.UpdateRequest
+	(*UpdateResponse)(nil),          // 21: runch.agent.v1.UpdateResponse
+	(*StatsRequest)(nil),            // 22: runch.agent.v1.StatsRequest
+	(*StatsResponse)(nil),           // 23: runch.agent.v1.StatsResponse
+	(*AwaitOOMRequest)(nil),         // 24: runch.agent.v1.AwaitOOMRequest
+	(*AwaitOOMResponse)(nil),        // 25: runch.agent.v1.AwaitOOMResponse
+	(*ProcessesRequest)(nil),        // 26: runch.agent.v1.ProcessesRequest
+	(*Process)(nil),                 // 27: runch.agent.v1.Process
+	(*ProcessesResponse)(nil),       // 28: runch.agent.v1.ProcessesResponse
+	(*InfoRequest)(nil),             // 29: runch.agent.v1.InfoRequest
+	(*InfoResponse)(nil),            // 30: runch.agent.v1.InfoResponse
+	(*ShutdownRequest)(nil),         // 31: runch.agent.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),        // 32: runch.agent.v1.ShutdownResponse
+	(*Timeline)(nil),                // 33: runch.agent.v1.Timeline
+	(*Hello)(nil),                   // 34: runch.agent.v1.Hello
+	(*Network)(nil),                 // 35: runch.agent.v1.Network
+	(*Interface)(nil),               // 36: runch.agent.v1.Interface
+	(*Route)(nil),                   // 37: runch.agent.v1.Route
+	(*Rule)(nil),                    // 38: runch.agent.v1.Rule
+	(*Neighbor)(nil),                // 39: runch.agent.v1.Neighbor
 }
 var file_agentproto_agent_proto_depIdxs = []int32{
 	0,  // 0: runch.agent.v1.CreateContainerRequest.stdio:type_name -> runch.agent.v1.Stdio
-	29, // 1: runch.agent.v1.CreateContainerRequest.network:type_name -> runch.agent.v1.Network
+	35, // 1: runch.agent.v1.CreateContainerRequest.network:type_name -> runch.agent.v1.Network
 	1,  // 2: runch.agent.v1.CreateContainerRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
-	29, // 3: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
+	35, // 3: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
 	0,  // 4: runch.agent.v1.ExecRequest.stdio:type_name -> runch.agent.v1.Stdio
 	1,  // 5: runch.agent.v1.ExecRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
 	1,  // 6: runch.agent.v1.ResizeRequest.size:type_name -> runch.agent.v1.TerminalSize
-	21, // 7: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
-	27, // 8: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
-	27, // 9: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
-	30, // 10: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
-	31, // 11: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
-	33, // 12: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
-	32, // 13: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
+	27, // 7: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
+	33, // 8: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
+	33, // 9: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
+	36, // 10: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
+	37, // 11: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
+	39, // 12: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
+	38, // 13: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
 	2,  // 14: runch.agent.v1.Agent.CreateContainer:input_type -> runch.agent.v1.CreateContainerRequest
 	4,  // 15: runch.agent.v1.Agent.StartContainer:input_type -> runch.agent.v1.StartContainerRequest
 	6,  // 16: runch.agent.v1.Agent.Exec:input_type -> runch.agent.v1.ExecRequest
@@ -2376,23 +2683,29 @@ var file_agentproto_agent_proto_depIdxs = []int32{
 	14, // 20: runch.agent.v1.Agent.CloseStdin:input_type -> runch.agent.v1.CloseStdinRequest
 	16, // 21: runch.agent.v1.Agent.Pause:input_type -> runch.agent.v1.PauseRequest
 	18, // 22: runch.agent.v1.Agent.Resume:input_type -> runch.agent.v1.ResumeRequest
-	20, // 23: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
-	23, // 24: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
-	25, // 25: runch.agent.v1.Agent.Shutdown:input_type -> runch.agent.v1.ShutdownRequest
-	3,  // 26: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
-	5,  // 27: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
-	7,  // 28: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
-	9,  // 29: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
-	11, // 30: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
-	13, // 31: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
-	15, // 32: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
-	17, // 33: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
-	19, // 34: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
-	22, // 35: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
-	24, // 36: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
-	26, // 37: runch.agent.v1.Agent.Shutdown:output_type -> runch.agent.v1.ShutdownResponse
-	26, // [26:38] is the sub-list for method output_type
-	14, // [14:26] is the sub-list for method input_type
+	20, // 23: runch.agent.v1.Agent.Update:input_type -> runch.agent.v1.UpdateRequest
+	22, // 24: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
+	24, // 25: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
+	26, // 26: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
+	29, // 27: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
+	31, // 28: runch.agent.v1.Agent.Shutdown:input_type -> runch.agent.v1.ShutdownRequest
+	3,  // 29: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
+	5,  // 30: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
+	7,  // 31: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
+	9,  // 32: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
+	11, // 33: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
+	13, // 34: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
+	15, // 35: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
+	17, // 36: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
+	19, // 37: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
+	21, // 38: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
+	23, // 39: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
+	25, // 40: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
+	28, // 41: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
+	30, // 42: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
+	32, // 43: runch.agent.v1.Agent.Shutdown:output_type -> runch.agent.v1.ShutdownResponse
+	29, // [29:44] is the sub-list for method output_type
+	14, // [14:29] is the sub-list for method input_type
 	14, // [14:14] is the sub-list for extension type_name
 	14, // [14:14] is the sub-list for extension extendee
 	0,  // [0:14] is the sub-list for field type_name
@@ -2409,7 +2722,7 @@ func file_agentproto_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agentproto_agent_proto_rawDesc), len(file_agentproto_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

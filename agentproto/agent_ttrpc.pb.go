@@ -17,6 +17,9 @@ type AgentService interface {
 	CloseStdin(context.Context, *CloseStdinRequest) (*CloseStdinResponse, error)
 	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
+	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
+	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
+	AwaitOOM(context.Context, *AwaitOOMRequest) (*AwaitOOMResponse, error)
 	Processes(context.Context, *ProcessesRequest) (*ProcessesResponse, error)
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
@@ -87,6 +90,27 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.Resume(ctx, &req)
+			},
+			"Update": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req UpdateRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Update(ctx, &req)
+			},
+			"Stats": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req StatsRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Stats(ctx, &req)
+			},
+			"AwaitOOM": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req AwaitOOMRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.AwaitOOM(ctx, &req)
 			},
 			"Processes": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req ProcessesRequest
@@ -190,6 +214,30 @@ func (c *agentClient) Pause(ctx context.Context, req *PauseRequest) (*PauseRespo
 func (c *agentClient) Resume(ctx context.Context, req *ResumeRequest) (*ResumeResponse, error) {
 	var resp ResumeResponse
 	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "Resume", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) Update(ctx context.Context, req *UpdateRequest) (*UpdateResponse, error) {
+	var resp UpdateResponse
+	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "Update", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) Stats(ctx context.Context, req *StatsRequest) (*StatsResponse, error) {
+	var resp StatsResponse
+	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "Stats", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) AwaitOOM(ctx context.Context, req *AwaitOOMRequest) (*AwaitOOMResponse, error) {
+	var resp AwaitOOMResponse
+	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "AwaitOOM", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

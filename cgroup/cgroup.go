@@ -126,6 +126,29 @@ func (c *Cgroup) Apply(pid int) error {
 	return c.applyFiles(pid)
 }
 
+// Update changes the limits of a cgroup that is in use from those of before to
+// those of res; the overhead is that of New. Where the kernel refuses, those of
+// before are set again.
+func (c *Cgroup) Update(before, res *specs.LinuxResources, overhead int64) error {
+	v2 := cgroups.IsCgroup2UnifiedMode()
+	old, err := resources(before, overhead, v2)
+	if err != nil {
+		return err
+	}
+	limits, err := resources(res, overhead, v2)
+	if err != nil {
+		return err
+	}
+	limits.SkipDevices, old.SkipDevices = true, true
+	if err := c.manager.Set(limits); err != nil {
+		if undo := c.manager.Set(old); undo != nil {
+			err = errors.Join(err, undo)
+		}
+		return fmt.Errorf("set the limits of the host's cgroup: %w", err)
+	}
+	return nil
+}
+
 // applySystemd lets systemd make the unit around the process: it makes no
 // scope without one.
 func (c *Cgroup) applySystemd(pid int) error {

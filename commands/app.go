@@ -127,7 +127,7 @@ where <container-id> is your name for the container.`
 func (p *program) commands() []*cli.Command {
 	commands := []*cli.Command{
 		p.createCommand(), p.startCommand(), p.stateCommand(), p.killCommand(), p.deleteCommand(), p.execCommand(),
-		p.runCommand(), p.listCommand(), p.psCommand(), p.pauseCommand(), p.resumeCommand(),
+		p.runCommand(), p.listCommand(), p.psCommand(), p.pauseCommand(), p.resumeCommand(), p.updateCommand(), p.eventsCommand(),
 		specCommand(), featuresCommand(), guestCommand(), p.checkCommand(), p.envCommand(), completionCommand(),
 	}
 	return append(commands, unsupportedCommands()...)

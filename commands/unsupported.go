@@ -12,11 +12,9 @@ func unsupportedCommands() []*cli.Command {
 	reasons := map[string]string{
 		"checkpoint": "a virtual machine's processes cannot be saved by CRIU",
 		"restore":    "a virtual machine's processes cannot be saved by CRIU",
-		"update":     "resources are those of create",
-		"events":     "statistics are those of the container's cgroup on the host",
 	}
 	var list []*cli.Command
-	for _, verb := range []string{"checkpoint", "restore", "update", "events"} {
+	for _, verb := range []string{"checkpoint", "restore"} {
 		list = append(list, &cli.Command{
 			Name: verb, Hidden: true, HideHelp: true, SkipFlagParsing: true,
 			Usage: "not supported: " + reasons[verb],

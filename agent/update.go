@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"runch/agentproto"
+	"runch/oci"
+)
+
+// Update changes the limits of a container's cgroup.
+func (a *Agent) Update(_ context.Context, req *agentproto.UpdateRequest) (*agentproto.UpdateResponse, error) {
+	if len(req.GetResources()) > maxSpec {
+		return nil, invalidf("resources: longer than %d bytes", maxSpec)
+	}
+	change, err := oci.DecodeResources(bytes.NewReader(req.GetResources()))
+	if err != nil {
+		return nil, invalidf("resources: %v", err)
+	}
+	c, err := a.table.get(req.GetContainerId())
+	if err != nil {
+		return nil, err
+	}
+	return &agentproto.UpdateResponse{}, c.update(change)
+}
+
+// update puts a change over the container's resources. One that the kernel
+// refuses changes nothing.
+func (c *container) update(change *specs.LinuxResources) error {
+	c.updating.Lock()
+	defer c.updating.Unlock()
+	if c.state() == stopped {
+		return errNotRunning
+	}
+	merged := oci.MergeResources(c.resources, change)
+	merged.Devices = nil // they are those of the container's creation
+	cg, err := specconv.CreateCgroupConfig(&specconv.CreateOpts{
+		CgroupName: c.id,
+		Spec:       &specs.Spec{Linux: &specs.Linux{Resources: merged}},
+	}, nil)
+	if err != nil {
+		return err
+	}
+	cg.Resources.SkipDevices = true
+	config := *c.config
+	cgroup := *c.config.Cgroups
+	cgroup.Resources = cg.Resources
+	config.Cgroups = &cgroup
+	// A handle of its own: SkipDevices must not stay on those that start processes.
+	h, err := libcontainer.Load(stateDir, c.id)
+	if err != nil {
+		return err
+	}
+	if err := h.Set(config); err != nil {
+		return err
+	}
+	c.resources = merged
+	return nil
+}

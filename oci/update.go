@@ -1,0 +1,184 @@
+package oci
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// maxResources bounds what DecodeResources reads, in bytes.
+const maxResources = 1 << 20
+
+// DecodeResources reads linux.resources as JSON, the form in which callers hand
+// changes of them over. Names match whatever their case, as encoding/json has it.
+func DecodeResources(r io.Reader) (*specs.LinuxResources, error) {
+	var res specs.LinuxResources
+	if err := json.NewDecoder(io.LimitReader(r, maxResources)).Decode(&res); err != nil {
+		return nil, fmt.Errorf("decode the resources: %w", err)
+	}
+	return &res, nil
+}
+
+// SplitUpdate parts a change of a container's resources as Split parts the
+// resources themselves: host is what the host's cgroup and the VM hold from now
+// on, made of what it held before (nil for nothing) and the change; guest is the
+// change as far as it is the guest's. Errors name the field that cannot be honoured.
+func SplitUpdate(before, change *specs.LinuxResources) (host, guest *specs.LinuxResources, err error) {
+	copied, err := copyResources(change)
+	if err != nil {
+		return nil, nil, err
+	}
+	if copied.Devices != nil {
+		return nil, nil, bad(resourcesField+".devices", "the rules for devices cannot be changed")
+	}
+	settleUpdate(copied)
+	if err := validateResources(&specs.Linux{Resources: MergeResources(before, copied)}); err != nil {
+		return nil, nil, err
+	}
+	host, guest = splitResources(copied)
+	return MergeResources(before, host), guest, nil
+}
+
+// settleUpdate makes the change whole where the kernel would refuse half of it.
+func settleUpdate(r *specs.LinuxResources) {
+	if m := r.Memory; m != nil && value(m.Limit) == -1 && m.Swap == nil {
+		m.Swap = new(int64) // a limit of swap cannot do without one of memory
+	}
+	if c := r.CPU; c != nil && c.Idle != nil && c.Shares == nil {
+		c.Shares = new(uint64) // idle processes have no shares
+	}
+}
+
+// MergeResources gives the resources before with the change put over them: a
+// value that the change does not have, or has as 0 where runc takes that for
+// unset, stays. Files of cgroup v2 (unified) are the change's alone: an older
+// one would undo what a field of the change says. Neither argument is changed.
+func MergeResources(before, change *specs.LinuxResources) *specs.LinuxResources {
+	merged := specs.LinuxResources{}
+	if before != nil {
+		merged = *before
+	}
+	merged.Unified = nil
+	if change == nil {
+		return &merged
+	}
+	merged.Unified = maps.Clone(change.Unified)
+	merged.Memory = mergeMemory(merged.Memory, change.Memory)
+	merged.CPU = mergeCPU(merged.CPU, change.CPU)
+	merged.BlockIO = mergeBlockIO(merged.BlockIO, change.BlockIO)
+	if change.Pids != nil && change.Pids.Limit != nil {
+		merged.Pids = change.Pids
+	}
+	if len(change.HugepageLimits) > 0 {
+		merged.HugepageLimits = change.HugepageLimits
+	}
+	if change.Network != nil {
+		merged.Network = change.Network
+	}
+	if len(change.Rdma) > 0 {
+		merged.Rdma = change.Rdma
+	}
+	return &merged
+}
+
+func mergeMemory(before, change *specs.LinuxMemory) *specs.LinuxMemory {
+	if change == nil {
+		return before
+	}
+	m := orNew(clonePtr(before))
+	over(&m.Limit, change.Limit)
+	over(&m.Reservation, change.Reservation)
+	over(&m.Swap, change.Swap)
+	m.CheckBeforeUpdate = change.CheckBeforeUpdate
+	return m
+}
+
+func mergeCPU(before, change *specs.LinuxCPU) *specs.LinuxCPU {
+	if change == nil {
+		return before
+	}
+	c := orNew(clonePtr(before))
+	over(&c.Shares, change.Shares)
+	over(&c.Burst, change.Burst)
+	over(&c.Idle, change.Idle)
+	over(&c.RealtimePeriod, change.RealtimePeriod)
+	over(&c.RealtimeRuntime, change.RealtimeRuntime)
+	// Neither means anything without the other, so that of before completes one.
+	if value(change.Quota) != 0 {
+		c.Quota = change.Quota
+	}
+	if value(change.Period) != 0 {
+		c.Period = change.Period
+	}
+	if change.Cpus != "" {
+		c.Cpus = change.Cpus
+	}
+	if change.Mems != "" {
+		c.Mems = change.Mems
+	}
+	return c
+}
+
+func mergeBlockIO(before, change *specs.LinuxBlockIO) *specs.LinuxBlockIO {
+	if change == nil {
+		return before
+	}
+	b := orNew(clonePtr(before))
+	over(&b.Weight, change.Weight)
+	over(&b.LeafWeight, change.LeafWeight)
+	b.WeightDevice = mergeDevices(b.WeightDevice, change.WeightDevice, func(d specs.LinuxWeightDevice) device {
+		return device{d.Major, d.Minor}
+	})
+	for _, list := range []struct {
+		to   *[]specs.LinuxThrottleDevice
+		from []specs.LinuxThrottleDevice
+	}{
+		{&b.ThrottleReadBpsDevice, change.ThrottleReadBpsDevice},
+		{&b.ThrottleWriteBpsDevice, change.ThrottleWriteBpsDevice},
+		{&b.ThrottleReadIOPSDevice, change.ThrottleReadIOPSDevice},
+		{&b.ThrottleWriteIOPSDevice, change.ThrottleWriteIOPSDevice},
+	} {
+		*list.to = mergeDevices(*list.to, list.from, func(d specs.LinuxThrottleDevice) device {
+			return device{d.Major, d.Minor}
+		})
+	}
+	return b
+}
+
+// device names a block device.
+type device struct{ major, minor int64 }
+
+// mergeDevices replaces the entries of devices that the change has too, and
+// adds the others.
+func mergeDevices[T any](before, change []T, of func(T) device) []T {
+	merged := slices.Clone(before)
+	for _, d := range change {
+		at := slices.IndexFunc(merged, func(m T) bool { return of(m) == of(d) })
+		if at < 0 {
+			merged = append(merged, d)
+			continue
+		}
+		merged[at] = d
+	}
+	return merged
+}
+
+// over puts a value over another where there is one.
+func over[T any](to **T, from *T) {
+	if from != nil {
+		*to = from
+	}
+}
+
+// copyResources copies resources deeply.
+func copyResources(r *specs.LinuxResources) (*specs.LinuxResources, error) {
+	spec, err := clone(&specs.Spec{Linux: &specs.Linux{Resources: r}})
+	if err != nil {
+		return nil, err
+	}
+	return orNew(spec.Linux.Resources), nil
+}

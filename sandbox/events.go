@@ -1,0 +1,167 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"runch/agentproto"
+	"runch/state"
+)
+
+// Event is one of runc's events.
+type Event struct {
+	// Type is "stats" or "oom".
+	Type string `json:"type"`
+	ID   string `json:"id"`
+	// Data are the statistics of a "stats" event.
+	Data json.RawMessage `json:"data,omitempty"`
+}
+
+// maxStats bounds the statistics taken from a guest, in bytes.
+const maxStats = 1 << 20
+
+// Stats gives one event with what the container's cgroup in the guest has used.
+func (r *Runtime) Stats(ctx context.Context, id string) (*Event, error) {
+	c, err := r.live(id)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var e *Event
+	err = r.call(ctx, c, func(ctx context.Context, agent agentproto.AgentService) error {
+		e, err = statsOf(ctx, agent, id)
+		return err
+	})
+	return e, err
+}
+
+// live gives the record of a container that has not stopped.
+func (r *Runtime) live(id string) (*state.Container, error) {
+	c, err := r.Store.Load(id)
+	if err != nil {
+		return nil, err
+	}
+	switch c.Status() {
+	case state.StatusStopped, state.StatusCreating:
+		return nil, fmt.Errorf("container with id %s is not running", id)
+	}
+	return c, nil
+}
+
+func statsOf(ctx context.Context, agent agentproto.AgentService, id string) (*Event, error) {
+	resp, err := agent.Stats(ctx, &agentproto.StatsRequest{ContainerId: id})
+	if err != nil {
+		return nil, err
+	}
+	if len(resp.GetStats()) > maxStats {
+		return nil, fmt.Errorf("the guest's statistics are %d bytes long, more than %d", len(resp.GetStats()), maxStats)
+	}
+	var data bytes.Buffer
+	// It is passed on as it is, so it has to be JSON, and on one line.
+	if err := json.Compact(&data, resp.GetStats()); err != nil {
+		return nil, fmt.Errorf("the guest's statistics: %w", err)
+	}
+	return &Event{Type: "stats", ID: id, Data: data.Bytes()}, nil
+}
+
+// Events hands over an event with statistics at every interval, and one for
+// each kill for lack of memory, until the container ends or handing over fails.
+func (r *Runtime) Events(ctx context.Context, id string, interval time.Duration, hand func(*Event) error) error {
+	c, err := r.live(id)
+	if err != nil {
+		return err
+	}
+	endpoint, err := r.endpoint(c)
+	if err != nil {
+		return err
+	}
+	dialCtx, stop := context.WithTimeout(ctx, callTimeout)
+	defer stop()
+	client, err := agentproto.Connect(dialCtx, endpoint)
+	if err != nil {
+		return fmt.Errorf("%w: %w", agentproto.ErrUnreachable, err)
+	}
+	defer client.Close() //nolint:errcheck // it was only read from
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	kills := make(chan error, 1)
+	go func() {
+		defer close(kills)
+		watchKills(ctx, client, id, kills)
+	}()
+	ticks := time.NewTicker(interval)
+	defer ticks.Stop()
+	for {
+		select {
+		case err, open := <-kills:
+			if !open {
+				return nil
+			}
+			if err != nil {
+				return unlessGone(ctx, c, agentproto.FromAgent(err))
+			}
+			if err := hand(&Event{Type: "oom", ID: id}); err != nil {
+				return err
+			}
+		case <-ticks.C:
+			if err := r.handStats(ctx, client, c, hand); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (r *Runtime) handStats(ctx context.Context, agent agentproto.AgentService, c *state.Container, hand func(*Event) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	e, err := statsOf(ctx, agent, c.ID)
+	if err == nil {
+		return hand(e)
+	}
+	err = agentproto.FromAgent(err)
+	if errors.Is(err, agentproto.ErrState) || errors.Is(err, agentproto.ErrNotFound) {
+		return nil // its end is about to be told
+	}
+	return unlessGone(ctx, c, err)
+}
+
+// unlessGone drops the error of a call that broke because the VM has ended: its
+// shim is gone then, or about to be.
+func unlessGone(ctx context.Context, c *state.Container, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	if errors.Is(err, agentproto.ErrUnreachable) && awaitGone(ctx, c.Shim) == nil {
+		return nil
+	}
+	return err
+}
+
+// watchKills tells of each new kill with a nil error, and of what keeps it from
+// that; it returns when there will be none.
+func watchKills(ctx context.Context, agent agentproto.AgentService, id string, kills chan<- error) {
+	var known uint64
+	for {
+		resp, err := agent.AwaitOOM(ctx, &agentproto.AwaitOOMRequest{ContainerId: id, Known: known})
+		if err != nil {
+			if ctx.Err() == nil {
+				kills <- err
+			}
+			return
+		}
+		for ; known < resp.GetKills(); known++ {
+			select {
+			case kills <- nil:
+			case <-ctx.Done():
+				return
+			}
+		}
+		if resp.GetEnded() {
+			return
+		}
+	}
+}

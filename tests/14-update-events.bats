@@ -1,0 +1,154 @@
+#!/usr/bin/env bats
+# A running container's limits changed by update, and what events tells of it. All tests share one container,
+# whose limits are as at first at the beginning of each.
+
+load helpers
+
+setup_file() {
+	share
+	bundle
+	config '.linux.resources.memory = {limit: 67108864}
+		| .linux.resources.cpu = {shares: 100, quota: 50000, period: 100000}
+		| .linux.resources.pids = {limit: 20}'
+	config '.linux.namespaces += [{type: "cgroup"}]
+		| .mounts += [{destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["ro"]}]'
+	args sleep 10000
+	launch
+	shared
+}
+
+teardown_file() {
+	unshare_all
+}
+
+setup() {
+	begin
+	runch update --memory 67108864 --cpu-share 100 --cpu-quota 50000 --cpu-period 100000 --pids-limit 20 "$ID"
+}
+
+teardown() {
+	finish
+}
+
+# guest FILE: what a file of the container's own cgroup in the guest says.
+guest() {
+	execute cat "/sys/fs/cgroup/$1"
+}
+
+# host CONTROLLER V1-FILE V2-FILE: the same of its cgroup on the host.
+host() {
+	local dir
+	dir=$(sed -n "s/^[0-9]*:\([^:]*,\)*$1\(,[^:]*\)*:\(.*\)/\3/p" "/proc/$PID/cgroup")
+	if [ -n "$dir" ]; then
+		cat "/sys/fs/cgroup/$1$dir/$2"
+	else
+		cat "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$PID/cgroup")/$3"
+	fi
+}
+
+@test "limits given by flags are exact in the guest; on the host memory has the guest's overhead added" {
+	needs_vm
+	local before
+	before=$(host memory memory.limit_in_bytes memory.max)
+	runch update --memory 96M --pids-limit 30 --cpu-quota 20000 --cpu-share 200 "$ID"
+	same "$(guest memory.max)" $((96 << 20))
+	same "$(guest pids.max)" 30
+	same "$(guest cpu.max)" "20000 100000" # the period is that of before
+	same "$(host memory memory.limit_in_bytes memory.max)" $((before + (32 << 20)))
+}
+
+@test "limits given as JSON, by a file and by the standard input, with names in any case" {
+	echo '{"memory": {"limit": 50331648}, "Pids": {"LIMIT": 40}}' >"$T/resources"
+	runch update --resources "$T/resources" "$ID"
+	same "$(guest memory.max)" 50331648
+	same "$(guest pids.max)" 40
+	echo '{"CPU": {"Quota": 30000, "Period": 60000}}' | runch update -r - "$ID"
+	same "$(guest cpu.max)" "30000 60000"
+	same "$(guest memory.max)" 50331648 # what is not named stays
+}
+
+@test "files of cgroup v2 can be set as well" {
+	needs_vm
+	echo '{"unified": {"memory.high": "41943040"}}' | runch update -r - "$ID"
+	same "$(guest memory.high)" 41943040
+	echo '{"unified": {"memory.high": "max"}}' | runch update -r - "$ID"
+}
+
+@test "what cannot be had is refused by name, and nothing is changed" {
+	local change
+	for change in '{"memory": {"limit": -7}}' '{"cpu": {"realtimeRuntime": 5}}' '{"rdma": {"mlx": {"hcaHandles": 1}}}' \
+		'{"devices": [{"allow": true, "access": "rwm"}]}' '{"memory": 5}' '{' '{"memory": {"limit": 33554432}, "cpu": {"quota": 1}}'; do
+		if ! is_runch && [[ $change == *devices* || $change == *rdma* || $change == *-7* ]]; then continue; fi
+		try update_from "$change"
+		same "$status" 1
+		[ -n "$stderr" ] && [ "$(wc -l <"$T/.err")" -le 1 ]
+	done
+	same "$(guest memory.max)" $((64 << 20))
+	same "$(guest cpu.max)" "50000 100000"
+	for change in "--memory x" "--cpu-quota 1.5" "--cpu-share -1" "--no-such-flag 1"; do
+		# shellcheck disable=SC2086 # a flag and its value
+		try runch update $change "$ID"
+		same "$status" 1
+		[[ $stderr == *"${change%% *}"* || $stderr == *"invalid value for"* || $stderr == *no-such-flag* ]]
+	done
+}
+
+# update_from JSON
+update_from() {
+	runch update -r - "$ID" <<<"$1"
+}
+
+@test "a container that has stopped, or is none, cannot be updated" {
+	try runch update --memory 64M no-such-container
+	same "$status" 1
+	[[ $stderr == *"container does not exist"* ]]
+	own
+	args true
+	launch
+	exit_status "$PID"
+	try runch update --memory 64M "$ID"
+	same "$status" 1
+	[[ $stderr == *"container not running"* ]]
+	try runch events --stats "$ID"
+	same "$status" 1
+	[[ $stderr == *"is not running"* ]]
+	runch delete "$ID"
+}
+
+@test "events --stats tells what the guest's cgroup has used, in runc's form" {
+	try runch events --stats "$ID"
+	same "$status" 0
+	same "$(jq -r .type <<<"$output")" stats
+	same "$(jq -r .id <<<"$output")" "$ID"
+	[ "$(jq .data.memory.usage.limit <<<"$output")" = $((64 << 20)) ]
+	[ "$(jq .data.memory.usage.usage <<<"$output")" -gt 0 ]
+	[ "$(jq .data.pids.current <<<"$output")" -ge 1 ]
+	same "$(jq .data.pids.limit <<<"$output")" 20
+	[ "$(jq .data.cpu.usage.total <<<"$output")" -gt 0 ]
+}
+
+@test "events goes on at its interval, tells of a kill for lack of memory, and ends with the container" {
+	needs_vm
+	own
+	config '.linux.resources.memory = {limit: 33554432}'
+	args sleep 10000
+	launch
+	helper runch events --interval 300ms "$ID" >"$T/events"
+	local events=$helper
+	eventually 20 says '"type":"stats"' "$T/events"
+	execute sh -c 'x=$(head -c 100000000 /dev/zero | tr "\0" x)' || true
+	eventually 20 says '"type":"oom"' "$T/events"
+	same "$(jq -s 'map(select(.type == "oom")) | length > 0' "$T/events")" true
+	runch kill "$ID" KILL
+	eventually 20 dead "$events"
+	local status=0
+	wait "$events" || status=$?
+	same "$status" 0
+	runch delete "$ID"
+}
+
+@test "events takes no interval that is none" {
+	try runch events --interval 0s "$ID"
+	same "$status" 1
+	[[ $stderr == *"duration interval must be greater than 0"* ]]
+}
