@@ -168,6 +168,43 @@ func TestLostOutputIsNotASuccess(t *testing.T) {
 	}
 }
 
+// TestSlowReaderLosesNothing has a reader that comes long after the wait for
+// more output would have ended, had the output not been waiting for it.
+func TestSlowReaderLosesNothing(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close() //nolint:errcheck // only read
+	guest, host := net.Pipe()
+	o := &output{file: write, conn: host, done: make(chan struct{})}
+	go o.run()
+	data := bytes.Repeat([]byte("output "), 64<<10) // more than a pipe holds
+	go func() {
+		_, _ = guest.Write(data)
+		_ = guest.Close()
+	}()
+	const timeout = 100 * time.Millisecond
+	awaited := make(chan struct{})
+	go func() {
+		o.await(timeout)
+		close(awaited)
+	}()
+	select {
+	case <-awaited:
+		t.Fatal("the wait ended while the reader had not read")
+	case <-time.After(4 * timeout):
+	}
+	got, err := io.ReadAll(read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-awaited
+	if !bytes.Equal(got, data) {
+		t.Errorf("got %d of %d bytes", len(got), len(data))
+	}
+}
+
 func TestReaderGoneDoesNotHoldTheEndUp(t *testing.T) {
 	agent := newFakeAgent()
 	outR, outW := pipe(t)

@@ -21,7 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// drainTimeout bounds the wait for output that the agent says it has sent.
+// drainTimeout bounds the wait for output that the agent says it has sent, from
+// the last of it that came.
 const drainTimeout = 10 * time.Second
 
 // Files are the host's ends of the process's stdio. With a terminal, Stdin and
@@ -151,7 +152,7 @@ type output struct {
 
 // chunk is how much is copied between two looks at the count. io.CopyN
 // splices where both ends allow it.
-const chunk = 1 << 20
+const chunk = 256 << 10
 
 func (o *output) run() {
 	defer close(o.done)
@@ -180,18 +181,49 @@ func (o *output) run() {
 // when all is sent. The count is the proof, and ends the wait for a transport
 // that has lost the end.
 func (o *output) finish(bytes uint64) error {
-	timer := time.NewTimer(drainTimeout)
-	defer timer.Stop()
-	select {
-	case <-o.done:
-	case <-timer.C:
-		_ = o.conn.SetReadDeadline(time.Unix(1, 0))
-		<-o.done
-	}
+	o.await(drainTimeout)
 	if got := o.bytes.Load(); got < bytes && !o.broken.Load() {
 		return fmt.Errorf("%d of %d bytes of output were lost", bytes-got, bytes)
 	}
 	return nil
+}
+
+// await waits for the copying's end, and ends it when nothing has come for the
+// timeout although the file takes more. A reader of the file may be slow: what
+// is in a pipe waits for it under any runtime.
+func (o *output) await(timeout time.Duration) {
+	// Two looks: at the first, a reader that was slow may just have come back.
+	ticks := time.NewTicker(timeout / 2)
+	defer ticks.Stop()
+	idle := 0
+	for before := o.bytes.Load(); idle < 2; before = o.bytes.Load() {
+		select {
+		case <-o.done:
+			return
+		case <-ticks.C:
+		}
+		idle++
+		if o.bytes.Load() != before || !writable(o.file) {
+			idle = 0
+		}
+	}
+	_ = o.conn.SetReadDeadline(time.Unix(1, 0))
+	<-o.done
+}
+
+// writable tells whether a write to f would not block. A file that cannot be
+// asked takes everything.
+func writable(f *os.File) bool {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return true
+	}
+	ready := true
+	err = raw.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0) // #nosec G115 -- a file descriptor
+		ready = n > 0 || err != nil
+	})
+	return ready || err != nil
 }
 
 func streamID() (uint64, error) {
