@@ -45,7 +45,7 @@ func (c *container) update(change *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
-	cg.Resources.SkipDevices = true
+	cg.SkipDevices = true
 	config := *c.config
 	cgroup := *c.config.Cgroups
 	cgroup.Resources = cg.Resources

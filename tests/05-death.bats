@@ -149,7 +149,7 @@ fsd() {
 	args sleep 1000
 	launch
 	# As sets: pids need not rise.
-	same "$(printf '%s\n' $(orphans) | sort)" "$(printf '%s\n' $OTHERS "$PID" | sort)"
+	same "$(orphans | xargs -n 1 | sort)" "$(xargs -n 1 <<<"$OTHERS $PID" | sort)"
 	[ -n "$(vmm)" ]
 	[ -n "$(fsd)" ]
 	local below
