@@ -21,22 +21,37 @@ func makeNetNS(path string) error {
 		return fmt.Errorf("make network namespace: %w", err)
 	}
 	made := make(chan error, 1)
-	go func() {
-		// The thread is in the new namespace from here on: it ends with the goroutine.
-		runtime.LockOSThread()
-		made <- bindNetNS(path)
-	}()
+	go func() { made <- bindNetNS(path) }()
 	return <-made
 }
 
+// bindNetNS makes the namespace with the calling goroutine's thread, and brings
+// that back: it may be the process's first one, which never ends, and by which
+// libcontainer tells the agent's namespace from a container's.
 func bindNetNS(path string) error {
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("open own network namespace: %w", err)
+	}
+	defer home.Close() //nolint:errcheck // only a handle
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
 		return fmt.Errorf("make network namespace: %w", err)
 	}
-	if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("make network namespace: bind: %w", err)
+	err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+	if err != nil {
+		err = fmt.Errorf("make network namespace: bind: %w", err)
+	} else {
+		err = loopbackUp()
 	}
-	return loopbackUp()
+	// #nosec G115 -- a file descriptor fits an int
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		return errors.Join(err, fmt.Errorf("return to own network namespace: %w", back))
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 // loopbackUp brings lo up in the calling thread's network namespace.
