@@ -202,28 +202,31 @@ build/man/%: docs/man/%.md
 	go-md2man -in $< -out $@
 
 .PHONY: install
-install: all man ## install under $(DESTDIR)$(PREFIX)
+install: all man ## runtime, agent, guest image, manual pages, completions to $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/runch $(DESTDIR)$(PREFIX)/bin/runch
 	install -D -m 0755 bin/runch-agent $(DESTDIR)$(PREFIX)/libexec/runch/runch-agent
 	install -d $(DESTDIR)$(PREFIX)/share/runch/guest
 	install -m 0644 bin/guest/* $(DESTDIR)$(PREFIX)/share/runch/guest/
 	for page in $(MAN_PAGES); do install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-	bin/runch completion bash > build/completion.bash
-	install -m 0644 build/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/runch
+	mkdir -p build/completion
+	for shell in bash fish zsh; do bin/runch completion $$shell > build/completion/$$shell; done
+	install -D -m 0644 build/completion/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/runch
+	install -D -m 0644 build/completion/fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/runch.fish
+	install -D -m 0644 build/completion/zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_runch
 
 .PHONY: uninstall
-uninstall: ## remove what install put under $(DESTDIR)$(PREFIX)
+uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/runch $(DESTDIR)$(PREFIX)/libexec/runch/runch-agent
-	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/runch
 	rm -f $(foreach page,$(notdir $(MAN_PAGES)),$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(page))
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/runch
+	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/runch.fish $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_runch
 	rm -rf $(DESTDIR)$(PREFIX)/share/runch
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/libexec/runch 2>/dev/null || true
 
 .PHONY: clean
-clean: ## remove what was built (not the tools: distclean does)
-	rm -rf bin build/rootfs build/man build/proto build/runch-agent build/completion.bash build/results
+clean: ## remove what was built, not what was fetched: tools, Debian's kernel
+	rm -rf bin build/rootfs build/man build/proto build/runch-agent build/completion build/results build/tests
 
 .PHONY: distclean
-distclean: ## remove everything that make made
+distclean: ## remove what was fetched as well
 	rm -rf bin build

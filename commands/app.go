@@ -44,7 +44,16 @@ func statusError(code int) error {
 func Main(ctx context.Context, args []string, version string) int {
 	p := newProgram()
 	app := p.app(version)
-	err := app.RunContext(ctx, reorder(app, args))
+	if completing(args) {
+		question, ok := completable(args)
+		if !ok {
+			return 0
+		}
+		args = question
+	} else {
+		args = reorder(app, args)
+	}
+	err := app.RunContext(ctx, args)
 	var status processError
 	if errors.As(err, &status) {
 		return int(status)
@@ -125,9 +134,11 @@ config.json and a root file system. To run one:
 where <container-id> is your name for the container.`
 
 func (p *program) commands() []*cli.Command {
+	id := p.completesID
 	commands := []*cli.Command{
-		p.createCommand(), p.startCommand(), p.stateCommand(), p.killCommand(), p.deleteCommand(), p.execCommand(),
-		p.runCommand(), p.listCommand(), p.psCommand(), p.pauseCommand(), p.resumeCommand(), p.updateCommand(), p.eventsCommand(),
+		p.createCommand(), id(p.startCommand()), id(p.stateCommand()), id(p.killCommand()), id(p.deleteCommand()),
+		id(p.execCommand()), p.runCommand(), p.listCommand(), id(p.psCommand()), id(p.pauseCommand()), id(p.resumeCommand()),
+		id(p.updateCommand()), id(p.eventsCommand()),
 		specCommand(), featuresCommand(), guestCommand(), p.checkCommand(), p.envCommand(), completionCommand(),
 	}
 	return append(commands, unsupportedCommands()...)

@@ -101,10 +101,8 @@ func flagsLength(flags []cli.Flag, args []string) int {
 			return n
 		}
 		n++
-		if f := findFlag(flags, name); f != nil && !strings.Contains(args[n-1], "=") && n < len(args) {
-			if _, isBool := f.(*cli.BoolFlag); !isBool {
-				n++
-			}
+		if f := findFlag(flags, name); f != nil && takesValue(f) && !strings.Contains(args[n-1], "=") && n < len(args) {
+			n++
 		}
 	}
 	return n
@@ -114,6 +112,12 @@ func flagsLength(flags []cli.Flag, args []string) int {
 func flagName(arg string) (string, bool) {
 	name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
 	return name, strings.HasPrefix(arg, "-") && name != ""
+}
+
+// takesValue tells whether the word behind a flag belongs to it.
+func takesValue(f cli.Flag) bool {
+	_, isBool := f.(*cli.BoolFlag)
+	return !isBool
 }
 
 func findFlag(flags []cli.Flag, name string) cli.Flag {

@@ -2,6 +2,10 @@ package commands
 
 import (
 	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 )
@@ -11,24 +15,69 @@ import (
 // program that exec runs.
 const completeVariable = "RUNCH_COMPLETE"
 
+// completing tells whether a completion script asks what may come next.
+func completing(args []string) bool {
+	return os.Getenv(completeVariable) != "" && args[len(args)-1] == "--"+cli.BashCompletionFlag.Names()[0]
+}
+
+// completable is the question as the flag package understands it, which takes
+// "--" for the end of the flags even where it is the beginning of one. ok is
+// false behind a real "--": what is there is for nobody to complete, and by no
+// means for the command to run.
+func completable(args []string) (question []string, ok bool) {
+	question = slices.Clone(args)
+	if last := len(question) - 2; question[last] == "--" {
+		question[last] = "-"
+	}
+	return question, !slices.Contains(question, "--")
+}
+
+// completesID has a command complete, beside its flags, the ids of the
+// containers that there are. Which of them begin as the word does is the shell's
+// to find: a word that is no flag is not passed on by the scripts.
+func (p *program) completesID(c *cli.Command) *cli.Command {
+	c.BashComplete = func(ctx *cli.Context) {
+		last := os.Args[max(0, len(os.Args)-2)]
+		if flag, ok := flagName(last); ok && !strings.Contains(last, "=") {
+			if f := findFlag(c.Flags, flag); f != nil && takesValue(f) {
+				return // the next word is its value
+			}
+		}
+		cli.DefaultCompleteWithFlags(c)(ctx)
+		if ctx.NArg() > 0 {
+			return
+		}
+		ids, err := p.runtime(ctx).Store.IDs()
+		if err != nil {
+			return // there are none, or none that this user may see
+		}
+		for _, id := range ids {
+			_, _ = fmt.Fprintln(ctx.App.Writer, id)
+		}
+	}
+	return c
+}
+
 func completionCommand() *cli.Command {
+	scripts := map[string]string{"bash": bashCompletion, "fish": fishCompletion, "zsh": zshCompletion}
 	return &cli.Command{
-		Name:        "completion",
-		Usage:       "print a shell's completion script",
-		ArgsUsage:   "bash|zsh",
-		Description: "The completion command prints a script that completes commands and flags. To use it: source <(runch completion bash)",
+		Name:      "completion",
+		Usage:     "print a shell's completion script",
+		ArgsUsage: "bash|fish|zsh",
+		Description: "The completion command prints a script that completes commands, flags and containers' ids. To use it in bash or\n" +
+			"zsh: source <(runch completion bash)",
+		BashComplete: func(c *cli.Context) {
+			for _, shell := range slices.Sorted(maps.Keys(scripts)) {
+				_, _ = fmt.Fprintln(c.App.Writer, shell)
+			}
+		},
 		Action: func(c *cli.Context) error {
 			if err := exactArgs(c, 1); err != nil {
 				return err
 			}
-			var script string
-			switch shell := c.Args().First(); shell {
-			case "bash":
-				script = bashCompletion
-			case "zsh":
-				script = zshCompletion
-			default:
-				return fmt.Errorf("no completion for %q: there is one for bash and one for zsh", shell)
+			script, ok := scripts[c.Args().First()]
+			if !ok {
+				return fmt.Errorf("no completion for %q: there is one for bash, fish and zsh", c.Args().First())
 			}
 			_, err := fmt.Fprint(c.App.Writer, script)
 			return err
@@ -48,6 +97,23 @@ _runch() {
 complete -o bashdefault -o default -F _runch runch
 `
 
+const fishCompletion = `# fish completion for runch
+
+function __runch_complete
+	set -l words (commandline -opc)
+	set -l cur (commandline -ct)
+	string match -q -- '-*' $cur; and set -a words $cur
+	set -l list (env RUNCH_COMPLETE=1 $words --generate-bash-completion 2>/dev/null)
+	if set -q list[1]
+		printf '%s\n' $list
+	else
+		__fish_complete_path $cur
+	end
+end
+
+complete -c runch -f -a '(__runch_complete)'
+`
+
 const zshCompletion = `#compdef runch
 
 _runch() {
@@ -56,11 +122,16 @@ _runch() {
 	[[ $cur == -* ]] && asked+=("$cur")
 	list=("${(@f)$(RUNCH_COMPLETE=1 "${asked[@]}" --generate-bash-completion 2>/dev/null)}")
 	if [[ -n ${list[1]} ]]; then
-		_describe 'runch' list
+		compadd -- "${list[@]}"
 	else
 		_files
 	fi
 }
 
-compdef _runch runch
+# The file is this function's body when zsh loads it by itself, and a script when it is sourced.
+if [[ ${funcstack[1]} == _runch ]]; then
+	_runch "$@"
+else
+	compdef _runch runch
+fi
 `
