@@ -11,9 +11,9 @@ import (
 
 // Tree is a sandbox's directory tree in the shim's mount namespace:
 //
-//	<dir>            a tmpfs, later the root of the namespace
-//	<dir>/shared     what virtiofsd serves: <container id>/rootfs, <container id>/mounts/<n>/<name>
-//	<dir>/view       where the container's view is put together
+//	<dir>               a tmpfs, later the root of the namespace
+//	<dir>/own/shared    what virtiofsd serves: <container id>/rootfs, <container id>/mounts/<n>/<name>
+//	<dir>/view          where the container's view is put together
 //
 // The namespace dies with the last process in it, and the tree with it.
 type Tree struct {
@@ -22,6 +22,11 @@ type Tree struct {
 
 // treeSize bounds the tmpfs, which holds mount points only.
 const treeSize = "1m"
+
+// passage is the mode of what leads to a rootfs or a volume. In the guest a
+// container's init may be root of its user namespace alone, and passes through
+// as any other user does.
+const passage = 0o711
 
 // Bind is a volume of a container.
 type Bind struct {
@@ -51,7 +56,10 @@ func NewTree(dir string) (*Tree, error) {
 	}
 	t := &Tree{dir: dir}
 	// An unprivileged VMM shares the namespace: it gets no further than here.
-	if err := os.Mkdir(t.Shared(), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Dir(t.Shared()), 0o700); err != nil {
+		return nil, fmt.Errorf("make the shared directory: %w", err)
+	}
+	if err := os.Mkdir(t.Shared(), passage); err != nil {
 		return nil, fmt.Errorf("make the shared directory: %w", err)
 	}
 	if err := os.Mkdir(t.view(), 0o700); err != nil {
@@ -61,14 +69,14 @@ func NewTree(dir string) (*Tree, error) {
 }
 
 // Shared is the directory that virtiofsd serves.
-func (t *Tree) Shared() string { return filepath.Join(t.dir, "shared") }
+func (t *Tree) Shared() string { return filepath.Join(t.dir, "own", "shared") }
 
 func (t *Tree) view() string { return filepath.Join(t.dir, "view") }
 
 // Share clones a container's rootfs and volumes into the shared directory.
 func (t *Tree) Share(id, rootfs string, binds []Bind) error {
 	base := filepath.Join(t.Shared(), id)
-	if err := os.MkdirAll(base, 0o700); err != nil {
+	if err := os.MkdirAll(base, passage); err != nil {
 		return fmt.Errorf("make the container's shared directory: %w", err)
 	}
 	if err := share(rootfs, filepath.Join(base, "rootfs"), true, false); err != nil {
@@ -76,7 +84,7 @@ func (t *Tree) Share(id, rootfs string, binds []Bind) error {
 	}
 	for _, b := range binds {
 		target := filepath.Join(base, b.Guest)
-		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Dir(target), passage); err != nil {
 			return fmt.Errorf("make a volume's directory: %w", err)
 		}
 		if err := share(b.Source, target, b.Recursive, b.ReadOnly); err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,6 +25,7 @@ var bodies = map[string]func(dir string) error{
 	"enter":    enterBody,
 	"nothing":  nothingOfTheHostBody,
 	"pretends": linkBody,
+	"passage":  passageBody,
 }
 
 func TestMain(m *testing.M) {
@@ -178,6 +180,36 @@ func protectBody(dir string) error {
 }
 
 func TestProtectReachesTheSharedRootfsAlone(t *testing.T) { inNamespaces(t, "protect") }
+
+// passageBody looks at the tree as another user than root: as the VMM, from
+// the root of the namespace, and as the guest's users, from what is served.
+func passageBody(dir string) error {
+	t, err := shared(dir)
+	if err != nil {
+		return err
+	}
+	served, err := os.Open(t.Shared())
+	if err != nil {
+		return err
+	}
+	defer served.Close() //nolint:errcheck // only read
+	runtime.LockOSThread()
+	if err := unix.Setfsuid(65534); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(t.Shared(), &st); !errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("the VMM's user reaches the shared directory: %w", err)
+	}
+	for _, name := range []string{"id/rootfs", "id/mounts/0/volume", "id/mounts/4/hosts"} {
+		if err := unix.Fstatat(int(served.Fd()), name, &st, 0); err != nil {
+			return fmt.Errorf("a user of the guest does not reach %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func TestPassageForTheGuestsUsersAlone(t *testing.T) { inNamespaces(t, "passage") }
 
 // enterBody has a second process enter the view of the first.
 func enterBody(dir string) error {
