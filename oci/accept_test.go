@@ -51,6 +51,8 @@ func TestAccepts(t *testing.T) {
 				{Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200},
 				{Path: "/dev/null", Type: "u", Major: 1, Minor: 3},
 				{Path: "/dev/initctl", Type: "p"},
+				{Path: "/dev/test1", Type: "c", Major: 10, Minor: 666},
+				{Path: "/dev/test2", Type: "b", Major: 8, Minor: 666},
 			}
 		},
 		"personality": func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32} },
@@ -62,6 +64,10 @@ func TestAccepts(t *testing.T) {
 		"propagation": func(s *specs.Spec) { s.Linux.RootfsPropagation = "rshared" },
 		"slave bind": func(s *specs.Spec) {
 			s.Mounts = []specs.Mount{{Destination: "/x", Source: "/", Options: []string{"rbind", "rslave", "rro", "nosymfollow"}}}
+		},
+		"shared bind": func(s *specs.Spec) {
+			s.Linux.RootfsPropagation = "rslave"
+			s.Mounts = []specs.Mount{{Destination: "/x", Source: "/", Options: []string{"rbind", "rshared", "size=1"}}}
 		},
 		"remount":              func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/x", Options: []string{"remount", "ro"}}} },
 		"relative destination": func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "x", Type: "tmpfs"}} },

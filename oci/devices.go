@@ -1,6 +1,12 @@
 package oci
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -23,9 +29,10 @@ var virtualDevices = map[deviceNumber]string{
 	{10, 229}: "/dev/fuse",
 }
 
-// validateDevices lets through the devices that the guest has of itself, and
-// FIFOs.
-func validateDevices(l *specs.Linux) error {
+// validateDevices lets through the devices that the guest has of itself, FIFOs,
+// and numbers that no driver of the host's serves: those are nodes and nothing
+// more, here and there.
+func validateDevices(l *specs.Linux, env *environment) error {
 	for i, d := range l.Devices {
 		field := index("linux.devices", i)
 		if d.Path == "" {
@@ -34,19 +41,38 @@ func validateDevices(l *specs.Linux) error {
 		switch d.Type {
 		case "p":
 			continue
-		case "c", "u":
-			if d.Major >= 0 && d.Major <= maxMajor && d.Minor >= 0 && d.Minor <= maxMinor {
-				if _, ok := virtualDevices[deviceNumber{uint32(d.Major), uint32(d.Minor)}]; ok {
-					continue
-				}
-			}
-		case "b":
+		case "c", "u", "b":
 		default:
 			return bad(field+".type", "invalid device type %q", d.Type)
 		}
-		return bad(field, "a device of the host (%s, %s %d:%d) cannot be given to a VM", d.Path, d.Type, d.Major, d.Minor)
+		if isHostDevice(d, env) {
+			return bad(field, "a device of the host (%s, %s %d:%d) cannot be given to a VM", d.Path, d.Type, d.Major, d.Minor)
+		}
 	}
 	return nil
+}
+
+func isHostDevice(d specs.LinuxDevice, env *environment) bool {
+	if d.Major < 0 || d.Major > maxMajor || d.Minor < 0 || d.Minor > maxMinor {
+		return true
+	}
+	n := deviceNumber{uint32(d.Major), uint32(d.Minor)}
+	if d.Type == "b" {
+		return env.hasDevice("block", n)
+	}
+	_, ok := virtualDevices[n]
+	return !ok && env.hasDevice("char", n)
+}
+
+// hasDevice asks the kernel's list of devices, block or char. Without the list
+// every device is taken to be there.
+func hasDevice(kind string, n deviceNumber) bool {
+	dir := filepath.Join("/sys/dev", kind)
+	if _, err := os.Stat(dir); err != nil {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(dir, fmt.Sprintf("%d:%d", n.major, n.minor)))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // The kernel's limits for device numbers.

@@ -16,11 +16,13 @@ type environment struct {
 	// checkNetNS says why a path is not a network namespace that a container
 	// may join; nil if it is.
 	checkNetNS func(path string) error
+	// hasDevice tells whether the host has a device, block or char, of a number.
+	hasDevice func(kind string, n deviceNumber) bool
 }
 
 // hostEnvironment looks at the host that we run on.
 func hostEnvironment() *environment {
-	env := &environment{selinux: selinuxEnabled(), apparmor: apparmorEnabled(), checkNetNS: checkNetNS}
+	env := &environment{selinux: selinuxEnabled(), apparmor: apparmorEnabled(), checkNetNS: checkNetNS, hasDevice: hasDevice}
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err == nil {
 		env.hostname = unix.ByteSliceToString(uts.Nodename[:])

@@ -11,12 +11,13 @@ import (
 )
 
 // testEnvironment is a host with neither SELinux nor AppArmor, on which every
-// path is a network namespace.
+// path is a network namespace, and which has the devices of low numbers.
 func testEnvironment() *environment {
 	return &environment{
 		hostname:   "host",
 		domainname: "example.org",
 		checkNetNS: func(string) error { return nil },
+		hasDevice:  func(_ string, n deviceNumber) bool { return n.minor < 256 },
 	}
 }
 

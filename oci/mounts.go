@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,16 +23,24 @@ var guestFilesystems = map[string]bool{
 }
 
 // validateMounts checks all of the mounts that can be seen from the spec.
-func validateMounts(mounts []specs.Mount) error {
-	for i, m := range mounts {
-		if err := validateMount(index("mounts", i), m); err != nil {
+func validateMounts(spec *specs.Spec) error {
+	for i, m := range spec.Mounts {
+		if err := validateMount(index("mounts", i), m, reachesHost(spec)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func validateMount(field string, m specs.Mount) error {
+// reachesHost tells whether a runtime without a VM would let mounts that are
+// made in the container's shared binds appear on the host. Where the root is
+// private or a slave, which is the default, such a bind shares with nobody but
+// the mount namespaces that the container itself makes.
+func reachesHost(spec *specs.Spec) bool {
+	return spec.Linux != nil && (spec.Linux.RootfsPropagation == "shared" || spec.Linux.RootfsPropagation == "rshared")
+}
+
+func validateMount(field string, m specs.Mount, reachesHost bool) error {
 	switch {
 	case m.Destination == "":
 		return bad(field+".destination", "must not be empty")
@@ -53,10 +62,7 @@ func validateMount(field string, m specs.Mount) error {
 			return bad(option, "mount field contains null byte")
 		case isIDMapOption(o):
 			return bad(option, "%s: id-mapped mounts are not supported in a VM", o)
-		case !isBind(m):
-		case isDataOption(o):
-			return bad(option, "%s: bind mounts cannot have any filesystem-specific options applied", o)
-		case o == "shared" || o == "rshared":
+		case isBind(m) && reachesHost && (o == "shared" || o == "rshared"):
 			return bad(option, "%s: a mount that is made in a VM cannot reach the host", o)
 		}
 	}
@@ -228,6 +234,9 @@ func applyMounts(guest *specs.Spec, plans []mountPlan, shared string) []Bind {
 		}
 		// A type beside the option has no meaning, and one without it needs it.
 		m.Type = "bind"
+		// Nor have options for a file system's driver: the file system is mounted
+		// already. The kernel pays them no heed; libcontainer refuses them.
+		m.Options = slices.DeleteFunc(m.Options, isDataOption)
 		if !hasOption(*m, "bind", "rbind") {
 			m.Options = append(m.Options, "bind")
 		}

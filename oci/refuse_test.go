@@ -140,6 +140,12 @@ func TestRefusesMounts(t *testing.T) {
 	mount := func(m specs.Mount) func(*specs.Spec) {
 		return func(s *specs.Spec) { s.Mounts = []specs.Mount{m} }
 	}
+	sharing := func(propagation string) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			s.Linux.RootfsPropagation = propagation
+			s.Mounts = []specs.Mount{{Destination: "/x", Source: "/", Options: []string{"rbind", "rshared"}}}
+		}
+	}
 	ids := []specs.LinuxIDMapping{{Size: 1}}
 	runRefusals(t, testEnvironment(), []refusal{
 		{"destination", mount(specs.Mount{Type: "tmpfs"}), `mounts[0].destination: must not be empty`},
@@ -152,8 +158,8 @@ func TestRefusesMounts(t *testing.T) {
 		{"idmap", mount(specs.Mount{Destination: "/x", Source: "/", Options: []string{"bind", "idmap"}}), `mounts[0].options[1]: idmap: id-mapped mounts are not supported in a VM`},
 		{"ridmap", mount(specs.Mount{Destination: "/x", Source: "/", Options: []string{"rbind", "ridmap"}}), `mounts[0].options[1]: ridmap: id-mapped mounts are not supported in a VM`},
 		{"bind source", mount(specs.Mount{Destination: "/x", Type: "bind"}), `mounts[0].source: must not be empty`},
-		{"bind data", mount(specs.Mount{Destination: "/x", Source: "/", Options: []string{"bind", "size=1"}}), `mounts[0].options[1]: size=1: bind mounts cannot have any filesystem-specific options applied`},
-		{"bind shared", mount(specs.Mount{Destination: "/x", Source: "/", Options: []string{"rbind", "rshared"}}), `mounts[0].options[1]: rshared: a mount that is made in a VM cannot reach the host`},
+		{"bind shared", sharing("shared"), `mounts[0].options[1]: rshared: a mount that is made in a VM cannot reach the host`},
+		{"bind shared recursively", sharing("rshared"), `mounts[0].options[1]: rshared: a mount that is made in a VM cannot reach the host`},
 		{"no type", mount(specs.Mount{Destination: "/x", Source: "/"}), `mounts[0].type: must not be empty, unless the mount is a bind`},
 		{"disk", mount(specs.Mount{Destination: "/x", Type: "ext4", Source: "/dev/sdb"}), `mounts[0].type: "ext4": a VM cannot mount it; mount it on the host and bind it`},
 		{"overlay", mount(specs.Mount{Destination: "/x", Type: "overlay"}), `mounts[0].type: "overlay": a VM cannot mount it; mount it on the host and bind it`},

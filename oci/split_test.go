@@ -176,3 +176,21 @@ func TestHostNeeds(t *testing.T) {
 		})
 	}
 }
+
+// TestBindWithoutData leaves a bind's options to libcontainer but those for a
+// driver, and a tmpfs's all.
+func TestBindWithoutData(t *testing.T) {
+	b := testBundle(t, mustJSON(t, testSpec()))
+	b.Spec.Mounts = []specs.Mount{
+		{Destination: "/x", Source: "/", Options: []string{"nosuid", "mode=755", "rbind", "shared", "size=1k", "rro"}},
+		{Destination: "/y", Type: "tmpfs", Options: []string{"nosuid", "mode=755"}},
+	}
+	_, guest, err := split(b, "c1", testPaths(), testEnvironment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][]string{{"nosuid", "rbind", "shared", "rro"}, {"nosuid", "mode=755"}}
+	if diff := cmp.Diff(want, [][]string{guest.Mounts[0].Options, guest.Mounts[1].Options}); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -14,7 +14,7 @@ func validate(spec *specs.Spec, env *environment) error {
 		func() error { return validateProcess(spec.Process, env) },
 		func() error { return validateSections(spec) },
 		func() error { return validateNames(spec) },
-		func() error { return validateMounts(spec.Mounts) },
+		func() error { return validateMounts(spec) },
 		func() error { return validateHooks(spec.Hooks) },
 		func() error { return validateAnnotations(spec.Annotations) },
 		func() error { return validateLinux(spec, env) },
@@ -108,8 +108,11 @@ func validateLinux(spec *specs.Spec, env *environment) error {
 	case l.RootfsPropagation != "" && !propagationOptions[l.RootfsPropagation]:
 		return bad("linux.rootfsPropagation", "rootfsPropagation=%v is not supported", l.RootfsPropagation)
 	}
+	if err := validateDevices(l, env); err != nil {
+		return err
+	}
 	for _, check := range []func(*specs.Linux) error{
-		validateDevices, validateResources, validateSysctl, validateSeccomp, validateMemoryPolicy, validatePersonality,
+		validateResources, validateSysctl, validateSeccomp, validateMemoryPolicy, validatePersonality,
 	} {
 		if err := check(l); err != nil {
 			return err
