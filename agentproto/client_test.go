@@ -1,0 +1,54 @@
+package agentproto
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// pipeDialer is a guest that answers with fixed bytes, whatever it is asked.
+type pipeDialer struct{ answer []byte }
+
+func (d pipeDialer) Dial(context.Context, uint32) (net.Conn, error) {
+	host, guest := net.Pipe()
+	go func() {
+		defer guest.Close() //nolint:errcheck // a pipe
+		go func() { _, _ = io.Copy(io.Discard, guest) }()
+		_, _ = guest.Write(d.answer)
+	}()
+	return host, nil
+}
+
+// FuzzAnswers gives a call whatever a guest might answer: an error or an
+// answer, in time, and words that are fit for a terminal.
+func FuzzAnswers(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 1, 2, 0})
+	f.Add([]byte{0, 0, 0, 9, 0, 0, 0, 1, 2, 0, 0x0a, 7, 8, 5, 0x12, 3, 0x1b, '[', 'm'})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 2, 0})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		client, err := Connect(ctx, pipeDialer{answer: data})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close() //nolint:errcheck // at its end
+		_, err = client.Info(ctx, &InfoRequest{})
+		if ctx.Err() != nil {
+			t.Fatal("the call outlived the guest")
+		}
+		var said *Error
+		if !errors.As(FromAgent(err), &said) {
+			return
+		}
+		for _, r := range said.Text {
+			if r < ' ' || r >= 0x7f && r < 0xa0 {
+				t.Errorf("control character in %q", said.Text)
+			}
+		}
+	})
+}
