@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/containerd/console"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,9 +46,24 @@ func receiveConsole(socket *os.File) (*os.File, error) {
 	return consoleFile(fds[0])
 }
 
+// plainNewlines makes a terminal show a newline as it is, with no carriage
+// return before it.
+func plainNewlines(master *os.File) error {
+	raw, err := master.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("set terminal up: %w", err)
+	}
+	var ttyErr error
+	err = raw.Control(func(fd uintptr) { ttyErr = console.ClearONLCR(fd) })
+	if err := errors.Join(err, ttyErr); err != nil {
+		return fmt.Errorf("set terminal up: %w", err)
+	}
+	return nil
+}
+
 // dupConsole gives the terminal's master a second descriptor.
-func dupConsole(console *os.File) (*os.File, error) {
-	raw, err := console.SyscallConn()
+func dupConsole(master *os.File) (*os.File, error) {
+	raw, err := master.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("duplicate terminal: %w", err)
 	}

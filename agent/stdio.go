@@ -116,6 +116,12 @@ func (s *stdio) start() error {
 // descriptor of its own: it closes it at its end.
 func (s *stdio) startConsole(console *os.File) error {
 	s.console = console
+	if s.conns.plainNewlines {
+		if err := plainNewlines(console); err != nil {
+			s.abort()
+			return err
+		}
+	}
 	if s.conns.stdout != nil {
 		dup, err := dupConsole(console)
 		if err != nil {

@@ -264,6 +264,31 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
+func TestTerminalWithPlainNewlines(t *testing.T) {
+	master, slave := openPTY(t)
+	host, guest := connPair(t)
+	s := &stdio{conns: &conns{stdout: guest, plainNewlines: true}}
+	fd, err := unix.Dup(int(master.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := consoleFile(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.startConsole(file); err != nil {
+		t.Fatal(err)
+	}
+	got := collect(host)
+	if _, err := slave.WriteString("said\n"); err != nil {
+		t.Fatal(err)
+	}
+	s.finish()
+	if b := <-got; string(b) != "said\n" {
+		t.Errorf("%q", b)
+	}
+}
+
 func TestTerminalThatDoesNotCome(t *testing.T) {
 	_, guest := connPair(t)
 	lp := new(libcontainer.Process)

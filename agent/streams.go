@@ -149,11 +149,15 @@ func (s *streams) giveUp(id uint64, want chan net.Conn, err error) (net.Conn, er
 }
 
 // conns are the connections of one process's stdio; nil where there is none.
-type conns struct{ stdin, stdout, stderr net.Conn }
+type conns struct {
+	stdin, stdout, stderr net.Conn
+	// plainNewlines is for a terminal: newlines go out as they are.
+	plainNewlines bool
+}
 
 // claimAll claims the streams of a request, all or none.
 func (s *streams) claimAll(ctx context.Context, ids *agentproto.Stdio) (_ *conns, err error) {
-	c := new(conns)
+	c := &conns{plainNewlines: ids.GetPlainNewlines()}
 	defer func() {
 		if err != nil {
 			c.close()

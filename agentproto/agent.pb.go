@@ -34,10 +34,13 @@ const (
 // process /dev/null). With a terminal there is stdin (to the terminal) and
 // stdout (from it).
 type Stdio struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Stdin         uint64                 `protobuf:"fixed64,1,opt,name=stdin,proto3" json:"stdin,omitempty"`
-	Stdout        uint64                 `protobuf:"fixed64,2,opt,name=stdout,proto3" json:"stdout,omitempty"`
-	Stderr        uint64                 `protobuf:"fixed64,3,opt,name=stderr,proto3" json:"stderr,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Stdin  uint64                 `protobuf:"fixed64,1,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	Stdout uint64                 `protobuf:"fixed64,2,opt,name=stdout,proto3" json:"stdout,omitempty"`
+	Stderr uint64                 `protobuf:"fixed64,3,opt,name=stderr,proto3" json:"stderr,omitempty"`
+	// With a terminal: it shows a newline as it is, with no carriage return
+	// before it.
+	PlainNewlines bool `protobuf:"varint,4,opt,name=plain_newlines,json=plainNewlines,proto3" json:"plain_newlines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -91,6 +94,13 @@ func (x *Stdio) GetStderr() uint64 {
 		return x.Stderr
 	}
 	return 0
+}
+
+func (x *Stdio) GetPlainNewlines() bool {
+	if x != nil {
+		return x.PlainNewlines
+	}
+	return false
 }
 
 type TerminalSize struct {
@@ -2424,11 +2434,12 @@ var File_agentproto_agent_proto protoreflect.FileDescriptor
 
 const file_agentproto_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x16agentproto/agent.proto\x12\x0erunch.agent.v1\"M\n" +
+	"\x16agentproto/agent.proto\x12\x0erunch.agent.v1\"t\n" +
 	"\x05Stdio\x12\x14\n" +
 	"\x05stdin\x18\x01 \x01(\x06R\x05stdin\x12\x16\n" +
 	"\x06stdout\x18\x02 \x01(\x06R\x06stdout\x12\x16\n" +
-	"\x06stderr\x18\x03 \x01(\x06R\x06stderr\"<\n" +
+	"\x06stderr\x18\x03 \x01(\x06R\x06stderr\x12%\n" +
+	"\x0eplain_newlines\x18\x04 \x01(\bR\rplainNewlines\"<\n" +
 	"\fTerminalSize\x12\x16\n" +
 	"\x06height\x18\x01 \x01(\rR\x06height\x12\x14\n" +
 	"\x05width\x18\x02 \x01(\rR\x05width\"\xd5\x02\n" +

@@ -44,25 +44,27 @@ func (r *Runtime) Create(ctx context.Context, o CreateOptions) error {
 	if console != nil {
 		defer console.Close() //nolint:errcheck // the shim has its own copy
 	}
-	_, err = r.create(ctx, o, console)
+	_, err = r.create(ctx, o, terminalOf(o.Bundle.Spec.Process), console)
 	return err
 }
 
 // creation is a create under way, and what it has made so far.
 type creation struct {
-	r      *Runtime
-	o      CreateOptions
-	host   *oci.HostPart
-	spec   *specs.Spec
-	vm     *vmOrders
-	fs     *storage.Virtiofsd
-	dir    *state.Dir
-	record *state.Container
-	shim   *shimProcess
+	r *Runtime
+	o CreateOptions
+	// terminal is nil for a process without one.
+	terminal *terminalOrders
+	host     *oci.HostPart
+	spec     *specs.Spec
+	vm       *vmOrders
+	fs       *storage.Virtiofsd
+	dir      *state.Dir
+	record   *state.Container
+	shim     *shimProcess
 }
 
-func (r *Runtime) create(ctx context.Context, o CreateOptions, console *os.File) (*shimProcess, error) {
-	c := &creation{r: r, o: o}
+func (r *Runtime) create(ctx context.Context, o CreateOptions, terminal *terminalOrders, console *os.File) (*shimProcess, error) {
+	c := &creation{r: r, o: o, terminal: terminal}
 	if err := c.prepare(); err != nil {
 		return nil, err
 	}
@@ -109,7 +111,7 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 		ID:      c.o.ID, Sandbox: c.o.ID, OCIVersion: bundle.Spec.Version, Bundle: bundle.Dir, Rootfs: bundle.Rootfs,
 		Created: time.Now().UTC(), Annotations: bundle.Spec.Annotations, Owner: owner(),
 		Hooks:   c.host.Hooks,
-		Network: state.Network{NetNS: c.host.NetNSPath}, Terminal: c.terminal() != nil,
+		Network: state.Network{NetNS: c.host.NetNSPath}, Terminal: c.terminal != nil,
 		Resources: c.host.Resources, Overhead: int64(c.r.Config.OverheadMiB+c.r.Config.VMMOverheadMiB) << 20,
 	}
 	if err := c.dir.Save(c.record); err != nil {
@@ -144,7 +146,7 @@ func (c *creation) startShim(console *os.File) error {
 		return fmt.Errorf("make the sandbox's directory: %w", err)
 	}
 	s := shimSpec{unshare: unix.CLONE_NEWPID | unix.CLONE_NEWNS, console: console}
-	if c.terminal() == nil {
+	if c.terminal == nil {
 		s.stdio = [3]*os.File{c.o.Stdin, c.o.Stdout, c.o.Stderr}
 	}
 	if c.host.NetNSPath != "" {
@@ -210,7 +212,7 @@ func (c *creation) orders() *orders {
 			ReadOnly: b.ReadOnly, Recursive: b.Recursive,
 		})
 	}
-	o.Terminal = c.terminal()
+	o.Terminal = c.terminal
 	return o
 }
 
@@ -227,11 +229,7 @@ func guestOnly(guest *specs.Spec) []string {
 	return list
 }
 
-// terminal gives the terminal's orders, nil for a process without one.
-func (c *creation) terminal() *terminalOrders {
-	return terminalOf(c.o.Bundle.Spec.Process)
-}
-
+// terminalOf gives the terminal's orders, nil for a process without one.
 func terminalOf(p *specs.Process) *terminalOrders {
 	if p == nil || !p.Terminal {
 		return nil

@@ -53,6 +53,7 @@ func newForeground(detach bool, socket string, terminal *terminalOrders) (*foreg
 		return nil, fmt.Errorf("open the console socket: %w", err)
 	}
 	f.peer = conn.(*net.UnixConn) //nolint:forcetypeassert,errcheck // made as one above
+	terminal.PlainNewlines = true
 	if f.tty, err = console.ConsoleFromFile(os.Stdin); err != nil {
 		f.tty = nil // the caller's stdin is no terminal
 	} else if size, err := f.tty.Size(); err == nil && terminal.Size == nil {

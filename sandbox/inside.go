@@ -184,6 +184,13 @@ func (in *inside) ready(r *readyReport) error {
 	return in.channel.send(report{Ready: r})
 }
 
+// stdio says to the agent what the process's streams are.
+func (in *inside) stdio(streams *shim.Streams) *agentproto.Stdio {
+	ids := streams.IDs()
+	ids.PlainNewlines = in.orders.Terminal != nil && in.orders.Terminal.PlainNewlines
+	return ids
+}
+
 func (in *inside) terminalSize() *agentproto.TerminalSize {
 	if in.orders.Terminal == nil {
 		return nil

@@ -25,7 +25,7 @@ func (in *inside) startExec(ctx context.Context, files shim.Files) (*shim.Proces
 		return nil, err
 	}
 	_, err = client.Exec(ctx, &agentproto.ExecRequest{
-		ContainerId: in.orders.ID, ExecId: o.ExecID, Process: o.Process, Stdio: streams.IDs(),
+		ContainerId: in.orders.ID, ExecId: o.ExecID, Process: o.Process, Stdio: in.stdio(streams),
 		TerminalSize: in.terminalSize(), Cgroup: o.Cgroup, IgnorePaused: o.IgnorePaused,
 	})
 	if err != nil {

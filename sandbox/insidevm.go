@@ -197,7 +197,7 @@ func (in *inside) createContainer(ctx context.Context, g *guest, files shim.File
 		return nil, err
 	}
 	_, err = client.CreateContainer(ctx, &agentproto.CreateContainerRequest{
-		ContainerId: in.orders.ID, Spec: o.Spec, Stdio: streams.IDs(), HostTimeNs: nowNS(),
+		ContainerId: in.orders.ID, Spec: o.Spec, Stdio: in.stdio(streams), HostTimeNs: nowNS(),
 		Network: g.nics, NoNewKeyring: o.NoNewKeyring, NoPivot: o.NoPivot, TerminalSize: in.terminalSize(),
 	})
 	if err != nil {

@@ -37,6 +37,9 @@ type orders struct {
 // socket is the shim's file descriptor consoleFD.
 type terminalOrders struct {
 	Size *agentproto.TerminalSize
+	// PlainNewlines is set where the command shows the terminal on the caller's,
+	// which makes lines of what it gets itself.
+	PlainNewlines bool
 }
 
 // containerOrders are for a sandbox's first shim.

@@ -53,6 +53,9 @@ func (c *Console) openSlave(path string, size *agentproto.TerminalSize) error {
 		err = raw.SetRaw()
 	}
 	if err == nil {
+		err = clearOutputProcessing(slave)
+	}
+	if err == nil {
 		err = unix.IoctlSetInt(int(slave.Fd()), unix.TIOCSCTTY, 0) // #nosec G115 -- a file descriptor fits an int
 	}
 	if err != nil {
@@ -60,6 +63,21 @@ func (c *Console) openSlave(path string, size *agentproto.TerminalSize) error {
 		return fmt.Errorf("set the pty up: %w", err)
 	}
 	c.Slave = slave
+	return nil
+}
+
+// clearOutputProcessing does what SetRaw leaves: newlines are the guest's to
+// make, whatever the owner of the master sets.
+func clearOutputProcessing(tty *os.File) error {
+	fd := int(tty.Fd()) // #nosec G115 -- a file descriptor fits an int
+	termios, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return fmt.Errorf("get the attributes: %w", err)
+	}
+	termios.Oflag &^= unix.OPOST
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, termios); err != nil {
+		return fmt.Errorf("set the attributes: %w", err)
+	}
 	return nil
 }
 
