@@ -26,7 +26,7 @@ var vsockModules = []wanted{
 	{"vmw_vsock_virtio_transport", false},
 }
 
-// lazyModules are loaded when the guest has said hello: network cards, and what
+// lazyModules are loaded when they are asked for: network cards, and what
 // programs in containers commonly ask of a kernel.
 var lazyModules = []wanted{
 	{"ipv6", false},

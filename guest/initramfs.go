@@ -11,12 +11,12 @@ import (
 	"github.com/cavaliergopher/cpio"
 )
 
-// Where the agent finds the lists of modules: absolute paths, one on a line, in
-// the order in which they load.
+// Where the agent finds the lists of modules: absolute paths, one on a line, each
+// behind those that it depends on.
 const (
 	BootList  = "/etc/runch/modules"       // loaded first
 	VsockList = "/etc/runch/modules.vsock" // loaded next, where the channel to the host is vsock
-	LazyList  = "/etc/runch/modules.lazy"  // loaded when the host has been reached
+	LazyList  = "/etc/runch/modules.lazy"  // loaded when they are asked for
 )
 
 // entry is one file of the initramfs.

@@ -35,7 +35,7 @@ type Manifest struct {
 	Modules []Module `json:"modules"`
 	// Vsock are those loaded next where the channel to the host is vsock.
 	Vsock []Module `json:"vsockModules"`
-	// Lazy are those loaded when the host has been reached, in load order.
+	// Lazy are those loaded when they are asked for.
 	Lazy []Module `json:"lazyModules"`
 	// Builtin are those asked for that are part of the kernel.
 	Builtin []string `json:"builtinModules"`
