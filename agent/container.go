@@ -85,6 +85,16 @@ func newContainer(id string, spec *specs.Spec, noPivot, noNewKeyring bool) (*con
 	}, nil
 }
 
+// whenNamespaced has libcontainer call f while it makes the container, when the
+// namespaces are there and nothing of the spec has been set in them but mounts.
+func (c *container) whenNamespaced(f func(pid int) error) {
+	if c.config.Hooks == nil {
+		c.config.Hooks = configs.Hooks{}
+	}
+	c.config.Hooks[configs.CreateRuntime] = append(c.config.Hooks[configs.CreateRuntime],
+		configs.NewFunctionHook(func(s *specs.State) error { return f(s.Pid) }))
+}
+
 // rootIDs are the guest's ids of the container's root user.
 func (c *container) rootIDs() (uid, gid int, err error) {
 	if uid, err = c.config.HostRootUID(); err != nil {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -58,7 +59,8 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 		return nil, err
 	}
 	lp.Init = true
-	if req.GetNetwork() != nil {
+	own := makesNetNS(spec)
+	if !own {
 		if err := a.applyNetwork(ctx, req.GetNetwork()); err != nil {
 			return nil, err
 		}
@@ -71,6 +73,14 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 	if err != nil {
 		conns.close()
 		return nil, err
+	}
+	if own {
+		c.whenNamespaced(func(pid int) error {
+			if err := adoptNetNS(pid, agentproto.GuestNetNS); err != nil {
+				return err
+			}
+			return a.applyNetwork(ctx, req.GetNetwork())
+		})
 	}
 	uid, gid, err := c.rootIDs()
 	if err != nil {
@@ -120,10 +130,8 @@ func (a *Agent) StartContainer(ctx context.Context, req *agentproto.StartContain
 	if err != nil {
 		return nil, err
 	}
-	if req.GetNetwork() != nil {
-		if err := a.applyNetwork(ctx, req.GetNetwork()); err != nil {
-			return nil, err
-		}
+	if err := a.applyNetwork(ctx, req.GetNetwork()); err != nil {
+		return nil, err
 	}
 	if err := c.start(); err != nil {
 		return nil, err
@@ -146,8 +154,20 @@ func (a *Agent) StartContainer(ctx context.Context, req *agentproto.StartContain
 	return &agentproto.StartContainerResponse{}, nil
 }
 
-// applyNetwork makes the containers' interfaces what the host says.
+// makesNetNS tells whether a container's network namespace is made with it: the
+// guest's own is joined by its path.
+func makesNetNS(spec *specs.Spec) bool {
+	return slices.ContainsFunc(spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool {
+		return ns.Type == specs.NetworkNamespace && ns.Path == ""
+	})
+}
+
+// applyNetwork makes the containers' interfaces what the host says, if it says
+// anything.
 func (a *Agent) applyNetwork(ctx context.Context, n *agentproto.Network) error {
+	if n == nil {
+		return nil
+	}
 	a.network.Lock()
 	defer a.network.Unlock()
 	if len(n.GetInterfaces()) > 0 {

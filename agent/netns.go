@@ -54,6 +54,18 @@ func bindNetNS(path string) error {
 	return err
 }
 
+// adoptNetNS makes the network namespace of the process pid that of the
+// containers, which makeNetNS made.
+func adoptNetNS(pid int, path string) error {
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("adopt network namespace: %w", err)
+	}
+	if err := unix.Mount(fmt.Sprintf("/proc/%d/ns/net", pid), path, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("adopt network namespace: bind: %w", err)
+	}
+	return nil
+}
+
 // loopbackUp brings lo up in the calling thread's network namespace.
 func loopbackUp() (err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)

@@ -139,6 +139,11 @@ func splitNamespaces(host *HostPart, guest *specs.Spec, paths GuestPaths, env *e
 	for i := range guest.Linux.Namespaces {
 		if guest.Linux.Namespaces[i].Type == specs.NetworkNamespace {
 			guest.Linux.Namespaces[i].Path = paths.NetNS
+			if set.has(specs.UserNamespace) {
+				// Its sysfs and sysctls are for a user namespace that owns it: the
+				// guest makes the two together.
+				guest.Linux.Namespaces[i].Path = ""
+			}
 		}
 	}
 	if !host.NewUTS {

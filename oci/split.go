@@ -21,6 +21,7 @@ const guestCgroups = "/runch"
 //     below paths.Shared/<id> and taken from there by the guest. A bind of a
 //     device node that every kernel has, such as /dev/null, takes the guest's own.
 //   - The network namespace is the guest's paths.NetNS, which mirrors the host's.
+//     With a user namespace it is one that the guest makes for the container.
 //   - The guest has its own cgroup for the container, with the exact limits; the
 //     host's cgroup of linux.cgroupsPath holds the VM. The CPUs, memory nodes
 //     and disks that a spec names are the host's, so cpuset and blockIO are
@@ -70,6 +71,12 @@ func split(b *Bundle, id string, paths GuestPaths, env *environment) (*HostPart,
 	host.Resources, guest.Linux.Resources = splitResources(guest.Linux.Resources)
 	host.Binds = applyMounts(guest, plans, shared)
 	splitNamespaces(host, guest, paths, env)
+	for i := range guest.Linux.Devices {
+		if d := &guest.Linux.Devices[i]; d.Type == "p" {
+			// A FIFO has no number, and libcontainer looks whether it got this one.
+			d.Major, d.Minor = 0, 0
+		}
+	}
 
 	guest.Root.Path = path.Join(shared, "rootfs")
 	guest.Process = GuestProcess(guest.Process)

@@ -194,3 +194,30 @@ func TestBindWithoutData(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+func TestUserNamespaceOwnsItsNetwork(t *testing.T) {
+	b := testBundle(t, mustJSON(t, testSpec()))
+	b.Spec.Linux.Namespaces = append(b.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	b.Spec.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+	b.Spec.Linux.GIDMappings = b.Spec.Linux.UIDMappings
+	_, guest, err := split(b, "c1", testPaths(), testEnvironment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if path, ok := namespacesOf(guest.Linux)[specs.NetworkNamespace]; !ok || path != "" {
+		t.Errorf("network namespace %q, %t", path, ok)
+	}
+}
+
+func TestFIFOHasNoNumber(t *testing.T) {
+	b := testBundle(t, mustJSON(t, testSpec()))
+	b.Spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/fifo", Type: "p", Major: 8, Minor: 666}, {Path: "/dev/x", Type: "c", Major: 10, Minor: 666}}
+	_, guest, err := split(b, "c1", testPaths(), testEnvironment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []specs.LinuxDevice{{Path: "/dev/fifo", Type: "p"}, {Path: "/dev/x", Type: "c", Major: 10, Minor: 666}}
+	if diff := cmp.Diff(want, guest.Linux.Devices); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
