@@ -91,9 +91,33 @@ func parseStat(data []byte) (*agentproto.Process, string, error) {
 	return &agentproto.Process{
 		Ppid:        int32(number(ppid)), // #nosec G115 -- a pid
 		Tty:         ttyName(number(tty)),
+		State:       statState(strings.TrimSpace(string(data[:open])), fields),
 		CpuTimeNs:   (number(utime) + number(stime)) * tick,
 		StartTimeNs: number(start) * tick,
 	}, strings.ToValidUTF8(string(data[open+1:end]), "?"), nil
+}
+
+// statState is what ps(1) shows as STAT: the state, and what is remarkable about
+// the process. Fields are those of its stat after the name.
+func statState(pid string, fields []string) string {
+	const state, pgrp, session, tpgid, nice, threads = 0, 2, 3, 5, 16, 17
+	s := fields[state]
+	switch {
+	case strings.HasPrefix(fields[nice], "-"):
+		s += "<"
+	case fields[nice] != "0":
+		s += "N"
+	}
+	if fields[session] == pid {
+		s += "s"
+	}
+	if fields[threads] != "1" {
+		s += "l"
+	}
+	if fields[pgrp] == fields[tpgid] {
+		s += "+"
+	}
+	return s
 }
 
 // ttyName names a controlling terminal as ps(1) does.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,7 +23,7 @@ func TestParseStat(t *testing.T) {
 			if err != nil || comm != tc.comm {
 				t.Fatalf("%q, %v", comm, err)
 			}
-			want := &agentproto.Process{Ppid: 7, Tty: "pts/1", CpuTimeNs: 2_000_000_000, StartTimeNs: 123_450_000_000}
+			want := &agentproto.Process{Ppid: 7, Tty: "pts/1", CpuTimeNs: 2_000_000_000, StartTimeNs: 123_450_000_000, State: "S+"}
 			if diff := cmp.Diff(want, p, protocmp.Transform()); diff != "" {
 				t.Error(diff)
 			}
@@ -31,6 +32,20 @@ func TestParseStat(t *testing.T) {
 	for _, line := range []string{"", "42", "42 (sh", "42 (sh) S 1", ")("} {
 		if _, _, err := parseStat([]byte(line)); err == nil {
 			t.Errorf("%q is a stat line", line)
+		}
+	}
+}
+
+func TestStatState(t *testing.T) {
+	for line, want := range map[string]string{
+		"R 1 7 7 0 -1 4194304 1 2 3 4 1 5 0 0 20 0 1":   "Rs",
+		"S 1 8 9 5 8 4194304 1 2 3 4 1 5 0 0 20 0 3":    "Sl+",
+		"D 1 8 9 0 -1 4194304 1 2 3 4 1 5 0 0 20 -5 1":  "D<",
+		"Z 1 7 7 5 7 4194304 1 2 3 4 1 5 0 0 20 19 2":   "ZNsl+",
+		"I 2 0 0 0 -1 4194304 1 2 3 4 1 5 0 0 20 -20 1": "I<",
+	} {
+		if got := statState("7", strings.Fields(line)); got != want {
+			t.Errorf("%s: %s, want %s", line, got, want)
 		}
 	}
 }

@@ -1456,14 +1456,16 @@ func (x *ProcessesRequest) GetPsArgs() []string {
 }
 
 type Process struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Pid           int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
-	Ppid          int32                  `protobuf:"varint,2,opt,name=ppid,proto3" json:"ppid,omitempty"`
-	Uid           uint32                 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
-	Command       string                 `protobuf:"bytes,4,opt,name=command,proto3" json:"command,omitempty"`
-	StartTimeNs   uint64                 `protobuf:"varint,5,opt,name=start_time_ns,json=startTimeNs,proto3" json:"start_time_ns,omitempty"`
-	CpuTimeNs     uint64                 `protobuf:"varint,6,opt,name=cpu_time_ns,json=cpuTimeNs,proto3" json:"cpu_time_ns,omitempty"`
-	Tty           string                 `protobuf:"bytes,7,opt,name=tty,proto3" json:"tty,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Pid         int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Ppid        int32                  `protobuf:"varint,2,opt,name=ppid,proto3" json:"ppid,omitempty"`
+	Uid         uint32                 `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`
+	Command     string                 `protobuf:"bytes,4,opt,name=command,proto3" json:"command,omitempty"`
+	StartTimeNs uint64                 `protobuf:"varint,5,opt,name=start_time_ns,json=startTimeNs,proto3" json:"start_time_ns,omitempty"`
+	CpuTimeNs   uint64                 `protobuf:"varint,6,opt,name=cpu_time_ns,json=cpuTimeNs,proto3" json:"cpu_time_ns,omitempty"`
+	Tty         string                 `protobuf:"bytes,7,opt,name=tty,proto3" json:"tty,omitempty"`
+	// What ps(1) shows as STAT.
+	State         string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1543,6 +1545,13 @@ func (x *Process) GetCpuTimeNs() uint64 {
 func (x *Process) GetTty() string {
 	if x != nil {
 		return x.Tty
+	}
+	return ""
+}
+
+func (x *Process) GetState() string {
+	if x != nil {
+		return x.State
 	}
 	return ""
 }
@@ -2518,7 +2527,7 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x05ended\x18\x02 \x01(\bR\x05ended\"N\n" +
 	"\x10ProcessesRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x17\n" +
-	"\aps_args\x18\x02 \x03(\tR\x06psArgs\"\xb1\x01\n" +
+	"\aps_args\x18\x02 \x03(\tR\x06psArgs\"\xc7\x01\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04ppid\x18\x02 \x01(\x05R\x04ppid\x12\x10\n" +
@@ -2526,7 +2535,8 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\acommand\x18\x04 \x01(\tR\acommand\x12\"\n" +
 	"\rstart_time_ns\x18\x05 \x01(\x04R\vstartTimeNs\x12\x1e\n" +
 	"\vcpu_time_ns\x18\x06 \x01(\x04R\tcpuTimeNs\x12\x10\n" +
-	"\x03tty\x18\a \x01(\tR\x03tty\"J\n" +
+	"\x03tty\x18\a \x01(\tR\x03tty\x12\x14\n" +
+	"\x05state\x18\b \x01(\tR\x05state\"J\n" +
 	"\x11ProcessesResponse\x125\n" +
 	"\tprocesses\x18\x01 \x03(\v2\x17.runch.agent.v1.ProcessR\tprocesses\"\r\n" +
 	"\vInfoRequest\"\xb1\x02\n" +

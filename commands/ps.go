@@ -21,8 +21,8 @@ func (p *program) psCommand() *cli.Command {
 		Name:      "ps",
 		Usage:     "display the processes running inside a container",
 		ArgsUsage: "<container-id> [ps options]",
-		Description: "The ps command shows a container's processes by their numbers in the guest. Of the options of ps(1), -e, -A, -f\n" +
-			"and -o with a list of columns are known.",
+		Description: "The ps command shows a container's processes by their numbers in the guest. Of the options of ps(1), -e, -A, -f,\n" +
+			"-x and -o with a list of columns are known.",
 		Flags:  []cli.Flag{formatFlag()},
 		Action: p.ps,
 	}
@@ -73,7 +73,9 @@ func columns() []column {
 		{"c", "C", func(p sandbox.Process, now time.Time) string { return strconv.Itoa(share(p, now)) }},
 		{"stime", "STIME", func(p sandbox.Process, now time.Time) string { return startTime(p, now) }},
 		{"tty", "TTY", func(p sandbox.Process, _ time.Time) string { return orDefault(p.TTY, "?") }},
+		{"stat", "STAT", func(p sandbox.Process, _ time.Time) string { return printable(p.State) }},
 		{"time", "TIME", func(p sandbox.Process, _ time.Time) string { return cpuTime(p) }},
+		{"bsdtime", "TIME", func(p sandbox.Process, _ time.Time) string { return bsdTime(p) }},
 		{"comm", "COMMAND", func(p sandbox.Process, _ time.Time) string { return shortCommand(p.Command) }},
 		{"args", "COMMAND", func(p sandbox.Process, _ time.Time) string { return printable(p.Command) }},
 	}
@@ -87,17 +89,19 @@ func aliases() map[string]string {
 // psColumns reads the options of ps(1): none means -ef.
 func psColumns(args []string) ([]column, error) {
 	var names []string
+	bsd := false
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
 		options, ok := strings.CutPrefix(arg, "-")
 		if !ok || options == "" {
-			return nil, fmt.Errorf("ps option %q is not supported: -e, -A, -f and -o are", arg)
+			return nil, errPsOption(arg)
 		}
 		plain, list, hasList := strings.Cut(options, "o")
-		if strings.Trim(plain, "eAf") != "" {
-			return nil, fmt.Errorf("ps option %q is not supported: -e, -A, -f and -o are", arg)
+		if strings.Trim(plain, "eAfx") != "" {
+			return nil, errPsOption(arg)
 		}
+		bsd = bsd || strings.Contains(plain, "x")
 		if !hasList {
 			continue
 		}
@@ -109,15 +113,35 @@ func psColumns(args []string) ([]column, error) {
 		}
 		names = append(names, strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })...)
 	}
-	if len(names) == 0 {
-		return fullColumns(), nil
+	switch {
+	case len(names) > 0:
+		return namedColumns(names)
+	case bsd:
+		return bsdColumns()
 	}
-	return namedColumns(names)
+	return fullColumns(), nil
+}
+
+func errPsOption(arg string) error {
+	return fmt.Errorf("ps option %q is not supported: -e, -A, -f, -x and -o are", arg)
+}
+
+// bsdColumns are those of ps -x, with the first as ps puts it: to the right.
+func bsdColumns() ([]column, error) {
+	list, err := namedColumns([]string{"pid", "tty", "stat", "bsdtime", "args"})
+	if err != nil {
+		return nil, err
+	}
+	list[0].header = fmt.Sprintf("%7s", list[0].header)
+	list[0].value = func(p sandbox.Process, _ time.Time) string { return fmt.Sprintf("%7d", p.PID) }
+	return list, nil
 }
 
 // fullColumns are those of ps -ef.
 func fullColumns() []column {
-	list := slices.DeleteFunc(columns(), func(c column) bool { return c.name == "uid" || c.name == "comm" })
+	list := slices.DeleteFunc(columns(), func(c column) bool {
+		return c.name == "uid" || c.name == "stat" || c.name == "bsdtime" || c.name == "comm"
+	})
 	list[0].header = "UID" // as ps calls the name there
 	list[len(list)-1].header = "CMD"
 	return list
@@ -188,6 +212,11 @@ func startTime(p sandbox.Process, now time.Time) string {
 func cpuTime(p sandbox.Process) string {
 	s := p.CPUNS / uint64(time.Second)
 	return fmt.Sprintf("%02d:%02d:%02d", s/3600, s/60%60, s%60)
+}
+
+func bsdTime(p sandbox.Process) string {
+	s := p.CPUNS / uint64(time.Second)
+	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
 // userName is the host's name for the number, as ps(1) on the host would say.

@@ -52,17 +52,22 @@ func (r *Runtime) setPaused(ctx context.Context, id string, paused bool, do func
 type Process struct {
 	PID, PPID, UID int
 	Command, TTY   string
+	// State is what ps(1) shows as STAT.
+	State string
 	// StartNS and CPUNS are nanoseconds: since the epoch, and in all.
 	StartNS, CPUNS uint64
 }
 
-// Processes lists the container's processes.
+// Processes lists the container's processes: none when it has stopped.
 func (r *Runtime) Processes(ctx context.Context, id string) ([]Process, error) {
 	c, err := r.Store.Load(id)
 	if err != nil {
 		return nil, err
 	}
-	if status := c.Status(); status == state.StatusStopped || status == state.StatusCreating {
+	switch c.Status() {
+	case state.StatusStopped:
+		return nil, nil
+	case state.StatusCreating:
 		return nil, state.ErrNotRunning
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -73,7 +78,7 @@ func (r *Runtime) Processes(ctx context.Context, id string) ([]Process, error) {
 		for _, p := range answer.GetProcesses() {
 			list = append(list, Process{
 				PID: int(p.GetPid()), PPID: int(p.GetPpid()), UID: int(p.GetUid()), Command: p.GetCommand(),
-				TTY: p.GetTty(), StartNS: p.GetStartTimeNs(), CPUNS: p.GetCpuTimeNs(),
+				TTY: p.GetTty(), State: p.GetState(), StartNS: p.GetStartTimeNs(), CPUNS: p.GetCpuTimeNs(),
 			})
 		}
 		return err
