@@ -39,7 +39,8 @@ func (r *Runtime) Kill(ctx context.Context, id string, sig unix.Signal, all bool
 		return err
 	})
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, errEnded):
+		// As with kill(2), whose process may have ended before anybody looks.
 		return nil
 	case c.Status() == state.StatusStopped, errors.Is(err, agentproto.ErrNotFound), errors.Is(err, agentproto.ErrState):
 		if all {

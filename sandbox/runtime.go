@@ -28,6 +28,10 @@ var (
 	ErrNotStopped   = errors.New("that is not stopped")
 )
 
+// errEnded says that the container ended while the agent was asked. Its VM went
+// with it, and the answer may have as well.
+var errEnded = fmt.Errorf("%w any more", state.ErrNotRunning)
+
 // How long a verb may wait.
 const (
 	lockTimeout = 30 * time.Second
@@ -38,6 +42,9 @@ const (
 	killTimeout = 2 * time.Second
 	// goneTimeout bounds the end of a shim that was killed.
 	goneTimeout = 10 * time.Second
+	// endTimeout is how long after the guest's connection a container that ends
+	// is still seen.
+	endTimeout = time.Second
 )
 
 // Runtime is what every verb needs.
@@ -112,7 +119,8 @@ func (r *Runtime) endpoint(c *state.Container) (agentproto.Endpoint, error) {
 	return agentproto.Endpoint{Unix: s.Endpoint.Unix, CID: s.Endpoint.CID}, nil
 }
 
-// call does one call to the agent of a container's guest.
+// call does one call to the agent of a container's guest. It gives errEnded
+// when the container ended meanwhile and the answer is lost.
 func (r *Runtime) call(ctx context.Context, c *state.Container, do func(context.Context, agentproto.AgentService) error) error {
 	endpoint, err := r.endpoint(c)
 	if err != nil {
@@ -123,7 +131,15 @@ func (r *Runtime) call(ctx context.Context, c *state.Container, do func(context.
 		return fmt.Errorf("%w: %w", agentproto.ErrUnreachable, err)
 	}
 	defer client.Close() //nolint:errcheck // the answer is here
-	return agentproto.FromAgent(do(ctx, client))
+	err = agentproto.FromAgent(do(ctx, client))
+	if errors.Is(err, agentproto.ErrUnreachable) && ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(ctx, endTimeout)
+		defer cancel()
+		if awaitGone(ctx, c.Shim) == nil {
+			return errEnded
+		}
+	}
+	return err
 }
 
 // awaitGone waits for the end of a process, which need not be a child.

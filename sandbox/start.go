@@ -45,7 +45,9 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 		_, err := agent.StartContainer(ctx, &agentproto.StartContainerRequest{ContainerId: id, Network: config})
 		return err
 	})
-	if err != nil {
+	// A program may be over before the agent's answer is here. Its status is told
+	// by the shim's end.
+	if err != nil && !errors.Is(err, errEnded) {
 		return err
 	}
 	c.Started = true

@@ -1,0 +1,93 @@
+package sandbox
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"runch/state"
+
+	"golang.org/x/sys/unix"
+)
+
+// vanishing is a running container whose guest takes the first call and closes
+// the connection before it has answered; where the container ends, so does its shim.
+func vanishing(t *testing.T, ends bool) *Runtime {
+	t.Helper()
+	shim := exec.CommandContext(t.Context(), "sleep", "1000")
+	if err := shim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = shim.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = shim.Process.Kill()
+		<-ended
+	})
+	process, err := state.ProcessOf(shim.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(t.TempDir(), "s")
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	go func() {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close() //nolint:errcheck // this is the end that is tried
+		in := bufio.NewReader(conn)
+		if _, err := in.ReadString('\n'); err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, "OK 1\n")
+		_, _ = in.Peek(1) // the call is here
+		if ends {
+			_ = shim.Process.Kill()
+		}
+	}()
+	store := state.NewStore(t.TempDir())
+	dir, err := store.New("c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close() //nolint:errcheck // only the lock
+	c := &state.Container{ID: "c", Sandbox: "c", Shim: process, Ready: true, Started: true}
+	s := &state.Sandbox{ID: "c", Shim: process, Endpoint: state.Endpoint{Unix: socket}}
+	if err := errors.Join(dir.Save(c), dir.SaveSandbox(s)); err != nil {
+		t.Fatal(err)
+	}
+	return &Runtime{Store: store, Log: slog.New(slog.DiscardHandler)}
+}
+
+func TestKillOfAContainerThatEndsMeanwhileSucceeds(t *testing.T) {
+	for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGTERM} {
+		r := vanishing(t, true)
+		if err := r.Kill(t.Context(), "c", sig, false); err != nil {
+			t.Errorf("kill %v: %v", sig, err)
+		}
+		// And it says so of one that had ended before.
+		if err := r.Kill(t.Context(), "c", sig, false); !errors.Is(err, state.ErrNotRunning) {
+			t.Errorf("kill %v of a stopped container: %v", sig, err)
+		}
+	}
+}
+
+func TestKillThatTheGuestDoesNotAnswerFails(t *testing.T) {
+	r := vanishing(t, false)
+	if err := r.Kill(t.Context(), "c", unix.SIGTERM, false); err == nil || errors.Is(err, state.ErrNotRunning) {
+		t.Errorf("kill: %v", err)
+	}
+}
