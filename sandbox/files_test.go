@@ -140,3 +140,14 @@ func TestLastWordsAreOneHarmlessLine(t *testing.T) {
 		t.Errorf("%q, not %q", got, want)
 	}
 }
+
+func TestLastWordsOfAKernelAreItsReason(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "console.log")
+	trace := strings.Repeat("[    3.1]  ret_from_fork+0x31/0x50\n", 30)
+	if err := os.WriteFile(path, []byte("[    1.0] booting\n[    3.0] Kernel panic - not syncing: no init\n"+trace), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := lastWords(path), " and ends: [    3.0] Kernel panic - not syncing: no init"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -77,6 +77,7 @@ func (r *Runtime) vmFor(host *oci.HostPart) (*vmOrders, error) {
 	vm := &vmOrders{
 		Driver: "qemu", Binary: program.Path, Accel: hypervisor.Accel(r.Config.Accel), Kernel: image.Kernel, Initramfs: image.Initramfs,
 		Cmdline: r.Config.KernelParams, CPUs: r.Config.CPUs, MemoryMiB: r.Config.MemoryMiB,
+		BootTimeout: r.Config.BootTimeout,
 	}
 	if cpus, ok := host.CPUs(); ok {
 		vm.CPUs = cpus

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"time"
 
 	"runch/agentproto"
 	"runch/hypervisor"
@@ -101,11 +102,32 @@ func (g *guest) boot(ctx context.Context, id string, o *containerOrders) error {
 		return fmt.Errorf("listen for the agent: %w", err)
 	}
 	defer listener.Close() //nolint:errcheck // the hello is all that comes
-	if err := labelled(o.SelinuxLabel, func() error { return g.vm.Boot(ctx) }); err != nil {
-		return fmt.Errorf("start the VM: %w", err)
+	ctx, cancel := context.WithTimeoutCause(ctx, o.VM.BootTimeout, fmt.Errorf("not within %v (boot_timeout)", o.VM.BootTimeout))
+	defer cancel()
+	err = labelled(o.SelinuxLabel, func() error { return g.vm.Boot(ctx) })
+	// The VMM has its own copy now; virtiofsd ends when its last client does.
+	_ = g.fs.Client().Close()
+	if err != nil {
+		return fmt.Errorf("start the VM: %w", g.orServer(err))
 	}
 	go g.watch()
 	return g.awaitHello(ctx, listener)
+}
+
+// serverEnd is how long virtiofsd may live on after the VMM, its one client.
+const serverEnd = 2 * time.Second
+
+// orServer adds to the error of a VMM that did not start how virtiofsd ended:
+// where that failed first, the VMM's own words do not say so.
+func (g *guest) orServer(err error) error {
+	select {
+	case <-g.fs.Done():
+		if reason := g.fs.Err(); reason != nil {
+			return fmt.Errorf("virtiofsd ended: %w (and %w)", reason, err)
+		}
+	case <-time.After(serverEnd):
+	}
+	return err
 }
 
 // watch makes one end of the VMM's and virtiofsd's.
@@ -137,10 +159,16 @@ func (g *guest) awaitHello(ctx context.Context, listener net.Listener) error {
 	}()
 	select {
 	case err := <-done:
-		if err != nil {
-			return fmt.Errorf("hear the agent: %w", err)
+		if err == nil {
+			return nil
 		}
-		return nil
+		// Where the VM ends, so do its connections, and they are seen first.
+		select {
+		case <-g.lost:
+			return fmt.Errorf("boot the guest: %w", g.lostReason())
+		case <-time.After(serverEnd):
+		}
+		return fmt.Errorf("hear the agent: %w", err)
 	case <-g.lost:
 		return fmt.Errorf("boot the guest: %w", g.lostReason())
 	case <-ctx.Done():

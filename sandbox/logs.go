@@ -67,10 +67,13 @@ func (r *Runtime) forgetLogs() {
 	}
 }
 
-// The last words of a console that an error quotes.
+// The last words of a console that an error quotes: these lines, or the one
+// line by which the guest's kernel says why it gave up.
 const (
-	lastLines = 3
-	lastBytes = 600
+	lastLines  = 3
+	lastBytes  = 600
+	tailBytes  = 16 << 10
+	kernelGave = "Kernel panic - "
 )
 
 // lastWords gives the end of a log, fit for one line of an error; empty when
@@ -81,12 +84,12 @@ func lastWords(path string) string {
 		return ""
 	}
 	defer f.Close() //nolint:errcheck // only read
-	if info, err := f.Stat(); err == nil && info.Size() > lastBytes {
-		if _, err := f.Seek(-lastBytes, io.SeekEnd); err != nil {
+	if info, err := f.Stat(); err == nil && info.Size() > tailBytes {
+		if _, err := f.Seek(-tailBytes, io.SeekEnd); err != nil {
 			return ""
 		}
 	}
-	data, err := io.ReadAll(io.LimitReader(f, lastBytes))
+	data, err := io.ReadAll(io.LimitReader(f, tailBytes))
 	if err != nil {
 		return ""
 	}
@@ -100,7 +103,13 @@ func lastWords(path string) string {
 	if len(lines) == 0 {
 		return ""
 	}
-	return " and ends: " + strings.Join(lines[max(0, len(lines)-lastLines):], "; ")
+	last := lines[max(0, len(lines)-lastLines):]
+	// What follows is a trace, which says less.
+	if i := slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, kernelGave) }); i >= 0 {
+		last = lines[i : i+1]
+	}
+	words := strings.Join(last, "; ")
+	return " and ends: " + words[max(0, len(words)-lastBytes):]
 }
 
 // plainRune drops what would move a terminal's cursor, or worse: the words are

@@ -73,6 +73,8 @@ type vmOrders struct {
 	Cmdline   []string
 	CPUs      int
 	MemoryMiB int
+	// BootTimeout bounds the boot, up to the agent's hello.
+	BootTimeout time.Duration
 	// User is whom the VMM runs as, nil for root.
 	User *syscall.Credential
 }
