@@ -1,0 +1,266 @@
+#!/usr/bin/env bats
+# What goes wrong in the middle of `create`: the step that failed is named in one line, with runc's exit code, and
+# with where the console's log is once there was a VM; and nothing is left: no process, mount, file or cgroup.
+
+load helpers
+
+setup() {
+	needs_vm
+	begin
+	chmod 755 "$T" # the VMM is started as nobody
+	export RUNCH_LOG_DIR=$T/logs
+}
+
+teardown() {
+	! mountpoint -q "$ROOT" || umount "$ROOT"
+	finish
+}
+
+# fails TEXT: create ends with status 1 and one line that says this; the container is not there, and nothing else is.
+fails() {
+	rm -rf "$T/logs"
+	try runch create --bundle "$B" --pid-file "$B/pid" "$ID"
+	same "$status" 1
+	if [[ $stderr != *"$1"* ]]; then
+		echo "these words are missing: $1"
+		return 1
+	fi
+	same "$(wc -l <"$T/.err")" 1
+	[ ! -e "$B/pid" ]
+	# Not soon, but when create has returned.
+	clean || {
+		leftovers
+		return 1
+	}
+}
+
+# fails_in_vm TEXT: as fails, of something that had a console; its log is where the line says.
+fails_in_vm() {
+	local log
+	fails "$1"
+	log=$(grep -o "$T/logs/[^ )]*\.log" <<<"$stderr" | head -n 1)
+	[ -f "$log" ]
+	same "$(stat -c %a "$log")" 600
+}
+
+# fake NAME: a program in the place of another; its text is the input.
+fake() {
+	cat >"$T/$1"
+	chmod 755 "$T/$1"
+}
+
+# guest SCRIPT: an initramfs whose first process is a shell with this text.
+guest() {
+	mkdir -p "$T/guest/bin"
+	cp "$RUNCH_ROOTFS/busybox/bin/busybox" "$T/guest/bin/"
+	printf '#!/bin/busybox sh\n%s\n' "$1" >"$T/guest/init"
+	chmod 755 "$T/guest/init"
+	(cd "$T/guest" && find . | busybox cpio -o -H newc 2>/dev/null) >"$T/initramfs"
+	export RUNCH_INITRAMFS=$T/initramfs
+}
+
+# --- before there is a VM ---
+
+@test "no kernel" {
+	bundle
+	RUNCH_KERNEL=$T/none fails "kernel: stat $T/none: no such file or directory"
+	mkdir "$T/dir"
+	RUNCH_KERNEL=$T/dir fails "kernel: $T/dir is not a file"
+	: >"$T/empty"
+	RUNCH_KERNEL=$T/empty fails "kernel: $T/empty is not a file, or is empty"
+}
+
+@test "no initramfs" {
+	bundle
+	RUNCH_INITRAMFS=$T/none fails "initramfs: stat $T/none: no such file or directory"
+}
+
+@test "no virtiofsd, or one that cannot be run" {
+	bundle
+	RUNCH_VIRTIOFSD=$T/none fails "virtiofsd: stat $T/none: no such file or directory"
+	echo text >"$T/text"
+	RUNCH_VIRTIOFSD=$T/text fails "$T/text: permission denied"
+}
+
+@test "no VMM, or one that cannot be run" {
+	bundle
+	RUNCH_QEMU=$T/none fails "$T/none: no such file or directory"
+	echo text >"$T/text"
+	RUNCH_QEMU=$T/text fails "$T/text cannot be run: permission denied"
+}
+
+@test "a hook that fails" {
+	bundle
+	config '.hooks.createRuntime = [{"path": "/bin/sh", "args": ["sh", "-c", "echo its words >&2; exit 3"]}]'
+	fails "createRuntime hook #0"
+	[[ $stderr == *"its words"* ]]
+}
+
+# --- programs that die or do nothing ---
+
+@test "virtiofsd ends at once" {
+	bundle
+	fake virtiofsd <<-'END'
+		#!/bin/sh
+		echo what virtiofsd has to say >&2
+		exit 3
+	END
+	RUNCH_VIRTIOFSD=$T/virtiofsd fails_in_vm "virtiofsd ended: exit status 3"
+	[[ $stderr == *"what virtiofsd has to say"* ]]
+}
+
+@test "the VMM ends at once, with an error or without" {
+	bundle
+	fake qemu <<-'END'
+		#!/bin/sh
+		echo what the VMM has to say >&2
+		exit 3
+	END
+	RUNCH_QEMU=$T/qemu fails_in_vm "exit status 3"
+	[[ $stderr == *"start the VM"* && $stderr == *"what the VMM has to say"* ]]
+	RUNCH_QEMU=/bin/true fails_in_vm "start the VM"
+}
+
+@test "the VMM does nothing" {
+	bundle
+	fake qemu <<-'END'
+		#!/bin/sh
+		exec sleep 1000
+	END
+	RUNCH_QEMU=$T/qemu RUNCH_BOOT_TIMEOUT=2s within 10000 fails_in_vm "start the VM: "
+	[[ $stderr == *"not within 2s (boot_timeout)"* ]]
+}
+
+@test "the VMM is killed while the guest boots" {
+	bundle
+	fake qemu <<-'END'
+		#!/bin/sh
+		(sleep 1; kill -KILL $$) >/dev/null 2>&1 &
+		exec qemu-system-x86_64 "$@"
+	END
+	RUNCH_QEMU=$T/qemu fails_in_vm "boot the guest: the VM ended"
+}
+
+@test "virtiofsd is killed while the guest boots" {
+	bundle
+	# It has its place, by which runch knows its kind, from the real one.
+	local real
+	real=$(runch env --format json | jq -r '.virtiofsd.path // empty')
+	[ -x "$real" ]
+	mkdir "$T/qemu"
+	fake qemu/virtiofsd <<-END
+		#!/bin/sh
+		(sleep 1; kill -KILL \$\$) >/dev/null 2>&1 &
+		exec $real "\$@"
+	END
+	RUNCH_VIRTIOFSD=$T/qemu/virtiofsd fails_in_vm "virtiofsd ended: signal: killed"
+}
+
+# --- guests that do not come up ---
+
+@test "a kernel that is none" {
+	bundle
+	head -c 1M /dev/urandom >"$T/kernel"
+	RUNCH_KERNEL=$T/kernel fails_in_vm "start the VM: boot: QEMU ended"
+}
+
+@test "an initramfs that is none: the kernel's last words are shown" {
+	bundle
+	head -c 1M /dev/urandom >"$T/initramfs"
+	RUNCH_INITRAMFS=$T/initramfs fails_in_vm "boot the guest: the VM ended"
+	[[ $stderr == *"Kernel panic - not syncing: "* ]]
+}
+
+@test "a guest that turns itself off" {
+	bundle
+	guest '/bin/busybox poweroff -f'
+	fails_in_vm "boot the guest: the VM ended"
+}
+
+@test "a guest whose agent never answers" {
+	bundle
+	guest 'echo the guest is up >/dev/console; while :; do /bin/busybox sleep 1000; done'
+	RUNCH_BOOT_TIMEOUT=8s within 15000 fails_in_vm "boot the guest: the agent has not answered: not within 8s (boot_timeout)"
+}
+
+# --- the container ---
+
+@test "a command that the root file system does not have" {
+	bundle
+	args no-such-command
+	fails_in_vm 'executable file not found in $PATH'
+}
+
+@test "a directory to work in that the root file system cannot have" {
+	bundle
+	config '.process.cwd = "/etc/passwd/x"'
+	fails_in_vm "not a directory"
+}
+
+@test "a disk that is full, at the first step or at the last" {
+	bundle
+	args sleep 1000
+	mkdir -p "$ROOT"
+	local size
+	for size in 4k 8k; do
+		mount -t tmpfs -o "size=$size" tmpfs "$ROOT"
+		try runch create --bundle "$B" --pid-file "$B/pid" "$ID"
+		same "$(find "$ROOT" -mindepth 1)" ""
+		umount "$ROOT"
+		same "$status" 1
+		[[ $stderr == *"write state: "*"no space left on device"* ]]
+		same "$(wc -l <"$T/.err")" 1
+		[ ! -e "$B/pid" ]
+		clean
+	done
+	# With just the room for the records all works, and the full disk does not keep delete from it.
+	mount -t tmpfs -o size=12k tmpfs "$ROOT"
+	launch
+	execute true
+	runch delete --force "$ID"
+	gone
+	same "$(find "$ROOT" -mindepth 1)" ""
+}
+
+@test "a create that is killed at any moment leaves no process, and nothing at all after delete --force" {
+	bundle
+	args sleep 1000
+	local i ms rounds=5
+	[ "$RUNCH_TEST_LONG" = 0 ] || rounds=50
+	for ((i = 0; i < rounds; i++)); do
+		ms=$((RANDOM % 5000))
+		echo "killed after $ms ms"
+		rm -f "$B/pid"
+		helper "$RUNCH" --root "$ROOT" create --bundle "$B" --pid-file "$B/pid" "$ID" </dev/null >"$B/stdout" 2>"$B/stderr"
+		sleep "$((ms / 1000)).$(printf %03d $((ms % 1000)))" # it is the moment that is tried
+		kill -KILL "$helper" 2>/dev/null || true
+		status=0
+		wait "$helper" || status=$?
+		if [ "$status" != 0 ]; then
+			no_more() { [ "$(orphans)" = "$OTHERS" ]; }
+			eventually 5 no_more
+			! grep -F "$T/" /proc/self/mountinfo
+		fi
+		runch delete --force "$ID"
+		clean || {
+			leftovers
+			return 1
+		}
+	done
+}
+
+@test "a console log that cannot be kept does not hide the error" {
+	bundle
+	: >"$T/file"
+	RUNCH_LOG_DIR=$T/file RUNCH_QEMU=/bin/false fails "start the VM"
+}
+
+@test "of the logs of failed boots only the latest are kept" {
+	bundle
+	local i
+	for ((i = 0; i < 18; i++)); do
+		RUNCH_QEMU=/bin/false try runch create --bundle "$B" "$ID"
+		same "$status" 1
+	done
+	same "$(find "$T/logs" -name '*.log' | wc -l)" 16
+}
