@@ -33,7 +33,7 @@ func execFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "console-socket", Usage: "`SOCKET` that gets the master of the process's terminal"},
 		&cli.StringFlag{Name: "cwd", Usage: "working `DIR` in the container"},
-		&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "set an environment variable, `NAME=VALUE`; may be repeated"},
+		&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, KeepSpace: true, Usage: "set an environment variable, `NAME=VALUE`; may be repeated"},
 		&cli.BoolFlag{Name: "tty", Aliases: []string{"t"}, Usage: "give the process a terminal"},
 		&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "`UID` or UID:GID, as numbers"},
 		&cli.Int64SliceFlag{Name: "additional-gids", Aliases: []string{"g"}, Usage: "one more `GID`; may be repeated"},
@@ -45,7 +45,7 @@ func execFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "no-new-privs", Usage: "set no_new_privs for the process"},
 		&cli.StringSliceFlag{Name: "cap", Aliases: []string{"c"}, Usage: "add a `CAPABILITY` to the process; may be repeated"},
 		&cli.IntFlag{Name: "preserve-fds", Usage: "pass `N` more file descriptors to the process: only 0 is possible, as its kernel is another"},
-		&cli.StringSliceFlag{Name: "cgroup", Usage: "run the process in an existing `SUB-CGROUP` of the container's in the guest"},
+		&cli.StringSliceFlag{Name: "cgroup", KeepSpace: true, Usage: "run the process in an existing `SUB-CGROUP` of the container's in the guest"},
 		&cli.BoolFlag{Name: "ignore-paused", Usage: "allow exec in a paused container"},
 	}
 }

@@ -246,6 +246,11 @@ logged() {
 	gone
 }
 
+@test "an environment variable keeps its commas and its spaces at both ends" {
+	try runch exec --env 'A= b, c=d ' --env B= "$ID" sh -c 'echo "<$A><${B-unset}>"'
+	same "$output" "< b, c=d ><>"
+}
+
 @test "spec writes a bundle's config.json that can be run, and does not overwrite one" {
 	own
 	rm "$B/config.json"
