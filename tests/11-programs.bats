@@ -1,0 +1,156 @@
+#!/usr/bin/env bats
+# Real programs in a real distribution's tree: what people do in containers all day. All of it is in one container
+# of a minimal Debian, whose first process is a tree of processes that ignore TERM.
+
+load helpers
+
+setup_file() {
+	share
+	bundle debian
+	args bash -c 'trap "" TERM INT HUP; for i in 1 2 3; do (sleep 100000 & sleep 100000; wait) & done; wait'
+	launch
+	shared
+}
+
+teardown_file() {
+	unshare_all
+}
+
+setup() {
+	begin
+}
+
+teardown() {
+	finish
+}
+
+# told TEXT: the terminal shows it.
+told() {
+	says "$1" "$T/screen"
+}
+
+@test "a shell session on a terminal: job control, line editing, a window that changes its size, and the shell's own status" {
+	mkfifo "$T/orders"
+	exec 9<>"$T/orders"
+	helper "$TOOLS/terminal" run --out "$T/screen" --report "$T/report" -- \
+		"$RUNCH" --root "$ROOT" exec --tty --env "PS1=here: " "$ID" bash --norc <"$T/orders" 9>&-
+	eventually 20 told "here: "
+	echo 'type tty' >&9
+	eventually 10 told /dev/pts/0
+	echo 'type stty size; trap "stty size" WINCH' >&9
+	eventually 10 told "24 80"
+	echo 'size 40 132' >&9
+	# bash runs the trap when its next command has ended.
+	echo 'type true' >&9
+	eventually 10 told "40 132"
+	# ^C ends the program in front, and not the shell.
+	echo "type sh -c 'echo in fr\\ont; exec sleep 1000'" >&9
+	eventually 10 told "in front"
+	echo 'send 03' >&9
+	echo 'type echo interrupted $?' >&9
+	eventually 10 told "interrupted 130"
+	# ^Z stops one, and the shell lets it go on.
+	echo "type sh -c 'echo in t\\he front; exec sleep 1000'" >&9
+	eventually 10 told "in the front"
+	echo 'send 1a' >&9
+	eventually 10 told "Stopped"
+	echo 'type bg; jobs; kill %1; wait %1; echo ended with $?; exit 7' >&9
+	eventually 10 told "ended with 143"
+	eventually 20 test -s "$T/report"
+	same "$(jq .status "$T/report")" 7
+	same "$(jq .restored "$T/report")" true
+	exec 9>&-
+}
+
+@test "apt-get and dpkg know their distribution" {
+	try execute apt-get --version
+	same "$status" 0
+	[[ $output =~ ^apt\ [0-9] ]]
+	try execute dpkg-query --show --showformat '${Status}' perl
+	same "$output" "install ok installed"
+	same "$(execute cat /etc/debian_version)" "$(<"$B/rootfs/etc/debian_version")"
+}
+
+@test "perl: modules, pipes and children" {
+	try execute perl -MDigest::SHA=sha256_hex -e 'print sha256_hex("abc")'
+	same "$output" "$(printf abc | sha256sum | cut -d ' ' -f 1)"
+	try execute perl -e '
+		pipe(my $r, my $w);
+		for my $i (1 .. 10) { unless (fork) { syswrite $w, "$i\n"; exit $i } }
+		close $w;
+		my $sum = 0;
+		$sum += $_ while <$r>;
+		my $codes = 0;
+		while ((my $pid = wait) > 0) { $codes += $? >> 8 }
+		print "$sum $codes\n"'
+	same "$output" "55 55"
+}
+
+@test "a file of 100 MiB is written in the container and read by the host with the same checksum, and the other way round" {
+	local size=$((100 << 20)) sum
+	sum=$("$WORKLOAD" pattern "$size" | sha256sum | cut -d ' ' -f 1)
+	execute sh -c "workload pattern $size >/big && sync /big"
+	same "$(stat -c %s "$B/rootfs/big")" "$size"
+	same "$(sha256sum <"$B/rootfs/big")" "$sum  -"
+	# The host's copy has not been in the guest's cache.
+	cp "$B/rootfs/big" "$B/rootfs/copy"
+	same "$(execute sha256sum /copy)" "$sum  /copy"
+	same "$(execute sha256sum /big)" "$sum  /big"
+	execute rm /big /copy
+	[ ! -e "$B/rootfs/big" ]
+}
+
+@test "files: links, modes, owners, times, sparse files, locks and renames are those of a file system" {
+	try execute bash -ec '
+		mkdir /files && cd /files
+		echo text >a && ln a hard && ln -s a soft && chmod 4750 a && touch -d @1000000000 a
+		mkfifo pipe && truncate -s 1G sparse
+		stat -c "%h %a %Y %F" a; readlink soft; stat -c "%s %b" sparse
+		flock a sh -c "flock --nonblock a true || echo locked"
+		mv a b && cat hard && rm b && cat hard
+		ls'
+	same "$status" 0
+	same "$output" "$(printf '%s\n' '2 4750 1000000000 regular file' a '1073741824 0' locked text text hard pipe soft sparse)"
+	same "$(stat -c '%h %a %Y %U' "$B/rootfs/files/hard")" "1 4750 1000000000 root"
+}
+
+@test "10 MiB on stdout and stderr at once arrive complete, each in its order" {
+	# seq's own lines, so that what is lost, doubled or moved shows where.
+	try execute sh -c 'seq 1450000 & seq 1450000 >&2; wait'
+	same "$status" 0
+	[ "$(stat -c %s "$T/.out")" -gt 10485760 ]
+	cmp "$T/.out" <(seq 1450000)
+	cmp "$T/.err" <(seq 1450000)
+}
+
+@test "20 execs at once, each with its own input, output and status" {
+	local i pids=()
+	for ((i = 0; i < 20; i++)); do
+		helper "$RUNCH" --root "$ROOT" exec "$ID" sh -c "read -r word; echo \$word; echo err $i >&2; exit $i" \
+			<<<"word $i" >"$T/$i.out" 2>"$T/$i.err"
+		pids+=("$helper")
+	done
+	for ((i = 0; i < 20; i++)); do
+		status=0
+		wait "${pids[i]}" || status=$?
+		same "$status" "$i"
+		same "$(<"$T/$i.out")" "word $i"
+		same "$(<"$T/$i.err")" "err $i"
+	done
+}
+
+# The last of this file: it ends the container.
+@test "a tree of processes that ignore TERM: TERM leaves all of them, KILL none" {
+	count() { runch ps --format json "$ID" | jq length; }
+	same "$(count)" 10
+	runch kill "$ID" TERM
+	runch kill --all "$ID" TERM
+	kill -TERM "$PID"
+	# An exec is a round trip: whatever TERM ends has ended by then. (sleep itself does not ignore it: it inherits that.)
+	execute true
+	same "$(count)" 10
+	state_is running
+	within 1000 runch kill "$ID" KILL
+	same "$(exit_status "$PID" 5)" 137
+	state_is stopped
+}
