@@ -43,7 +43,7 @@ all: build guest ## the runtime and its guest image (the default)
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: PREFIX, DESTDIR (install), FUZZ_SECONDS (unit), E2E (a suite or directory for e2e), RUNCH_KERNEL_PACKAGE (guest)"
+	@echo "Variables: CMD (lab-run), LAB_DIR (lab), PREFIX, DESTDIR (install), FUZZ_SECONDS (unit), E2E (a suite or directory for e2e), RUNCH_KERNEL_PACKAGE (guest)"
 
 # --- building ---
 
@@ -51,13 +51,15 @@ build/goroot: scripts/go go.mod
 	@mkdir -p build
 	@root=$$(scripts/go) && ln -sfn "$$root" $@
 
-.PHONY: deps-build deps-vm deps-test
+.PHONY: deps-build deps-vm deps-test deps-lab
 deps-build:
 	@scripts/deps build
 deps-vm:
 	@scripts/deps vm
 deps-test:
 	@scripts/deps test
+deps-lab:
+	@scripts/deps lab
 
 .PHONY: build
 build: bin/runch bin/runch-agent ## bin/runch and bin/runch-agent
@@ -124,6 +126,27 @@ e2e: all rootfs deps-vm deps-test ## the bats suites: containers in real VMs
 .PHONY: test-long
 test-long: all rootfs deps-vm deps-test ## the suites with many more repetitions
 	@RUNCH_TEST_LONG=1 scripts/e2e $(E2E)
+
+# --- the lab: see docs/lab.md ---
+
+export LAB_DIR ?= $(CURDIR)/build/lab
+export CMD
+
+.PHONY: lab
+lab: deps-lab ## build/lab: a Debian 13 with KVM, cgroup v2 and systemd, to be booted by QEMU
+	@tests/lab/build $(LAB_DIR)
+
+.PHONY: lab-shell
+lab-shell: all lab ## a shell in the lab, this tree at /runch
+	@tests/lab/boot --terminal 'exec bash -l'
+
+.PHONY: lab-run
+lab-run: all lab ## CMD='…' in the lab
+	@tests/lab/boot "$$CMD"
+
+.PHONY: test-lab
+test-lab: all rootfs lab ## the suites and the callers (podman, containerd) in the lab
+	@tests/lab/test
 
 .PHONY: bench
 bench: all rootfs deps-vm deps-test ## figures beside the bare VM, runc and crun
