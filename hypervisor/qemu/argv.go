@@ -18,6 +18,7 @@ type plan struct {
 	accel    hypervisor.Accel
 	firmware string // path of a BIOS, empty for QEMU's own choice
 
+	memory            int // a file that becomes the guest's memory
 	qmp, console      int // sockets: the monitor's listener, the serial line
 	kernel, initramfs int // files; initramfs 0 when there is none
 	share             int // a connection to virtiofsd, 0 when there is none
@@ -93,7 +94,9 @@ func (p *plan) machine() []string {
 		"-smp", fmt.Sprintf("%d,maxcpus=%d,sockets=%d,cores=1,threads=1", cpus, maxCPUs, maxCPUs),
 		"-m", memory,
 		// virtiofsd reads and writes the guest's memory: it has to be shared.
-		"-object", "memory-backend-memfd,id=ram,share=on,size="+memory)
+		// QEMU's own memfd begins at any page; from this alignment on, the host can
+		// give the guest huge pages, and a fault is for 2 MiB and not for 4 KiB.
+		"-object", "memory-backend-file,id=ram,share=on,align=2M,mem-path="+fdPath(p.memory)+",size="+memory)
 	if p.firmware != "" {
 		a = append(a, "-bios", p.firmware)
 	}
@@ -117,6 +120,9 @@ func (p *plan) cmdline() string {
 		// A panic resets the machine at once, and -no-reboot makes that the end.
 		"panic=-1",
 		"net.ifnames=0", "cryptomgr.notests", "no_timer_check", "tsc=reliable",
+		// All buses hang off the first: without this Linux asks 255 more, in vain,
+		// for each device that they might have, and each question stops the VM.
+		"pci=lastbus=0",
 	}
 	if p.accel == hypervisor.AccelTCG {
 		// Moving the kernel costs seconds of translated code, and hides it from

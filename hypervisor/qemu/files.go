@@ -74,12 +74,20 @@ func openPayload(what, path string, user *syscall.Credential) (*os.File, error) 
 	return copyToMemory(what, f)
 }
 
-func copyToMemory(what string, f *os.File) (*os.File, error) {
+// memoryFile makes an empty file that is nowhere but in memory.
+func memoryFile(what string) (*os.File, error) {
 	fd, err := unix.MemfdCreate(what, unix.MFD_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("copy the %s: %w", what, err)
+		return nil, fmt.Errorf("make the %s's file in memory: %w", what, err)
 	}
-	memory := os.NewFile(uintptr(fd), what)
+	return os.NewFile(uintptr(fd), what), nil
+}
+
+func copyToMemory(what string, f *os.File) (*os.File, error) {
+	memory, err := memoryFile(what)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := io.Copy(memory, f); err != nil {
 		_ = memory.Close()
 		return nil, fmt.Errorf("copy the %s: %w", what, err)

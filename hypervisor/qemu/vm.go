@@ -70,6 +70,11 @@ func (vm *VM) open() error {
 	if err := vm.openPayload(); err != nil {
 		return err
 	}
+	memory, err := memoryFile("guest memory")
+	if err != nil {
+		return err
+	}
+	vm.plan.memory = vm.files.take(memory)
 	if err := vm.openMonitor(); err != nil {
 		return err
 	}
