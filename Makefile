@@ -43,7 +43,7 @@ all: build guest ## the runtime and its guest image (the default)
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: CMD (lab-run), LAB_DIR (lab), PREFIX, DESTDIR (install), FUZZ_SECONDS (unit), E2E (a suite or directory for e2e), RUNCH_KERNEL_PACKAGE (guest)"
+	@echo "Variables: CMD (lab-run), LAB_DIR (lab), PREFIX, DESTDIR (install), FUZZ_SECONDS (unit), E2E (a suite or directory for e2e), RUNCH_KERNEL_PACKAGE (guest, until build/kernel.deb is there)"
 
 # --- building ---
 
@@ -247,7 +247,7 @@ uninstall: ## remove what install put there
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/libexec/runch 2>/dev/null || true
 
 .PHONY: clean
-clean: ## remove what was built, not what was fetched: tools, Debian's kernel
+clean: ## remove what was built, not what was fetched: tools, Debian's kernel, the lab
 	rm -rf bin build/rootfs build/man build/proto build/runch-agent build/completion build/results build/tests
 
 .PHONY: distclean
