@@ -222,6 +222,11 @@ guest() {
 	same "$(find "$ROOT" -mindepth 1)" ""
 }
 
+# no_more: no process is there that was not before.
+no_more() {
+	[ "$(orphans)" = "$OTHERS" ]
+}
+
 @test "a create that is killed at any moment leaves no process, and nothing at all after delete --force" {
 	bundle
 	args sleep 1000
@@ -237,9 +242,8 @@ guest() {
 		status=0
 		wait "$helper" || status=$?
 		if [ "$status" != 0 ]; then
-			no_more() { [ "$(orphans)" = "$OTHERS" ]; }
 			eventually 5 no_more
-			! grep -F "$T/" /proc/self/mountinfo
+			run ! grep -F "$T/" /proc/self/mountinfo
 		fi
 		runch delete --force "$ID"
 		clean || {
