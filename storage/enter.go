@@ -57,15 +57,30 @@ func viewOf(pid int) (*mountTree, error) {
 		tree *mountTree
 		err  error
 	}
-	done := make(chan result)
-	go func() {
-		// Never unlocked: the thread is in the wrong namespace and ends here.
-		runtime.LockOSThread()
+	done := make(chan result, 1)
+	spendThread(func() {
 		tree, err := cloneIn(ns)
 		done <- result{tree, err}
-	}()
+	})
 	r := <-done
 	return r.tree, r.err
+}
+
+// spendThread calls fn on a thread that ends after it. That cannot be the first of
+// the process: it stays, and what it is in is what /proc shows of the process.
+func spendThread(fn func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: that ends the thread
+		if unix.Gettid() != unix.Getpid() {
+			fn()
+			return
+		}
+		spendThread(fn) // on another: this one is held meanwhile
+		runtime.UnlockOSThread()
+	}()
+	<-done
 }
 
 func cloneIn(ns *os.File) (*mountTree, error) {
