@@ -127,9 +127,6 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 		if err := c.runCreateHooks(ctx); err != nil {
 			return err
 		}
-		if err := c.shim.channel.send(reply{Proceed: true}); err != nil {
-			return err
-		}
 	}
 	ready, err := c.shim.await(ctx)
 	if err != nil {
@@ -203,8 +200,13 @@ func (c *creation) orders() *orders {
 		Container: &containerOrders{
 			Dir: c.dir.Path(), Spec: spec, Rootfs: c.host.Rootfs, RootfsReadonly: c.host.RootfsReadonly,
 			GuestOnly: guestOnly(c.spec), VM: *c.vm, Virtiofsd: *c.fs,
-			SelinuxLabel: c.host.SelinuxLabel, NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring, AwaitProceed: c.hasCreateHooks(),
+			SelinuxLabel: c.host.SelinuxLabel, NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring,
 		},
+	}
+	if c.hasCreateHooks() {
+		o.Container.Hooks = &hookOrders{
+			CreateContainer: c.host.Hooks.CreateContainer, State: hookState(c.record, specs.StateCreating),
+		}
 	}
 	for _, b := range c.host.Binds {
 		o.Container.Binds = append(o.Container.Binds, storage.Bind{

@@ -97,7 +97,7 @@ func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Containe
 		return err
 	}
 	if c != nil && c.Hooks != nil && c.Ready {
-		if err := runHooks(ctx, "poststop", c.Hooks.Poststop, c, specs.StateStopped); err != nil {
+		if err := runHooks(ctx, "poststop", c.Hooks.Poststop, c.Bundle, hookState(c, specs.StateStopped)); err != nil {
 			r.Log.Warn(err.Error())
 		}
 	}

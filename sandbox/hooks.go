@@ -20,24 +20,30 @@ const maxHookOutput = 2048
 // defaultHookTimeout bounds a hook that names no timeout.
 const defaultHookTimeout = 5 * time.Minute
 
-// runHooks runs hooks one after the other, each with the container's state on
-// its stdin; the first failure ends it. name is the hooks' name in the spec.
-func runHooks(ctx context.Context, name string, hooks []specs.Hook, c *state.Container, status specs.ContainerState) error {
-	if len(hooks) == 0 {
-		return nil
-	}
-	s := specs.State{
+// hookState is what hooks are told of a container.
+func hookState(c *state.Container, status specs.ContainerState) *specs.State {
+	s := &specs.State{
 		Version: c.OCIVersion, ID: c.ID, Status: status, Pid: c.Shim.PID, Bundle: c.Bundle, Annotations: c.Annotations,
 	}
 	if status == specs.StateStopped {
 		s.Pid = 0
+	}
+	return s
+}
+
+// runHooks runs hooks in a directory one after the other, each with the
+// container's state on its stdin; the first failure ends it. name is the hooks'
+// name in the spec.
+func runHooks(ctx context.Context, name string, hooks []specs.Hook, dir string, s *specs.State) error {
+	if len(hooks) == 0 {
+		return nil
 	}
 	input, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("encode the state for hooks: %w", err)
 	}
 	for i, hook := range hooks {
-		if err := runHook(ctx, hook, c.Bundle, input); err != nil {
+		if err := runHook(ctx, hook, dir, input); err != nil {
 			return fmt.Errorf("error running %s hook #%d: %w", name, i, err)
 		}
 	}
@@ -87,9 +93,12 @@ func (c *creation) hasCreateHooks() bool {
 }
 
 // runCreateHooks runs the hooks that come before the container, in the
-// specification's order. The container's own namespaces are the guest's: a
-// createContainer hook, whose path is the host's, runs on the host.
+// specification's order: the runtime's here, those of the container in the shim,
+// whose namespaces are what the host has of the container's.
 func (c *creation) runCreateHooks(ctx context.Context) error {
+	if _, err := c.shim.hear(ctx); err != nil {
+		return err
+	}
 	h := c.host.Hooks
 	for _, kind := range []struct {
 		name  string
@@ -97,11 +106,11 @@ func (c *creation) runCreateHooks(ctx context.Context) error {
 	}{
 		{"prestart", h.Prestart}, //nolint:staticcheck // deprecated, and used
 		{"createRuntime", h.CreateRuntime},
-		{"createContainer", h.CreateContainer},
 	} {
-		if err := runHooks(ctx, kind.name, kind.hooks, c.record, specs.StateCreating); err != nil {
+		err := runHooks(ctx, kind.name, kind.hooks, c.record.Bundle, hookState(c.record, specs.StateCreating))
+		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return c.shim.channel.send(reply{Proceed: true})
 }

@@ -22,7 +22,7 @@ func TestHooksGetTheStateInTheirOrder(t *testing.T) {
 	dir := t.TempDir()
 	c := &state.Container{ID: "c", OCIVersion: "1.0.2", Bundle: dir, Shim: state.Process{PID: 42}, Annotations: map[string]string{"a": "b"}}
 	hooks := []specs.Hook{shell("cat > state; echo 1 >> order"), shell("echo 2 >> order")}
-	if err := runHooks(t.Context(), "createRuntime", hooks, c, specs.StateCreating); err != nil {
+	if err := runHooks(t.Context(), "createRuntime", hooks, c.Bundle, hookState(c, specs.StateCreating)); err != nil {
 		t.Fatal(err)
 	}
 	// A hook's directory is the bundle.
@@ -45,7 +45,7 @@ func TestHooksGetTheStateInTheirOrder(t *testing.T) {
 func TestStoppedStateHasNoPid(t *testing.T) {
 	dir := t.TempDir()
 	c := &state.Container{ID: "c", Bundle: dir, Shim: state.Process{PID: 42}}
-	if err := runHooks(t.Context(), "poststop", []specs.Hook{shell("cat > state")}, c, specs.StateStopped); err != nil {
+	if err := runHooks(t.Context(), "poststop", []specs.Hook{shell("cat > state")}, c.Bundle, hookState(c, specs.StateStopped)); err != nil {
 		t.Fatal(err)
 	}
 	if data, err := os.ReadFile(filepath.Join(dir, "state")); err != nil || strings.Contains(string(data), `"pid"`) {
@@ -56,7 +56,7 @@ func TestStoppedStateHasNoPid(t *testing.T) {
 func TestHookFailureNamesTheHook(t *testing.T) {
 	c := &state.Container{ID: "c", Bundle: t.TempDir()}
 	hooks := []specs.Hook{shell("true"), shell("echo words; exit 3"), shell("touch after")}
-	err := runHooks(t.Context(), "prestart", hooks, c, specs.StateCreating)
+	err := runHooks(t.Context(), "prestart", hooks, c.Bundle, hookState(c, specs.StateCreating))
 	if err == nil {
 		t.Fatal("a failed hook is no error")
 	}
@@ -76,7 +76,7 @@ func TestHookTimeout(t *testing.T) {
 	second := 1
 	hook.Timeout = &second
 	started := time.Now()
-	err := runHooks(context.Background(), "poststart", []specs.Hook{hook}, c, specs.StateRunning)
+	err := runHooks(context.Background(), "poststart", []specs.Hook{hook}, c.Bundle, hookState(c, specs.StateRunning))
 	if err == nil || !strings.Contains(err.Error(), "hook ran past specified timeout of 1.0s") {
 		t.Errorf("error %v", err)
 	}

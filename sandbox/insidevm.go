@@ -48,8 +48,8 @@ func (in *inside) bootContainer(ctx context.Context, files shim.Files) (*shim.Pr
 	if err != nil {
 		return nil, nil, fmt.Errorf("make the sandbox's tree: %w", err)
 	}
-	if o.AwaitProceed {
-		if err := in.proceed(ctx); err != nil {
+	if o.Hooks != nil {
+		if err := in.awaitHooks(ctx, o); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -65,6 +65,19 @@ func (in *inside) bootContainer(ctx context.Context, files shim.Files) (*shim.Pr
 		return nil, nil, err
 	}
 	return p, g.lost, nil
+}
+
+// awaitHooks lets the command run its hooks, whose mounts in this namespace are
+// no longer the host's, and runs those that belong into the container's: at its
+// rootfs, before that is shared, so that the guest has what they mount there.
+func (in *inside) awaitHooks(ctx context.Context, o *containerOrders) error {
+	if err := in.channel.send(report{Namespaced: true}); err != nil {
+		return err
+	}
+	if err := in.proceed(ctx); err != nil {
+		return err
+	}
+	return runHooks(ctx, "createContainer", o.Hooks.CreateContainer, o.Rootfs, o.Hooks.State)
 }
 
 // boot starts virtiofsd and the VMM and returns when the agent has said hello.

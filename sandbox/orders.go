@@ -14,6 +14,7 @@ import (
 	"runch/hypervisor"
 	"runch/storage"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,9 +58,16 @@ type containerOrders struct {
 	SelinuxLabel string
 	NoPivot      bool
 	NoNewKeyring bool
-	// AwaitProceed makes the shim wait for the hooks before it looks at the
-	// network and boots.
-	AwaitProceed bool
+	// Hooks makes the shim wait for those of the command before it looks at the
+	// network and boots; nil for no hooks.
+	Hooks *hookOrders
+}
+
+// hookOrders are the hooks that the shim runs itself.
+type hookOrders struct {
+	CreateContainer []specs.Hook
+	// State is the container's, for their stdin.
+	State *specs.State
 }
 
 // vmOrders are what to boot.
@@ -95,10 +103,12 @@ type reply struct {
 	Commit  bool
 }
 
-// report is what the shim sends, once.
+// report is what the shim sends: where there are hooks, that they may enter
+// its namespaces, and at last how it went.
 type report struct {
-	Error string       `json:",omitempty"`
-	Ready *readyReport `json:",omitempty"`
+	Namespaced bool         `json:",omitempty"`
+	Error      string       `json:",omitempty"`
+	Ready      *readyReport `json:",omitempty"`
 }
 
 // readyReport says what the shim has made.

@@ -160,8 +160,20 @@ func (p *shimProcess) undo() {
 	<-p.waited
 }
 
-// await hears the shim's report, until ctx ends.
+// await hears the shim's last report, until ctx ends.
 func (p *shimProcess) await(ctx context.Context) (*readyReport, error) {
+	r, err := p.hear(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.Ready == nil {
+		return nil, errors.New("the shim's report is empty")
+	}
+	return r.Ready, nil
+}
+
+// hear takes the shim's next report, until ctx ends.
+func (p *shimProcess) hear(ctx context.Context) (*report, error) {
 	stop := context.AfterFunc(ctx, func() { _ = p.channel.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var r report
@@ -174,10 +186,7 @@ func (p *shimProcess) await(ctx context.Context) (*readyReport, error) {
 	if r.Error != "" {
 		return nil, errors.New(r.Error)
 	}
-	if r.Ready == nil {
-		return nil, errors.New("the shim's report is empty")
-	}
-	return r.Ready, nil
+	return &r, nil
 }
 
 // exitCode waits for the shim's end: the process's own exit code.

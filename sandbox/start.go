@@ -57,7 +57,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	if c.Hooks == nil {
 		return nil
 	}
-	if err := runHooks(ctx, "poststart", c.Hooks.Poststart, c, specs.StateRunning); err != nil {
+	if err := runHooks(ctx, "poststart", c.Hooks.Poststart, c.Bundle, hookState(c, specs.StateRunning)); err != nil {
 		return errors.Join(err, kill9(ctx, c.Shim))
 	}
 	return nil
