@@ -66,6 +66,8 @@ type Bind struct {
 	Dir bool
 	// ReadOnly is enforced by the host as well as by the guest.
 	ReadOnly bool
+	// ReadOnlyBelow is ReadOnly for the mounts below the source.
+	ReadOnlyBelow bool
 	// Recursive takes the mounts below the source along (rbind).
 	Recursive bool
 	// Options are the mount's options as the caller wrote them.

@@ -125,14 +125,16 @@ func planBind(dir string, n int, m specs.Mount) (mountPlan, error) {
 	if err := checkKernelFiles(source, &st); err != nil {
 		return mountPlan{}, err
 	}
+	itself, below := isReadOnly(m)
 	return mountPlan{bind: &Bind{
-		Source:      source,
-		Destination: m.Destination,
-		GuestSource: path.Join("mounts", strconv.Itoa(n), sourceName(source)),
-		Dir:         st.Mode&unix.S_IFMT == unix.S_IFDIR,
-		ReadOnly:    isReadOnly(m),
-		Recursive:   hasOption(m, "rbind"),
-		Options:     m.Options,
+		Source:        source,
+		Destination:   m.Destination,
+		GuestSource:   path.Join("mounts", strconv.Itoa(n), sourceName(source)),
+		Dir:           st.Mode&unix.S_IFMT == unix.S_IFDIR,
+		ReadOnly:      itself,
+		ReadOnlyBelow: below,
+		Recursive:     hasOption(m, "rbind"),
+		Options:       m.Options,
 	}}, nil
 }
 

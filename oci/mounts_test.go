@@ -51,7 +51,7 @@ func TestPlanBinds(t *testing.T) {
 		{
 			"recursively read-only",
 			specs.Mount{Source: "./volume/../volume/", Options: []string{"rbind", "rro"}},
-			Bind{Source: filepath.Join(dir, "volume"), GuestSource: "mounts/1/volume", Dir: true, Recursive: true, ReadOnly: true},
+			Bind{Source: filepath.Join(dir, "volume"), GuestSource: "mounts/1/volume", Dir: true, Recursive: true, ReadOnly: true, ReadOnlyBelow: true},
 		},
 		{
 			"no longer read-only",

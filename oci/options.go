@@ -55,9 +55,10 @@ func hasOption(m specs.Mount, options ...string) bool {
 // what it must mean.
 func isBind(m specs.Mount) bool { return m.Type == "bind" || hasOption(m, "bind", "rbind") }
 
-// isReadOnly tells whether nothing can be written through the mount: of the
-// options that say so or the opposite, the last counts.
-func isReadOnly(m specs.Mount) bool {
+// isReadOnly tells whether nothing can be written to the mount, and whether that
+// goes for the mounts below it: of the options that say so or the opposite, the
+// last counts.
+func isReadOnly(m specs.Mount) (itself, below bool) {
 	ro, rro := false, false
 	for _, o := range m.Options {
 		switch o {
@@ -71,5 +72,5 @@ func isReadOnly(m specs.Mount) bool {
 			rro = false
 		}
 	}
-	return ro || rro
+	return ro || rro, rro
 }

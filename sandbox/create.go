@@ -211,7 +211,7 @@ func (c *creation) orders() *orders {
 	for _, b := range c.host.Binds {
 		o.Container.Binds = append(o.Container.Binds, storage.Bind{
 			Source: b.Source, Destination: b.Destination, Guest: b.GuestSource,
-			ReadOnly: b.ReadOnly, Recursive: b.Recursive,
+			ReadOnly: b.ReadOnly, ReadOnlyBelow: b.ReadOnlyBelow, Recursive: b.Recursive,
 		})
 	}
 	o.Terminal = c.terminal

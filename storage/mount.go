@@ -55,11 +55,15 @@ func newTmpfs(size string, attr int) (*mountTree, error) {
 	return &mountTree{fd: fd}, nil
 }
 
-// readOnly makes every mount of the tree read-only. It can only be done here:
+// readOnly makes the tree read-only, or with below every mount of it. It can only be done here:
 // once a server has opened the tree, a later remount does not reach it.
-func (t *mountTree) readOnly() error {
+func (t *mountTree) readOnly(below bool) error {
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	if err := unix.MountSetattr(t.fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if below {
+		flags |= unix.AT_RECURSIVE
+	}
+	if err := unix.MountSetattr(t.fd, "", flags, &attr); err != nil {
 		return fmt.Errorf("make read-only: %w", err)
 	}
 	return nil

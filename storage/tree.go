@@ -39,6 +39,8 @@ type Bind struct {
 	Guest string
 	// ReadOnly makes the host refuse writes, whatever the guest does.
 	ReadOnly bool
+	// ReadOnlyBelow is ReadOnly for the mounts below Source.
+	ReadOnlyBelow bool
 	// Recursive takes the mounts below Source along.
 	Recursive bool
 }
@@ -79,7 +81,7 @@ func (t *Tree) Share(id, rootfs string, binds []Bind) error {
 	if err := os.MkdirAll(base, passage); err != nil {
 		return fmt.Errorf("make the container's shared directory: %w", err)
 	}
-	if err := share(rootfs, filepath.Join(base, "rootfs"), true, false); err != nil {
+	if err := share(filepath.Join(base, "rootfs"), Bind{Source: rootfs, Recursive: true}); err != nil {
 		return fmt.Errorf("share the rootfs %s: %w", rootfs, err)
 	}
 	for _, b := range binds {
@@ -87,7 +89,7 @@ func (t *Tree) Share(id, rootfs string, binds []Bind) error {
 		if err := os.MkdirAll(filepath.Dir(target), passage); err != nil {
 			return fmt.Errorf("make a volume's directory: %w", err)
 		}
-		if err := share(b.Source, target, b.Recursive, b.ReadOnly); err != nil {
+		if err := share(target, b); err != nil {
 			return fmt.Errorf("share the volume %s: %w", b.Source, err)
 		}
 	}
@@ -106,14 +108,14 @@ func (t *Tree) Protect(id string) error {
 	return nil
 }
 
-func share(source, target string, recursive, readOnly bool) error {
-	tree, err := cloneTree(source, recursive)
+func share(target string, b Bind) error {
+	tree, err := cloneTree(b.Source, b.Recursive)
 	if err != nil {
 		return err
 	}
 	defer tree.close()
-	if readOnly {
-		if err := tree.readOnly(); err != nil {
+	if b.ReadOnly {
+		if err := tree.readOnly(b.ReadOnlyBelow); err != nil {
 			return err
 		}
 	}

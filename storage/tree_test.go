@@ -26,6 +26,7 @@ var bodies = map[string]func(dir string) error{
 	"nothing":  nothingOfTheHostBody,
 	"pretends": linkBody,
 	"passage":  passageBody,
+	"below":    belowBody,
 }
 
 func TestMain(m *testing.M) {
@@ -210,6 +211,41 @@ func passageBody(dir string) error {
 }
 
 func TestPassageForTheGuestsUsersAlone(t *testing.T) { inNamespaces(t, "passage") }
+
+// belowBody shares a volume that has a mount in it, read-only with that and without.
+func belowBody(dir string) error {
+	if err := PrivateMounts(); err != nil {
+		return err
+	}
+	volume := filepath.Join(dir, "volume")
+	if err := os.Mkdir(filepath.Join(volume, "below"), 0o750); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", filepath.Join(volume, "below"), "tmpfs", 0, ""); err != nil {
+		return err
+	}
+	t, err := NewTree(filepath.Join(dir, "tree"))
+	if err != nil {
+		return err
+	}
+	err = t.Share("id", filepath.Join(dir, "rootfs"), []Bind{
+		{Source: volume, Guest: "mounts/0/ro", Recursive: true, ReadOnly: true},
+		{Source: volume, Guest: "mounts/1/rro", Recursive: true, ReadOnly: true, ReadOnlyBelow: true},
+	})
+	if err != nil {
+		return err
+	}
+	for name, want := range map[string]error{
+		"0/ro/new": unix.EROFS, "0/ro/below/new": nil, "1/rro/new": unix.EROFS, "1/rro/below/new": unix.EROFS,
+	} {
+		if err := os.WriteFile(filepath.Join(t.Shared(), "id/mounts", name), nil, 0o600); !errors.Is(err, want) {
+			return fmt.Errorf("write to %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func TestReadOnlyReachesBelowWhenAsked(t *testing.T) { inNamespaces(t, "below") }
 
 // enterBody has a second process enter the view of the first.
 func enterBody(dir string) error {

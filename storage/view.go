@@ -26,7 +26,7 @@ type View struct {
 // has made the mount points by then. Called after Leave.
 func (t *Tree) BuildView(id string, v View) error {
 	base := filepath.Join(t.Shared(), id)
-	if err := share(filepath.Join(base, "rootfs"), t.view(), true, false); err != nil {
+	if err := share(t.view(), Bind{Source: filepath.Join(base, "rootfs"), Recursive: true}); err != nil {
 		return fmt.Errorf("clone the rootfs: %w", err)
 	}
 	root, err := os.OpenFile(t.view(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -90,7 +90,7 @@ func coverGuestOnly(root *os.File, base, dest string, binds []Bind) error {
 			return err
 		}
 	}
-	if err := tmpfs.readOnly(); err != nil {
+	if err := tmpfs.readOnly(false); err != nil {
 		return err
 	}
 	return tmpfs.attach(target)
