@@ -110,7 +110,7 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 		Creator: creator,
 		ID:      c.o.ID, Sandbox: c.o.ID, OCIVersion: bundle.Spec.Version, Bundle: bundle.Dir, Rootfs: bundle.Rootfs,
 		Created: time.Now().UTC(), Annotations: bundle.Spec.Annotations, Owner: owner(),
-		Hooks:   c.host.Hooks,
+		Hooks: c.host.Hooks, StartHooks: startHooksTimeout(c.spec.Hooks),
 		Network: state.Network{NetNS: c.host.NetNSPath}, Terminal: c.terminal != nil,
 		Resources: c.host.Resources, Overhead: int64(c.r.Config.OverheadMiB+c.r.Config.VMMOverheadMiB) << 20,
 	}

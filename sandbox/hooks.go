@@ -50,11 +50,27 @@ func runHooks(ctx context.Context, name string, hooks []specs.Hook, dir string, 
 	return nil
 }
 
-func runHook(ctx context.Context, hook specs.Hook, dir string, input []byte) error {
-	timeout := defaultHookTimeout
+// hookTimeout bounds a hook.
+func hookTimeout(hook specs.Hook) time.Duration {
 	if hook.Timeout != nil {
-		timeout = time.Duration(*hook.Timeout) * time.Second
+		return time.Duration(*hook.Timeout) * time.Second
 	}
+	return defaultHookTimeout
+}
+
+// startHooksTimeout is how long the hooks may take that the guest runs.
+func startHooksTimeout(h *specs.Hooks) (sum time.Duration) {
+	if h == nil {
+		return 0
+	}
+	for _, hook := range h.StartContainer {
+		sum += hookTimeout(hook)
+	}
+	return sum
+}
+
+func runHook(ctx context.Context, hook specs.Hook, dir string, input []byte) error {
+	timeout := hookTimeout(hook)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var output bytes.Buffer

@@ -70,6 +70,17 @@ func TestHookFailureNamesTheHook(t *testing.T) {
 	}
 }
 
+func TestStartHooksTimeout(t *testing.T) {
+	three := 3
+	h := &specs.Hooks{StartContainer: []specs.Hook{{Timeout: &three}, {}}, Poststart: []specs.Hook{{}}}
+	if got := startHooksTimeout(h); got != 3*time.Second+defaultHookTimeout {
+		t.Errorf("%s", got)
+	}
+	if got := startHooksTimeout(nil); got != 0 {
+		t.Errorf("%s without hooks", got)
+	}
+}
+
 func TestHookTimeout(t *testing.T) {
 	c := &state.Container{ID: "c", Bundle: t.TempDir()}
 	hook := shell("exec sleep 60")

@@ -35,7 +35,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	default:
 		return ErrStartRunning
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout+c.StartHooks)
 	defer cancel()
 	config, err := r.rescan(ctx, dir, c)
 	if err != nil {

@@ -46,6 +46,8 @@ type Container struct {
 
 	Network Network      `json:"network"`
 	Hooks   *specs.Hooks `json:"hooks,omitempty"`
+	// StartHooks is how long the hooks that the guest runs at start may take.
+	StartHooks time.Duration `json:"startHooks,omitempty"`
 }
 
 // Cgroup is the container's cgroup on the host.
