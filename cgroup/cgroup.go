@@ -24,7 +24,9 @@ var (
 	// does not run on.
 	ErrNoSystemd = errors.New("systemd not running on this host, cannot use systemd cgroups manager")
 	// ErrInUse says that the cgroup has processes in it.
-	ErrInUse = errors.New("cgroup is not empty")
+	ErrInUse = errors.New("container's cgroup is not empty")
+	// ErrFrozen says that the cgroup is frozen: what enters it would stop.
+	ErrFrozen = errors.New("container's cgroup unexpectedly frozen")
 )
 
 // ownParent is the cgroup above those of containers whose spec names none. It
@@ -107,7 +109,8 @@ func setPath(config *cgroups.Cgroup, cgroupsPath string) error {
 }
 
 // Apply makes the cgroup, sets its limits and moves the process into it. The
-// cgroup may exist, but if there are processes in it the error is ErrInUse.
+// cgroup may exist, but if there are processes in it the error is ErrInUse, and
+// ErrFrozen if it is frozen.
 // After an error nothing is left of what Apply made, and with cgroupfs the
 // process is where it was; systemd kills it.
 func (c *Cgroup) Apply(pid int) error {
@@ -119,6 +122,14 @@ func (c *Cgroup) Apply(pid int) error {
 		if len(pids) > 0 {
 			return fmt.Errorf("%w: %d process(es) found", ErrInUse, len(pids))
 		}
+	}
+	// Exists looks into one hierarchy of cgroup v1, which need not be this one.
+	state, err := c.manager.GetFreezerState()
+	switch {
+	case err != nil:
+		return fmt.Errorf("look whether the cgroup is frozen: %w", err)
+	case state == cgroups.Frozen:
+		return ErrFrozen
 	}
 	if c.systemd {
 		return c.applySystemd(pid)

@@ -253,6 +253,29 @@ func TestApplyRefusesACgroupInUse(t *testing.T) {
 	}
 }
 
+func TestApplyRefusesAFrozenCgroup(t *testing.T) {
+	path, cmd := testPath(t), sleeper(t)
+	c, err := New(path, false, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, file, frozen := c.Paths()["freezer"], "freezer.state", "FROZEN"
+	if cgroups.IsCgroup2UnifiedMode() {
+		dir, file, frozen = c.Paths()[""], "cgroup.freeze", "1"
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Remove(dir) })
+	if err := os.WriteFile(filepath.Join(dir, file), []byte(frozen), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Apply(cmd.Process.Pid); !errors.Is(err, ErrFrozen) {
+		t.Errorf("got %v, want ErrFrozen", err)
+	}
+	end(t, cmd)
+}
+
 func TestRelativePathIsFoundAgainByItsPaths(t *testing.T) {
 	path, cmd := testPath(t), sleeper(t)
 	c := apply(t, path[1:], nil, 0, cmd.Process.Pid)
