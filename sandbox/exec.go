@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"runch/cgroup"
+	"runch/oci"
 	"runch/state"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -66,7 +67,7 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 }
 
 func (r *Runtime) execOrders(c *state.Container, o ExecOptions) (*orders, error) {
-	process, err := json.Marshal(o.Process)
+	process, err := json.Marshal(oci.GuestProcess(o.Process))
 	if err != nil {
 		return nil, fmt.Errorf("encode the process: %w", err)
 	}
