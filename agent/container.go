@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -38,15 +39,18 @@ type container struct {
 	lc         *libcontainer.Container
 	privatePID bool
 
-	// freezing serialises the freezer, updating what changes the resources.
-	freezing sync.Mutex
+	// freezing serialises the freezer, and is held for reading while a process is
+	// started; updating serialises what changes the resources.
+	freezing sync.RWMutex
 	updating sync.Mutex
 	// resources are the spec's, with the changes since.
 	resources *specs.LinuxResources
 
-	mu      sync.Mutex
-	phase   phase
-	paused  bool
+	mu     sync.Mutex
+	phase  phase
+	paused bool
+	// resumed is closed when the container is no longer paused; nil if it is not.
+	resumed chan struct{}
 	oom     bool
 	execs   map[string]*process
 	handles []*libcontainer.Container
@@ -221,7 +225,7 @@ func (c *container) ended() (oom bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.phase = stopped
-	c.paused = false
+	c.setPaused(false)
 	c.oom = c.oom || (err == nil && kills > 0)
 	return c.oom
 }
@@ -285,6 +289,40 @@ func (c *container) freeze(on bool) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.paused = on && c.phase != stopped
+	c.setPaused(on && c.phase != stopped)
 	return nil
+}
+
+// setPaused notes the pause and its end, under the mutex.
+func (c *container) setPaused(on bool) {
+	c.paused = on
+	switch {
+	case on && c.resumed == nil:
+		c.resumed = make(chan struct{})
+	case !on && c.resumed != nil:
+		close(c.resumed)
+		c.resumed = nil
+	}
+}
+
+// awaitThawed waits until the container is not paused and keeps it from being
+// paused until release. A process that is started into a frozen cgroup does not
+// get as far as its exec, for which the Go runtime waits with a thread, and on a
+// single CPU with all that it has: the agent would never hear of the resume.
+func (c *container) awaitThawed(ctx context.Context) (release func(), err error) {
+	for {
+		c.freezing.RLock()
+		c.mu.Lock()
+		resumed := c.resumed
+		c.mu.Unlock()
+		if resumed == nil {
+			return c.freezing.RUnlock, nil
+		}
+		c.freezing.RUnlock()
+		select {
+		case <-resumed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the container to be resumed: %w", ctx.Err())
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
@@ -177,5 +178,50 @@ func TestTableIsBounded(t *testing.T) {
 	}
 	if _, err := a.table.get("1"); !errors.Is(err, errNoContainer) || len(a.table.all()) != maxContainers-1 {
 		t.Errorf("the ended one is still there: %v", err)
+	}
+}
+
+// A process is started while the container is not paused, and it is not paused
+// while one is started.
+func TestStartsAndPausesExcludeEachOther(t *testing.T) {
+	c := &container{cgroup: &fakeCgroup{}, phase: running}
+	if err := c.freeze(true); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.awaitThawed(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("paused: %v", err)
+	}
+	thawed := make(chan func(), 1)
+	go func() {
+		release, err := c.awaitThawed(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		thawed <- release
+	}()
+	if err := c.freeze(false); err != nil {
+		t.Fatal(err)
+	}
+	release := <-thawed
+	frozen := make(chan error, 1)
+	go func() { frozen <- c.freeze(true) }()
+	select {
+	case err := <-frozen:
+		t.Errorf("paused during a start: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	release()
+	if err := <-frozen; err != nil {
+		t.Error(err)
+	}
+	go func() {
+		_, err := c.awaitThawed(t.Context())
+		frozen <- err
+	}()
+	c.ended()
+	if err := <-frozen; err != nil {
+		t.Errorf("the end of a paused container: %v", err)
 	}
 }

@@ -91,7 +91,7 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 	if err != nil {
 		return nil, errors.Join(err, a.destroy(c))
 	}
-	p, err := a.launch(ctx, c.lc, lp, io)
+	p, err := a.launch(ctx, func() (*process, error) { return a.startProcess(c.lc, lp, io) })
 	if err != nil {
 		_ = a.destroy(c) // its words would hide the reason
 		return nil, err

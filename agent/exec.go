@@ -76,8 +76,17 @@ func (a *Agent) exec(ctx context.Context, c *container, req *agentproto.ExecRequ
 		io.abort()
 		return nil, err
 	}
+	release, err := c.awaitThawed(ctx)
+	if err != nil {
+		c.putHandle(h)
+		io.abort()
+		return nil, err
+	}
 	before := c.oomKills()
-	p, err := a.launch(ctx, h, lp, io)
+	p, err := a.launch(ctx, func() (*process, error) {
+		defer release()
+		return a.startProcess(h, lp, io)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -101,16 +110,16 @@ func (a *Agent) watchExec(c *container, p *process, oomBefore uint64) {
 	p.finish(resp)
 }
 
-// launch starts lp, an init or an exec, by h. Whatever it gives, io is taken
-// care of. A start that takes longer than the caller waits is undone when it is over.
-func (a *Agent) launch(ctx context.Context, h *libcontainer.Container, lp *libcontainer.Process, io *stdio) (*process, error) {
+// launch has an init or an exec started. A start that takes longer than the
+// caller waits is undone when it is over.
+func (a *Agent) launch(ctx context.Context, start func() (*process, error)) (*process, error) {
 	type result struct {
 		p   *process
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		p, err := a.startProcess(h, lp, io)
+		p, err := start()
 		done <- result{p, err}
 	}()
 	select {
@@ -130,7 +139,8 @@ func (a *Agent) launch(ctx context.Context, h *libcontainer.Container, lp *libco
 	}
 }
 
-// startProcess is the part of launch that cannot be interrupted.
+// startProcess starts lp by h, which cannot be interrupted. Whatever it gives,
+// io is taken care of.
 func (a *Agent) startProcess(h *libcontainer.Container, lp *libcontainer.Process, io *stdio) (*process, error) {
 	a.reaper.begin()
 	err := h.Start(lp)
