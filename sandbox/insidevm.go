@@ -29,8 +29,8 @@ type guest struct {
 	tree *storage.Tree
 	fs   *storage.Server
 	vm   hypervisor.VMM
-	// lost is closed when the VMM or virtiofsd has ended.
-	lost chan struct{}
+	// lost is closed when the VMM or virtiofsd has ended, vmGone when the VMM has.
+	lost, vmGone chan struct{}
 	taps []string
 	nics *agentproto.Network
 }
@@ -56,7 +56,7 @@ func (in *inside) bootContainer(ctx context.Context, files shim.Files) (*shim.Pr
 	if err := tree.Share(in.orders.ID, o.Rootfs, o.Binds); err != nil {
 		return nil, nil, err
 	}
-	g := &guest{tree: tree, lost: make(chan struct{})}
+	g := &guest{tree: tree, lost: make(chan struct{}), vmGone: make(chan struct{})}
 	if err := g.boot(ctx, in.orders.ID, o); err != nil {
 		return nil, nil, err
 	}
@@ -145,13 +145,12 @@ func (g *guest) orServer(err error) error {
 
 // watch makes one end of the VMM's and virtiofsd's.
 func (g *guest) watch() {
-	gone := make(chan struct{})
 	go func() {
 		_ = g.vm.Wait()
-		close(gone)
+		close(g.vmGone)
 	}()
 	select {
-	case <-gone:
+	case <-g.vmGone:
 	case <-g.fs.Done():
 	}
 	close(g.lost)
@@ -189,13 +188,21 @@ func (g *guest) awaitHello(ctx context.Context, listener net.Listener) error {
 	}
 }
 
-// lostReason says which of the two has ended.
+// lostReason says which of the two has ended. virtiofsd ends well, and at once,
+// when the VMM does: then the VMM's end is the reason.
 func (g *guest) lostReason() error {
 	select {
 	case <-g.fs.Done():
-		return fmt.Errorf("virtiofsd ended: %w", orClean(g.fs.Err()))
+		if err := g.fs.Err(); err != nil {
+			return fmt.Errorf("virtiofsd ended: %w", err)
+		}
 	default:
+	}
+	select {
+	case <-g.vmGone:
 		return fmt.Errorf("the VM ended: %w", orClean(g.vm.Wait()))
+	case <-time.After(serverEnd):
+		return fmt.Errorf("virtiofsd ended: %w", orClean(nil))
 	}
 }
 
