@@ -8,7 +8,6 @@ setup() {
 	needs_vm
 	begin
 	chmod 755 "$T" # the VMM is started as nobody
-	export RUNCH_LOG_DIR=$T/logs
 }
 
 teardown() {

@@ -25,6 +25,8 @@ begin() {
 	else
 		ROOT=$T/root ID=${T##*/} B=$T/bundle PID=
 	fi
+	# The logs of creates that fail on purpose are no news for the machine.
+	export RUNCH_LOG_DIR=$T/logs
 	OTHERS=$(orphans)
 }
 

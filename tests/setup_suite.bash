@@ -1,5 +1,5 @@
 #!/bin/bash
-# bats runs this once, around all suites.
+# bats runs this around each suite.
 
 setup_suite() {
 	if [ -z "${REAPER_PID:-}" ]; then
@@ -13,7 +13,7 @@ setup_suite() {
 			return 1
 		}
 	done
-	for what in jq ip setpriv socat; do
+	for what in jq ip setpriv socat conmon busybox; do
 		command -v "$what" >/dev/null || {
 			echo "$what is missing: scripts/deps test" >&2
 			return 1
@@ -27,7 +27,5 @@ setup_suite() {
 }
 
 teardown_suite() {
-	# The parent of the tests' cgroups is nobody's but ours; it is empty, or it stays.
-	find /sys/fs/cgroup -depth -type d -name runch-test -exec rmdir {} + 2>/dev/null || true
 	rm -f "${REAPER_LOG:-}"
 }
