@@ -123,6 +123,11 @@ unit: deps-build | build/goroot ## unit tests with the race detector, and each f
 e2e: all rootfs deps-vm deps-test ## the bats suites: containers in real VMs
 	@scripts/e2e $(E2E)
 
+.PHONY: conformance
+conformance: all rootfs deps-vm deps-test ## suites that others wrote: runtime-tools, runc's own
+	@scripts/deps conformance
+	@tests/external/run
+
 .PHONY: test-long
 test-long: all rootfs deps-vm deps-test ## the suites with many more repetitions
 	@RUNCH_TEST_LONG=1 scripts/e2e $(E2E)

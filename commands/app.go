@@ -149,7 +149,8 @@ func usageError(_ *cli.Context, err error, _ bool) error { return err }
 
 func unknownCommand(c *cli.Context) error {
 	if c.Args().Present() {
-		return fmt.Errorf("unknown command %q: see `%s help`", c.Args().First(), name)
+		// The first words are those of runc's library.
+		return fmt.Errorf("No help topic for '%s': it is no command, see `%s help`", c.Args().First(), name) //nolint:staticcheck // callers look for them as they are
 	}
 	return cli.ShowAppHelp(c)
 }
