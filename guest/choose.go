@@ -26,12 +26,15 @@ var vsockModules = []wanted{
 	{"vmw_vsock_virtio_transport", false},
 }
 
-// lazyModules are loaded when they are asked for: network cards, and what
-// programs in containers commonly ask of a kernel.
+// lazyModules are loaded when they are asked for: network cards, disks and memory
+// that come while the guest runs, and what programs in containers commonly ask of
+// a kernel.
 var lazyModules = []wanted{
 	{"ipv6", false},
 	{"af_packet", false},
 	{"virtio_net", false},
+	{"virtio_blk", false},
+	{"virtio_mem", false},
 	{"overlay", false},
 	{"tun", false},
 }
