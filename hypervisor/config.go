@@ -29,15 +29,23 @@ type Config struct {
 	// CPUs is the number of virtual CPUs; 0 means 1. MaxCPUs is how many there
 	// may be after hot-plug; 0 means CPUs.
 	CPUs, MaxCPUs int
-	// MemoryMiB is the guest's memory.
-	MemoryMiB int
-	// HotplugSlots is the number of devices that can be added while the guest runs.
+	// MemoryMiB is the guest's memory, MaxMemoryMiB how much there may be after
+	// Resize: a multiple of HotplugStepMiB more; 0 means MemoryMiB.
+	MemoryMiB, MaxMemoryMiB int
+	// HotplugSlots is the number of devices that can be added while the guest
+	// runs, at least.
 	HotplugSlots int
 
 	// Share is the directory served by virtiofs, nil for none.
 	Share *Share
-	// NICs are there when the guest boots.
-	NICs []NIC
+	// NICs and Disks are there when the guest boots.
+	NICs  []NIC
+	Disks []Disk
+
+	// Restore is a directory that Control.Snapshot has written (see Disk.Path);
+	// the VM goes on from there, instead of booting, with the devices that it had.
+	// NICs then give their taps.
+	Restore string
 
 	// Dir is the sandbox's private directory on the host. The driver's sockets
 	// are in it; nobody else can look into it.
@@ -55,12 +63,37 @@ type Config struct {
 
 // Share is a directory of the host that virtiofsd serves.
 type Share struct {
-	// Tag is the name that the guest mounts it by.
+	// Tag is the name that the guest mounts it by, and its id.
 	Tag string
-	// Conn is a connection to virtiofsd; where it is nil, Socket is the path of
-	// the socket it listens on.
-	Conn   *os.File
+	// Socket is the path of the socket that virtiofsd listens on. The driver sees
+	// to it that the VMM gets there.
 	Socket string
+}
+
+// Disk is a block device with raw bytes of the host behind it.
+type Disk struct {
+	// ID is as a NIC's.
+	ID string
+	// Path is a regular file or a block device. It may be opened by the VMM, as
+	// Config.User and in the VMM's mount namespace, whose root is not the host's
+	// any more once a sandbox is set up. A relative path is taken from the VMM's
+	// working directory, RunDir(Config.Dir), which stays in reach; it is the only
+	// place from which a VMM in a landlock domain takes disks that are added later.
+	Path     string
+	ReadOnly bool
+}
+
+// RunDir is the VMM's working directory for a sandbox's directory. New makes it.
+// While it boots, Config.User can write to it; afterwards only root.
+func RunDir(dir string) string { return filepath.Join(dir, "vmm") }
+
+// InRunDir is what a path that the VMM takes relative to its working directory
+// is for others.
+func InRunDir(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(RunDir(dir), path)
 }
 
 // NIC is a virtual network interface with a tap of the host behind it.
@@ -96,6 +129,9 @@ const maxSocketPath = 107
 // maxCmdline is COMMAND_LINE_SIZE of the Linux kernel on x86, less the final zero.
 const maxCmdline = 2047
 
+// HotplugStepMiB is what memory is added in: what Linux takes at least.
+const HotplugStepMiB = 128
+
 // minMemoryMiB is less than any distribution's kernel boots with.
 const minMemoryMiB = 48
 
@@ -117,10 +153,12 @@ func (c *Config) Validate() error {
 		return c.bad("%d CPUs, but at most %d", c.CPUs, c.MaxCPUs)
 	case c.MemoryMiB < minMemoryMiB:
 		return c.bad("%d MiB of memory; a kernel needs %d", c.MemoryMiB, minMemoryMiB)
+	case c.MaxMemoryMiB != 0 && (c.MaxMemoryMiB < c.MemoryMiB || (c.MaxMemoryMiB-c.MemoryMiB)%HotplugStepMiB != 0):
+		return c.bad("%d MiB of memory and at most %d: the difference is no multiple of %d", c.MemoryMiB, c.MaxMemoryMiB, HotplugStepMiB)
 	case c.HotplugSlots < 0 || c.HotplugSlots > 16:
 		return c.bad("%d hot-plug slots; there are 0 to 16", c.HotplugSlots)
 	}
-	if len(c.Dir)+len("/agent.sock") > maxSocketPath {
+	if len(RunDir(c.Dir))+len("/vsock_65535") > maxSocketPath {
 		return c.bad("directory %s: its name is too long for a socket in it", c.Dir)
 	}
 	for _, word := range c.Cmdline {
@@ -135,29 +173,56 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) validateDevices() error {
-	if s := c.Share; s != nil {
-		if s.Tag == "" || len(s.Tag) > 36 || !plain(s.Tag) {
-			return c.bad("virtiofs tag %q", s.Tag)
-		}
-		if s.Conn == nil && s.Socket == "" {
-			return c.bad("virtiofs %s has no socket", s.Tag)
-		}
-	}
 	seen := make(map[string]bool)
+	use := func(id string) error {
+		if seen[id] {
+			return c.bad("two devices are called %s", id)
+		}
+		seen[id] = true
+		return nil
+	}
+	var errs []error
+	if c.Share != nil {
+		errs = append(errs, c.Share.Validate(), use(c.Share.Tag))
+	}
 	for _, nic := range c.NICs {
-		if err := nic.Validate(); err != nil {
+		errs = append(errs, nic.Validate(), use(nic.ID))
+	}
+	for _, disk := range c.Disks {
+		errs = append(errs, disk.Validate(), use(disk.ID))
+	}
+	for _, err := range errs {
+		if err != nil {
 			return err
 		}
-		if seen[nic.ID] {
-			return c.bad("two interfaces are called %s", nic.ID)
-		}
-		seen[nic.ID] = true
 	}
 	return nil
 }
 
 func (c *Config) bad(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
+}
+
+// Validate says what is wrong with the share, with an error that wraps ErrConfig.
+func (s Share) Validate() error {
+	switch {
+	case len(s.Tag) > 36 || !plain(s.Tag):
+		return fmt.Errorf("%w: virtiofs tag %q", ErrConfig, s.Tag)
+	case !filepath.IsAbs(s.Socket):
+		return fmt.Errorf("%w: virtiofs %s: the socket %q is not an absolute path", ErrConfig, s.Tag, s.Socket)
+	}
+	return nil
+}
+
+// Validate says what is wrong with the disk, with an error that wraps ErrConfig.
+func (d Disk) Validate() error {
+	switch {
+	case !plain(d.ID) || len(d.ID) > 32:
+		return fmt.Errorf("%w: disk id %q", ErrConfig, d.ID)
+	case d.Path == "" || strings.ContainsRune(d.Path, 0):
+		return fmt.Errorf("%w: disk %s: path %q", ErrConfig, d.ID, d.Path)
+	}
+	return nil
 }
 
 // Validate says what is wrong with the interface, with an error that wraps ErrConfig.

@@ -1,6 +1,7 @@
 // Package hypervisor says what the sandbox asks of a virtual machine monitor:
-// one interface, the configuration of a VM, and whether this host's KVM runs
-// guests. A driver lives in a package below; nothing above this package knows
+// to boot and end one (VMM), and to change it while it runs (Control), from any
+// process; the configuration of a VM; which of the host's programs to use; and
+// whether its KVM runs guests. A driver lives in a package below; nothing above this package knows
 // which driver it talks to, and no driver knows what a container is.
 //
 // # The life of a VM
@@ -11,7 +12,8 @@
 //   - Listen, as often as wanted, before Boot: a guest that says hello must find
 //     its listener.
 //   - Boot, once. Afterwards the driver opens nothing by path any more, so the
-//     process may change its root and its mounts.
+//     process may change its root and its mounts; what Control is told to open
+//     has its own rule (Disk.Path).
 //   - Dial, Endpoint and Wait, by any number of goroutines.
 //   - Close, always, also after a New whose Boot failed or never was called.
 //
@@ -45,14 +47,14 @@ type VMM interface {
 	// that called Boot lives.
 	Endpoint() agentproto.Endpoint
 
-	// Dial connects to a port of the guest. It needs no guest that is ready: bytes
-	// wait until one is there, so set a deadline for what is asked. A port that
-	// nobody serves gives a connection that ends at once, or an error.
+	// Dial connects to a port of the guest, which is ready once it has said hello;
+	// before, bytes wait or the connection is refused, so set a deadline. A port
+	// that nobody serves gives a connection that ends at once, or an error.
 	Dial(ctx context.Context, port uint32) (net.Conn, error)
 
 	// Wait returns when the VMM's process has ended: nil when the guest powered
-	// off or was reset (which ends it as well), ErrKilled after Close, an
-	// *ExitError otherwise. Before Boot it waits for Boot. It may be called by
+	// off or was reset (which ends it as well) or Control.Stop was called,
+	// ErrKilled after Close, an *ExitError otherwise. Before Boot it waits for Boot. It may be called by
 	// several goroutines and keeps its answer.
 	Wait() error
 
@@ -62,12 +64,84 @@ type VMM interface {
 	Close() error
 }
 
-// NICAdder is a VMM, or a handle on a running one, that takes interfaces while
-// the guest runs.
-type NICAdder interface {
-	// AddNIC plugs in the interface; the guest sees it some time later, by its
-	// hardware address. The tap's files stay the caller's.
+// Control is a hold on a running VM by any process of its host that can reach
+// its directory; a driver's Attach gives it. It is for one goroutine, and kept
+// for one order or two: other holders may have to wait meanwhile. Every call
+// ends with its context. What the VMM refuses is a *RefusedError, and nothing of
+// it is left behind.
+type Control interface {
+	// Capabilities says what this VM can be asked for.
+	Capabilities(ctx context.Context) (Capabilities, error)
+
+	// AddNIC, AddDisk and AddShare plug in a device; the guest sees it some time
+	// later. A share's id is its tag. All slots taken is ErrNoSlot. The files of a
+	// tap stay the caller's.
 	AddNIC(ctx context.Context, nic NIC) error
+	AddDisk(ctx context.Context, disk Disk) error
+	AddShare(ctx context.Context, share Share) error
+	// Remove unplugs the device of that id, from the boot or later, and returns
+	// when the guest has let go of it: what is behind it may go then. A guest
+	// that does not is an error with the context's cause.
+	Remove(ctx context.Context, id string) error
+
+	// Resize changes the number of CPUs and the memory, either within the bounds
+	// of the Config that the VM was booted with; 0 leaves a value. It returns when
+	// the VMM has taken the order: the guest has to use new CPUs by itself, and
+	// gives away memory as far as it can.
+	Resize(ctx context.Context, size Size) error
+
+	// Pause stops the CPUs and Resume lets them go on; either may be called again.
+	Pause(ctx context.Context) error
+	Resume(ctx context.Context) error
+
+	// Counters gives what went through the devices since the boot.
+	Counters(ctx context.Context) (*Counters, error)
+
+	// Snapshot writes the state of a paused VM into dir, an empty directory (see
+	// Disk.Path for what a path means), from where Config.Restore takes it. The VM
+	// stays paused; whether it can be resumed is for Capabilities to say. A
+	// *RefusedError says why it cannot be done.
+	Snapshot(ctx context.Context, dir string) error
+
+	// Stop ends the VMM in good order: disks are flushed, and Wait answers nil. The
+	// guest is not asked: powering off is for its agent.
+	Stop(ctx context.Context) error
+
+	Close() error
+}
+
+// Capabilities are what differs between VMMs, their versions and transports.
+type Capabilities struct {
+	// VMM is the driver's name and the version of its program.
+	VMM, Version string
+	// NICCounters says that Counters tells of interfaces.
+	NICCounters bool
+	// Snapshot says that a VM without shares can be saved and restored,
+	// SnapshotShare that one with shares can.
+	Snapshot, SnapshotShare bool
+	// ResumeShare says that a VM with shares goes on after a snapshot of it.
+	ResumeShare bool
+}
+
+// Size is what Resize changes.
+type Size struct {
+	CPUs, MemoryMiB int
+}
+
+// Counters are by the ids of the devices.
+type Counters struct {
+	Disks map[string]DiskCounters
+	NICs  map[string]NICCounters
+}
+
+// DiskCounters count what the guest has asked for.
+type DiskCounters struct {
+	ReadBytes, WriteBytes, ReadOps, WriteOps uint64
+}
+
+// NICCounters count from the guest's side.
+type NICCounters struct {
+	ReceivedBytes, ReceivedFrames, SentBytes, SentFrames uint64
 }
 
 // The errors that callers decide on.

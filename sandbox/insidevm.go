@@ -101,7 +101,7 @@ func (g *guest) boot(ctx context.Context, id string, o *containerOrders) error {
 		Name: id, Dir: o.Dir, Binary: o.VM.Binary, Accel: o.VM.Accel,
 		Kernel: o.VM.Kernel, Initramfs: o.VM.Initramfs, Cmdline: o.VM.Cmdline,
 		CPUs: o.VM.CPUs, MemoryMiB: o.VM.MemoryMiB,
-		Share: &hypervisor.Share{Tag: agentproto.ShareTag, Conn: g.fs.Client()},
+		Share: &hypervisor.Share{Tag: agentproto.ShareTag, Socket: filepath.Join(o.Dir, fsSocket)},
 		Log:   log, Console: console, HotplugSlots: hotplugSlots, User: o.VM.User,
 	}
 	if cfg.NICs, err = g.attachNetwork(ctx); err != nil {
@@ -118,8 +118,6 @@ func (g *guest) boot(ctx context.Context, id string, o *containerOrders) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.VM.BootTimeout, fmt.Errorf("not within %v (boot_timeout)", o.VM.BootTimeout))
 	defer cancel()
 	err = labelled(o.SelinuxLabel, func() error { return g.vm.Boot(ctx) })
-	// The VMM has its own copy now; virtiofsd ends when its last client does.
-	_ = g.fs.Client().Close()
 	if err != nil {
 		return fmt.Errorf("start the VM: %w", g.orServer(err))
 	}

@@ -9,8 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // virtiofsdPlaces are where distributions put it; it is on no PATH.
@@ -89,29 +87,26 @@ func (v *Virtiofsd) Args(dir string, fd int) []string {
 
 // Server is a running virtiofsd.
 type Server struct {
-	cmd    *exec.Cmd
-	done   chan struct{}
-	err    error
-	client *os.File
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error
 }
 
-// Serve starts virtiofsd for dir. It ends when its one client, the VMM,
-// leaves. Its words go to log. The socket is in dirSocket only while this runs.
+// Serve starts virtiofsd for dir, on a socket that can be connected to when it
+// returns. It ends when its one client, the VMM, leaves. Its words go to log. The
+// socket is the caller's to remove.
 func (v *Virtiofsd) Serve(dir, socket string, log io.Writer) (*Server, error) {
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("listen for the VMM: %w", err)
 	}
+	listener.SetUnlinkOnClose(false)
 	defer listener.Close() //nolint:errcheck // virtiofsd has its own copy
 	passed, err := listener.File()
 	if err != nil {
 		return nil, fmt.Errorf("pass the socket on: %w", err)
 	}
 	defer passed.Close() //nolint:errcheck // virtiofsd has its own copy
-	client, err := dialFile(socket)
-	if err != nil {
-		return nil, err
-	}
 	args := v.Args(dir, 3)
 	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // the configured program, which lives as long as the VM
 	cmd.Stdout, cmd.Stderr = log, log
@@ -119,33 +114,15 @@ func (v *Virtiofsd) Serve(dir, socket string, log io.Writer) (*Server, error) {
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
-		_ = client.Close()
 		return nil, fmt.Errorf("start %s: %w", v.Path, err)
 	}
-	s := &Server{cmd: cmd, done: make(chan struct{}), client: client}
+	s := &Server{cmd: cmd, done: make(chan struct{})}
 	go func() {
 		s.err = cmd.Wait()
 		close(s.done)
 	}()
 	return s, nil
 }
-
-// dialFile connects to the listener before anybody accepts: the connection
-// waits in its backlog, and nobody has to be waited for.
-func dialFile(socket string) (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("make a socket: %w", err)
-	}
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: socket}); err != nil {
-		_ = unix.Close(fd)
-		return nil, fmt.Errorf("connect to virtiofsd's socket: %w", err)
-	}
-	return os.NewFile(uintptr(fd), socket), nil
-}
-
-// Client is the VMM's end of the connection; the caller closes it when the VMM has it.
-func (s *Server) Client() *os.File { return s.client }
 
 // Done is closed when virtiofsd has ended, for whatever reason.
 func (s *Server) Done() <-chan struct{} { return s.done }

@@ -2,12 +2,12 @@ package qemu
 
 import (
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 
 	"runch/agentproto"
 	"runch/hypervisor"
+	"runch/hypervisor/process"
 )
 
 // plan is everything QEMU's command line depends on: the configuration, what the
@@ -25,8 +25,9 @@ type plan struct {
 	channel           int // the serial channel to the agent, 0 with a vsock
 	vsock             int // an open /dev/vhost-vsock, 0 without
 	cid               uint32
-	helloPort         uint32  // the host's port for the hello, with a vsock
-	taps              [][]int // for each of cfg.NICs
+	helloPort         uint32     // the host's port for the hello, with a vsock
+	taps              [][]int    // for each of cfg.NICs
+	disks             []planDisk // for each of cfg.Disks
 }
 
 // arguments gives QEMU's command line without the program's name.
@@ -50,14 +51,23 @@ func (p *plan) arguments() []string {
 	a = append(a, p.transport()...)
 	if s := p.cfg.Share; s != nil {
 		a = append(a,
-			"-chardev", fmt.Sprintf("socket,id=share,fd=%d", p.share),
-			// The default of 128 requests is slow, see docs.
-			"-device", "vhost-user-fs-pci,chardev=share,tag="+escape(s.Tag)+",queue-size=1024"+noROM)
+			"-chardev", fmt.Sprintf("socket,id=%s,fd=%d", shareName(s.Tag), p.share),
+			"-device", options(shareDevice(*s)))
 	}
 	for i, nic := range p.cfg.NICs {
 		a = append(a,
 			"-netdev", fmt.Sprintf("tap,id=net-%s,%s", nic.ID, fdList(p.taps[i])),
-			"-device", nicOptions(nic))
+			"-device", options(nicDevice(nic)))
+	}
+	for i, disk := range p.cfg.Disks {
+		d := p.disks[i]
+		a = append(a,
+			"-add-fd", fmt.Sprintf("fd=%d,set=%d", d.fd, d.fd),
+			"-blockdev", options(diskNode(disk, d.kind, d.fd)),
+			"-device", options(diskDevice(disk)))
+	}
+	if p.cfg.Restore != "" {
+		a = append(a, "-incoming", "defer")
 	}
 	for i := range p.cfg.HotplugSlots {
 		a = append(a, "-device", fmt.Sprintf("pcie-root-port,id=%s%d,chassis=%d,slot=%d", slotPrefix, i, i+1, i+1))
@@ -80,6 +90,10 @@ func (p *plan) machine() []string {
 	cpus := max(p.cfg.CPUs, 1)
 	maxCPUs := max(p.cfg.MaxCPUs, cpus)
 	memory := strconv.Itoa(p.cfg.MemoryMiB) + "M"
+	most := memory
+	if p.cfg.MaxMemoryMiB > p.cfg.MemoryMiB {
+		most = fmt.Sprintf("%s,slots=1,maxmem=%dM", memory, p.cfg.MaxMemoryMiB)
+	}
 	a := []string{
 		// What no container needs is off: each device costs the guest time to find.
 		"-machine", "q35,sata=off,smbus=off,i8042=off,vmport=off,smm=off,usb=off,graphics=off," +
@@ -92,11 +106,16 @@ func (p *plan) machine() []string {
 	}
 	a = append(a,
 		"-smp", fmt.Sprintf("%d,maxcpus=%d,sockets=%d,cores=1,threads=1", cpus, maxCPUs, maxCPUs),
-		"-m", memory,
+		"-m", most,
 		// virtiofsd reads and writes the guest's memory: it has to be shared.
 		// QEMU's own memfd begins at any page; from this alignment on, the host can
 		// give the guest huge pages, and a fault is for 2 MiB and not for 4 KiB.
-		"-object", "memory-backend-file,id=ram,share=on,align=2M,mem-path="+fdPath(p.memory)+",size="+memory)
+		"-object", "memory-backend-file,id=ram,share=on,align=2M,mem-path="+process.FilePath(p.memory)+",size="+memory)
+	if more := p.cfg.MaxMemoryMiB - p.cfg.MemoryMiB; more > 0 {
+		a = append(a,
+			"-object", fmt.Sprintf("memory-backend-memfd,id=%s,share=on,size=%dM", moreMemory, more),
+			"-device", fmt.Sprintf("virtio-mem-pci,id=%s,memdev=%s,requested-size=0%s", moreMemory, moreMemory, noROM))
+	}
 	if p.firmware != "" {
 		a = append(a, "-bios", p.firmware)
 	}
@@ -105,9 +124,9 @@ func (p *plan) machine() []string {
 
 func (p *plan) payload() []string {
 	// By descriptor: QEMU's user need not be able to reach the files.
-	a := []string{"-kernel", fdPath(p.kernel)}
+	a := []string{"-kernel", process.FilePath(p.kernel)}
 	if p.initramfs != 0 {
-		a = append(a, "-initrd", fdPath(p.initramfs))
+		a = append(a, "-initrd", process.FilePath(p.initramfs))
 	}
 	return append(a, "-append", p.cmdline())
 }
@@ -115,15 +134,7 @@ func (p *plan) payload() []string {
 // cmdline gives the kernel's words: console, transport and tuning, then the
 // configured ones, which win where a word is said twice.
 func (p *plan) cmdline() string {
-	words := []string{
-		"console=ttyS0", "quiet", "loglevel=3",
-		// A panic resets the machine at once, and -no-reboot makes that the end.
-		"panic=-1",
-		"net.ifnames=0", "cryptomgr.notests", "no_timer_check", "tsc=reliable",
-		// All buses hang off the first: without this Linux asks 255 more, in vain,
-		// for each device that they might have, and each question stops the VM.
-		"pci=lastbus=0",
-	}
+	words := append([]string{"console=ttyS0"}, p.cfg.KernelWords()...)
 	if p.accel == hypervisor.AccelTCG {
 		// Moving the kernel costs seconds of translated code, and hides it from
 		// nobody: the translator's timing gives the place away.
@@ -144,21 +155,9 @@ func (p *plan) transport() []string {
 	}
 	return []string{
 		"-device", "virtio-serial-pci,id=serial,max_ports=2" + noROM,
-		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", p.channel),
-		"-device", "virtserialport,bus=serial.0,chardev=agent,name=" + agentproto.SerialPort,
+		"-chardev", fmt.Sprintf("socket,id=%s,fd=%d", agentChardev, p.channel),
+		"-device", "virtserialport,bus=serial.0,chardev=" + agentChardev + ",name=" + agentproto.SerialPort,
 	}
-}
-
-func nicOptions(nic hypervisor.NIC) string {
-	options := fmt.Sprintf("virtio-net-pci,id=%s,netdev=net-%s,mac=%s", nic.ID, nic.ID, nic.MAC)
-	if nic.MTU != 0 {
-		options += ",host_mtu=" + strconv.Itoa(nic.MTU)
-	}
-	if n := len(nic.Tap); n > 1 {
-		// One interrupt for each queue, one for the configuration, one for control.
-		options += fmt.Sprintf(",mq=on,vectors=%d", 2*n+2)
-	}
-	return options + noROM
 }
 
 // fdList names a tap's descriptors as QEMU wants it: one as fd, more as fds.
@@ -173,7 +172,8 @@ func fdList(fds []int) string {
 	return "fds=" + strings.Join(list, ":")
 }
 
-func fdPath(fd int) string { return filepath.Join("/proc/self/fd", strconv.Itoa(fd)) }
-
 // escape doubles the commas of a value: QEMU's options are separated by them.
 func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
+
+// agentChardev is what QEMU calls the serial channel.
+const agentChardev = "agent"

@@ -5,16 +5,14 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
-	"slices"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"runch/hypervisor"
+	"runch/hypervisor/process"
 )
+
+// vmmName is the driver's name in messages.
+const vmmName = "QEMU"
 
 // endTimeout is how long a QEMU may live on after its monitor has ended.
 const endTimeout = 2 * time.Second
@@ -28,30 +26,29 @@ func (vm *VM) Boot(ctx context.Context) error {
 	}
 	defer m.Close() //nolint:errcheck // QEMU serves the next client then
 	err = m.greet(ctx)
+	if err == nil && vm.cfg.Restore != "" {
+		err = m.restore(ctx, vm.state)
+	}
 	if err == nil {
 		return nil
 	}
 	// Where the monitor ended, QEMU's own end, which says why, is near.
 	select {
-	case <-p.done:
+	case <-p.Done():
 	case <-ctx.Done():
 	case <-time.After(endTimeout):
 	}
 	select {
-	case <-p.done:
-		if p.err != nil {
-			err = p.err
-		} else {
-			err = &hypervisor.ExitError{VMM: "QEMU", State: p.cmd.ProcessState, LastWords: p.words.lines()}
-		}
+	case <-p.Done():
+		err = p.Failure()
 	default:
-		p.kill()
+		p.Kill()
 	}
 	return fmt.Errorf("boot: %w", err)
 }
 
 // launch starts the process, once.
-func (vm *VM) launch() (*process, *monitor, error) {
+func (vm *VM) launch() (*process.Process, *monitor, error) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	switch {
@@ -66,11 +63,20 @@ func (vm *VM) launch() (*process, *monitor, error) {
 		vm.plan.helloPort = vm.vsock.helloPort()
 	}
 	drain := func() { drainConsole(vm.console, vm.cfg.Console) }
-	p, err := start(vm.cfg.Binary, vm.plan.arguments(), vm.files.files, vm.user, vm.cfg.Log, drain)
+	p, err := process.Start(process.Spec{
+		VMM: vmmName, Args: append([]string{vm.cfg.Binary}, vm.plan.arguments()...), Dir: "/",
+		Files: vm.files.Passed(), User: vm.user, Log: vm.cfg.Log, Drains: []func(){drain},
+	})
 	// QEMU's ends are closed here so that ours see its end.
-	vm.files.close()
+	vm.files.Close()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, err //nolint:wrapcheck // it says all
+	}
+	if vm.vsock != nil {
+		vm.served.Go(func() {
+			<-p.Done()
+			vm.vsock.hangUp()
+		})
 	}
 	vm.process = p
 	m := vm.monitor
@@ -90,38 +96,5 @@ func drainConsole(console net.Conn, to io.Writer) {
 		if err != nil {
 			return
 		}
-	}
-}
-
-// kvmDevice is what QEMU opens by itself.
-const kvmDevice = "/dev/kvm"
-
-// userFor gives the identity that QEMU can run as: the wanted one, in the group
-// of the device if that opens it, or nil, the caller's own, where the device is
-// open to root alone.
-func userFor(user *syscall.Credential, accel hypervisor.Accel) *syscall.Credential {
-	if user == nil || accel != hypervisor.AccelKVM {
-		return user
-	}
-	info, err := os.Stat(filepath.Clean(kvmDevice))
-	if err != nil {
-		return user
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return user
-	}
-	const readWrite = unix.S_IROTH | unix.S_IWOTH
-	switch {
-	case stat.Uid == user.Uid, stat.Mode&readWrite == readWrite:
-		return user
-	case stat.Mode>>3&readWrite == readWrite:
-		with := *user
-		if with.Gid != stat.Gid && !slices.Contains(with.Groups, stat.Gid) {
-			with.Groups = append(slices.Clone(with.Groups), stat.Gid)
-		}
-		return &with
-	default:
-		return nil
 	}
 }

@@ -4,39 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"os"
 	"strconv"
 	"strings"
 
 	"runch/hypervisor"
 )
 
-// Handle is a hold on a running VM by another process than the one that booted
-// it. It is for one goroutine.
-type Handle struct {
-	monitor *monitor
-}
-
-// Attach takes hold of the VM whose sandbox directory is dir. QEMU serves one
-// such client at a time: the caller closes the handle soon, and ctx bounds the
-// wait for others.
-func Attach(ctx context.Context, dir string) (*Handle, error) {
-	m, err := dialMonitor(ctx, filepath.Join(dir, monitorSocket))
-	if err != nil {
-		return nil, err
-	}
-	if err := m.greet(ctx); err != nil {
-		_ = m.Close()
-		return nil, err
-	}
-	return &Handle{monitor: m}, nil
-}
-
-// Close lets go of the VM.
-func (h *Handle) Close() error { return h.monitor.Close() }
-
-// AddNIC plugs in an interface. Nothing of it is left behind when it fails. All
-// slots taken is hypervisor.ErrNoSlot.
+// AddNIC plugs in an interface.
 func (h *Handle) AddNIC(ctx context.Context, nic hypervisor.NIC) error {
 	if err := nic.Validate(); err != nil {
 		return err //nolint:wrapcheck // it says all
@@ -60,7 +35,7 @@ func (h *Handle) addNIC(ctx context.Context, nic hypervisor.NIC) error {
 		}
 		names = append(names, name)
 	}
-	netdev := map[string]any{"type": "tap", "id": "net-" + nic.ID}
+	netdev := map[string]any{"type": "tap", "id": netName(nic.ID)}
 	if len(names) == 1 {
 		netdev["fd"] = names[0]
 	} else {
@@ -69,28 +44,125 @@ func (h *Handle) addNIC(ctx context.Context, nic hypervisor.NIC) error {
 	if err := h.monitor.run(ctx, "netdev_add", netdev, nil); err != nil {
 		return errors.Join(err, h.closeFDs(ctx, names))
 	}
-	device := map[string]any{
-		"driver": "virtio-net-pci", "id": nic.ID, "netdev": "net-" + nic.ID,
-		"bus": slot, "mac": nic.MAC.String(), "romfile": "",
-	}
-	if nic.MTU != 0 {
-		device["host_mtu"] = nic.MTU
-	}
-	if n := len(nic.Tap); n > 1 {
-		device["mq"], device["vectors"] = true, 2*n+2
-	}
-	if err := h.monitor.run(ctx, "device_add", device, nil); err != nil {
-		return errors.Join(err, h.monitor.run(ctx, "netdev_del", map[string]any{"id": "net-" + nic.ID}, nil))
+	if err := h.plug(ctx, slot, nicDevice(nic)); err != nil {
+		return errors.Join(err, h.monitor.run(ctx, "netdev_del", map[string]any{"id": netName(nic.ID)}, nil))
 	}
 	return nil
 }
 
-// closeFDs gives back descriptors that no netdev has taken.
+// AddShare plugs in a directory.
+func (h *Handle) AddShare(ctx context.Context, share hypervisor.Share) error {
+	if err := share.Validate(); err != nil {
+		return err //nolint:wrapcheck // it says all
+	}
+	if err := h.addShare(ctx, share); err != nil {
+		return fmt.Errorf("plug in share %s: %w", share.Tag, err)
+	}
+	return nil
+}
+
+func (h *Handle) addShare(ctx context.Context, share hypervisor.Share) error {
+	slot, err := h.freeSlot(ctx)
+	if err != nil {
+		return err
+	}
+	conn, err := dialShare(share.Socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // QEMU has its own copy
+	name := shareName(share.Tag)
+	if err := h.monitor.run(ctx, "getfd", map[string]any{"fdname": name}, nil, conn); err != nil {
+		return err
+	}
+	err = h.monitor.run(ctx, "chardev-add", map[string]any{"id": name, "backend": map[string]any{
+		"type": "socket", "data": map[string]any{
+			"addr": map[string]any{"type": "fd", "data": map[string]any{"str": name}}, "server": false,
+		},
+	}}, nil)
+	if err != nil {
+		return errors.Join(err, h.closeFDs(ctx, []string{name}))
+	}
+	if err := h.plug(ctx, slot, shareDevice(share)); err != nil {
+		return errors.Join(err, h.monitor.run(ctx, "chardev-remove", map[string]any{"id": name}, nil))
+	}
+	return nil
+}
+
+// AddDisk plugs in a disk. QEMU gets it open.
+func (h *Handle) AddDisk(ctx context.Context, disk hypervisor.Disk) error {
+	if err := disk.Validate(); err != nil {
+		return err //nolint:wrapcheck // it says all
+	}
+	f, kind, err := openDisk(h.dir, disk)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // QEMU has its own copy
+	if err := h.addDisk(ctx, disk, f, kind); err != nil {
+		return fmt.Errorf("plug in disk %s: %w", disk.ID, err)
+	}
+	return nil
+}
+
+func (h *Handle) addDisk(ctx context.Context, disk hypervisor.Disk, f *os.File, kind string) error {
+	slot, err := h.freeSlot(ctx)
+	if err != nil {
+		return err
+	}
+	var set struct {
+		ID int `json:"fdset-id"`
+	}
+	if err := h.monitor.run(ctx, "add-fd", map[string]any{"opaque": diskName(disk.ID)}, &set, f); err != nil {
+		return err
+	}
+	if err := h.monitor.run(ctx, "blockdev-add", diskNode(disk, kind, set.ID), nil); err != nil {
+		return errors.Join(err, h.removeFDSet(ctx, set.ID))
+	}
+	if err := h.plug(ctx, slot, diskDevice(disk)); err != nil {
+		return errors.Join(err, h.dropNode(ctx, disk.ID))
+	}
+	return nil
+}
+
+func (h *Handle) removeFDSet(ctx context.Context, set int) error {
+	return h.monitor.run(ctx, "remove-fd", map[string]any{"fdset-id": set}, nil)
+}
+
+// dropNode lets go of what was behind a disk, and of its descriptor.
+func (h *Handle) dropNode(ctx context.Context, id string) error {
+	if err := h.monitor.run(ctx, "blockdev-del", map[string]any{"node-name": diskName(id)}, nil); err != nil {
+		return err
+	}
+	var sets []struct {
+		ID  int `json:"fdset-id"`
+		FDs []struct {
+			Opaque string `json:"opaque"`
+		} `json:"fds"`
+	}
+	if err := h.monitor.run(ctx, "query-fdsets", nil, &sets); err != nil {
+		return err
+	}
+	for _, set := range sets {
+		if len(set.FDs) > 0 && set.FDs[0].Opaque == diskName(id) {
+			return h.removeFDSet(ctx, set.ID)
+		}
+	}
+	return nil
+}
+
+// plug adds a device behind a port.
+func (h *Handle) plug(ctx context.Context, slot string, device properties) error {
+	device["bus"] = slot
+	return h.monitor.run(ctx, "device_add", device, nil)
+}
+
+// closeFDs gives back descriptors that nothing has taken.
 func (h *Handle) closeFDs(ctx context.Context, names []string) error {
 	var errs []error
 	for _, name := range names {
 		err := h.monitor.run(ctx, "closefd", map[string]any{"fdname": name}, nil)
-		var refused *qmpError
+		var refused *hypervisor.RefusedError
 		if err != nil && !errors.As(err, &refused) {
 			errs = append(errs, err)
 		}

@@ -11,7 +11,8 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"runch/hypervisor"
+	"runch/hypervisor/process"
 )
 
 // monitor is a connection to QEMU's control socket. It is used by one goroutine,
@@ -25,28 +26,45 @@ type monitor struct {
 	conn *net.UnixConn
 	in   *bufio.Scanner
 	id   uint64
+	// events are those that came while an answer was awaited, the last ones.
+	events []*message
+	// version is QEMU's, from its greeting.
+	version qemuVersion
 }
+
+// maxEvents bounds the events that are kept: a guest has a hand in some.
+const maxEvents = 64
 
 // maxReply bounds a line of QEMU's, in bytes; the answer to query-pci with all
 // slots taken has some ten thousand.
 const maxReply = 1 << 20
 
 type message struct {
-	QMP    json.RawMessage `json:"QMP"`
+	QMP    *greeting       `json:"QMP"`
 	Return json.RawMessage `json:"return"`
 	Error  *qmpError       `json:"error"`
 	Event  string          `json:"event"`
+	Data   json.RawMessage `json:"data"`
 	ID     uint64          `json:"id"`
+}
+
+// greeting is what QEMU says first.
+type greeting struct {
+	Version struct {
+		QEMU qemuVersion `json:"qemu"`
+	} `json:"version"`
+}
+
+type qemuVersion struct {
+	Major int `json:"major"`
+	Minor int `json:"minor"`
+	Micro int `json:"micro"`
 }
 
 // qmpError is QEMU's refusal of a command.
 type qmpError struct {
-	Class string `json:"class"`
-	Desc  string `json:"desc"`
+	Desc string `json:"desc"`
 }
-
-// Error gives QEMU's words.
-func (e *qmpError) Error() string { return e.Desc }
 
 // dialMonitor connects to the socket that a QEMU listens on, or is going to, and
 // waits for nothing.
@@ -90,12 +108,17 @@ func (m *monitor) greet(ctx context.Context) error {
 	if hello.QMP == nil {
 		return errors.New("QEMU's monitor does not greet")
 	}
+	m.version = hello.QMP.Version.QEMU
 	return m.run(ctx, "qmp_capabilities", nil, nil)
 }
 
 // run executes a command. args and result may be nil; files are passed with the
-// command, which has to be one that takes them. A refusal is a *qmpError.
+// command, which has to be one that takes them. A refusal is a
+// *hypervisor.RefusedError.
 func (m *monitor) run(ctx context.Context, command string, args, result any, files ...*os.File) error {
+	if ctx.Err() != nil {
+		return m.cause(ctx, command, nil)
+	}
 	stop := m.bound(ctx)
 	defer stop()
 	m.id++
@@ -107,7 +130,7 @@ func (m *monitor) run(ctx context.Context, command string, args, result any, fil
 	if err != nil {
 		return fmt.Errorf("QEMU command %s: %w", command, err)
 	}
-	if err := m.send(append(line, '\n'), files); err != nil {
+	if err := process.SendWithFiles(m.conn, append(line, '\n'), files); err != nil {
 		return m.cause(ctx, command, err)
 	}
 	for {
@@ -115,10 +138,13 @@ func (m *monitor) run(ctx context.Context, command string, args, result any, fil
 		switch {
 		case err != nil:
 			return m.cause(ctx, command, err)
-		case reply.Event != "" || reply.ID != m.id:
+		case reply.Event != "":
+			m.keep(reply)
+			continue
+		case reply.ID != m.id:
 			continue
 		case reply.Error != nil:
-			return fmt.Errorf("QEMU command %s: %w", command, reply.Error)
+			return &hypervisor.RefusedError{VMM: vmmName, Order: command, Words: []string{reply.Error.Desc}}
 		case result == nil:
 			return nil
 		}
@@ -129,20 +155,34 @@ func (m *monitor) run(ctx context.Context, command string, args, result any, fil
 	}
 }
 
-func (m *monitor) send(line []byte, files []*os.File) error {
-	if len(files) == 0 {
-		_, err := m.conn.Write(line)
-		return err //nolint:wrapcheck // the caller names the command
+func (m *monitor) keep(event *message) {
+	if len(m.events) == maxEvents {
+		m.events = m.events[1:]
 	}
-	fds := make([]int, len(files))
-	for i, f := range files {
-		fds[i] = int(f.Fd()) // #nosec G115 -- a descriptor is an int
+	m.events = append(m.events, event)
+}
+
+// await gives the first event that match wants, of those that have come and
+// those that come until ctx ends.
+func (m *monitor) await(ctx context.Context, match func(*message) bool) (*message, error) {
+	stop := m.bound(ctx)
+	defer stop()
+	for {
+		for len(m.events) > 0 {
+			event := m.events[0]
+			m.events = m.events[1:]
+			if match(event) {
+				return event, nil
+			}
+		}
+		event, err := m.read()
+		if err != nil {
+			return nil, m.cause(ctx, "event", err)
+		}
+		if event.Event != "" {
+			m.keep(event)
+		}
 	}
-	n, _, err := m.conn.WriteMsgUnix(line, unix.UnixRights(fds...), nil)
-	if err == nil && n < len(line) {
-		_, err = m.conn.Write(line[n:])
-	}
-	return err //nolint:wrapcheck // the caller names the command
 }
 
 func (m *monitor) read() (*message, error) {

@@ -25,6 +25,6 @@ func TestSuite(t *testing.T) {
 		Program: program.Path,
 		Accel:   accel,
 		New:     func(cfg *hypervisor.Config) (hypervisor.VMM, error) { return qemu.New(cfg) },
-		Attach:  func(ctx context.Context, dir string) (vmmtest.Handle, error) { return qemu.Attach(ctx, dir) },
+		Attach:  func(ctx context.Context, dir string) (hypervisor.Control, error) { return qemu.Attach(ctx, dir) },
 	})
 }

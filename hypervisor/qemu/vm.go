@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -18,31 +19,33 @@ import (
 	"runch/agentproto"
 	"runch/hypervisor"
 	"runch/hypervisor/channel"
+	"runch/hypervisor/process"
 )
 
 // VM is one virtual machine; it is a hypervisor.VMM.
 type VM struct {
 	cfg   hypervisor.Config
 	plan  plan
-	files inherited // what QEMU gets; empty after Boot
+	files process.Files // what QEMU gets; empty after Boot
 	user  *syscall.Credential
+	state *os.File // what to restore, nil for a boot
 
 	monitor *monitor         // connected before QEMU runs; nil after Boot
 	console net.Conn         // our end of the serial line
 	channel *channel.Channel // nil with a vsock
 	vsock   *vsockTransport  // nil without
-	served  sync.WaitGroup   // the goroutine that serves agent.sock
+	served  sync.WaitGroup   // the goroutines that serve agent.sock and watch for the end
 
 	mu      sync.Mutex
-	process *process      // nil before Boot
-	began   chan struct{} // closed when process is set or never will be
+	process *process.Process // nil before Boot
+	began   chan struct{}    // closed when process is set or never will be
 	booted  bool
 	closed  bool
 }
 
 var (
-	_ hypervisor.VMM      = (*VM)(nil)
-	_ hypervisor.NICAdder = (*Handle)(nil)
+	_ hypervisor.VMM     = (*VM)(nil)
+	_ hypervisor.Control = (*Handle)(nil)
 )
 
 // New prepares a VM: it opens whatever has a path and starts nothing. Accel may
@@ -58,7 +61,7 @@ func New(cfg *hypervisor.Config) (*VM, error) {
 	}
 	vm := &VM{cfg: *cfg, began: make(chan struct{})}
 	vm.plan = plan{cfg: &vm.cfg, accel: accel, firmware: findFirmware()}
-	vm.user = userFor(cfg.User, accel)
+	vm.user = process.UserFor(cfg.User, accel)
 	if err := vm.open(); err != nil {
 		_ = vm.Close()
 		return nil, err
@@ -67,6 +70,9 @@ func New(cfg *hypervisor.Config) (*VM, error) {
 }
 
 func (vm *VM) open() error {
+	if err := process.MakeRunDir(vm.cfg.Dir); err != nil {
+		return err //nolint:wrapcheck // it says all
+	}
 	if err := vm.openPayload(); err != nil {
 		return err
 	}
@@ -74,7 +80,7 @@ func (vm *VM) open() error {
 	if err != nil {
 		return err
 	}
-	vm.plan.memory = vm.files.take(memory)
+	vm.plan.memory = vm.files.Take(memory)
 	if err := vm.openMonitor(); err != nil {
 		return err
 	}
@@ -82,53 +88,67 @@ func (vm *VM) open() error {
 	if err != nil {
 		return err
 	}
-	vm.console, vm.plan.console = console, vm.files.take(theirs)
+	vm.console, vm.plan.console = console, vm.files.Take(theirs)
 	if err := vm.openTransport(); err != nil {
 		return err
 	}
+	return vm.openDevices()
+}
+
+// openDevices opens what is behind the devices of the boot.
+func (vm *VM) openDevices() error {
 	if s := vm.cfg.Share; s != nil {
-		switch {
-		case s.Conn != nil:
-			vm.plan.share = vm.files.borrow(s.Conn)
-		default:
-			conn, err := dialShare(s.Socket)
-			if err != nil {
-				return err
-			}
-			vm.plan.share = vm.files.take(conn)
+		conn, err := dialShare(s.Socket)
+		if err != nil {
+			return err
 		}
+		vm.plan.share = vm.files.Take(conn)
 	}
 	for _, nic := range vm.cfg.NICs {
 		fds := make([]int, len(nic.Tap))
 		for i, f := range nic.Tap {
-			fds[i] = vm.files.borrow(f)
+			fds[i] = vm.files.Borrow(f)
 		}
 		vm.plan.taps = append(vm.plan.taps, fds)
+	}
+	for _, disk := range vm.cfg.Disks {
+		f, kind, err := openDisk(vm.cfg.Dir, disk)
+		if err != nil {
+			return err
+		}
+		vm.plan.disks = append(vm.plan.disks, planDisk{fd: vm.files.Take(f), kind: kind})
+	}
+	if vm.cfg.Restore == "" {
+		return nil
+	}
+	var err error
+	if vm.state, err = os.Open(filepath.Join(hypervisor.InRunDir(vm.cfg.Dir, vm.cfg.Restore), stateFile)); err != nil {
+		return fmt.Errorf("open the saved VM: %w", err)
 	}
 	return nil
 }
 
 func (vm *VM) openPayload() error {
-	kernel, err := openPayload("kernel", vm.cfg.Kernel, vm.user)
+	kernel, err := process.OpenPayload("kernel", vm.cfg.Kernel, vm.user, vm.cfg.Dir)
 	if err != nil {
 		return err
 	}
-	vm.plan.kernel = vm.files.take(kernel)
+	vm.plan.kernel = vm.files.Take(kernel)
 	if vm.cfg.Initramfs == "" {
 		return nil
 	}
-	initramfs, err := openPayload("initramfs", vm.cfg.Initramfs, vm.user)
+	initramfs, err := process.OpenPayload("initramfs", vm.cfg.Initramfs, vm.user, vm.cfg.Dir)
 	if err != nil {
 		return err
 	}
-	vm.plan.initramfs = vm.files.take(initramfs)
+	vm.plan.initramfs = vm.files.Take(initramfs)
 	return nil
 }
 
 // openMonitor makes the control socket and connects to it: the connection waits
 // there for QEMU, and its end is QEMU's.
 func (vm *VM) openMonitor() error {
-	l, err := listen(vm.cfg.Dir, monitorSocket)
+	l, err := process.Listen(filepath.Join(vm.cfg.Dir, monitorSocket))
 	if err != nil {
 		return err
 	}
@@ -137,7 +157,7 @@ func (vm *VM) openMonitor() error {
 	if err != nil {
 		return fmt.Errorf("make QEMU's monitor: %w", err)
 	}
-	vm.plan.qmp = vm.files.take(file)
+	vm.plan.qmp = vm.files.Take(file)
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: filepath.Join(vm.cfg.Dir, monitorSocket), Net: "unix"})
 	if err != nil {
 		return fmt.Errorf("connect to QEMU's monitor: %w", err)
@@ -152,19 +172,19 @@ func (vm *VM) openTransport() error {
 		return err
 	}
 	if vm.vsock != nil {
-		vm.plan.vsock, vm.plan.cid = vm.files.borrow(vm.vsock.device), vm.vsock.cid
+		vm.plan.vsock, vm.plan.cid = vm.files.Borrow(vm.vsock.device), vm.vsock.cid
 		return nil
 	}
 	ours, theirs, err := socketPair("serial channel")
 	if err != nil {
 		return err
 	}
-	vm.plan.channel = vm.files.take(theirs)
+	vm.plan.channel = vm.files.Take(theirs)
 	if vm.channel, err = channel.New(ours, vm.cfg.Log); err != nil {
 		_ = ours.Close()
 		return fmt.Errorf("open the channel to the guest: %w", err)
 	}
-	l, err := listen(vm.cfg.Dir, agentSocket)
+	l, err := process.Listen(filepath.Join(vm.cfg.Dir, agentSocket))
 	if err != nil {
 		return err
 	}
@@ -220,8 +240,8 @@ func (vm *VM) Wait() error {
 	if p == nil {
 		return hypervisor.ErrClosed
 	}
-	<-p.done
-	return p.err
+	<-p.Done()
+	return p.Err() //nolint:wrapcheck // it says all
 }
 
 // Close ends QEMU and everything that leads to the guest. Its sockets stay in
@@ -237,7 +257,7 @@ func (vm *VM) Close() error {
 	}
 	vm.mu.Unlock()
 	if p != nil {
-		p.kill()
+		p.Kill()
 	}
 	return vm.release()
 }
@@ -251,6 +271,10 @@ func (vm *VM) release() error {
 	}
 	if vm.vsock != nil {
 		vm.vsock.close()
+		vm.served.Wait()
+	}
+	if vm.state != nil {
+		_ = vm.state.Close()
 	}
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
@@ -261,6 +285,6 @@ func (vm *VM) release() error {
 	if vm.console != nil {
 		_ = vm.console.Close()
 	}
-	vm.files.close()
+	vm.files.Close()
 	return errors.Join(errs...)
 }

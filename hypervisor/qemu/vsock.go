@@ -99,6 +99,11 @@ func (t *vsockTransport) dial(ctx context.Context, port uint32) (net.Conn, error
 
 func (t *vsockTransport) close() {
 	_ = t.device.Close()
+	t.hangUp()
+}
+
+// hangUp ends the listeners: nobody will connect any more.
+func (t *vsockTransport) hangUp() {
 	for _, l := range t.listeners {
 		_ = l.Close()
 	}

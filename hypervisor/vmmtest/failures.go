@@ -24,8 +24,12 @@ func testBadKernel(t *testing.T, s *suite) {
 		err = m.wait()
 	}
 	var exit *hypervisor.ExitError
-	if !errors.As(err, &exit) || len(exit.LastWords) == 0 {
-		t.Errorf("Boot: %v, want an ExitError with last words", err)
+	var refused *hypervisor.RefusedError
+	switch {
+	case errors.As(err, &exit) && len(exit.LastWords) > 0:
+	case errors.As(err, &refused) && len(refused.Words) > 0:
+	default:
+		t.Errorf("Boot: %v, want an ExitError with last words or a RefusedError", err)
 	}
 }
 
@@ -135,6 +139,13 @@ func testConfig(t *testing.T, s *suite) {
 		"long words":         func(c *hypervisor.Config) { c.Cmdline = []string{strings.Repeat("x", 4000)} },
 		"tag":                func(c *hypervisor.Config) { c.Share = &hypervisor.Share{Tag: "a,b", Socket: "/s"} },
 		"share nowhere":      func(c *hypervisor.Config) { c.Share = &hypervisor.Share{Tag: "a"} },
+		"odd memory":         func(c *hypervisor.Config) { c.MaxMemoryMiB = c.MemoryMiB + 1 },
+		"less memory":        func(c *hypervisor.Config) { c.MaxMemoryMiB = c.MemoryMiB - 128 },
+		"disk nowhere":       func(c *hypervisor.Config) { c.Disks = []hypervisor.Disk{{ID: "a"}} },
+		"disk id":            func(c *hypervisor.Config) { c.Disks = []hypervisor.Disk{{ID: "a,b", Path: "/d"}} },
+		"two of one name": func(c *hypervisor.Config) {
+			c.Disks = []hypervisor.Disk{{ID: "a", Path: "/d"}, {ID: "a", Path: "/e"}}
+		},
 		"NIC without tap": func(c *hypervisor.Config) {
 			c.NICs = []hypervisor.NIC{{ID: "a", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}}}
 		},
@@ -160,6 +171,13 @@ func testConfig(t *testing.T, s *suite) {
 func writeFile(t *testing.T, path, body string, mode os.FileMode) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(body), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func removeFile(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -38,17 +38,16 @@ func moduleRoot(t *testing.T) string {
 	return filepath.Dir(strings.TrimSpace(string(out)))
 }
 
-// buildTestGuest builds the suite's guest and packs it as an initramfs.
-func buildTestGuest(t *testing.T) string {
+// buildTestGuest puts the suite's guest over the image's init: the kernel unpacks
+// one archive after the other, so the modules are those of the image.
+func buildTestGuest(t *testing.T, image *Image) string {
 	t.Helper()
 	dir := t.TempDir()
-	program := filepath.Join(dir, "init")
-	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", program, "runch/hypervisor/vmmtest/testguest") // #nosec G204 -- fixed words
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=mod")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the test guest: %v\n%s", err, out)
+	body, err := os.ReadFile(findTestGuest(t, dir)) // #nosec G304 -- just built
+	if err != nil {
+		t.Fatal(err)
 	}
-	body, err := os.ReadFile(program) // #nosec G304 -- just built
+	first, err := os.ReadFile(image.Initramfs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,24 +57,36 @@ func buildTestGuest(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer out.Close() //nolint:errcheck // the archive's own Close is checked
+	// An archive begins at a multiple of four bytes.
+	if _, err := out.Write(append(first, make([]byte, (4-len(first)%4)%4)...)); err != nil {
+		t.Fatal(err)
+	}
 	archive := cpio.NewWriter(out)
-	for _, entry := range []struct {
-		header cpio.Header
-		body   []byte
-	}{
-		{cpio.Header{Name: "dev", Mode: cpio.TypeDir | 0o755}, nil},
-		// The kernel opens init's standard streams before init can mount devtmpfs.
-		{cpio.Header{Name: "init", Mode: cpio.TypeReg | 0o755, Size: int64(len(body))}, body},
-	} {
-		if err := archive.WriteHeader(&entry.header); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := archive.Write(entry.body); err != nil {
-			t.Fatal(err)
-		}
+	header := &cpio.Header{Name: "init", Mode: cpio.TypeReg | 0o755, Size: int64(len(body))}
+	if err := archive.WriteHeader(header); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := archive.Write(body); err != nil {
+		t.Fatal(err)
 	}
 	if err := archive.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// findTestGuest gives the suite's guest: the one that RUNCH_TESTGUEST names, for
+// hosts without Go, or one that it builds in dir.
+func findTestGuest(t *testing.T, dir string) string {
+	t.Helper()
+	if program := os.Getenv("RUNCH_TESTGUEST"); program != "" {
+		return program
+	}
+	program := filepath.Join(dir, "init")
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", program, "runch/hypervisor/vmmtest/testguest") // #nosec G204 -- fixed words
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=mod")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the test guest: %v\n%s", err, out)
+	}
+	return program
 }

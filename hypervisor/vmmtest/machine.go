@@ -78,11 +78,11 @@ func (s *suite) boot(t *testing.T, cfg *hypervisor.Config) *machine {
 	}
 	booted := time.Since(begin)
 	m.awaitHello()
-	t.Logf("QMP after %v, hello after %v", booted.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+	t.Logf("booted after %v, hello after %v", booted.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
 	return m
 }
 
-func (m *machine) awaitHello() *agentproto.Hello {
+func (m *machine) awaitHello() {
 	m.t.Helper()
 	timer := time.AfterFunc(bootTimeout, func() { _ = m.hello.Close() })
 	defer timer.Stop()
@@ -92,12 +92,10 @@ func (m *machine) awaitHello() *agentproto.Hello {
 		m.t.Fatalf("no hello: %v; console:\n%s\nlog:\n%s", err, m.console, m.log)
 	}
 	defer conn.Close() //nolint:errcheck // read to its end
-	hello, err := agentproto.ReadHello(conn)
-	if err != nil {
+	if _, err := agentproto.ReadHello(conn); err != nil {
 		m.close()
 		m.t.Fatalf("hello: %v", err)
 	}
-	return hello
 }
 
 // close ends the VM; an error is the test's.
@@ -116,8 +114,26 @@ func (m *machine) dial(port uint32) net.Conn {
 	if err != nil {
 		m.t.Fatalf("Dial %d: %v", port, err)
 	}
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	return conn
+}
+
+// attach takes hold of the VM, as another process would.
+func (s *suite) attach(t *testing.T, m *machine) hypervisor.Control {
+	t.Helper()
+	h, err := s.driver.Attach(timeout(t, time.Minute), m.cfg.Dir)
+	if err != nil {
+		t.Fatalf("Attach: %v", err)
+	}
+	return h
+}
+
+// mustAnswer gives the guest a command that has to be answered like that.
+func (m *machine) mustAnswer(want string, words ...string) {
+	m.t.Helper()
+	if answer := m.command(words...); answer != want {
+		m.t.Errorf("%s: the guest answers %q, want %q", strings.Join(words, " "), answer, want)
+	}
 }
 
 // command gives the small guest a command and its answer, which is empty when the

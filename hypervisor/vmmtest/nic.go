@@ -17,7 +17,8 @@ import (
 // where that is not allowed.
 func newTap(t *testing.T) *os.File {
 	t.Helper()
-	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	// A VMM reads until there is nothing more.
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Skipf("no taps here: %v", err)
 	}
@@ -26,11 +27,11 @@ func newTap(t *testing.T) *os.File {
 		t.Fatal(err)
 	}
 	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	if err := unix.IoctlIfreq(int(f.Fd()), unix.TUNSETIFF, request); err != nil { // #nosec G115 -- a descriptor
-		_ = f.Close()
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+		_ = unix.Close(fd)
 		t.Skipf("no taps here: %v", err)
 	}
-	return f
+	return os.NewFile(uintptr(fd), request.Name())
 }
 
 func newNIC(t *testing.T, id string, last byte) hypervisor.NIC {
@@ -57,45 +58,48 @@ func testColdNIC(t *testing.T, s *suite) {
 	}
 }
 
-// testAddNIC: an interface is plugged into a running guest, by another process
-// than the one that booted it, until no slot is left.
+// testAddNIC: an interface is plugged into a running guest and out again, by
+// another process than the one that booted it.
 func testAddNIC(t *testing.T, s *suite) {
 	first, second := newNIC(t, "eth0", 1), newNIC(t, "eth1", 2)
 	defer closeNIC(first)
 	defer closeNIC(second)
-	cfg := s.config(t, s.small)
-	m := s.boot(t, cfg)
+	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
-	ctx := timeout(t, time.Minute)
 	for range 2 { // one client after the other
-		h, err := s.driver.Attach(ctx, cfg.Dir)
-		if err != nil {
-			t.Fatalf("Attach: %v", err)
-		}
-		if err := h.Close(); err != nil {
+		if err := s.attach(t, m).Close(); err != nil {
 			t.Errorf("close the handle: %v", err)
 		}
 	}
-	h, err := s.driver.Attach(ctx, cfg.Dir)
-	if err != nil {
-		t.Fatalf("Attach: %v", err)
-	}
+	h := s.attach(t, m)
 	defer h.Close() //nolint:errcheck // tested above
+	ctx := timeout(t, time.Minute)
 	broken := first
 	broken.Tap = []*os.File{os.Stdin}
 	if err := h.AddNIC(ctx, broken); err == nil {
 		t.Error("an interface with a tap that is none is taken")
 	}
-	if err := h.AddNIC(ctx, first); err != nil {
-		t.Fatalf("AddNIC: %v", err)
-	}
-	if answer := m.command(guestports.AwaitNIC); answer != "<nil>" {
-		t.Errorf("the guest sees no interface: %s", answer)
-	}
-	if err := h.AddNIC(ctx, second); !errors.Is(err, hypervisor.ErrNoSlot) {
-		t.Errorf("a second interface in one slot: %v, want ErrNoSlot", err)
-	}
 	if err := h.AddNIC(ctx, hypervisor.NIC{ID: "a,b"}); !errors.Is(err, hypervisor.ErrConfig) {
 		t.Errorf("an interface called a,b: %v, want ErrConfig", err)
+	}
+	for range 2 {
+		if err := h.AddNIC(ctx, first); err != nil {
+			t.Fatalf("AddNIC: %v", err)
+		}
+		m.mustAnswer("<nil>", guestports.AwaitNIC)
+		if err := h.AddNIC(ctx, second); err == nil {
+			if err := h.Remove(ctx, second.ID); err != nil {
+				t.Errorf("Remove: %v", err)
+			}
+		} else if !errors.Is(err, hypervisor.ErrNoSlot) {
+			t.Errorf("a second interface in one slot: %v, want it taken or ErrNoSlot", err)
+		}
+		if err := h.Remove(ctx, first.ID); err != nil {
+			t.Fatalf("Remove: %v", err)
+		}
+		m.mustAnswer("<nil>", guestports.AwaitNoNIC)
+	}
+	if err := h.Remove(ctx, first.ID); err == nil {
+		t.Error("an interface that is gone is removed once more")
 	}
 }

@@ -5,7 +5,6 @@ package vmmtest
 
 import (
 	"context"
-	"io"
 	"testing"
 	"time"
 
@@ -21,13 +20,7 @@ type Driver struct {
 	// New is the driver's constructor.
 	New func(cfg *hypervisor.Config) (hypervisor.VMM, error)
 	// Attach gives a hold on the running VM whose Config.Dir is dir.
-	Attach func(ctx context.Context, dir string) (Handle, error)
-}
-
-// Handle is a hold on a running VM.
-type Handle interface {
-	hypervisor.NICAdder
-	io.Closer
+	Attach func(ctx context.Context, dir string) (hypervisor.Control, error)
 }
 
 // bootTimeout is how long a guest may take to say hello: translated code on a
@@ -39,7 +32,7 @@ const bootTimeout = 90 * time.Second
 // repository is taken.
 func Run(t *testing.T, d Driver) {
 	image := findImage(t)
-	small := &Image{Kernel: image.Kernel, Initramfs: buildTestGuest(t)}
+	small := &Image{Kernel: image.Kernel, Initramfs: buildTestGuest(t, image)}
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, *suite)
@@ -57,6 +50,19 @@ func Run(t *testing.T, d Driver) {
 		{"HostileChannel", testHostileChannel},
 		{"AddNIC", testAddNIC},
 		{"ColdNIC", testColdNIC},
+		{"AddDisk", testAddDisk},
+		{"ColdDisk", testColdDisk},
+		{"AddShare", testAddShare},
+		{"ColdShare", testColdShare},
+		{"ResizeCPUs", testResizeCPUs},
+		{"ResizeMemory", testResizeMemory},
+		{"Pause", testPause},
+		{"Stop", testStop},
+		{"Snapshot", testSnapshot},
+		{"SnapshotShare", testSnapshotShare},
+		{"Refusals", testRefusals},
+		{"Gone", testGone},
+		{"Unprivileged", testUnprivileged},
 		{"BadKernel", testBadKernel},
 		{"MissingKernel", testMissingKernel},
 		{"MissingProgram", testMissingProgram},

@@ -93,7 +93,11 @@ func testTalk(t *testing.T, s *suite) {
 		}
 	})
 	t.Run("nobody listens", func(t *testing.T) {
-		conn := m.dial(guestports.Nobody)
+		conn, err := m.Dial(timeout(t, time.Minute), guestports.Nobody)
+		if err != nil {
+			return
+		}
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		defer conn.Close() //nolint:errcheck // it gives none
 		if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("a port that nobody serves sent %d bytes, %v", n, err)

@@ -1,6 +1,7 @@
 // Command testguest is the init of a guest that the driver suite talks to. It
 // says hello as the real agent does and serves a few ports that a real agent has
-// not: bytes back, many bytes, and ways to end. It is no part of runch.
+// not: bytes back, many bytes, what it sees of its devices, and ways to end. It is
+// no part of runch.
 package main
 
 import (
@@ -11,12 +12,9 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/hashicorp/yamux"
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
@@ -38,64 +36,37 @@ func run() error {
 			return fmt.Errorf("mount %s: %w", m.at, err)
 		}
 	}
-	port, err := serialPort()
+	params, err := kernelParams()
 	if err != nil {
 		return err
 	}
-	config := yamux.DefaultConfig()
-	config.EnableKeepAlive = false
-	config.StreamCloseTimeout = 0
-	config.StreamOpenTimeout = 0
-	session, err := yamux.Server(port, config)
-	if err != nil {
-		return err
+	if params[agentproto.TransportParam] == agentproto.TransportVsock {
+		return runVsock(params[agentproto.HelloPortParam])
 	}
-	if err := hello(session); err != nil {
-		return err
-	}
-	for {
-		conn, err := session.Accept()
-		if err != nil {
-			return err
-		}
-		go serve(conn, port, session)
-	}
+	return runSerial()
 }
 
-// serialPort opens the port by its name. The driver for it is in the kernel and
-// done before init runs.
-func serialPort() (*os.File, error) {
-	names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
+func kernelParams() (map[string]string, error) {
+	text, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		text, err := os.ReadFile(name)
-		if err == nil && strings.TrimSpace(string(text)) == agentproto.SerialPort {
-			return os.OpenFile("/dev/"+filepath.Base(filepath.Dir(name)), os.O_RDWR, 0)
-		}
+	params := make(map[string]string)
+	for _, word := range strings.Fields(string(text)) {
+		name, value, _ := strings.Cut(word, "=")
+		params[name] = value
 	}
-	return nil, fmt.Errorf("no port %s", agentproto.SerialPort)
+	return params, nil
 }
 
-func hello(session *yamux.Session) error {
-	conn, err := session.Open()
-	if err != nil {
-		return err
-	}
+func hello(conn net.Conn) error {
 	defer conn.Close() //nolint:errcheck // it gives none
-	if err := agentproto.WritePort(conn, agentproto.HelloPort); err != nil {
-		return err
-	}
 	return agentproto.WriteHello(conn, &agentproto.Hello{Protocol: agentproto.Version, AgentVersion: "testguest"})
 }
 
-func serve(conn net.Conn, raw io.Writer, session *yamux.Session) {
+// serve serves a connection to a port. breaker breaks the channel, if there is one.
+func serve(conn net.Conn, port uint32, breaker *breaker) {
 	defer conn.Close() //nolint:errcheck // it gives none
-	port, err := agentproto.ReadPort(conn)
-	if err != nil {
-		return
-	}
 	switch port {
 	case guestports.Echo:
 		_, _ = io.Copy(conn, conn)
@@ -104,14 +75,16 @@ func serve(conn net.Conn, raw io.Writer, session *yamux.Session) {
 	case guestports.Command:
 		in := bufio.NewScanner(conn)
 		for in.Scan() {
-			if _, err := fmt.Fprintln(conn, command(in.Text(), raw, session)); err != nil {
+			if _, err := fmt.Fprintln(conn, command(in.Text(), breaker)); err != nil {
 				return
 			}
 		}
 	}
 }
 
-func command(line string, raw io.Writer, session *yamux.Session) string {
+var remembered string
+
+func command(line string, breaker *breaker) string {
 	word, rest, _ := strings.Cut(line, " ")
 	switch word {
 	case guestports.PowerOff:
@@ -122,19 +95,18 @@ func command(line string, raw io.Writer, session *yamux.Session) string {
 		return fmt.Sprint(os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0))
 	case guestports.Console:
 		return fmt.Sprint(flood(rest))
-	case guestports.Garbage:
-		_, err := raw.Write([]byte(strings.Repeat("garbage", 1000)))
-		return fmt.Sprint(err)
-	case guestports.Streams:
-		for {
-			if _, err := session.Open(); err != nil {
-				return fmt.Sprint(err)
-			}
+	case guestports.Garbage, guestports.Streams:
+		if breaker == nil {
+			return guestports.NoChannel
 		}
-	case guestports.AwaitNIC:
-		return fmt.Sprint(awaitPCI())
+		return fmt.Sprint(breaker.do(word))
+	case guestports.Remember:
+		remembered = rest
+		return fmt.Sprint(nil)
+	case guestports.Recall:
+		return remembered
 	default:
-		return "unknown command"
+		return device(word, rest)
 	}
 }
 
@@ -156,27 +128,4 @@ func flood(n string) error {
 		}
 	}
 	return nil
-}
-
-// awaitPCI waits for a network controller to come; its driver need not be here.
-func awaitPCI() error {
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		classes, err := filepath.Glob("/sys/bus/pci/devices/*/class")
-		if err != nil {
-			return err
-		}
-		for _, file := range classes {
-			if class, err := os.ReadFile(file); err == nil && strings.HasPrefix(string(class), "0x0200") {
-				return nil
-			}
-		}
-		select {
-		case <-deadline:
-			return errors.New("no network controller came")
-		case <-tick.C:
-		}
-	}
 }

@@ -1,21 +1,22 @@
-package qemu
+package process
 
 import (
 	"bufio"
 	"io"
-	"strings"
 	"sync"
+
+	"runch/hypervisor"
 )
 
 const (
-	// maxLine bounds a line of QEMU's standard error, in bytes; the rest of a
+	// maxLine bounds a line of a program's standard error, in bytes; the rest of a
 	// longer one is dropped.
 	maxLine = 1024
-	// lastLines is how many lines are kept to tell why QEMU ended.
+	// lastLines is how many lines are kept to tell why it ended.
 	lastLines = 8
 )
 
-// words passes QEMU's standard error on, line by line, and keeps the last lines.
+// words passes a program's standard error on, line by line, and keeps the last lines.
 type words struct {
 	log  io.Writer
 	mu   sync.Mutex
@@ -23,7 +24,7 @@ type words struct {
 }
 
 // drain reads r to its end. It never stops before: a pipe that nobody reads
-// would stop QEMU.
+// would stop the program.
 func (w *words) drain(r io.Reader) {
 	in := bufio.NewReaderSize(r, maxLine)
 	for {
@@ -43,12 +44,7 @@ func (w *words) drain(r io.Reader) {
 }
 
 func (w *words) add(line []byte) {
-	text := strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "?"))
+	text := hypervisor.Printable(string(line))
 	if text == "" {
 		return
 	}

@@ -1,0 +1,130 @@
+package qemu
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"runch/hypervisor"
+)
+
+// Handle is a hold on a running VM; it is a hypervisor.Control.
+type Handle struct {
+	dir     string
+	monitor *monitor
+}
+
+// Attach takes hold of the VM whose sandbox directory is dir. QEMU serves one
+// such client at a time: the caller closes the handle soon, and ctx bounds the
+// wait for others.
+func Attach(ctx context.Context, dir string) (*Handle, error) {
+	m, err := dialMonitor(ctx, filepath.Join(dir, monitorSocket))
+	if err != nil {
+		return nil, err
+	}
+	if err := m.greet(ctx); err != nil {
+		_ = m.Close()
+		return nil, err
+	}
+	return &Handle{dir: dir, monitor: m}, nil
+}
+
+// Close lets go of the VM.
+func (h *Handle) Close() error { return h.monitor.Close() }
+
+// Capabilities says what this VM can be asked for.
+func (h *Handle) Capabilities(ctx context.Context) (hypervisor.Capabilities, error) {
+	v := h.monitor.version
+	c := hypervisor.Capabilities{VMM: vmmName, Version: fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Micro)}
+	obstacle, err := h.snapshotObstacle(ctx)
+	c.Snapshot = obstacle == ""
+	return c, err
+}
+
+// Pause stops the CPUs.
+func (h *Handle) Pause(ctx context.Context) error { return h.monitor.run(ctx, "stop", nil, nil) }
+
+// Resume lets the CPUs go on.
+func (h *Handle) Resume(ctx context.Context) error { return h.monitor.run(ctx, "cont", nil, nil) }
+
+// Stop ends QEMU, which flushes its disks before.
+func (h *Handle) Stop(ctx context.Context) error { return h.monitor.run(ctx, "quit", nil, nil) }
+
+// blockStats is the part of query-blockstats's answer that is needed.
+type blockStats struct {
+	Node  string `json:"node-name"`
+	Stats struct {
+		ReadBytes  uint64 `json:"rd_bytes"`
+		WriteBytes uint64 `json:"wr_bytes"`
+		ReadOps    uint64 `json:"rd_operations"`
+		WriteOps   uint64 `json:"wr_operations"`
+	} `json:"stats"`
+}
+
+// Counters gives what went through the disks; QEMU counts nothing of interfaces.
+func (h *Handle) Counters(ctx context.Context) (*hypervisor.Counters, error) {
+	var all []blockStats
+	if err := h.monitor.run(ctx, "query-blockstats", nil, &all); err != nil {
+		return nil, err
+	}
+	c := &hypervisor.Counters{Disks: make(map[string]hypervisor.DiskCounters), NICs: make(map[string]hypervisor.NICCounters)}
+	for _, b := range all {
+		if id, ok := strings.CutPrefix(b.Node, diskPrefix); ok {
+			s := b.Stats
+			c.Disks[id] = hypervisor.DiskCounters{ReadBytes: s.ReadBytes, WriteBytes: s.WriteBytes, ReadOps: s.ReadOps, WriteOps: s.WriteOps}
+		}
+	}
+	return c, nil
+}
+
+// unplugged are the events that end an unplugging.
+type unplugged struct {
+	Device string `json:"device"`
+}
+
+// Remove unplugs a device and waits until the guest has let go of it.
+func (h *Handle) Remove(ctx context.Context, id string) error {
+	if err := h.remove(ctx, id); err != nil {
+		return fmt.Errorf("unplug %s: %w", id, err)
+	}
+	return nil
+}
+
+func (h *Handle) remove(ctx context.Context, id string) error {
+	var kind string
+	// Of the machine's own devices none is in this folder of QEMU's by such an id.
+	err := h.monitor.run(ctx, "qom-get", map[string]any{"path": "/machine/peripheral/" + id, "property": "type"}, &kind)
+	if err != nil {
+		return err
+	}
+	if err := h.monitor.run(ctx, "device_del", map[string]any{"id": id}, nil); err != nil {
+		return err
+	}
+	event, err := h.monitor.await(ctx, func(m *message) bool {
+		var u unplugged
+		return strings.HasPrefix(m.Event, "DEVICE_") && json.Unmarshal(m.Data, &u) == nil && u.Device == id
+	})
+	if err != nil {
+		return err
+	}
+	if event.Event != "DEVICE_DELETED" {
+		return &hypervisor.RefusedError{VMM: vmmName, Order: "device_del", Words: []string{"the guest keeps the device"}}
+	}
+	return h.dropBackend(ctx, kind, id)
+}
+
+// dropBackend takes back what was behind a device.
+func (h *Handle) dropBackend(ctx context.Context, kind, id string) error {
+	switch kind {
+	case "virtio-net-pci":
+		return h.monitor.run(ctx, "netdev_del", map[string]any{"id": netName(id)}, nil)
+	case "vhost-user-fs-pci":
+		return h.monitor.run(ctx, "chardev-remove", map[string]any{"id": shareName(id)}, nil)
+	case "virtio-blk-pci":
+		return h.dropNode(ctx, id)
+	default:
+		return nil
+	}
+}

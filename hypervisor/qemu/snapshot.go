@@ -1,0 +1,120 @@
+package qemu
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"runch/hypervisor"
+)
+
+// stateFile is what a snapshot is, in its directory: a stream of QEMU's.
+const stateFile = "qemu-state"
+
+// stateFD is QEMU's name for the file.
+const stateFD = "state"
+
+// snapshotObstacle says why the VM cannot be saved; nothing when it can.
+func (h *Handle) snapshotObstacle(ctx context.Context) (string, error) {
+	var chardevs []struct {
+		Label string `json:"label"`
+	}
+	if err := h.monitor.run(ctx, "query-chardev", nil, &chardevs); err != nil {
+		return "", err
+	}
+	obstacle := ""
+	for _, c := range chardevs {
+		switch {
+		case strings.HasPrefix(c.Label, shareName("")):
+			return "a VM with a virtiofs share cannot be saved", nil
+		case c.Label == agentChardev:
+			obstacle = "the guest is reached by a serial port, whose connections cannot be saved: that needs /dev/vhost-vsock"
+		}
+	}
+	return obstacle, nil
+}
+
+// migration is what QEMU says of one, as an event and when asked.
+type migration struct {
+	Status string `json:"status"`
+	Error  string `json:"error-desc"`
+}
+
+// Snapshot saves a paused VM: QEMU migrates it into a file.
+func (h *Handle) Snapshot(ctx context.Context, dir string) error {
+	obstacle, err := h.snapshotObstacle(ctx)
+	if err != nil {
+		return fmt.Errorf("save the VM: %w", err)
+	}
+	if obstacle != "" {
+		return fmt.Errorf("save the VM: %w", refused("migrate", "%s", obstacle))
+	}
+	path := filepath.Join(hypervisor.InRunDir(h.dir, dir), stateFile)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("save the VM: %w", err)
+	}
+	err = h.monitor.save(ctx, f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("save the VM: %w", errors.Join(err, os.Remove(path)))
+	}
+	return nil
+}
+
+func (m *monitor) save(ctx context.Context, f *os.File) error {
+	var status struct {
+		Status string `json:"status"`
+	}
+	if err := m.run(ctx, "query-status", nil, &status); err != nil {
+		return err
+	}
+	if status.Status == "running" {
+		return refused("migrate", "the VM is not paused")
+	}
+	// Without a limit of bytes in a second: it is a file.
+	if err := m.run(ctx, "migrate-set-parameters", map[string]any{"max-bandwidth": int64(1) << 50}, nil); err != nil {
+		return err
+	}
+	return m.migrate(ctx, "migrate", f)
+}
+
+// migrate passes the file, gives the command, and waits for its end.
+func (m *monitor) migrate(ctx context.Context, command string, f *os.File) error {
+	events := []map[string]any{{"capability": "events", "state": true}}
+	if err := m.run(ctx, "migrate-set-capabilities", map[string]any{"capabilities": events}, nil); err != nil {
+		return err
+	}
+	if err := m.run(ctx, "getfd", map[string]any{"fdname": stateFD}, nil, f); err != nil {
+		return err
+	}
+	if err := m.run(ctx, command, map[string]any{"uri": "fd:" + stateFD}, nil); err != nil {
+		return err
+	}
+	var state migration
+	_, err := m.await(ctx, func(e *message) bool {
+		return e.Event == "MIGRATION" && json.Unmarshal(e.Data, &state) == nil &&
+			(state.Status == "completed" || state.Status == "failed")
+	})
+	if err != nil {
+		return err
+	}
+	if state.Status == "failed" {
+		if err := m.run(ctx, "query-migrate", nil, &state); err != nil {
+			return err
+		}
+		return refused(command, "%s", state.Error)
+	}
+	return nil
+}
+
+// restore lets a new QEMU go on from a saved VM.
+func (m *monitor) restore(ctx context.Context, f *os.File) error {
+	if err := m.migrate(ctx, "migrate-incoming", f); err != nil {
+		return fmt.Errorf("restore the VM: %w", err)
+	}
+	return m.run(ctx, "cont", nil, nil)
+}

@@ -1,0 +1,319 @@
+package vmmtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"runch/hypervisor"
+	"runch/hypervisor/vmmtest/guestports"
+)
+
+// testResizeCPUs: CPUs come and go again.
+func testResizeCPUs(t *testing.T, s *suite) {
+	cfg := s.config(t, s.small)
+	cfg.CPUs, cfg.MaxCPUs = 1, 3
+	m := s.boot(t, cfg)
+	defer m.close()
+	h := s.attach(t, m)
+	defer h.Close() //nolint:errcheck // it gives none
+	ctx := timeout(t, 2*time.Minute)
+	if err := h.Resize(ctx, hypervisor.Size{CPUs: 4}); err == nil {
+		t.Error("a resize to more CPUs than there can be is taken")
+	}
+	if possible := m.command(guestports.PossibleCPUs); possible == "0" {
+		t.Skip("the guest's kernel takes no more CPUs than it booted with: it does not believe this machine's ACPI tables")
+	}
+	for range 2 {
+		for _, n := range []int{3, 1} {
+			if err := h.Resize(ctx, hypervisor.Size{CPUs: n}); err != nil {
+				t.Fatalf("Resize to %d CPUs: %v; log:\n%s", n, err, m.log)
+			}
+			m.mustAnswer("<nil>", guestports.CPUs, fmt.Sprint(n))
+		}
+	}
+}
+
+// testResizeMemory: memory comes and goes again.
+func testResizeMemory(t *testing.T, s *suite) {
+	cfg := s.config(t, s.small)
+	cfg.MaxMemoryMiB = cfg.MemoryMiB + 2*hypervisor.HotplugStepMiB
+	m := s.boot(t, cfg)
+	defer m.close()
+	h := s.attach(t, m)
+	defer h.Close() //nolint:errcheck // it gives none
+	ctx := timeout(t, 2*time.Minute)
+	for _, mib := range []int{cfg.MaxMemoryMiB + 1, cfg.MemoryMiB - 1} {
+		if err := h.Resize(ctx, hypervisor.Size{MemoryMiB: mib}); err == nil {
+			t.Errorf("a resize to %d MiB is taken", mib)
+		}
+	}
+	// The driver has to be there before memory can come.
+	m.mustAnswer("<nil>", guestports.LessMemory, fmt.Sprint(cfg.MemoryMiB))
+	for range 2 {
+		if err := h.Resize(ctx, hypervisor.Size{MemoryMiB: cfg.MaxMemoryMiB}); err != nil {
+			t.Fatalf("Resize to more memory: %v", err)
+		}
+		m.mustAnswer("<nil>", guestports.MoreMemory, fmt.Sprint(cfg.MemoryMiB+hypervisor.HotplugStepMiB))
+		if err := h.Resize(ctx, hypervisor.Size{MemoryMiB: cfg.MemoryMiB}); err != nil {
+			t.Fatalf("Resize to less memory: %v", err)
+		}
+		m.mustAnswer("<nil>", guestports.LessMemory, fmt.Sprint(cfg.MemoryMiB+hypervisor.HotplugStepMiB))
+	}
+}
+
+// testPause: a paused guest does nothing, and goes on as if nothing had been.
+func testPause(t *testing.T, s *suite) {
+	m := s.boot(t, s.config(t, s.small))
+	defer m.close()
+	h := s.attach(t, m)
+	defer h.Close() //nolint:errcheck // it gives none
+	ctx := timeout(t, time.Minute)
+	conn := m.dial(guestports.Command)
+	defer conn.Close() //nolint:errcheck // it gives none
+	for range 2 {
+		if err := h.Pause(ctx); err != nil {
+			t.Fatalf("Pause: %v", err)
+		}
+		if _, err := fmt.Fprintln(conn, guestports.Recall); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(300 * time.Millisecond))
+		if n, err := conn.Read(make([]byte, 100)); !isTimeout(err) {
+			t.Errorf("a paused guest answers with %d bytes, %v", n, err)
+		}
+		if err := h.Resume(ctx); err != nil {
+			t.Fatalf("Resume: %v", err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		if _, err := conn.Read(make([]byte, 100)); err != nil {
+			t.Errorf("a resumed guest: %v", err)
+		}
+	}
+}
+
+// testStop: the VMM ends in good order, and that is no error.
+func testStop(t *testing.T, s *suite) {
+	m := s.boot(t, s.config(t, s.small))
+	defer m.close()
+	open := m.dial(guestports.Echo)
+	defer open.Close() //nolint:errcheck // it gives none
+	h := s.attach(t, m)
+	if err := h.Stop(timeout(t, time.Minute)); err != nil {
+		t.Errorf("Stop: %v", err)
+	}
+	_ = h.Close()
+	if err := m.wait(); err != nil {
+		t.Errorf("Wait: %v", err)
+	}
+	m.mustBeDead(open)
+}
+
+// savedDir makes a directory for a snapshot where the VMM gets at it.
+func savedDir(t *testing.T, cfg *hypervisor.Config) string {
+	t.Helper()
+	const name = "saved"
+	if err := os.MkdirAll(hypervisor.InRunDir(cfg.Dir, name), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// testSnapshot: a VM is saved, resumed, and restored as a second one that knows
+// what the first one knew.
+func testSnapshot(t *testing.T, s *suite) {
+	nic := newNIC(t, "eth0", 1)
+	defer closeNIC(nic)
+	cfg := s.config(t, s.small)
+	cfg.NICs = []hypervisor.NIC{nic}
+	m := s.boot(t, cfg)
+	defer m.close()
+	m.mustAnswer("<nil>", guestports.Remember, "me")
+	h := s.attach(t, m)
+	defer h.Close() //nolint:errcheck // it gives none
+	ctx := timeout(t, 2*time.Minute)
+	can, err := h.Capabilities(ctx)
+	if err != nil {
+		t.Fatalf("Capabilities: %v", err)
+	}
+	dir := savedDir(t, cfg)
+	if err := h.Snapshot(ctx, dir); err == nil {
+		t.Error("a VM that runs is saved")
+	}
+	if err := h.Pause(ctx); err != nil {
+		t.Fatalf("Pause: %v", err)
+	}
+	err = h.Snapshot(ctx, dir)
+	if !can.Snapshot {
+		mustRefuse(t, "Snapshot", err)
+		t.Skipf("%s %s cannot save this VM: %v", can.VMM, can.Version, err)
+	}
+	if err != nil {
+		t.Fatalf("Snapshot: %v", err)
+	}
+	if err := h.Resume(ctx); err != nil {
+		t.Fatalf("Resume: %v", err)
+	}
+	m.mustAnswer("me", guestports.Recall)
+	m.mustAnswer("<nil>", guestports.Remember, "another")
+	m.close()
+
+	again := s.config(t, s.small)
+	again.NICs = cfg.NICs
+	again.Restore = hypervisor.InRunDir(cfg.Dir, dir)
+	second := s.prepare(t, again)
+	defer second.close()
+	if err := second.Boot(ctx); err != nil {
+		t.Fatalf("restore: %v", err)
+	}
+	second.mustAnswer("me", guestports.Recall)
+	second.mustAnswer("<nil>", guestports.AwaitNIC)
+	second.mustAnswer("", guestports.PowerOff)
+	if err := second.wait(); err != nil {
+		t.Errorf("Wait: %v", err)
+	}
+}
+
+// testSnapshotShare: a VM with a share is saved, or that is refused.
+func testSnapshotShare(t *testing.T, s *suite) {
+	cfg := s.config(t, s.small)
+	share, server := newShare(t, cfg, "files")
+	cfg.Share = &share
+	m := s.boot(t, cfg)
+	defer m.close()
+	m.mustAnswer("files", guestports.ReadShare, "files")
+	h := s.attach(t, m)
+	defer h.Close() //nolint:errcheck // it gives none
+	ctx := timeout(t, 2*time.Minute)
+	can, err := h.Capabilities(ctx)
+	if err != nil {
+		t.Fatalf("Capabilities: %v", err)
+	}
+	if err := h.Pause(ctx); err != nil {
+		t.Fatalf("Pause: %v", err)
+	}
+	err = h.Snapshot(ctx, savedDir(t, cfg))
+	if !can.SnapshotShare {
+		mustRefuse(t, "Snapshot", err)
+		m.close()
+		mustEnd(t, server)
+		t.Skipf("%s %s cannot save a VM with a share: %v", can.VMM, can.Version, err)
+	}
+	if err != nil {
+		t.Fatalf("Snapshot: %v", err)
+	}
+	m.close()
+	mustEnd(t, server)
+}
+
+func mustRefuse(t *testing.T, what string, err error) {
+	t.Helper()
+	var refused *hypervisor.RefusedError
+	if !errors.As(err, &refused) || len(refused.Words) == 0 {
+		t.Errorf("%s: %v, want a RefusedError with words", what, err)
+	}
+}
+
+// testRefusals: what the VMM refuses comes back in its words.
+func testRefusals(t *testing.T, s *suite) {
+	m := s.boot(t, s.config(t, s.small))
+	defer m.close()
+	h := s.attach(t, m)
+	defer h.Close() //nolint:errcheck // it gives none
+	ctx := timeout(t, time.Minute)
+	mustRefuse(t, "Remove of what is not there", h.Remove(ctx, "nothing"))
+	mustRefuse(t, "more CPUs than there can be", h.Resize(ctx, hypervisor.Size{CPUs: 200}))
+	mustRefuse(t, "more memory than there can be", h.Resize(ctx, hypervisor.Size{MemoryMiB: 1 << 20}))
+	cause := errors.New("enough")
+	ended, cancel := context.WithCancelCause(context.Background())
+	cancel(cause)
+	if err := h.Pause(ended); !errors.Is(err, cause) {
+		t.Errorf("Pause in a context that has ended: %v, want its cause", err)
+	}
+	if err := echo(m.dial(guestports.Echo), 1000); err != nil {
+		t.Error(err)
+	}
+}
+
+// testGone: who holds a VM that ends meanwhile is told.
+func testGone(t *testing.T, s *suite) {
+	m := s.boot(t, s.config(t, s.small))
+	h := s.attach(t, m)
+	defer h.Close() //nolint:errcheck // it gives none
+	m.close()
+	ctx := timeout(t, time.Minute)
+	for name, call := range map[string]func() error{
+		"Pause":    func() error { return h.Pause(ctx) },
+		"Remove":   func() error { return h.Remove(ctx, "eth0") },
+		"Counters": func() error { _, err := h.Counters(ctx); return err },
+	} {
+		if err := call(); err == nil || ctx.Err() != nil {
+			t.Errorf("%s of a VM that has ended: %v", name, err)
+		}
+	}
+	if gone, err := s.driver.Attach(ctx, m.cfg.Dir); err == nil {
+		_ = gone.Close()
+		t.Error("Attach to a VM that has ended: no error")
+	}
+}
+
+// testUnprivileged: the VMM runs as a user who can read neither the guest image
+// nor the sandbox's directory, and the guest has all its devices.
+func testUnprivileged(t *testing.T, s *suite) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start a VMM as somebody else")
+	}
+	nic := newNIC(t, "eth0", 1)
+	defer closeNIC(nic)
+	image := &Image{Kernel: secretCopy(t, s.small.Kernel), Initramfs: secretCopy(t, s.small.Initramfs)}
+	cfg := s.config(t, image)
+	// The user of a VMM has no way to its directory.
+	outer := cfg.Dir
+	cfg.Dir = filepath.Join(outer, "d")
+	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const nobody = 65534
+	cfg.User = &syscall.Credential{Uid: nobody, Gid: nobody}
+	cfg.NICs = []hypervisor.NIC{nic}
+	share, server := newShare(t, cfg, "files")
+	cfg.Share = &share
+	m := s.boot(t, cfg)
+	defer m.close()
+	for _, pid := range m.pids() {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil || !strings.Contains(string(status), fmt.Sprintf("\nUid:\t%d\t", nobody)) {
+			t.Errorf("the VMM does not run as %d: %s, %v", nobody, status, err)
+		}
+	}
+	m.mustAnswer("files", guestports.ReadShare, "files")
+	m.mustAnswer("<nil>", guestports.AwaitNIC)
+	h := s.attach(t, m)
+	defer h.Close() //nolint:errcheck // it gives none
+	second, secondServer := newShare(t, cfg, "more")
+	if err := h.AddShare(timeout(t, time.Minute), second); err != nil {
+		t.Fatalf("AddShare: %v", err)
+	}
+	m.mustAnswer("more", guestports.ReadShare, "more")
+	m.close()
+	mustEnd(t, server)
+	mustEnd(t, secondServer)
+}
+
+// secretCopy is a file that root alone can read.
+func secretCopy(t *testing.T, path string) string {
+	t.Helper()
+	body, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(t.TempDir(), filepath.Base(path))
+	writeFile(t, secret, string(body), 0o600)
+	return secret
+}

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"runch/hypervisor/vmmtest/guestports"
+)
+
+// device answers the commands that look at devices.
+func device(word, arg string) string {
+	switch word {
+	case guestports.AwaitNIC:
+		return fmt.Sprint(await(func() error { return wantNIC(true) }))
+	case guestports.AwaitNoNIC:
+		return fmt.Sprint(await(func() error { return wantNIC(false) }))
+	case guestports.ReadDisk:
+		return answer(withDisk(arg, func(path string) (string, error) { return firstLine(path) }))
+	case guestports.WriteDisk:
+		serial, text, _ := strings.Cut(arg, " ")
+		return answer(withDisk(serial, func(path string) (string, error) { return "<nil>", writeLine(path, text) }))
+	case guestports.AwaitNoDisk:
+		return fmt.Sprint(await(func() error {
+			if _, err := disk(arg); err == nil {
+				return errors.New("the disk is there")
+			}
+			return nil
+		}))
+	case guestports.ReadShare:
+		return answer(readShare(arg))
+	case guestports.DropShare:
+		return fmt.Sprint(unix.Unmount("/mnt-"+arg, 0))
+	case guestports.CPUs:
+		return fmt.Sprint(await(func() error { return wantCPUs(arg) }))
+	case guestports.PossibleCPUs:
+		return answer(firstLine("/sys/devices/system/cpu/possible"))
+	case guestports.MoreMemory, guestports.LessMemory:
+		if err := loadModule("virtio_mem"); err != nil {
+			return err.Error()
+		}
+		return fmt.Sprint(await(func() error { return wantMemory(word, arg) }))
+	default:
+		return "unknown command"
+	}
+}
+
+func answer(text string, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return text
+}
+
+// await repeats a look until it gives no error, for a while.
+func await(look func() error) error {
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := look()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-deadline:
+			return err
+		case <-tick.C:
+		}
+	}
+}
+
+// wantNIC looks for a network controller; its driver need not be here.
+func wantNIC(want bool) error {
+	classes, err := filepath.Glob("/sys/bus/pci/devices/*/class")
+	if err != nil {
+		return err
+	}
+	for _, file := range classes {
+		if class, err := os.ReadFile(file); err == nil && strings.HasPrefix(string(class), "0x0200") {
+			if !want {
+				return errors.New("there is a network controller")
+			}
+			return nil
+		}
+	}
+	if want {
+		return errors.New("no network controller came")
+	}
+	return nil
+}
+
+// disk finds a disk by its serial number.
+func disk(serial string) (string, error) {
+	files, err := filepath.Glob("/sys/block/*/serial")
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(text)) == serial {
+			return "/dev/" + filepath.Base(filepath.Dir(file)), nil
+		}
+	}
+	return "", fmt.Errorf("no disk %s came", serial)
+}
+
+func withDisk(serial string, do func(string) (string, error)) (string, error) {
+	if err := loadModule("virtio_blk"); err != nil {
+		return "", err
+	}
+	path := ""
+	err := await(func() (err error) {
+		path, err = disk(serial)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return do(path)
+}
+
+func firstLine(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() //nolint:errcheck // what matters is checked
+	line, err := bufio.NewReaderSize(f, 512).ReadString('\n')
+	return strings.TrimSpace(line), err
+}
+
+func writeLine(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // what matters is checked
+	block := make([]byte, 512)
+	copy(block, text+"\n")
+	if _, err := f.Write(block); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+func readShare(tag string) (string, error) {
+	at := "/mnt-" + tag
+	if err := os.MkdirAll(at, 0o750); err != nil {
+		return "", err
+	}
+	if err := await(func() error { return unix.Mount(tag, at, "virtiofs", 0, "") }); err != nil {
+		return "", fmt.Errorf("mount: %w", err)
+	}
+	return firstLine(filepath.Join(at, guestports.FileName))
+}
+
+// wantCPUs uses what CPUs there are and counts them.
+func wantCPUs(want string) error {
+	offs, err := filepath.Glob("/sys/devices/system/cpu/cpu[0-9]*/online")
+	if err != nil {
+		return err
+	}
+	for _, file := range offs {
+		if text, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(text)) == "0" {
+			_ = os.WriteFile(file, []byte("1"), 0)
+		}
+	}
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return err
+	}
+	// One line for each, and one for all.
+	if n := strings.Count("\n"+string(text), "\ncpu") - 1; strconv.Itoa(n) != want {
+		return fmt.Errorf("%d CPUs", n)
+	}
+	return nil
+}
+
+func wantMemory(word, mib string) error {
+	want, err := strconv.Atoi(mib)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return err
+	}
+	var kib int
+	if _, err := fmt.Sscanf(string(text), "MemTotal: %d", &kib); err != nil {
+		return err
+	}
+	if have := kib >> 10; (word == guestports.MoreMemory) != (have > want) {
+		return fmt.Errorf("%d MiB of memory", have)
+	}
+	return nil
+}
+
+// loadList loads the modules of a list of the image.
+func loadList(list string) error {
+	text, err := os.ReadFile(list)
+	if err != nil {
+		return err
+	}
+	for _, path := range strings.Fields(string(text)) {
+		if err := loadFile(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadModule loads a module that the image brings; the kernel may have it built in.
+func loadModule(name string) error {
+	if _, err := os.Stat("/sys/module/" + name); err == nil {
+		return nil
+	}
+	text, err := os.ReadFile("/etc/runch/modules.lazy")
+	if err != nil {
+		return err
+	}
+	for _, path := range strings.Fields(string(text)) {
+		if filepath.Base(path) == name+".ko" {
+			return loadFile(path)
+		}
+	}
+	return fmt.Errorf("the guest image has no module %s", name)
+}
+
+func loadFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // what matters is checked
+	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("load %s: %w", path, err)
+	}
+	return nil
+}

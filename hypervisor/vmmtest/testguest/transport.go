@@ -1,0 +1,128 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/yamux"
+	"github.com/mdlayher/vsock"
+
+	"runch/agentproto"
+	"runch/hypervisor/vmmtest/guestports"
+)
+
+// runVsock serves on a vsock.
+func runVsock(helloPort string) error {
+	if err := loadList("/etc/runch/modules.vsock"); err != nil {
+		return err
+	}
+	for _, port := range []uint32{guestports.Echo, guestports.Source, guestports.Command} {
+		l, err := vsock.ListenContextID(1<<32-1, port, nil)
+		if err != nil {
+			return err
+		}
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go serve(conn, port, nil)
+			}
+		}()
+	}
+	port := uint64(agentproto.HelloPort)
+	if helloPort != "" {
+		var err error
+		if port, err = strconv.ParseUint(helloPort, 10, 32); err != nil {
+			return err
+		}
+	}
+	conn, err := vsock.Dial(vsock.Host, uint32(port), nil)
+	if err != nil {
+		return err
+	}
+	if err := hello(conn); err != nil {
+		return err
+	}
+	select {}
+}
+
+// runSerial serves on the port that stands in for a vsock.
+func runSerial() error {
+	port, err := serialPort()
+	if err != nil {
+		return err
+	}
+	config := yamux.DefaultConfig()
+	config.EnableKeepAlive = false
+	config.StreamCloseTimeout = 0
+	config.StreamOpenTimeout = 0
+	session, err := yamux.Server(port, config)
+	if err != nil {
+		return err
+	}
+	conn, err := session.Open()
+	if err != nil {
+		return err
+	}
+	if err := agentproto.WritePort(conn, agentproto.HelloPort); err != nil {
+		return err
+	}
+	if err := hello(conn); err != nil {
+		return err
+	}
+	breaker := &breaker{raw: port, session: session}
+	for {
+		conn, err := session.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			port, err := agentproto.ReadPort(conn)
+			if err != nil {
+				_ = conn.Close()
+				return
+			}
+			serve(conn, port, breaker)
+		}()
+	}
+}
+
+// serialPort opens the port by its name. The driver for it is in the kernel and
+// done before init runs.
+func serialPort() (*os.File, error) {
+	names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err == nil && strings.TrimSpace(string(text)) == agentproto.SerialPort {
+			return os.OpenFile("/dev/"+filepath.Base(filepath.Dir(name)), os.O_RDWR, 0)
+		}
+	}
+	return nil, fmt.Errorf("no port %s", agentproto.SerialPort)
+}
+
+// breaker breaks the serial channel's protocol.
+type breaker struct {
+	raw     io.Writer
+	session *yamux.Session
+}
+
+func (b *breaker) do(how string) error {
+	if how == guestports.Garbage {
+		_, err := b.raw.Write([]byte(strings.Repeat("garbage", 1000)))
+		return err
+	}
+	for {
+		if _, err := b.session.Open(); err != nil {
+			return err
+		}
+	}
+}
