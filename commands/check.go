@@ -100,7 +100,7 @@ func (h *host) findings() []finding {
 	return []finding{
 		privileges(), h.vmmFinding(), h.virtiofsdFinding(), h.imageFinding(), cgroups(),
 		device("tun", "/dev/net/tun", "modprobe tun", true, "containers have no network without it"),
-		h.kvm(),
+		h.kvm(), h.cloudHypervisor(),
 		device("vsock", "/dev/vhost-vsock", "modprobe vhost_vsock", false, "a serial port is used in its place"),
 	}
 }
@@ -117,11 +117,28 @@ func privileges() finding {
 func (h *host) vmmFinding() finding {
 	f := finding{Name: "hypervisor", Needed: true, OK: h.vmmErr == nil}
 	if f.OK {
-		f.Detail = h.vmm.Path
+		f.Detail = fmt.Sprintf("%s (%s): %s", h.vmm.Path, h.vmm.Accel, h.vmm.Why)
 		return f
 	}
 	f.Detail = shorten(h.vmmErr.Error())
-	f.Mend = "apt-get install qemu-system-x86"
+	if h.runtime.Config.Hypervisor != hypervisor.DriverCloudHypervisor {
+		f.Mend = "apt-get install qemu-system-x86"
+	}
+	return f
+}
+
+// cloudHypervisor is needed only where the configuration says so, which is then
+// the finding of the hypervisor: there is another one.
+func (h *host) cloudHypervisor() finding {
+	f := finding{Name: "cloud-hypervisor", OK: h.chErr == nil}
+	switch {
+	case !f.OK:
+		f.Detail = shorten(h.chErr.Error())
+	case h.kvmErr != nil:
+		f.Detail = "it is there, but needs KVM"
+	default:
+		f.Detail = "it is there"
+	}
 	return f
 }
 
@@ -179,20 +196,21 @@ func cgroups() finding {
 
 // kvm is needed only where the configuration says so: there is another way.
 func (h *host) kvm() finding {
-	f := finding{Name: "kvm", Needed: h.runtime.Config.Accel == string(hypervisor.AccelKVM)}
+	c := h.runtime.Config
+	f := finding{
+		Name:   "kvm",
+		Needed: c.Accel == string(hypervisor.AccelKVM) || c.Hypervisor == hypervisor.DriverCloudHypervisor,
+		OK:     h.kvmErr == nil, Detail: "/dev/kvm runs guests",
+	}
+	if f.OK {
+		return f
+	}
+	f.Detail = fmt.Sprintf("%s: the processor is emulated, which is slow", shorten(h.kvmErr.Error()))
 	switch {
-	case h.kvmErr != nil:
-		f.Detail = fmt.Sprintf("%s: the processor is emulated, which is slow", shorten(h.kvmErr.Error()))
+	case errors.Is(h.kvmErr, os.ErrPermission):
+		f.Mend = "adduser $USER kvm"
+	case errors.Is(h.kvmErr, os.ErrNotExist):
 		f.Mend = "modprobe kvm_intel || modprobe kvm_amd"
-		if errors.Is(h.kvmErr, os.ErrPermission) {
-			f.Mend = "adduser $USER kvm"
-		}
-	case h.accelErr != nil:
-		f.Detail = shorten(h.accelErr.Error())
-	case h.accel != hypervisor.AccelKVM:
-		f.Detail = "/dev/kvm is there, but is not used: the processor is emulated, which is slow"
-	default:
-		f.OK, f.Detail = true, "/dev/kvm"
 	}
 	return f
 }

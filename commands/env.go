@@ -37,7 +37,9 @@ type part struct {
 	Path    string `json:"path,omitempty"`
 	Kind    string `json:"kind,omitempty"`
 	Version string `json:"version,omitempty"`
-	Error   string `json:"error,omitempty"`
+	// Why says what decided for it.
+	Why   string `json:"why,omitempty"`
+	Error string `json:"error,omitempty"`
 }
 
 func (p *program) envCommand() *cli.Command {
@@ -78,18 +80,14 @@ func (h *host) environment(ctx context.Context) *environment {
 	if h.vmmErr != nil {
 		e.Hypervisor.Error = shorten(h.vmmErr.Error())
 	} else {
-		e.Hypervisor = part{Path: h.vmm.Path, Kind: h.vmm.Driver}
+		e.Hypervisor = part{Path: h.vmm.Path, Kind: h.vmm.Driver, Why: h.vmm.Why}
+		e.Accel.Kind = string(h.vmm.Accel)
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		var err error
 		if e.Hypervisor.Version, err = h.vmm.Version(ctx); err != nil {
 			e.Hypervisor.Error = shorten(err.Error())
 		}
-	}
-	if h.accelErr != nil {
-		e.Accel.Error = shorten(h.accelErr.Error())
-	} else {
-		e.Accel.Kind = string(h.accel)
 	}
 	if h.virtiofsdErr != nil {
 		e.Virtiofsd.Error = shorten(h.virtiofsdErr.Error())
@@ -159,7 +157,7 @@ func (e *environment) print(out io.Writer) error {
 // String is for people.
 func (p part) String() string {
 	var words []string
-	for _, word := range []string{p.Path, p.Kind, p.Version, p.Error} {
+	for _, word := range []string{p.Path, p.Kind, p.Version, p.Why, p.Error} {
 		if word != "" {
 			words = append(words, word)
 		}

@@ -29,7 +29,7 @@ func (p *program) globalFlags() []cli.Flag {
 		&cli.StringFlag{Name: "rootless", Value: "auto", Usage: "accepted and ignored: `BOOL` or auto"},
 		&cli.StringFlag{Name: "criu", Hidden: true, Usage: "accepted and ignored"},
 		&cli.StringFlag{Name: "config", Usage: "configuration `FILE` in place of " + config.DefaultFile, EnvVars: []string{"RUNCH_CONFIG"}},
-		&cli.StringFlag{Name: "hypervisor", Usage: "`DRIVER` of virtual machines: auto or qemu"},
+		&cli.StringFlag{Name: "hypervisor", Usage: "`DRIVER` of virtual machines: auto, cloud-hypervisor or qemu"},
 		&cli.StringFlag{Name: "accel", Usage: "`KIND` of acceleration: auto, kvm or tcg"},
 		&cli.StringFlag{Name: "kernel", Usage: "`FILE` with the guest's kernel"},
 		&cli.StringFlag{Name: "initramfs", Usage: "`FILE` with the guest's initramfs"},

@@ -13,31 +13,30 @@ import (
 )
 
 // host is what this machine has for virtual machines; check and env tell of
-// it. Nothing is started to find it out.
+// it. No process is started to find it out.
 type host struct {
 	runtime *sandbox.Runtime
 
-	vmm          *hypervisor.Program
+	vmm          *hypervisor.Choice
 	vmmErr       error
 	virtiofsd    *storage.Virtiofsd
 	virtiofsdErr error
 	image        *sandbox.Image
 	manifest     *guest.Manifest
 	imageErr     error
-	accel        hypervisor.Accel
-	accelErr     error
-	kvmErr       error
+	// kvmErr says why KVM runs no guests here, chErr why cloud-hypervisor is not found.
+	kvmErr, chErr error
 }
 
 func lookAtHost(r *sandbox.Runtime) *host {
 	h := &host{runtime: r}
-	h.vmm, h.vmmErr = hypervisor.Find(r.Config.Hypervisor, r.Config.QEMU)
+	h.vmm, h.vmmErr = sandbox.ChooseVMM(r.Config)
 	h.virtiofsd, h.virtiofsdErr = storage.FindVirtiofsd(r.Config.Virtiofsd)
 	if h.image, h.imageErr = r.FindImage(); h.imageErr == nil {
 		h.manifest, h.imageErr = inspect(h.image)
 	}
-	h.accel, h.accelErr = hypervisor.ResolveAccel(r.Config.Accel)
-	h.kvmErr = openable("/dev/kvm")
+	h.kvmErr = hypervisor.ProbeKVM()
+	_, h.chErr = hypervisor.Find(hypervisor.DriverCloudHypervisor, r.Config.CloudHypervisor)
 	return h
 }
 

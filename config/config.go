@@ -16,11 +16,11 @@ var ErrInvalid = errors.New("invalid configuration")
 
 // Config is the result.
 type Config struct {
-	// Hypervisor is the driver: auto or qemu.
+	// Hypervisor is the driver: auto, cloud-hypervisor or qemu.
 	Hypervisor string
-	// QEMU and Virtiofsd are programs, Kernel and Initramfs the guest image;
+	// CloudHypervisor, QEMU and Virtiofsd are programs, Kernel and Initramfs the guest image;
 	// empty means that they are looked for.
-	QEMU, Virtiofsd, Kernel, Initramfs string
+	CloudHypervisor, QEMU, Virtiofsd, Kernel, Initramfs string
 	// Accel says who runs the guest's instructions: auto, kvm or tcg.
 	Accel string
 	// MemoryMiB is a guest's memory where the container has no limit, in MiB.
@@ -37,6 +37,8 @@ type Config struct {
 	LogDir string
 	// KernelParams are words for the guest's kernel.
 	KernelParams []string
+	// Annotations are the settings that a container's annotations may change.
+	Annotations []string
 }
 
 // Setting is one setting's value and where it came from: "default", a file, an

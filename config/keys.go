@@ -29,8 +29,9 @@ func (k key) flag() string { return "--" + strings.ReplaceAll(k.name, "_", "-") 
 // keys are all settings, in the order in which they are shown.
 func keys() []key {
 	return []key{
-		choice("hypervisor", func(c *Config) *string { return &c.Hypervisor }, "auto", "qemu"),
+		choice("hypervisor", func(c *Config) *string { return &c.Hypervisor }, "auto", "cloud-hypervisor", "qemu"),
 		choice("accel", func(c *Config) *string { return &c.Accel }, "auto", "kvm", "tcg"),
+		path("cloud_hypervisor", func(c *Config) *string { return &c.CloudHypervisor }),
 		path("qemu", func(c *Config) *string { return &c.QEMU }),
 		path("virtiofsd", func(c *Config) *string { return &c.Virtiofsd }),
 		path("kernel", func(c *Config) *string { return &c.Kernel }),
@@ -42,6 +43,7 @@ func keys() []key {
 		cpus(),
 		bootTimeout(),
 		path("log_dir", func(c *Config) *string { return &c.LogDir }),
+		annotations(),
 	}
 }
 
@@ -115,6 +117,27 @@ func kernelParams() key {
 		get: func(c *Config) string { return strings.Join(c.KernelParams, " ") },
 		set: func(c *Config, text string) error {
 			c.KernelParams = strings.Fields(text)
+			return nil
+		},
+	}
+}
+
+// annotatable are the settings that annotations may be let change: none that
+// names a file of the host.
+var annotatable = []string{"hypervisor", "accel"}
+
+func annotations() key {
+	return key{
+		name: "annotations", isList: true,
+		get: func(c *Config) string { return strings.Join(c.Annotations, " ") },
+		set: func(c *Config, text string) error {
+			words := strings.Fields(text)
+			for _, word := range words {
+				if !slices.Contains(annotatable, word) {
+					return fmt.Errorf("%q is not one of %s", word, strings.Join(annotatable, ", "))
+				}
+			}
+			c.Annotations = words
 			return nil
 		},
 	}

@@ -16,6 +16,8 @@ import (
 const (
 	// DriverAuto is the best driver that this host has a program for.
 	DriverAuto = "auto"
+	// DriverCloudHypervisor is package hypervisor/cloudhypervisor.
+	DriverCloudHypervisor = "cloud-hypervisor"
 	// DriverQEMU is package hypervisor/qemu.
 	DriverQEMU = "qemu"
 )
@@ -28,41 +30,51 @@ type Program struct {
 	Path string
 }
 
-// qemuNames are QEMU's names for each machine of Go's, as far as the driver
+// programs are the drivers' programs for each machine of Go's, as far as a driver
 // knows the machine.
-var qemuNames = map[string]string{"amd64": "qemu-system-x86_64"}
+var programs = map[string]map[string]string{
+	DriverCloudHypervisor: {"amd64": "cloud-hypervisor"},
+	DriverQEMU:            {"amd64": "qemu-system-x86_64"},
+}
+
+// advice is how one gets a program.
+var advice = map[string]string{
+	DriverCloudHypervisor: "install one from cloud-hypervisor's releases, or name it in the configuration (cloud_hypervisor)",
+	DriverQEMU:            "install the package qemu-system-x86, or name the program in the configuration (qemu)",
+}
 
 // places are where programs are when PATH does not say so: callers of a runtime
 // have been seen to give it an empty environment.
 var places = []string{"/usr/bin", "/usr/local/bin", "/usr/libexec"}
 
-// Find gives the program of a driver: the one at path, or the distribution's
-// where path is empty. The error wraps ErrNotFound and says what to install. It
-// starts no process.
+// Find gives the program of a driver: the one at path, or the host's own where
+// path is empty. The error wraps ErrNotFound and says how to get one. It starts no
+// process.
 func Find(driver, path string) (*Program, error) {
-	if driver != "" && driver != DriverAuto && driver != DriverQEMU {
-		return nil, fmt.Errorf("%w: unknown hypervisor %q: it is auto or qemu", ErrConfig, driver)
+	names, ok := programs[driver]
+	if !ok {
+		return nil, fmt.Errorf("%w: unknown hypervisor %q", ErrConfig, driver)
 	}
 	if path != "" {
 		abs, err := checkProgram(path)
 		if err != nil {
 			return nil, err
 		}
-		return &Program{Driver: DriverQEMU, Path: abs}, nil
+		return &Program{Driver: driver, Path: abs}, nil
 	}
-	name, ok := qemuNames[runtime.GOARCH]
+	name, ok := names[runtime.GOARCH]
 	if !ok {
-		return nil, fmt.Errorf("%w: a QEMU for %s that runch knows", ErrNotFound, runtime.GOARCH)
+		return nil, fmt.Errorf("%w: a %s for %s that runch knows", ErrNotFound, driver, runtime.GOARCH)
 	}
 	if found, err := exec.LookPath(name); err == nil && filepath.IsAbs(found) {
-		return &Program{Driver: DriverQEMU, Path: found}, nil
+		return &Program{Driver: driver, Path: found}, nil
 	}
 	for _, dir := range places {
 		if found, err := checkProgram(filepath.Join(dir, name)); err == nil {
-			return &Program{Driver: DriverQEMU, Path: found}, nil
+			return &Program{Driver: driver, Path: found}, nil
 		}
 	}
-	return nil, fmt.Errorf("%s: %w: install the package qemu-system-x86, or name the program in the configuration", name, ErrNotFound)
+	return nil, fmt.Errorf("%s: %w: %s", name, ErrNotFound, advice[driver])
 }
 
 func checkProgram(path string) (string, error) {

@@ -91,7 +91,7 @@ func (c *creation) prepare() error {
 			return err
 		}
 	}
-	c.vm, err = c.r.vmFor(c.host)
+	c.vm, err = c.r.vmFor(c.host, c.o.Bundle.Spec.Annotations)
 	return err
 }
 

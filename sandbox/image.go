@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"runch/config"
 	"runch/hypervisor"
 	"runch/oci"
 )
@@ -65,19 +66,26 @@ func imageDir() (string, error) {
 
 // vmFor sizes the VM for a container: its memory limit and the guest's
 // overhead, and a CPU for each one that its quota comes to.
-func (r *Runtime) vmFor(host *oci.HostPart) (*vmOrders, error) {
+func (r *Runtime) vmFor(host *oci.HostPart, annotations map[string]string) (*vmOrders, error) {
 	image, err := r.FindImage()
 	if err != nil {
 		return nil, err
 	}
-	program, err := hypervisor.Find("qemu", r.Config.QEMU)
+	cfg, err := r.Config.Annotate(annotations)
 	if err != nil {
 		return nil, err
 	}
+	choice, err := ChooseVMM(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if choice.Slow {
+		r.Log.Debug("guests are emulated, which is slow", "hypervisor", choice.Driver, "reason", choice.Why)
+	}
 	vm := &vmOrders{
-		Driver: "qemu", Binary: program.Path, Accel: hypervisor.Accel(r.Config.Accel), Kernel: image.Kernel, Initramfs: image.Initramfs,
-		Cmdline: r.Config.KernelParams, CPUs: r.Config.CPUs, MemoryMiB: r.Config.MemoryMiB,
-		BootTimeout: r.Config.BootTimeout,
+		Driver: choice.Driver, Binary: choice.Path, Accel: choice.Accel, Kernel: image.Kernel, Initramfs: image.Initramfs,
+		Cmdline: cfg.KernelParams, CPUs: cfg.CPUs, MemoryMiB: cfg.MemoryMiB,
+		BootTimeout: cfg.BootTimeout,
 	}
 	if cpus, ok := host.CPUs(); ok {
 		vm.CPUs = cpus
@@ -86,11 +94,18 @@ func (r *Runtime) vmFor(host *oci.HostPart) (*vmOrders, error) {
 		const mib = 1 << 20
 		vm.MemoryMiB = int((limit + mib - 1) / mib)
 	}
-	vm.MemoryMiB += r.Config.OverheadMiB
+	vm.MemoryMiB += cfg.OverheadMiB
 	if os.Geteuid() == 0 {
 		vm.User = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
 	return vm, nil
+}
+
+// ChooseVMM gives the VMM that a configuration leads to on this host.
+func ChooseVMM(c *config.Config) (*hypervisor.Choice, error) {
+	return hypervisor.Choose(hypervisor.Wishes{
+		Driver: c.Hypervisor, Accel: c.Accel, CloudHypervisor: c.CloudHypervisor, QEMU: c.QEMU,
+	})
 }
 
 // nobody is the user and group whom the VMM runs as: the kernel's overflow id,

@@ -10,7 +10,6 @@ import (
 
 	"runch/agentproto"
 	"runch/hypervisor"
-	"runch/hypervisor/qemu"
 	"runch/network"
 	"runch/shim"
 	"runch/storage"
@@ -107,7 +106,7 @@ func (g *guest) boot(ctx context.Context, id string, o *containerOrders) error {
 	if cfg.NICs, err = g.attachNetwork(ctx); err != nil {
 		return fmt.Errorf("mirror the network: %w", err)
 	}
-	if g.vm, err = qemu.New(cfg); err != nil { //nolint:contextcheck // it serves other commands as long as the VM lives
+	if g.vm, err = newVM(o.VM.Driver, cfg); err != nil { //nolint:contextcheck // it serves other commands as long as the VM lives
 		return fmt.Errorf("prepare the VM: %w", err)
 	}
 	listener, err := g.vm.Listen(agentproto.HelloPort)

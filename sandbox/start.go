@@ -10,7 +10,6 @@ import (
 
 	"runch/agentproto"
 	"runch/hypervisor"
-	"runch/hypervisor/qemu"
 	"runch/network"
 	"runch/state"
 
@@ -97,7 +96,11 @@ func (r *Runtime) plug(ctx context.Context, dir *state.Dir, c *state.Container, 
 	if err := dir.Save(c); err != nil {
 		return err
 	}
-	vm, err := qemu.Attach(ctx, dir.Path())
+	sandbox, err := r.Store.LoadSandbox(c.Sandbox)
+	if err != nil {
+		return err
+	}
+	vm, err := attachVM(ctx, sandbox.VMM, dir.Path())
 	if err != nil {
 		return err
 	}

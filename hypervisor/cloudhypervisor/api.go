@@ -1,0 +1,168 @@
+package cloudhypervisor
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"runch/hypervisor"
+	"runch/hypervisor/process"
+)
+
+// vmmName is the driver's name in messages.
+const vmmName = "cloud-hypervisor"
+
+// maxAnswer bounds an answer, in bytes; vm.info has some ten thousand.
+const maxAnswer = 4 << 20
+
+// api is the VMM's API on its socket. Each call has a connection of its own: the
+// server takes ten at most, and one that is kept is one less for others.
+type api struct {
+	socket string
+}
+
+// call asks the VMM. body and result may be nil; files ride on the request, which
+// has to be one that takes them. A refusal is a *hypervisor.RefusedError.
+func (a api) call(ctx context.Context, method, endpoint string, body, result any, files ...*os.File) error {
+	err := a.exchange(ctx, method, endpoint, body, result, files)
+	var refused *hypervisor.RefusedError
+	if err == nil || errors.As(err, &refused) {
+		return err
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return fmt.Errorf("%s %s: %w", vmmName, endpoint, err)
+}
+
+func (a api) exchange(ctx context.Context, method, endpoint string, body, result any, files []*os.File) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	request, message, err := newRequest(ctx, method, endpoint, body)
+	if err != nil {
+		return err
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", a.socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // it has answered
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		return fmt.Errorf("%T is no unix socket", conn)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := process.SendWithFiles(unixConn, message, files); err != nil {
+		return err
+	}
+	response, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, maxAnswer)), request)
+	if err != nil {
+		return fmt.Errorf("its answer: %w", err)
+	}
+	defer response.Body.Close() //nolint:errcheck // nothing of it is kept
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		return fmt.Errorf("its answer: %w", err)
+	}
+	if response.StatusCode/100 != 2 {
+		return &hypervisor.RefusedError{VMM: vmmName, Order: endpoint, Words: refusalWords(response, answer)}
+	}
+	if result == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, result); err != nil {
+		return fmt.Errorf("its answer: %w", err)
+	}
+	return nil
+}
+
+// newRequest gives a request and its bytes: files can only go with bytes that we
+// send by ourselves. The server knows no chunks, so the length has to be said.
+func newRequest(ctx context.Context, method, endpoint string, body any) (*http.Request, []byte, error) {
+	var content io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return nil, nil, err
+		}
+		content = bytes.NewReader(data)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://localhost/api/v1/"+endpoint, content)
+	if err != nil {
+		return nil, nil, err
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	var message bytes.Buffer
+	if err := request.Write(&message); err != nil {
+		return nil, nil, err
+	}
+	return request, message.Bytes(), nil
+}
+
+// refusalWords reads the reasons: an array of strings, or text in older versions.
+func refusalWords(response *http.Response, answer []byte) []string {
+	var words []string
+	if json.Unmarshal(answer, &words) == nil && len(words) > 0 {
+		return words
+	}
+	if text := strings.TrimSpace(string(answer)); text != "" {
+		return []string{text}
+	}
+	return []string{response.Status}
+}
+
+func (a api) get(ctx context.Context, endpoint string, result any) error {
+	return a.call(ctx, http.MethodGet, endpoint, nil, result)
+}
+
+func (a api) put(ctx context.Context, endpoint string, body any, files ...*os.File) error {
+	return a.call(ctx, http.MethodPut, endpoint, body, nil, files...)
+}
+
+// add puts a device and says when there is no more room for one.
+func (a api) add(ctx context.Context, endpoint string, body any, files ...*os.File) error {
+	err := a.put(ctx, endpoint, body, files...)
+	var refused *hypervisor.RefusedError
+	if errors.As(err, &refused) && strings.Contains(strings.Join(refused.Words, " "), noSlotWords) {
+		return fmt.Errorf("%w: %w", hypervisor.ErrNoSlot, err)
+	}
+	return err
+}
+
+// noSlotWords are the VMM's for a bus that is full.
+const noSlotWords = "available device slot"
+
+// firstVersion is the oldest that is known to do what is asked of it here.
+const firstVersion = 40
+
+// version asks the VMM what it is. It answers as soon as it runs.
+func (a api) version(ctx context.Context) (text string, major int, err error) {
+	var p pingResponse
+	if err := a.get(ctx, "vmm.ping", &p); err != nil {
+		return "", 0, err
+	}
+	text = strings.TrimPrefix(p.Version, "v")
+	number, _, _ := strings.Cut(text, ".")
+	if major, err = strconv.Atoi(number); err != nil {
+		return "", 0, fmt.Errorf("%s says that its version is %q", vmmName, hypervisor.Printable(p.Version))
+	}
+	if major < firstVersion {
+		return "", 0, fmt.Errorf("%s %s is too old: %d is needed", vmmName, hypervisor.Printable(text), firstVersion)
+	}
+	return text, major, nil
+}

@@ -1,0 +1,233 @@
+package cloudhypervisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"runch/hypervisor"
+)
+
+// Handle is a hold on a running VM; it is a hypervisor.Control. It keeps no
+// connection: each order has its own.
+type Handle struct {
+	dir string
+	api api
+}
+
+// Attach takes hold of the VM whose sandbox directory is dir.
+func Attach(ctx context.Context, dir string) (*Handle, error) {
+	h := &Handle{dir: dir, api: api{socket: filepath.Join(dir, apiSocket)}}
+	if _, _, err := h.api.version(ctx); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// Close lets go of the VM.
+func (h *Handle) Close() error { return nil }
+
+// The versions that brought what Capabilities tells of.
+const (
+	versionSnapshotShare = 52
+	versionResumeShare   = 54
+)
+
+// Capabilities says what this VM can be asked for. That a VM with shares can be
+// saved holds with virtiofsd in Rust.
+func (h *Handle) Capabilities(ctx context.Context) (hypervisor.Capabilities, error) {
+	text, major, err := h.api.version(ctx)
+	if err != nil {
+		return hypervisor.Capabilities{}, err
+	}
+	return hypervisor.Capabilities{
+		VMM: vmmName, Version: hypervisor.Printable(text), NICCounters: true, Snapshot: true,
+		SnapshotShare: major >= versionSnapshotShare, ResumeShare: major >= versionResumeShare,
+	}, nil
+}
+
+// AddNIC plugs in an interface.
+func (h *Handle) AddNIC(ctx context.Context, nic hypervisor.NIC) error {
+	if err := nic.Validate(); err != nil {
+		return err //nolint:wrapcheck // it says all
+	}
+	if err := h.api.add(ctx, "vm.add-net", newNet(nic), nic.Tap...); err != nil {
+		return fmt.Errorf("plug in interface %s: %w", nic.ID, err)
+	}
+	return nil
+}
+
+// AddDisk plugs in a disk, which the VMM opens.
+func (h *Handle) AddDisk(ctx context.Context, disk hypervisor.Disk) error {
+	if err := disk.Validate(); err != nil {
+		return err //nolint:wrapcheck // it says all
+	}
+	if err := h.api.add(ctx, "vm.add-disk", newDisk(disk)); err != nil {
+		return fmt.Errorf("plug in disk %s: %w", disk.ID, err)
+	}
+	return nil
+}
+
+// AddShare plugs in a directory.
+func (h *Handle) AddShare(ctx context.Context, share hypervisor.Share) error {
+	if err := share.Validate(); err != nil {
+		return err //nolint:wrapcheck // it says all
+	}
+	if err := reach(h.dir, share); err != nil {
+		return err
+	}
+	if err := h.api.add(ctx, "vm.add-fs", newFS(share)); err != nil {
+		return errors.Join(fmt.Errorf("plug in share %s: %w", share.Tag, err), h.unreach(share.Tag))
+	}
+	return nil
+}
+
+// unreach takes away the name of a share's socket, where there is one.
+func (h *Handle) unreach(id string) error {
+	err := os.Remove(filepath.Join(hypervisor.RunDir(h.dir), shareSocket(id)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err //nolint:wrapcheck // it names the file
+}
+
+// Remove unplugs a device and waits until the guest has let go of it.
+func (h *Handle) Remove(ctx context.Context, id string) error {
+	if err := h.remove(ctx, id); err != nil {
+		return fmt.Errorf("unplug %s: %w", id, err)
+	}
+	return h.unreach(id)
+}
+
+// remove listens before it asks: the answer comes at once, the event later.
+func (h *Handle) remove(ctx context.Context, id string) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", filepath.Join(h.dir, eventsSocket))
+	if err != nil {
+		return fmt.Errorf("listen to %s: %w", vmmName, err)
+	}
+	defer conn.Close() //nolint:errcheck // it was only read
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		return h.deaf(ctx, err)
+	}
+	if err := h.api.put(ctx, "vm.remove-device", removeRequest{ID: id}); err != nil {
+		return err
+	}
+	in := json.NewDecoder(conn)
+	for {
+		var e event
+		if err := in.Decode(&e); err != nil {
+			return h.deaf(ctx, err)
+		}
+		var gone deviceRemoved
+		if e.is("vm", "device-removed") && json.Unmarshal(e.Properties, &gone) == nil && gone.ID == id {
+			return nil
+		}
+	}
+}
+
+func (h *Handle) deaf(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return fmt.Errorf("listen to %s: %w", vmmName, err)
+}
+
+// Resize changes the number of CPUs and the memory.
+func (h *Handle) Resize(ctx context.Context, size hypervisor.Size) error {
+	if size.MemoryMiB != 0 {
+		if err := h.fits(ctx, size.MemoryMiB); err != nil {
+			return err
+		}
+	}
+	return h.api.put(ctx, "vm.resize", resizeRequest{VCPUs: size.CPUs, RAM: int64(size.MemoryMiB) << 20})
+}
+
+// fits refuses what the VMM would take for nothing to do: a VM without room for
+// more memory answers every size with yes.
+func (h *Handle) fits(ctx context.Context, mib int) error {
+	var info infoResponse
+	if err := h.api.get(ctx, "vm.info", &info); err != nil {
+		return err
+	}
+	m := info.Config.Memory
+	if want := int64(mib) << 20; want < m.Size || want > m.Size+m.HotplugSize {
+		return &hypervisor.RefusedError{VMM: vmmName, Order: "vm.resize", Words: []string{
+			fmt.Sprintf("%d MiB are not between %d and %d", mib, m.Size>>20, (m.Size+m.HotplugSize)>>20),
+		}}
+	}
+	return nil
+}
+
+// Pause stops the CPUs.
+func (h *Handle) Pause(ctx context.Context) error { return h.api.put(ctx, "vm.pause", nil) }
+
+// Resume lets the CPUs go on.
+func (h *Handle) Resume(ctx context.Context) error { return h.api.put(ctx, "vm.resume", nil) }
+
+// Stop ends the VMM, which flushes its disks before.
+func (h *Handle) Stop(ctx context.Context) error { return h.api.put(ctx, "vmm.shutdown", nil) }
+
+// Counters gives what went through the devices.
+func (h *Handle) Counters(ctx context.Context) (*hypervisor.Counters, error) {
+	var all countersResponse
+	if err := h.api.get(ctx, "vm.counters", &all); err != nil {
+		return nil, err
+	}
+	c := &hypervisor.Counters{Disks: make(map[string]hypervisor.DiskCounters), NICs: make(map[string]hypervisor.NICCounters)}
+	for id, n := range all {
+		if _, isDisk := n["read_ops"]; isDisk {
+			c.Disks[id] = hypervisor.DiskCounters{
+				ReadBytes: n["read_bytes"], WriteBytes: n["write_bytes"], ReadOps: n["read_ops"], WriteOps: n["write_ops"],
+			}
+		}
+		if _, isNIC := n["rx_frames"]; isNIC {
+			c.NICs[id] = hypervisor.NICCounters{
+				ReceivedBytes: n["rx_bytes"], ReceivedFrames: n["rx_frames"], SentBytes: n["tx_bytes"], SentFrames: n["tx_frames"],
+			}
+		}
+	}
+	return c, nil
+}
+
+// Snapshot saves a paused VM. The VMM writes the files itself, as its own user.
+func (h *Handle) Snapshot(ctx context.Context, dir string) error {
+	path := hypervisor.InRunDir(h.dir, dir)
+	info, err := os.Stat(filepath.Join(hypervisor.RunDir(h.dir), vsockSocket))
+	if err != nil {
+		return fmt.Errorf("save the VM: %w", err)
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		if err := os.Chown(path, int(stat.Uid), int(stat.Gid)); err != nil {
+			return fmt.Errorf("save the VM: %w", err)
+		}
+	}
+	err = h.api.put(ctx, "vm.snapshot", snapshotRequest{Destination: fileURL(dir)})
+	if err != nil {
+		err = errors.Join(err, empty(path))
+	}
+	if err = errors.Join(err, os.Chown(path, os.Geteuid(), os.Getegid())); err != nil {
+		return fmt.Errorf("save the VM: %w", err)
+	}
+	return nil
+}
+
+// empty takes away what a failed snapshot has left.
+func empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	errs := []error{err}
+	for _, e := range entries {
+		errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+	}
+	return errors.Join(errs...)
+}

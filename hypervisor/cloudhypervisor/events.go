@@ -1,0 +1,94 @@
+package cloudhypervisor
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// events passes on what the VMM tells of itself: to the driver, and to the
+// handles of other processes, on a socket. There is one stream, and only the
+// process that started the VMM has it.
+type events struct {
+	listener *net.UnixListener
+	mu       sync.Mutex
+	clients  map[net.Conn]struct{}
+	closed   bool
+}
+
+// maxClients bounds the handles that listen at once: each waits for one removal.
+const maxClients = 64
+
+// sendTimeout is how long a handle that does not read holds up the others.
+const sendTimeout = time.Second
+
+func newEvents(l *net.UnixListener) *events {
+	return &events{listener: l, clients: make(map[net.Conn]struct{})}
+}
+
+// accept takes handles until the listener is closed. A handle hears what comes
+// after the first byte that it gets.
+func (e *events) accept() {
+	for {
+		conn, err := e.listener.Accept()
+		if err != nil {
+			return
+		}
+		e.mu.Lock()
+		if e.closed || len(e.clients) >= maxClients || !send(conn, []byte("\n")) {
+			_ = conn.Close()
+		} else {
+			e.clients[conn] = struct{}{}
+		}
+		e.mu.Unlock()
+	}
+}
+
+// pass reads the VMM's events to their end, whatever becomes of them: the VMM
+// would lose those that nobody reads.
+func (e *events) pass(r io.Reader, see func(event)) {
+	in := json.NewDecoder(r)
+	for {
+		var one event
+		if err := in.Decode(&one); err != nil {
+			_, _ = io.Copy(io.Discard, r)
+			break
+		}
+		see(one)
+		if line, err := json.Marshal(one); err == nil {
+			e.broadcast(append(line, '\n'))
+		}
+	}
+	e.close()
+}
+
+func (e *events) broadcast(line []byte) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for conn := range e.clients {
+		if !send(conn, line) {
+			_ = conn.Close()
+			delete(e.clients, conn)
+		}
+	}
+}
+
+func send(conn net.Conn, line []byte) bool {
+	_ = conn.SetWriteDeadline(time.Now().Add(sendTimeout))
+	_, err := conn.Write(line)
+	return err == nil
+}
+
+// close ends the listener and the handles' connections.
+func (e *events) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	_ = e.listener.Close()
+	for conn := range e.clients {
+		_ = conn.Close()
+		delete(e.clients, conn)
+	}
+}

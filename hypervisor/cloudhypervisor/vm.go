@@ -1,0 +1,334 @@
+// Package cloudhypervisor runs VMs with cloud-hypervisor, under KVM. It owns the
+// VMM's process, its API on a unix socket, its event monitor, and the way to the
+// guest: a vsock that the VMM itself serves on a unix socket, so that nothing of
+// the host's kernel is needed for it.
+//
+// All sockets and the console's pipe are in the VMM's working directory and named
+// relative to it: the VMM finds them whatever becomes of its root, and a saved VM
+// can be restored in another place.
+//
+// It must not know what runs in the guest.
+package cloudhypervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"runch/agentproto"
+	"runch/hypervisor"
+	"runch/hypervisor/process"
+)
+
+// The driver's files: the sockets of Config.Dir, and those of the VMM's working
+// directory.
+const (
+	apiSocket    = "api.sock"
+	eventsSocket = "events.sock"
+	vsockSocket  = "vsock"
+	consolePipe  = "console"
+)
+
+// VM is one virtual machine; it is a hypervisor.VMM.
+type VM struct {
+	cfg    hypervisor.Config
+	user   *syscall.Credential
+	api    api
+	files  process.Files // what the VMM gets; empty after Boot
+	plan   plan
+	run    *os.File // the VMM's working directory
+	events *events
+	// The ends of pipes that are ours. The console's writer keeps the pipe from
+	// ending before the VMM has opened it.
+	console, consoleWriter, eventsReader *os.File
+
+	listeners map[uint32]*listener
+	work      sync.WaitGroup
+
+	mu      sync.Mutex
+	process *process.Process // nil before Boot
+	began   chan struct{}    // closed when process is set or never will be
+	booted  bool
+	closed  bool
+}
+
+// plan is what the VMM's command line and configuration need besides Config: the
+// numbers of the descriptors that it finds open.
+type plan struct {
+	api, events       int
+	kernel, initramfs int // initramfs 0 when there is none
+	landlock          bool
+}
+
+var (
+	_ hypervisor.VMM     = (*VM)(nil)
+	_ hypervisor.Control = (*Handle)(nil)
+)
+
+// New prepares a VM: it opens what has a path and starts nothing. Accel may be
+// auto, which is KVM: there is nothing else. The caller closes the VM. Errors
+// wrap hypervisor.ErrConfig and hypervisor.ErrNotFound where they apply.
+func New(cfg *hypervisor.Config) (*VM, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err //nolint:wrapcheck // it says all
+	}
+	if cfg.Accel == hypervisor.AccelTCG {
+		return nil, fmt.Errorf("%w: %s has no accelerator but KVM", hypervisor.ErrConfig, vmmName)
+	}
+	vm := &VM{
+		cfg: *cfg, user: process.UserFor(cfg.User, hypervisor.AccelKVM),
+		api: api{socket: filepath.Join(cfg.Dir, apiSocket)}, plan: plan{landlock: hasLandlock()},
+		listeners: make(map[uint32]*listener), began: make(chan struct{}),
+	}
+	if err := vm.open(); err != nil {
+		_ = vm.Close()
+		return nil, err
+	}
+	return vm, nil
+}
+
+func (vm *VM) open() error {
+	if err := vm.openRunDir(); err != nil {
+		return err
+	}
+	kernel, err := process.OpenPayload("kernel", vm.cfg.Kernel, vm.user, vm.cfg.Dir)
+	if err != nil {
+		return err //nolint:wrapcheck // it says all
+	}
+	vm.plan.kernel = vm.files.Take(kernel)
+	if vm.cfg.Initramfs != "" {
+		initramfs, err := process.OpenPayload("initramfs", vm.cfg.Initramfs, vm.user, vm.cfg.Dir)
+		if err != nil {
+			return err //nolint:wrapcheck // it says all
+		}
+		vm.plan.initramfs = vm.files.Take(initramfs)
+	}
+	if err := vm.openSockets(); err != nil {
+		return err
+	}
+	if err := vm.openConsole(); err != nil {
+		return err
+	}
+	if s := vm.cfg.Share; s != nil {
+		return reach(vm.cfg.Dir, *s)
+	}
+	return nil
+}
+
+// openRunDir makes the VMM's working directory, in which it may make its vsock.
+func (vm *VM) openRunDir() error {
+	if err := process.MakeRunDir(vm.cfg.Dir); err != nil {
+		return err //nolint:wrapcheck // it says all
+	}
+	dir := hypervisor.RunDir(vm.cfg.Dir)
+	if err := vm.give(dir); err != nil {
+		return err
+	}
+	if vm.cfg.Restore != "" {
+		if err := vm.give(hypervisor.InRunDir(vm.cfg.Dir, vm.cfg.Restore)); err != nil {
+			return err
+		}
+	}
+	// The VMM binds it, and takes one that a killed predecessor left for another's.
+	if err := os.Remove(filepath.Join(dir, vsockSocket)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("make the VMM's directory: %w", err)
+	}
+	var err error
+	if vm.run, err = os.Open(dir); err != nil {
+		return fmt.Errorf("open the VMM's directory: %w", err)
+	}
+	return nil
+}
+
+// give makes a file the VMM's user's.
+func (vm *VM) give(path string) error {
+	if vm.user == nil {
+		return nil
+	}
+	if err := os.Lchown(path, int(vm.user.Uid), int(vm.user.Gid)); err != nil {
+		return fmt.Errorf("give the VMM its files: %w", err)
+	}
+	return nil
+}
+
+// openSockets makes the API's socket, so that it can be connected to before the
+// VMM runs, and the way of its events.
+func (vm *VM) openSockets() error {
+	l, err := process.Listen(vm.api.socket)
+	if err != nil {
+		return err //nolint:wrapcheck // it says all
+	}
+	defer l.Close() //nolint:errcheck // the VMM has its own copy
+	file, err := l.File()
+	if err != nil {
+		return fmt.Errorf("make the API's socket: %w", err)
+	}
+	vm.plan.api = vm.files.Take(file)
+	read, write, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("make the event monitor's pipe: %w", err)
+	}
+	vm.eventsReader, vm.plan.events = read, vm.files.Take(write)
+	l, err = process.Listen(filepath.Join(vm.cfg.Dir, eventsSocket))
+	if err != nil {
+		return err //nolint:wrapcheck // it says all
+	}
+	vm.events = newEvents(l)
+	return nil
+}
+
+// openConsole makes the pipe that the VMM opens by its name.
+func (vm *VM) openConsole() error {
+	path := filepath.Join(hypervisor.RunDir(vm.cfg.Dir), consolePipe)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("make the console: %w", err)
+	}
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return fmt.Errorf("make the console: %w", err)
+	}
+	if err := vm.give(path); err != nil {
+		return err
+	}
+	var err error
+	if vm.console, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0); err == nil {
+		vm.consoleWriter, err = os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("make the console: %w", err)
+	}
+	return nil
+}
+
+// shareSocket is a share's socket in the VMM's working directory.
+func shareSocket(tag string) string { return tag + ".sock" }
+
+// reach makes virtiofsd's socket one that the VMM can connect to, under a name
+// that it finds. Who else might is kept off by the directories above.
+func reach(dir string, s hypervisor.Share) error {
+	path := filepath.Join(hypervisor.RunDir(dir), shareSocket(s.Tag))
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("share %s: %w", s.Tag, err)
+	}
+	if err := os.Link(s.Socket, path); err != nil {
+		return fmt.Errorf("share %s: %w", s.Tag, err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil { // #nosec G302 -- as said above
+		return fmt.Errorf("share %s: %w", s.Tag, err)
+	}
+	return nil
+}
+
+// listener is a socket that the VMM connects to when the guest dials the host.
+type listener struct{ *net.UnixListener }
+
+// Accept waits for the guest's next connection.
+func (l *listener) Accept() (net.Conn, error) {
+	conn, err := l.UnixListener.Accept()
+	if errors.Is(err, net.ErrClosed) {
+		return nil, net.ErrClosed
+	}
+	return conn, err //nolint:wrapcheck // it says all
+}
+
+// errNoListen says that a call came after Boot.
+var errNoListen = fmt.Errorf("listen for the guest: %w: Boot was called", hypervisor.ErrState)
+
+// Listen takes the connections that the guest makes to a port of the host.
+func (vm *VM) Listen(port uint32) (net.Listener, error) {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	switch {
+	case vm.closed:
+		return nil, hypervisor.ErrClosed
+	case vm.booted:
+		return nil, errNoListen
+	case vm.listeners[port] != nil:
+		return nil, fmt.Errorf("listen for the guest on port %d: %w", port, hypervisor.ErrInUse)
+	}
+	path := fmt.Sprintf("%s_%d", filepath.Join(hypervisor.RunDir(vm.cfg.Dir), vsockSocket), port)
+	l, err := process.Listen(path)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says all
+	}
+	if err := vm.give(path); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	own := &listener{l}
+	vm.listeners[port] = own
+	return own, nil
+}
+
+// Endpoint is how other processes reach the guest.
+func (vm *VM) Endpoint() agentproto.Endpoint {
+	return agentproto.Endpoint{Unix: filepath.Join(hypervisor.RunDir(vm.cfg.Dir), vsockSocket)}
+}
+
+// Dial connects to a port of the guest.
+func (vm *VM) Dial(ctx context.Context, port uint32) (net.Conn, error) {
+	return vm.Endpoint().Dial(ctx, port) //nolint:wrapcheck // it says all
+}
+
+// Wait returns when the VMM has ended.
+func (vm *VM) Wait() error {
+	<-vm.began
+	vm.mu.Lock()
+	p := vm.process
+	vm.mu.Unlock()
+	if p == nil {
+		return hypervisor.ErrClosed
+	}
+	<-p.Done()
+	return p.Err() //nolint:wrapcheck // it says all
+}
+
+// Close ends the VMM and everything that leads to the guest. Its sockets stay in
+// Config.Dir, which is the caller's to remove.
+func (vm *VM) Close() error {
+	vm.mu.Lock()
+	p := vm.process
+	if !vm.closed {
+		vm.closed = true
+		if !vm.booted {
+			close(vm.began)
+		}
+	}
+	vm.mu.Unlock()
+	if p != nil {
+		p.Kill()
+	}
+	vm.hangUp()
+	vm.work.Wait()
+	vm.files.Close()
+	for _, f := range []*os.File{vm.run, vm.console, vm.consoleWriter, vm.eventsReader} {
+		closeFile(f)
+	}
+	return nil
+}
+
+// hangUp ends what waits for the guest or the VMM.
+func (vm *VM) hangUp() {
+	if vm.events != nil {
+		vm.events.close()
+	}
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	for _, l := range vm.listeners {
+		_ = l.Close()
+	}
+}
+
+func closeFile(f io.Closer) {
+	if f != (*os.File)(nil) {
+		_ = f.Close()
+	}
+}
