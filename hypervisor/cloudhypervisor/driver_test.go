@@ -1,0 +1,570 @@
+package cloudhypervisor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"runch/hypervisor"
+)
+
+// limit bounds what a test waits for.
+const limit = 20 * time.Second
+
+// rig is a VM with the fake for its VMM.
+type rig struct {
+	*VM
+	t       *testing.T
+	log     string
+	console *syncBuffer
+	hello   net.Listener
+}
+
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func testConfig(t *testing.T, o fakeOrders) *hypervisor.Config {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	o.Log = filepath.Join(dir, "requests")
+	if o.Version == "" {
+		o.Version = "v53.0.0"
+	}
+	orders, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The driver gives the VMM no environment of ours.
+	program := filepath.Join(dir, "fake")
+	script := fmt.Sprintf("#!/bin/sh\nexport %s='%s'\nexec %s \"$@\"\n", fakeVariable, orders, self)
+	write(t, program, script, 0o700)
+	cfg := &hypervisor.Config{
+		Name: t.Name(), Binary: program, Kernel: filepath.Join(dir, "kernel"), Initramfs: filepath.Join(dir, "initramfs"),
+		Cmdline: []string{"a=b"}, CPUs: 1, MaxCPUs: 4, MemoryMiB: 256, MaxMemoryMiB: 512, Dir: filepath.Join(dir, "d"),
+	}
+	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, cfg.Kernel, "a kernel", 0o600)
+	write(t, cfg.Initramfs, "an initramfs", 0o600)
+	return cfg
+}
+
+func write(t *testing.T, path, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newRig(t *testing.T, cfg *hypervisor.Config) *rig {
+	t.Helper()
+	r := &rig{t: t, console: &syncBuffer{}, log: filepath.Join(filepath.Dir(cfg.Dir), "requests")}
+	cfg.Console = r.console
+	vm, err := New(cfg)
+	if err != nil {
+		t.Fatalf("New: %v", err)
+	}
+	r.VM = vm
+	t.Cleanup(func() {
+		if err := vm.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	if r.hello, err = vm.Listen(1026); err != nil {
+		t.Fatalf("Listen: %v", err)
+	}
+	return r
+}
+
+// requests are what the fake was asked. None may leave the documentation.
+func (r *rig) requests() []fakeRequest {
+	r.t.Helper()
+	data, err := os.ReadFile(r.log)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var all []fakeRequest
+	for in := json.NewDecoder(bytes.NewReader(data)); ; {
+		var one fakeRequest
+		if err := in.Decode(&one); err != nil {
+			break
+		}
+		if one.Problem != "" {
+			r.t.Errorf("%s: %s", one.Endpoint, one.Problem)
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+func bounded(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func booted(t *testing.T, o fakeOrders) (*rig, *Handle) {
+	t.Helper()
+	cfg := testConfig(t, o)
+	r := newRig(t, cfg)
+	if err := r.Boot(bounded(t)); err != nil {
+		t.Fatalf("Boot: %v", err)
+	}
+	h, err := Attach(bounded(t), cfg.Dir)
+	if err != nil {
+		t.Fatalf("Attach: %v", err)
+	}
+	return r, h
+}
+
+func (r *rig) ended() error {
+	r.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- r.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(limit):
+		r.t.Fatal("the VMM has not ended")
+		return nil
+	}
+}
+
+// TestBoot: the whole way of a boot, each request as it is documented.
+func TestBoot(t *testing.T) {
+	cfg := testConfig(t, fakeOrders{})
+	read, tap, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close() //nolint:errcheck // it stands for a tap
+	defer tap.Close()  //nolint:errcheck // as above
+	virtiofsd, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(cfg.Dir, "fs.sock"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer virtiofsd.Close() //nolint:errcheck // it gives none
+	cfg.Share = &hypervisor.Share{Tag: "files", Socket: filepath.Join(cfg.Dir, "fs.sock")}
+	cfg.Disks = []hypervisor.Disk{{ID: "disk-with-a-long-name", Path: "disk", ReadOnly: true}}
+	cfg.NICs = []hypervisor.NIC{{ID: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, MTU: 1400, Tap: []*os.File{tap}}}
+	r := newRig(t, cfg)
+	r.plan.landlock = true // whatever this kernel has
+	if err := r.Boot(bounded(t)); err != nil {
+		t.Fatalf("Boot: %v", err)
+	}
+	conn, err := r.hello.Accept()
+	if err != nil {
+		t.Fatalf("hello: %v", err)
+	}
+	if text, err := io.ReadAll(conn); err != nil || string(text) != "hello" {
+		t.Errorf("hello: %q, %v", text, err)
+	}
+	_ = conn.Close()
+	if _, err := virtiofsd.Accept(); err != nil {
+		t.Errorf("virtiofsd: %v", err)
+	}
+	r.echo()
+	var endpoints []string
+	for _, request := range r.requests() {
+		endpoints = append(endpoints, fmt.Sprintf("%s %d", request.Endpoint, request.Files))
+		if request.Endpoint == "vm.create" {
+			golden(t, "create.json", request.Body)
+		}
+		if request.Endpoint == "vm.add-net" {
+			golden(t, "add-net.json", request.Body)
+		}
+	}
+	want := []string{"vmm.ping 0", "vm.create 0", "vm.add-net 1", "vm.boot 0"}
+	if diff := cmp.Diff(want, endpoints); diff != "" {
+		t.Error(diff)
+	}
+	info, err := os.Stat(hypervisor.RunDir(cfg.Dir))
+	if err != nil || info.Mode().Perm() != 0o711 {
+		t.Errorf("the VMM's directory after the boot: %v, %v", info.Mode(), err)
+	}
+	_ = r.Close()
+	if err := r.ended(); !errors.Is(err, hypervisor.ErrKilled) {
+		t.Errorf("Wait: %v, want ErrKilled", err)
+	}
+	if text := r.console.String(); !strings.Contains(text, "the fake's guest boots") {
+		t.Errorf("console %q", text)
+	}
+}
+
+// echo talks to the guest by the vsock.
+func (r *rig) echo() {
+	r.t.Helper()
+	conn, err := r.Dial(bounded(r.t), 7)
+	if err != nil {
+		r.t.Fatalf("Dial: %v", err)
+	}
+	defer conn.Close() //nolint:errcheck // it gives none
+	_ = conn.SetDeadline(time.Now().Add(limit))
+	buf := make([]byte, 4)
+	if _, err := io.WriteString(conn, "ping"); err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, buf); err != nil || string(buf) != "ping" {
+		r.t.Errorf("echo %q, %v", buf, err)
+	}
+}
+
+// golden compares a body with a file of testdata.
+func golden(t *testing.T, name string, body []byte) {
+	t.Helper()
+	var got, want any
+	if err := json.Unmarshal(body, &got); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &want); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s: %s", name, diff)
+	}
+}
+
+// TestBootFaults: whatever the VMM does at any step of a boot, Boot gives one line
+// that says why, within its time, and the VMM is gone.
+func TestBootFaults(t *testing.T) {
+	words := map[fault]string{
+		refuse: "The fault was asked for: a root cause [2J", plain: "BadReason", hang: "enough", cut: "unexpected EOF",
+		malformed: "malformed HTTP", endless: "answer", die: "exit status 3: thread 'vmm' panicked: [31m the fault was asked for",
+	}
+	for _, at := range []string{"vmm.ping", "vm.create", "vm.boot"} {
+		for fault, want := range words {
+			t.Run(at+" "+string(fault), func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, testConfig(t, fakeOrders{At: at, Fault: fault}))
+				ctx, cancel := context.WithTimeoutCause(t.Context(), limit, errors.New("the test's own time is over"))
+				defer cancel()
+				if fault == hang {
+					ctx, cancel = context.WithTimeoutCause(ctx, 300*time.Millisecond, errors.New("enough"))
+					defer cancel()
+				}
+				err := r.Boot(ctx)
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("Boot: %v, want %q in it", err, want)
+				} else if strings.ContainsAny(err.Error(), "\n\x1b") {
+					t.Errorf("Boot: more than one plain line: %q", err)
+				}
+				var refused *hypervisor.RefusedError
+				if isRefusal := fault == refuse || fault == plain; errors.As(err, &refused) != isRefusal {
+					t.Errorf("Boot: a refusal: %v, want %v", !isRefusal, isRefusal)
+				}
+				if err := r.ended(); err == nil {
+					t.Error("Wait: no error")
+				}
+			})
+		}
+	}
+}
+
+// TestVersions: what is too old, or no version, is refused.
+func TestVersions(t *testing.T) {
+	for version, want := range map[string]string{
+		"v40.0": "", "v53.0.0": "", "54.0.0-dirty": "", "v39.0": "too old", "": "its version is", "v\x1b[1m": "its version is",
+	} {
+		t.Run(version, func(t *testing.T) {
+			o := fakeOrders{Version: version}
+			if version == "" {
+				o.Version = "x"
+			}
+			err := newRig(t, testConfig(t, o)).Boot(bounded(t))
+			if (want == "") != (err == nil) || want != "" && !strings.Contains(err.Error(), want) {
+				t.Errorf("Boot: %v, want %q", err, want)
+			}
+		})
+	}
+}
+
+// TestEnds: the guest's end is the VMM's, and no error.
+func TestEnds(t *testing.T) {
+	for _, then := range []string{"rebooting", "exit"} {
+		t.Run(then, func(t *testing.T) {
+			r, _ := booted(t, fakeOrders{Then: then})
+			if err := r.ended(); err != nil {
+				t.Errorf("Wait: %v", err)
+			}
+			// The hello is in its queue.
+			if conn, err := r.hello.Accept(); err == nil {
+				_ = conn.Close()
+				_, err = r.hello.Accept()
+				if !errors.Is(err, net.ErrClosed) {
+					t.Errorf("Accept: %v, want net.ErrClosed", err)
+				}
+			}
+		})
+	}
+	t.Run("killed", func(t *testing.T) {
+		r, _ := booted(t, fakeOrders{})
+		var ping struct{ PID int }
+		if err := r.api.get(bounded(t), "vmm.ping", &ping); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(ping.PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		var exit *hypervisor.ExitError
+		if err := r.ended(); !errors.As(err, &exit) {
+			t.Errorf("Wait: %v, want an ExitError", err)
+		}
+	})
+}
+
+// TestControl: every order as it is documented, by a handle like another process's.
+func TestControl(t *testing.T) {
+	r, h := booted(t, fakeOrders{})
+	ctx := bounded(t)
+	read, tap, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close() //nolint:errcheck // it stands for a tap
+	defer tap.Close()  //nolint:errcheck // as above
+	socket := filepath.Join(r.cfg.Dir, "more.sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // it gives none
+	write(t, hypervisor.InRunDir(r.cfg.Dir, "disk"), "bytes", 0o600)
+	nic := hypervisor.NIC{ID: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Tap: []*os.File{tap}}
+	for name, call := range map[string]func() error{
+		"AddNIC":   func() error { return h.AddNIC(ctx, nic) },
+		"AddDisk":  func() error { return h.AddDisk(ctx, hypervisor.Disk{ID: "disk0", Path: "disk"}) },
+		"AddShare": func() error { return h.AddShare(ctx, hypervisor.Share{Tag: "more", Socket: socket}) },
+	} {
+		if err := call(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	link := filepath.Join(hypervisor.RunDir(r.cfg.Dir), shareSocket("more"))
+	if _, err := os.Stat(link); err != nil {
+		t.Errorf("the share's socket: %v", err)
+	}
+	for _, id := range []string{"eth0", "disk0", "more"} {
+		if err := h.Remove(ctx, id); err != nil {
+			t.Errorf("Remove %s: %v", id, err)
+		}
+	}
+	if _, err := os.Stat(link); err == nil {
+		t.Error("the share's socket is left")
+	}
+	for name, call := range map[string]func() error{
+		"Resize": func() error { return h.Resize(ctx, hypervisor.Size{CPUs: 2, MemoryMiB: 384}) },
+		"Pause":  func() error { return h.Pause(ctx) },
+		"Resume": func() error { return h.Resume(ctx) },
+	} {
+		if err := call(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	counters, err := h.Counters(ctx)
+	want := &hypervisor.Counters{
+		Disks: map[string]hypervisor.DiskCounters{"disk0": {ReadBytes: 1, WriteBytes: 2, ReadOps: 3, WriteOps: 4}},
+		NICs:  map[string]hypervisor.NICCounters{"eth0": {ReceivedBytes: 5, ReceivedFrames: 6, SentBytes: 7, SentFrames: 8}},
+	}
+	if diff := cmp.Diff(want, counters); err != nil || diff != "" {
+		t.Errorf("Counters: %v %s", err, diff)
+	}
+	if can, err := h.Capabilities(ctx); err != nil || !can.Snapshot || !can.SnapshotShare || can.ResumeShare || can.Version != "53.0.0" {
+		t.Errorf("Capabilities: %+v, %v", can, err)
+	}
+	if err := h.Stop(ctx); err != nil {
+		t.Errorf("Stop: %v", err)
+	}
+	if err := r.ended(); err != nil {
+		t.Errorf("Wait: %v", err)
+	}
+	if !slices.ContainsFunc(r.requests(), func(q fakeRequest) bool { return q.Endpoint == "vm.add-net" && q.Files == 1 }) {
+		t.Error("no tap came with vm.add-net")
+	}
+}
+
+// TestRefused: what the VMM refuses, and what it would answer wrongly with yes.
+func TestRefused(t *testing.T) {
+	r, h := booted(t, fakeOrders{})
+	ctx := bounded(t)
+	for name, call := range map[string]func() error{
+		"Remove":          func() error { return h.Remove(ctx, "none") },
+		"too many CPUs":   func() error { return h.Resize(ctx, hypervisor.Size{CPUs: 5}) },
+		"too much memory": func() error { return h.Resize(ctx, hypervisor.Size{MemoryMiB: 513}) },
+		"too little":      func() error { return h.Resize(ctx, hypervisor.Size{MemoryMiB: 255}) },
+		"no disk":         func() error { return h.AddDisk(ctx, hypervisor.Disk{ID: "a", Path: "none"}) },
+		"not paused": func() error {
+			if err := os.Mkdir(hypervisor.InRunDir(r.cfg.Dir, "saved"), 0o700); err != nil {
+				return err
+			}
+			return h.Snapshot(ctx, "saved")
+		},
+	} {
+		var refused *hypervisor.RefusedError
+		if err := call(); !errors.As(err, &refused) || len(refused.Words) == 0 {
+			t.Errorf("%s: %v, want a RefusedError", name, err)
+		}
+	}
+	if err := h.AddShare(ctx, hypervisor.Share{Tag: "a", Socket: "/none"}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a share without a socket: %v", err)
+	}
+	write(t, hypervisor.InRunDir(r.cfg.Dir, "disk"), "bytes", 0o600)
+	var err error
+	for i := range maxDevices + 1 {
+		if err = h.AddDisk(ctx, hypervisor.Disk{ID: fmt.Sprintf("d%d", i), Path: "disk"}); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, hypervisor.ErrNoSlot) {
+		t.Errorf("too many disks: %v, want ErrNoSlot", err)
+	}
+	r.requests()
+}
+
+// TestControlFaults: an order to a VMM that misbehaves ends, and says so.
+func TestControlFaults(t *testing.T) {
+	for _, fault := range []fault{refuse, plain, hang, cut, malformed, endless, die, ignore} {
+		t.Run(string(fault), func(t *testing.T) {
+			_, h := booted(t, fakeOrders{At: "vm.remove-device", Fault: fault})
+			cause := errors.New("enough")
+			ctx, cancel := context.WithTimeoutCause(t.Context(), limit, errors.New("the test's own time is over"))
+			defer cancel()
+			if fault == hang || fault == ignore {
+				ctx, cancel = context.WithTimeoutCause(ctx, 300*time.Millisecond, cause)
+				defer cancel()
+			}
+			err := h.Remove(ctx, "eth0")
+			if err == nil || strings.ContainsAny(err.Error(), "\n\x1b") {
+				t.Errorf("Remove: %q, want one line", err)
+			}
+			if (fault == hang || fault == ignore) && !errors.Is(err, cause) {
+				t.Errorf("Remove: %v, want the context's cause", err)
+			}
+		})
+	}
+}
+
+// TestSaveAndRestore: a VM is saved and another one made of it.
+func TestSaveAndRestore(t *testing.T) {
+	r, h := booted(t, fakeOrders{})
+	ctx := bounded(t)
+	dir := hypervisor.InRunDir(r.cfg.Dir, "saved")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Pause(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Snapshot(ctx, "saved"); err != nil {
+		t.Fatalf("Snapshot: %v", err)
+	}
+	read, tap, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close() //nolint:errcheck // it stands for a tap
+	defer tap.Close()  //nolint:errcheck // as above
+	cfg := testConfig(t, fakeOrders{})
+	cfg.Restore = dir
+	cfg.NICs = []hypervisor.NIC{{ID: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Tap: []*os.File{tap}}}
+	second := newRig(t, cfg)
+	if err := second.Boot(ctx); err != nil {
+		t.Fatalf("Boot: %v", err)
+	}
+	second.echo()
+	var endpoints []string
+	for _, request := range second.requests() {
+		endpoints = append(endpoints, fmt.Sprintf("%s %d", request.Endpoint, request.Files))
+	}
+	if diff := cmp.Diff([]string{"vmm.ping 0", "vm.restore 1", "vm.resume 0"}, endpoints); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestParallelRemovals: handles of several processes each hear of their device.
+func TestParallelRemovals(t *testing.T) {
+	r, h := booted(t, fakeOrders{})
+	ctx := bounded(t)
+	write(t, hypervisor.InRunDir(r.cfg.Dir, "disk"), "bytes", 0o600)
+	var all sync.WaitGroup
+	for i := range 10 {
+		id := fmt.Sprintf("d%d", i)
+		if err := h.AddDisk(ctx, hypervisor.Disk{ID: id, Path: "disk"}); err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() {
+			own, err := Attach(ctx, r.cfg.Dir)
+			if err == nil {
+				err = own.Remove(ctx, id)
+			}
+			if err != nil {
+				t.Errorf("remove %s: %v", id, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestSchemaHasTeeth: the documentation is not so wide that all goes through.
+func TestSchemaHasTeeth(t *testing.T) {
+	for endpoint, body := range map[string]string{
+		"vm.create": `{"payload":{"kernel":"k"},"kernal":1}`, "vm.add-net": `{"id":1}`, "vm.add-fs": `{"tag":"a","socket":"s","num_queues":1}`,
+		"vm.boot": `{}`, "vm.none": `{}`, "vm.add-disk": `{"image_type":"raw"}`, "vm.resize": `[]`,
+	} {
+		if err := checkBody(endpoint, []byte(body)); err == nil {
+			t.Errorf("%s %s goes through", endpoint, body)
+		}
+	}
+}
+
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte(`["a","b"]`))
+	f.Add([]byte("plain"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		text := (&hypervisor.RefusedError{VMM: vmmName, Order: "x", Words: refusalWords(nil, append(body, 'x'))}).Error()
+		if strings.ContainsAny(text, "\n\x1b\x00") || len(text) > 2000 {
+			t.Errorf("%q", text)
+		}
+	})
+}

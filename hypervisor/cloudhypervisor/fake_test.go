@@ -1,0 +1,434 @@
+package cloudhypervisor
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// fakeVariable makes this test program a VMM: it holds a fakeOrders.
+const fakeVariable = "RUNCH_FAKE_VMM"
+
+func TestMain(m *testing.M) {
+	if orders := os.Getenv(fakeVariable); orders != "" {
+		os.Exit(runFake(orders, os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// fakeOrders say how the fake behaves.
+type fakeOrders struct {
+	// Log is where it writes what it was asked, a line for each request.
+	Log string
+	// Version is what it says it is.
+	Version string
+	// At names the endpoint where the fault is, the first time that it is asked.
+	At    string
+	Fault fault
+	// Then is an event that follows the boot: rebooting, or the end.
+	Then string
+}
+
+type fault string
+
+const (
+	refuse    fault = "refuse"    // an error as it is documented
+	plain     fault = "plain"     // an error of older versions, a word
+	hang      fault = "hang"      // no answer
+	cut       fault = "cut"       // half of an answer
+	malformed fault = "malformed" // an answer that is none
+	endless   fault = "endless"   // an answer without an end
+	die       fault = "die"       // the VMM ends
+	ignore    fault = "ignore"    // a yes, and nothing done
+)
+
+// fakeRequest is a line of the fake's log.
+type fakeRequest struct {
+	Endpoint string
+	Body     json.RawMessage `json:",omitempty"`
+	Files    int             `json:",omitempty"`
+	// Problem says where the request leaves the documentation.
+	Problem string `json:",omitempty"`
+}
+
+// fake is a cloud-hypervisor without a VM.
+type fake struct {
+	orders fakeOrders
+	log    *os.File
+	events *os.File
+	config *vmConfig // nil before vm.create
+	state  string
+	ids    map[string]bool
+	open   []io.Closer
+}
+
+func runFake(orders string, args []string) int {
+	f := &fake{ids: make(map[string]bool)}
+	if err := json.Unmarshal([]byte(orders), &f.orders); err != nil {
+		return complain(err)
+	}
+	var err error
+	if f.log, err = os.OpenFile(f.orders.Log, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600); err != nil {
+		return complain(err)
+	}
+	fds := make(map[string]int)
+	for ; len(args) >= 2; args = args[2:] {
+		switch number, isFD := strings.CutPrefix(args[1], "fd="); {
+		case isFD && (args[0] == "--api-socket" || args[0] == "--event-monitor"):
+			fds[args[0]], err = strconv.Atoi(number)
+		case args[0] == "--seccomp" && args[1] == "true":
+		default:
+			err = fmt.Errorf("argument %s %s", args[0], args[1])
+		}
+		if err != nil {
+			return complain(err)
+		}
+	}
+	if len(args) != 0 || len(fds) != 2 {
+		return complain(fmt.Errorf("arguments %q", args))
+	}
+	f.events = os.NewFile(uintptr(fds["--event-monitor"]), "events")
+	f.event("vmm", "starting", nil)
+	l, err := net.FileListener(os.NewFile(uintptr(fds["--api-socket"]), "api"))
+	if err != nil {
+		return complain(err)
+	}
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return complain(err)
+		}
+		unixConn, ok := conn.(*net.UnixConn)
+		if !ok {
+			return complain(errors.New("the API's socket is no unix socket"))
+		}
+		// One after the other, as the real one does.
+		f.serve(unixConn)
+		_ = conn.Close()
+	}
+}
+
+func complain(err error) int {
+	fmt.Fprintln(os.Stderr, "fake VMM:", err)
+	return 1
+}
+
+// event writes as the real one does: over several lines, with a blank one after it.
+func (f *fake) event(source, name string, properties map[string]string) {
+	text, _ := json.MarshalIndent(map[string]any{
+		"timestamp": map[string]int{"secs": 1, "nanos": 2}, "source": source, "event": name, "properties": properties,
+	}, "", "  ")
+	_, _ = f.events.Write(append(text, '\n', '\n'))
+}
+
+// readRequest reads a request and the files that ride on it.
+func readRequest(conn *net.UnixConn) (*http.Request, []byte, []int, error) {
+	var all []byte
+	var files []int
+	for {
+		buf, oob := make([]byte, 4096), make([]byte, 1024)
+		n, oobn, _, _, err := conn.ReadMsgUnix(buf, oob)
+		if err != nil || n == 0 {
+			return nil, nil, files, fmt.Errorf("read a request: %w", errors.Join(err, io.ErrUnexpectedEOF))
+		}
+		all = append(all, buf[:n]...)
+		if oobn > 0 {
+			messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+			if err != nil {
+				return nil, nil, files, err
+			}
+			for _, m := range messages {
+				fds, err := unix.ParseUnixRights(&m)
+				if err != nil {
+					return nil, nil, files, err
+				}
+				files = append(files, fds...)
+			}
+		}
+		head, body, whole := bytes.Cut(all, []byte("\r\n\r\n"))
+		if !whole {
+			continue
+		}
+		request, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(append(head, "\r\n\r\n"...))))
+		if err != nil {
+			return nil, nil, files, err
+		}
+		if int64(len(body)) >= request.ContentLength {
+			return request, body, files, nil
+		}
+	}
+}
+
+func (f *fake) serve(conn *net.UnixConn) {
+	request, body, files, err := readRequest(conn)
+	if err != nil {
+		return // a client that went away
+	}
+	defer func() {
+		for _, fd := range files {
+			_ = unix.Close(fd)
+		}
+	}()
+	endpoint, isAPI := strings.CutPrefix(request.URL.Path, "/api/v1/")
+	if problem := judge(request, isAPI, endpoint, body); problem != nil {
+		f.record(fakeRequest{Endpoint: endpoint, Files: len(files), Problem: problem.Error()})
+		answer(conn, http.StatusBadRequest, []string{problem.Error()})
+		return
+	}
+	f.record(fakeRequest{Endpoint: endpoint, Body: body, Files: len(files)})
+	if f.orders.At == endpoint {
+		f.orders.At = ""
+		f.fault(conn)
+		return
+	}
+	status, result := f.do(endpoint, body, files)
+	answer(conn, status, result)
+	if endpoint == "vmm.shutdown" {
+		os.Exit(0)
+	}
+}
+
+// judge holds a request to what the real server takes.
+func judge(r *http.Request, isAPI bool, endpoint string, body []byte) error {
+	const maxBody, maxLine = 51200, 1023
+	switch {
+	case !isAPI:
+		return fmt.Errorf("path %s", r.URL.Path)
+	case len(r.TransferEncoding) > 0:
+		return errors.New("the body is chunked")
+	case len(body) > maxBody:
+		return fmt.Errorf("a body of %d bytes", len(body))
+	}
+	for name, values := range r.Header {
+		if len(name)+len(strings.Join(values, ",")) > maxLine {
+			return fmt.Errorf("the header %s is too long", name)
+		}
+	}
+	if slices.Contains(questions, endpoint) {
+		if r.Method != http.MethodGet || len(body) > 0 {
+			return fmt.Errorf("%s %s with %d bytes", r.Method, endpoint, len(body))
+		}
+		return nil
+	}
+	if r.Method != http.MethodPut {
+		return fmt.Errorf("%s %s", r.Method, endpoint)
+	}
+	return checkBody(endpoint, body)
+}
+
+func (f *fake) record(r fakeRequest) {
+	line, _ := json.Marshal(r)
+	_, _ = f.log.Write(append(line, '\n'))
+}
+
+// fault misbehaves in place of an answer.
+func (f *fake) fault(conn *net.UnixConn) {
+	switch f.orders.Fault {
+	case refuse:
+		answer(conn, http.StatusInternalServerError, []string{"Error from API", "The fault was asked for", "a root cause\x1b[2J"})
+	case plain:
+		_, _ = io.WriteString(conn, "HTTP/1.1 400 \r\nServer: Cloud Hypervisor API\r\nContent-Length: 9\r\n\r\nBadReason")
+	case hang:
+		_, _ = conn.Read(make([]byte, 1)) // until the client goes
+	case cut:
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 \r\nContent-Length: 100\r\n\r\n{\"version\":")
+	case malformed:
+		_, _ = io.WriteString(conn, "\x00\x01 this is no HTTP \r\n\r\n")
+	case endless:
+		for {
+			if _, err := conn.Write(bytes.Repeat([]byte("x"), 1<<16)); err != nil {
+				return
+			}
+		}
+	case die:
+		fmt.Fprintln(os.Stderr, "thread 'vmm' panicked:\x1b[31m the fault was asked for")
+		os.Exit(3)
+	case ignore:
+		answer(conn, http.StatusNoContent, nil)
+	}
+}
+
+func answer(conn net.Conn, status int, result any) {
+	var body []byte
+	if result != nil {
+		body, _ = json.Marshal(result)
+	}
+	_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		status, len(body), body)
+}
+
+const created, running, paused = "Created", "Running", "Paused"
+
+// do carries a request out as far as there is no VM for it.
+func (f *fake) do(endpoint string, body []byte, files []int) (int, any) {
+	fail := func(words ...string) (int, any) {
+		return http.StatusInternalServerError, append([]string{"Error from API"}, words...)
+	}
+	if f.config == nil && !slices.Contains([]string{"vmm.ping", "vmm.shutdown", "vm.create", "vm.restore"}, endpoint) {
+		return http.StatusNotFound, []string{"Error from API", "VM is not created"}
+	}
+	switch endpoint {
+	case "vmm.ping":
+		return http.StatusOK, map[string]any{"build_version": f.orders.Version, "version": f.orders.Version, "pid": os.Getpid(), "features": []string{"kvm"}}
+	case "vm.create":
+		f.config, f.state = new(vmConfig), created
+		_ = json.Unmarshal(body, f.config)
+		for _, d := range f.config.Disks {
+			f.ids[d.ID] = true
+		}
+	case "vm.add-net":
+		var n netConfig
+		_ = json.Unmarshal(body, &n)
+		if len(files)*2 != n.NumQueues {
+			return fail("Number of queues to virtio_net does not match the number of FDs")
+		}
+		return f.plugged(n.ID)
+	case "vm.add-disk", "vm.add-fs":
+		var d struct{ ID, Path, Socket string }
+		_ = json.Unmarshal(body, &d)
+		if _, err := os.Stat(d.Path + d.Socket); err != nil {
+			return fail("Cannot open disk path", err.Error())
+		}
+		return f.plugged(d.ID)
+	case "vm.boot", "vm.restore":
+		if err := f.boot(endpoint); err != nil {
+			return fail("The VM could not boot", err.Error())
+		}
+	case "vm.remove-device":
+		var d removeRequest
+		_ = json.Unmarshal(body, &d)
+		if !f.ids[d.ID] {
+			return fail("Unknown device id: " + d.ID)
+		}
+		delete(f.ids, d.ID)
+		time.AfterFunc(50*time.Millisecond, func() {
+			f.event("vm", "device-removed", map[string]string{"id": "another", "bdf": "0000:00:07.0"})
+			f.event("vm", "device-removed", map[string]string{"id": d.ID, "bdf": "0000:00:06.0"})
+		})
+	case "vm.info":
+		return http.StatusOK, map[string]any{"config": f.config, "state": f.state, "memory_actual_size": f.config.Memory.Size}
+	case "vm.counters":
+		return http.StatusOK, map[string]any{
+			"disk0": map[string]uint64{"read_bytes": 1, "write_bytes": 2, "read_ops": 3, "write_ops": 4, "read_latency_min": 18446744073709551615},
+			"eth0":  map[string]uint64{"rx_bytes": 5, "rx_frames": 6, "tx_bytes": 7, "tx_frames": 8},
+		}
+	case "vm.pause":
+		f.state = paused
+	case "vm.resume":
+		f.state = running
+	case "vm.snapshot":
+		var s snapshotRequest
+		_ = json.Unmarshal(body, &s)
+		if f.state != paused {
+			return fail("Cannot send the VM's state", "VM is not paused")
+		}
+		dir := strings.TrimPrefix(s.Destination, "file://")
+		if err := os.WriteFile(filepath.Join(dir, "state.json"), []byte("{}"), 0o600); err != nil {
+			return fail("Cannot write the snapshot", err.Error())
+		}
+	case "vm.resize":
+		var r resizeRequest
+		_ = json.Unmarshal(body, &r)
+		if r.VCPUs > f.config.CPUs.Max {
+			return fail("Requested vCPU count exceeds maximum")
+		}
+	}
+	return http.StatusNoContent, nil
+}
+
+// maxDevices is how many can be plugged in.
+const maxDevices = 27
+
+func (f *fake) plugged(id string) (int, any) {
+	if len(f.ids) >= maxDevices {
+		return http.StatusInternalServerError, []string{"Error from API", "Could not find an available device slot on the PCI bus"}
+	}
+	f.ids[id] = true
+	if f.state == created {
+		return http.StatusNoContent, nil
+	}
+	return http.StatusOK, map[string]string{"id": id, "bdf": "0000:00:06.0"}
+}
+
+// boot opens what the real one opens: by path, in the working directory.
+func (f *fake) boot(endpoint string) error {
+	if endpoint == "vm.restore" {
+		f.config = &vmConfig{Vsock: vsockConfig{Socket: "./" + vsockSocket}, Console: consoleConfig{File: "./" + consolePipe}}
+	} else if f.state != created {
+		return errors.New("VM is already running")
+	}
+	for _, path := range []string{f.config.Payload.Kernel, f.config.Payload.Initramfs} {
+		if path == "" {
+			continue
+		}
+		if _, err := os.ReadFile(path); err != nil {
+			return err
+		}
+	}
+	console, err := os.OpenFile(f.config.Console.File, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	f.open = append(f.open, console)
+	for _, share := range f.config.FS {
+		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: share.Socket, Net: "unix"})
+		if err != nil {
+			return err
+		}
+		f.open = append(f.open, conn)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: f.config.Vsock.Socket, Net: "unix"})
+	if err != nil {
+		return err
+	}
+	go f.vsock(l)
+	_, _ = io.WriteString(console, "the fake's guest boots\n")
+	f.state = running
+	f.event("vm", "booting", nil)
+	f.event("vm", "booted", nil)
+	if hello, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: f.config.Vsock.Socket + "_1026", Net: "unix"}); err == nil {
+		_, _ = io.WriteString(hello, "hello")
+		_ = hello.Close()
+	}
+	switch f.orders.Then {
+	case "":
+	case "exit":
+		time.AfterFunc(50*time.Millisecond, func() { os.Exit(0) })
+	default:
+		time.AfterFunc(50*time.Millisecond, func() { f.event("vm", f.orders.Then, nil) })
+	}
+	return nil
+}
+
+// vsock serves an echo on port 7 and nothing else.
+func (f *fake) vsock(l *net.UnixListener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close() //nolint:errcheck // it gives none
+			in := bufio.NewReader(conn)
+			if line, err := in.ReadString('\n'); err != nil || line != "CONNECT 7\n" {
+				return
+			}
+			_, _ = io.WriteString(conn, "OK 1073741824\n")
+			_, _ = io.Copy(conn, in)
+		}()
+	}
+}
