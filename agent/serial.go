@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -175,32 +174,13 @@ func (p *port) Close() error {
 }
 
 // findPort gives the device of the port called name. The ports are made while
-// their driver talks to the VMM, so there may be none yet: the kernel says when
-// one has come.
-func findPort(ctx context.Context, name string) (string, error) {
-	if path, err := lookupPort(name); path != "" || err != nil {
-		return path, err
-	}
-	events, err := openUevents()
-	if err != nil {
-		return "", err
-	}
-	defer events.Close() //nolint:errcheck // read only
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := events.SetReadDeadline(deadline); err != nil {
-			return "", fmt.Errorf("wait for devices: %w", err)
-		}
-	}
-	buf := make([]byte, 8192)
-	for {
-		// One may have come between the look and the socket.
-		if path, err := lookupPort(name); path != "" || err != nil {
-			return path, err
-		}
-		if _, err := events.Read(buf); err != nil && !errors.Is(err, unix.ENOBUFS) {
-			return "", fmt.Errorf("wait for devices: %w", err)
-		}
-	}
+// their driver talks to the VMM, so there may be none yet.
+func findPort(ctx context.Context, name string) (path string, err error) {
+	err = awaitDevice(ctx, func() (bool, error) {
+		path, err = lookupPort(name)
+		return path != "", err
+	})
+	return path, err
 }
 
 // lookupPort looks once; an empty path means that there is no such port.
@@ -216,17 +196,4 @@ func lookupPort(name string) (string, error) {
 		}
 	}
 	return "", nil
-}
-
-// openUevents listens to what the kernel says of its devices.
-func openUevents() (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
-	if err != nil {
-		return nil, fmt.Errorf("listen to devices: %w", err)
-	}
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
-		_ = unix.Close(fd)
-		return nil, fmt.Errorf("listen to devices: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "uevents"), nil // #nosec G115 -- a file descriptor
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Update changes the limits of a container's cgroup.
-func (a *Agent) Update(_ context.Context, req *agentproto.UpdateRequest) (*agentproto.UpdateResponse, error) {
+func (a *Agent) Update(ctx context.Context, req *agentproto.UpdateRequest) (*agentproto.UpdateResponse, error) {
 	if len(req.GetResources()) > maxSpec {
 		return nil, invalidf("resources: longer than %d bytes", maxSpec)
 	}
@@ -23,6 +23,9 @@ func (a *Agent) Update(_ context.Context, req *agentproto.UpdateRequest) (*agent
 	}
 	c, err := a.table.get(req.GetContainerId())
 	if err != nil {
+		return nil, err
+	}
+	if err := takeHardware(ctx, int(req.GetCpus())); err != nil {
 		return nil, err
 	}
 	return &agentproto.UpdateResponse{}, c.update(change)

@@ -1121,7 +1121,9 @@ type UpdateRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
 	// linux.resources as JSON: what it has is changed, the rest stays.
-	Resources     []byte `protobuf:"bytes,2,opt,name=resources,proto3" json:"resources,omitempty"`
+	Resources []byte `protobuf:"bytes,2,opt,name=resources,proto3" json:"resources,omitempty"`
+	// How many CPUs the VM has by now; those that came later are brought online.
+	Cpus          uint32 `protobuf:"varint,3,opt,name=cpus,proto3" json:"cpus,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1168,6 +1170,13 @@ func (x *UpdateRequest) GetResources() []byte {
 		return x.Resources
 	}
 	return nil
+}
+
+func (x *UpdateRequest) GetCpus() uint32 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
 }
 
 type UpdateResponse struct {
@@ -2510,10 +2519,11 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12 \n" +
 	"\fhost_time_ns\x18\x02 \x01(\x03R\n" +
 	"hostTimeNs\"\x10\n" +
-	"\x0eResumeResponse\"P\n" +
+	"\x0eResumeResponse\"d\n" +
 	"\rUpdateRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1c\n" +
-	"\tresources\x18\x02 \x01(\fR\tresources\"\x10\n" +
+	"\tresources\x18\x02 \x01(\fR\tresources\x12\x12\n" +
+	"\x04cpus\x18\x03 \x01(\rR\x04cpus\"\x10\n" +
 	"\x0eUpdateResponse\"1\n" +
 	"\fStatsRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"%\n" +

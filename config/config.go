@@ -7,8 +7,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrInvalid is wrapped by every error about a setting.
@@ -31,6 +34,8 @@ type Config struct {
 	OverheadMiB, VMMOverheadMiB int
 	// CPUs are a guest's where the container has no quota.
 	CPUs int
+	// MaxMemoryMiB and MaxCPUs are what a guest may grow to by update.
+	MaxMemoryMiB, MaxCPUs int
 	// BootTimeout bounds a guest's boot.
 	BootTimeout time.Duration
 	// LogDir keeps the consoles of guests that did not boot.
@@ -53,8 +58,22 @@ type Setting struct {
 func Default() *Config {
 	return &Config{
 		Hypervisor: "auto", Accel: "auto", MemoryMiB: 1024, OverheadMiB: 128, VMMOverheadMiB: 256, CPUs: 1,
+		MaxMemoryMiB: hostMemoryMiB(), MaxCPUs: min(runtime.NumCPU(), defaultMaxCPUs),
 		BootTimeout: time.Minute, LogDir: defaultLogDir(),
 	}
+}
+
+// defaultMaxCPUs bounds the CPUs that a guest may grow to: its kernel pays for
+// each with some hundred KiB, whether it comes or not.
+const defaultMaxCPUs = 8
+
+// hostMemoryMiB is all the memory of the host.
+func hostMemoryMiB() int {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0
+	}
+	return int(uint64(info.Totalram) * uint64(info.Unit) >> 20) // #nosec G115 -- no host has that much
 }
 
 // defaultLogDir follows the XDG base directory specification for an ordinary user.

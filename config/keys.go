@@ -40,7 +40,9 @@ func keys() []key {
 		size("memory", func(c *Config) *int { return &c.MemoryMiB }, minMemoryMiB),
 		size("overhead", func(c *Config) *int { return &c.OverheadMiB }, minOverheadMiB),
 		size("vmm_overhead", func(c *Config) *int { return &c.VMMOverheadMiB }, minOverheadMiB),
-		cpus(),
+		cpus("cpus", func(c *Config) *int { return &c.CPUs }),
+		size("max_memory", func(c *Config) *int { return &c.MaxMemoryMiB }, minMemoryMiB),
+		cpus("max_cpus", func(c *Config) *int { return &c.MaxCPUs }),
 		bootTimeout(),
 		path("log_dir", func(c *Config) *string { return &c.LogDir }),
 		annotations(),
@@ -143,16 +145,16 @@ func annotations() key {
 	}
 }
 
-func cpus() key {
+func cpus(name string, field func(*Config) *int) key {
 	return key{
-		name: "cpus",
-		get:  func(c *Config) string { return strconv.Itoa(c.CPUs) },
+		name: name,
+		get:  func(c *Config) string { return strconv.Itoa(*field(c)) },
 		set: func(c *Config, text string) error {
 			n, err := strconv.Atoi(text)
 			if err != nil || n < 1 || n > 255 {
 				return fmt.Errorf("%q is not a number from 1 to 255", text)
 			}
-			c.CPUs = n
+			*field(c) = n
 			return nil
 		},
 	}

@@ -261,7 +261,8 @@ func (c *creation) cgroupsPath() string {
 func (c *creation) commit(ready *readyReport) error {
 	err := c.dir.SaveSandbox(&state.Sandbox{
 		ID: c.o.ID, Shim: c.record.Shim, Endpoint: state.Endpoint{Unix: ready.Endpoint.Unix, CID: ready.Endpoint.CID},
-		VMM: c.vm.Driver, Dir: c.dir.Path(), Console: filepath.Join(c.dir.Path(), consoleLog),
+		VMM: c.vm.Driver, Boot: c.vm.size(), Now: c.vm.size(),
+		MaxCPUs: c.vm.MaxCPUs, MaxMemoryMiB: c.vm.MaxMemoryMiB, OverheadMiB: c.vm.OverheadMiB, Dir: c.dir.Path(), Console: filepath.Join(c.dir.Path(), consoleLog),
 	})
 	if err != nil {
 		return err

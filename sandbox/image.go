@@ -91,10 +91,16 @@ func (r *Runtime) vmFor(host *oci.HostPart, annotations map[string]string) (*vmO
 		vm.CPUs = cpus
 	}
 	if limit, ok := host.MemoryLimit(); ok {
-		const mib = 1 << 20
-		vm.MemoryMiB = int((limit + mib - 1) / mib)
+		vm.MemoryMiB = mebibytes(limit)
 	}
 	vm.MemoryMiB += cfg.OverheadMiB
+	vm.OverheadMiB = cfg.OverheadMiB
+	vm.MaxCPUs = max(vm.CPUs, cfg.MaxCPUs)
+	if vm.Accel == hypervisor.AccelTCG {
+		// Linux believes in CPUs that come later only under a hypervisor it knows.
+		vm.MaxCPUs = vm.CPUs
+	}
+	vm.MaxMemoryMiB = vm.MemoryMiB + steps(max(0, cfg.MaxMemoryMiB-vm.MemoryMiB))
 	if os.Geteuid() == 0 {
 		vm.User = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}

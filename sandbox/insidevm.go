@@ -30,8 +30,8 @@ type guest struct {
 	vm   hypervisor.VMM
 	// lost is closed when the VMM or virtiofsd has ended, vmGone when the VMM has.
 	lost, vmGone chan struct{}
-	taps []string
-	nics *agentproto.Network
+	taps         []string
+	nics         *agentproto.Network
 }
 
 // hotplugSlots is how many network interfaces can come after the boot.
@@ -99,7 +99,7 @@ func (g *guest) boot(ctx context.Context, id string, o *containerOrders) error {
 	cfg := &hypervisor.Config{
 		Name: id, Dir: o.Dir, Binary: o.VM.Binary, Accel: o.VM.Accel,
 		Kernel: o.VM.Kernel, Initramfs: o.VM.Initramfs, Cmdline: o.VM.Cmdline,
-		CPUs: o.VM.CPUs, MemoryMiB: o.VM.MemoryMiB,
+		CPUs: o.VM.CPUs, MaxCPUs: o.VM.MaxCPUs, MemoryMiB: o.VM.MemoryMiB, MaxMemoryMiB: o.VM.MaxMemoryMiB,
 		Share: &hypervisor.Share{Tag: agentproto.ShareTag, Socket: filepath.Join(o.Dir, fsSocket)},
 		Log:   log, Console: console, HotplugSlots: hotplugSlots, User: o.VM.User,
 	}

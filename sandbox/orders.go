@@ -81,6 +81,10 @@ type vmOrders struct {
 	Cmdline   []string
 	CPUs      int
 	MemoryMiB int
+	// MaxCPUs and MaxMemoryMiB are what it may grow to.
+	MaxCPUs, MaxMemoryMiB int
+	// OverheadMiB is the part of the memory that is for the guest itself.
+	OverheadMiB int
 	// BootTimeout bounds the boot, up to the agent's hello.
 	BootTimeout time.Duration
 	// User is whom the VMM runs as, nil for root.

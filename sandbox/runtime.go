@@ -40,6 +40,8 @@ const (
 	// killTimeout is how long a guest may take to answer before SIGKILL is
 	// given to its VM instead.
 	killTimeout = 2 * time.Second
+	// undoTimeout bounds what takes a failed call's effect back.
+	undoTimeout = 10 * time.Second
 	// goneTimeout bounds the end of a shim that was killed.
 	goneTimeout = 10 * time.Second
 	// endTimeout is how long after the guest's connection a container that ends

@@ -81,10 +81,24 @@ type Sandbox struct {
 	Endpoint Endpoint `json:"endpoint"`
 	// VMM is the name of the driver.
 	VMM string `json:"vmm"`
+	// Boot is what the VM was made with, Now what it was last told to have.
+	Boot VMSize `json:"boot"`
+	Now  VMSize `json:"now"`
+	// MaxCPUs and MaxMemoryMiB are what it can grow to; OverheadMiB is the part
+	// of its memory that is for the guest's kernel and agent.
+	MaxCPUs      int `json:"maxCPUs"`
+	MaxMemoryMiB int `json:"maxMemoryMiB"`
+	OverheadMiB  int `json:"overheadMiB"`
 	// Dir is the sandbox's private directory on the host.
 	Dir string `json:"dir"`
 	// Console is the file that keeps the guest's last words.
 	Console string `json:"console,omitempty"`
+}
+
+// VMSize is how large a VM is.
+type VMSize struct {
+	CPUs      int `json:"cpus"`
+	MemoryMiB int `json:"memoryMiB"`
 }
 
 // Endpoint is how the guest is reached: a unix socket that speaks hybrid

@@ -57,6 +57,33 @@ host() {
 	same "$(host memory memory.limit_in_bytes memory.max)" $((before + (32 << 20)))
 }
 
+@test "the VM has the memory and the CPUs for its new limits, and not more than it was made for" {
+	needs_vm
+	local before
+	before=$(execute awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
+	runch update --memory 640M --cpu-quota 150000 "$ID"
+	eventually 20 grown $((before + 500))
+	# An emulated processor has no others to add, and a quota is no promise.
+	if runch env | grep -q '^accel *kvm'; then
+		same "$(execute nproc)" 2
+	else
+		same "$(execute nproc)" 1
+	fi
+	same "$(guest cpu.max)" "150000 100000"
+	runch update --memory 64M --cpu-quota 50000 "$ID"
+	eventually 20 shrunk $((before + 100))
+	same "$(execute nproc)" 1
+
+	try runch update --memory 900T "$ID"
+	same "$status" 1
+	[[ $stderr == *max_memory* ]]
+	same "$(guest memory.max)" $((64 << 20))
+}
+
+# grown MIB, shrunk MIB: the guest has at least, or less than, that much memory.
+grown() { [ "$(execute awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo)" -ge "$1" ]; }
+shrunk() { ! grown "$1"; }
+
 @test "limits given as JSON, by a file and by the standard input, with names in any case" {
 	echo '{"memory": {"limit": 50331648}, "Pids": {"LIMIT": 40}}' >"$T/resources"
 	runch update --resources "$T/resources" "$ID"

@@ -102,7 +102,13 @@ func (p *plan) machine() []string {
 	if p.accel == hypervisor.AccelKVM {
 		a = append(a, "-accel", "kvm", "-cpu", "host")
 	} else {
-		a = append(a, "-accel", tcg, "-cpu", "max")
+		accel := tcg
+		if cpus > 1 {
+			// Two CPUs in threads of their own run a function of the guest's kernel
+			// now and then while the other is patching it, and the kernel dies.
+			accel += ",thread=single"
+		}
+		a = append(a, "-accel", accel, "-cpu", "max")
 	}
 	a = append(a,
 		"-smp", fmt.Sprintf("%d,maxcpus=%d,sockets=%d,cores=1,threads=1", cpus, maxCPUs, maxCPUs),

@@ -1,0 +1,62 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+const (
+	// virtioMem is how a device that adds memory asks for its driver.
+	virtioMem = "virtio:d00000018v00001AF4"
+	// autoOnline says whether memory that comes later is used at once.
+	autoOnline = "/sys/devices/system/memory/auto_online_blocks"
+	// cpuDir has a directory for each CPU that is there.
+	cpuDir = "/sys/devices/system/cpu"
+	// maxCPUs is more than any VMM gives.
+	maxCPUs = 1024
+)
+
+// takeHardware makes the guest use memory and CPUs that came after the boot: the
+// memory whenever it comes, and as many CPUs as the VM has by now.
+func takeHardware(ctx context.Context, cpus int) error {
+	if cpus > maxCPUs {
+		return invalidf("cpus: %d is more than %d", cpus, maxCPUs)
+	}
+	if err := os.WriteFile(autoOnline, []byte("online"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("use new memory: %w", err)
+	}
+	// A driver that is part of the kernel is no module of the image.
+	if err := Modprobe(virtioMem); err != nil && !errors.Is(err, errNoModule) {
+		return err
+	}
+	for cpu := 1; cpu < cpus; cpu++ { // the first cannot go
+		online := filepath.Join(cpuDir, "cpu"+strconv.Itoa(cpu), "online")
+		err := awaitDevice(ctx, func() (bool, error) {
+			_, err := os.Stat(online)
+			return err == nil, nil
+		})
+		if err == nil {
+			err = bringOnline(online)
+		}
+		if err != nil {
+			return fmt.Errorf("use CPU %d: %w", cpu, err)
+		}
+	}
+	return nil
+}
+
+func bringOnline(file string) error {
+	now, err := os.ReadFile(file) // #nosec G304 -- sysfs
+	if err != nil {
+		return err
+	}
+	if string(bytes.TrimSpace(now)) == "1" {
+		return nil
+	}
+	return os.WriteFile(file, []byte("1"), 0)
+}
