@@ -40,7 +40,13 @@ func startReaper(t *testing.T) *reaper {
 	t.Helper()
 	adopt(t)
 	r := newReaper()
-	go r.run(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.run(t.Context())
+	}()
+	// It would take the next test's children.
+	t.Cleanup(func() { <-ended })
 	return r
 }
 
