@@ -43,7 +43,7 @@ all: build guest ## the runtime and its guest image (the default)
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: CMD (lab-run), LAB_DIR (lab), PREFIX, DESTDIR (install), FUZZ_SECONDS (unit), E2E (a suite or directory for e2e), RUNCH_KERNEL_PACKAGE (guest, until build/kernel.deb is there)"
+	@echo "Variables: CMD (lab-run), LAB_DIR and LAB_ALL (lab), PREFIX, DESTDIR (install), FUZZ_SECONDS (unit), E2E (a suite or directory for e2e), RUNCH_KERNEL_PACKAGE (guest, until build/kernel.deb is there)"
 
 # --- building ---
 
@@ -113,7 +113,8 @@ test: lint unit e2e ## everything that CI runs
 	@scripts/summary
 
 .PHONY: test-all
-test-all: test test-long bench ## test, the long repetitions and the benchmark
+test-all: LAB_ALL = 1
+test-all: test test-long bench ## test, all suites in the lab, the long repetitions and the benchmark
 
 .PHONY: unit
 unit: deps-build | build/goroot ## unit tests with the race detector, and each fuzz target for a moment
@@ -135,7 +136,7 @@ test-long: all rootfs deps-vm deps-test ## the suites with many more repetitions
 # --- the lab: see docs/lab.md ---
 
 export LAB_DIR ?= $(CURDIR)/build/lab
-export CMD
+export CMD LAB_ALL
 
 .PHONY: lab
 lab: deps-lab ## build/lab: a Debian 13 with KVM, cgroup v2 and systemd, to be booted by QEMU

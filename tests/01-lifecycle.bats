@@ -11,6 +11,7 @@ teardown() {
 	finish
 }
 
+# bats test_tags=lab
 @test "create returns 0 only when the pid-file is there and its process alive, a child of the caller's subreaper" {
 	bundle
 	script 'sleep 1000'
@@ -137,6 +138,7 @@ teardown() {
 	alive "$PID"
 }
 
+# bats test_tags=lab
 @test "run starts the container, passes its stdio and exit status, and deletes it" {
 	bundle
 	script 'read -r word; echo "out $word"; echo err >&2; exit 23'
@@ -161,6 +163,7 @@ teardown() {
 	gone
 }
 
+# bats test_tags=lab
 @test "run in the foreground passes signals to the container and says 128 plus the signal" {
 	bundle
 	script 'trap "exit 9" TERM; echo ready; while :; do sleep 0.1; done'
@@ -182,6 +185,7 @@ teardown() {
 	gone
 }
 
+# bats test_tags=lab
 @test "pause stops every process, resume lets them go on; a paused container takes no exec" {
 	bundle
 	script 'i=0; while :; do i=$((i + 1)); echo $i >/count; sleep 0.05; done'
@@ -218,6 +222,7 @@ teardown() {
 	same "$(exit_status "$PID")" 137
 }
 
+# bats test_tags=lab
 @test "list shows each container with pid, status and bundle, ps the processes inside" {
 	bundle
 	script 'sleep 1000 & sleep 1000 & wait'
@@ -235,6 +240,7 @@ teardown() {
 	eventually 5 three
 }
 
+# bats test_tags=lab
 @test "the cgroup of cgroupsPath holds the pid before create returns, and is removed by delete" {
 	bundle
 	args sleep 1000
@@ -244,6 +250,7 @@ teardown() {
 	[ -z "$(find /sys/fs/cgroup -type d -name "$ID")" ]
 }
 
+# bats test_tags=lab
 @test "when delete has returned, the root file system can be unmounted" {
 	bundle
 	mv "$B/rootfs" "$T/tree"

@@ -37,6 +37,7 @@ exec_status() {
 		"$RUNCH" --root "$ROOT" exec --detach --pid-file "$T/pid" "$ID" "$@" </dev/null 3>&- | jq .status
 }
 
+# bats test_tags=lab
 @test "a container's exit code arrives as it is" {
 	own
 	local code codes=(0 1 255)
@@ -79,6 +80,7 @@ exec_status() {
 	done
 }
 
+# bats test_tags=lab
 @test "an exec that died of signal N has the status 128+N" {
 	# All signals whose default action is to end the process; those of 17 to 23, 28 and 0 do not.
 	local n signals=(1 2 3 6 9 11 13 14 15 34 64)

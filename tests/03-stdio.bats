@@ -38,6 +38,7 @@ flooded() {
 	same "$(sha256sum <"$1")" "$PATTERN"
 }
 
+# bats test_tags=lab
 @test "10 MiB on stdout and stderr at once, then an immediate exit: a container's output is complete before wait4 returns" {
 	own
 	args workload flood "$MIB10"
@@ -63,6 +64,7 @@ flooded() {
 	same "$(<"$T/sum")" "$PATTERN"
 }
 
+# bats test_tags=lab
 @test "10 MiB of input arrive in an exec, and their end too" {
 	"$WORKLOAD" pattern "$MIB10" | runch exec "$ID" workload count >"$T/out"
 	same "$(<"$T/out")" "$MIB10 ${PATTERN%% *}"
@@ -77,6 +79,7 @@ flooded() {
 	same "$(<"$B/stdout")" "100000 $("$WORKLOAD" pattern 100000 | sha256sum | cut -d ' ' -f 1)"
 }
 
+# bats test_tags=lab
 @test "input that comes later is passed on at once, and the end of the pipe is an end of file" {
 	mkfifo "$T/in"
 	exec 9<>"$T/in" # else opening it would wait for the other side

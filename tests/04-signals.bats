@@ -100,6 +100,7 @@ told() {
 	alive "$PID"
 }
 
+# bats test_tags=lab
 @test "a signal that the caller sends to an exec's pid is delivered to that process, and to no other" {
 	background more "$ID" workload signals
 	eventually 10 says ready "$T/more.out"
@@ -159,6 +160,7 @@ told() {
 	runch delete "$ID"
 }
 
+# bats test_tags=lab
 @test "KILL ends a tree of processes that ignore every other signal" {
 	own
 	script 'trap "" TERM INT HUP; for i in 1 2 3; do (trap "" TERM INT HUP; sleep 1000 & sleep 1000) & done; echo ready; wait'
@@ -172,6 +174,7 @@ told() {
 	gone
 }
 
+# bats test_tags=lab
 @test "ten execs and a kill at one time do not wait for each other" {
 	local i began pids=()
 	began=$(now)

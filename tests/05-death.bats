@@ -39,6 +39,7 @@ fsd() {
 	below "$PID" virtiofsd
 }
 
+# bats test_tags=lab
 @test "kill -9 of the container's pid ends the guest process within a second" {
 	bundle
 	script "$(counting alive)"
@@ -69,6 +70,7 @@ fsd() {
 	runch delete "$ID"
 }
 
+# bats test_tags=lab
 @test "kill -9 of an exec's pid ends that process within a second, and nothing else" {
 	bundle
 	args sleep 1000
@@ -95,6 +97,7 @@ fsd() {
 	runch delete "$ID"
 }
 
+# bats test_tags=lab
 @test "when the VMM is killed, the container and its execs have ended with 137 within 2 s, and delete succeeds" {
 	needs_vm
 	bundle
@@ -109,6 +112,7 @@ fsd() {
 	gone
 }
 
+# bats test_tags=lab
 @test "when virtiofsd is killed, the container and its execs have ended with 137 within 2 s, and delete succeeds" {
 	needs_vm
 	bundle
@@ -123,6 +127,7 @@ fsd() {
 	gone
 }
 
+# bats test_tags=lab
 @test "KILL and delete work on a guest that does not answer any more, and other verbs end with an error in time" {
 	needs_vm
 	bundle
@@ -143,6 +148,7 @@ fsd() {
 	gone
 }
 
+# bats test_tags=lab
 @test "a VM has no process beside the container's, the VMM and virtiofsd; all are below the container's pid" {
 	needs_vm
 	bundle
@@ -159,6 +165,7 @@ fsd() {
 	runch delete --force "$ID"
 }
 
+# bats test_tags=lab
 @test "when the caller's create is killed at any moment, delete --force leaves nothing" {
 	is_runch || skip "${RUNCH##*/} leaves cgroups when it is killed at the wrong moment"
 	bundle

@@ -108,6 +108,7 @@ broken() {
 	broken '.linux.seccomp = {"defaultAction": "SCMP_ACT_NOSUCH"}' "SCMP_ACT_NOSUCH"
 }
 
+# bats test_tags=lab
 @test "a field that a VM cannot honour is named" {
 	needs_vm
 	bundle

@@ -1,0 +1,49 @@
+#!/usr/bin/env bats
+# What runch finds in the lab, which has everything, and what it costs there.
+# bats file_tags=lab
+
+load callers
+
+setup() {
+	begin
+}
+
+teardown() {
+	finish
+}
+
+@test "check lacks nothing; env says KVM, and the VMM that was asked for" {
+	try runch check
+	same "$status" 0
+	[[ $output != *MISSING* ]]
+	[[ $output != *absent* ]]
+	[[ $output == *"version 2"* ]]
+	try runch env
+	[[ $output =~ accel\ +kvm ]]
+	[[ $output =~ virtiofsd\ .*rust ]]
+	[ -z "${RUNCH_HYPERVISOR:-}" ] || [[ $output =~ hypervisor\ .*$RUNCH_HYPERVISOR ]]
+}
+
+@test "without a word in the configuration the VMM is cloud-hypervisor where there is one, else QEMU with KVM" {
+	unset RUNCH_HYPERVISOR
+	try runch env
+	[[ $output =~ accel\ +kvm ]]
+	if [ -n "${RUNCH_CLOUD_HYPERVISOR:-}" ]; then
+		[[ $output =~ hypervisor\ .*cloud-hypervisor ]]
+	else
+		[[ $output =~ hypervisor\ .*qemu ]]
+	fi
+}
+
+@test "a container's whole life takes no more than 25000 exits of its VM" {
+	local events=/sys/kernel/tracing/events/kvm/kvm_exit exits
+	bundle
+	args true
+	echo 'hist:keys=vcpu_id' >$events/trigger
+	runch run --bundle "$B" "$ID" </dev/null
+	exits=$(awk '/Hits:/ { print $2 }' $events/hist)
+	echo '!hist:keys=vcpu_id' >$events/trigger
+	echo "# $exits exits" >&3
+	[ "$exits" -gt 0 ]
+	[ "$exits" -le 25000 ]
+}
