@@ -180,7 +180,8 @@ func testSnapshot(t *testing.T, s *suite) {
 	}
 }
 
-// testSnapshotShare: a VM with a share is saved, or that is refused.
+// testSnapshotShare: a VM with a share is saved, and restored with another
+// virtiofsd for the same files; or that is refused.
 func testSnapshotShare(t *testing.T, s *suite) {
 	cfg := s.config(t, s.small)
 	share, server := newShare(t, cfg, "files")
@@ -208,8 +209,26 @@ func testSnapshotShare(t *testing.T, s *suite) {
 	if err != nil {
 		t.Fatalf("Snapshot: %v", err)
 	}
+	if can.ResumeShare {
+		if err := h.Resume(ctx); err != nil {
+			t.Errorf("Resume: %v", err)
+		}
+		m.mustAnswer("files", guestports.ReadFile, "files")
+	}
 	m.close()
 	mustEnd(t, server)
+
+	again := s.config(t, s.small)
+	fresh, freshServer := serve(t, again, server.dir, "files")
+	again.Share = &fresh
+	again.Restore = hypervisor.InRunDir(cfg.Dir, "saved")
+	second := s.prepare(t, again)
+	if err := second.Boot(ctx); err != nil {
+		t.Fatalf("restore: %v; log:\n%s", err, second.log)
+	}
+	second.mustAnswer("files", guestports.ReadFile, "files")
+	second.close()
+	mustEnd(t, freshServer)
 }
 
 func mustRefuse(t *testing.T, what string, err error) {

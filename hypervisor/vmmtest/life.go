@@ -130,7 +130,7 @@ func testKilledFromOutside(t *testing.T, s *suite) {
 // testConsole: the console is drained for ever, also where its writer refuses.
 func testConsole(t *testing.T, s *suite) {
 	// More than any pipe on the way holds.
-	const bytes = 128 << 10
+	const bytes = 96 << 10
 	for _, refuse := range []bool{false, true} {
 		t.Run(fmt.Sprintf("refuse=%v", refuse), func(t *testing.T) {
 			cfg := s.config(t, s.small)

@@ -12,25 +12,36 @@ import (
 
 // newShare has virtiofsd serve a directory with a file that holds the tag. It ends
 // when the VMM leaves.
-func newShare(t *testing.T, cfg *hypervisor.Config, tag string) (hypervisor.Share, *storage.Server) {
+func newShare(t *testing.T, cfg *hypervisor.Config, tag string) (hypervisor.Share, *server) {
+	t.Helper()
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, guestports.FileName), tag+"\n", 0o644)
+	return serve(t, cfg, dir, tag)
+}
+
+// server is a virtiofsd and the directory that it serves.
+type server struct {
+	*storage.Server
+	dir string
+}
+
+func serve(t *testing.T, cfg *hypervisor.Config, dir, tag string) (hypervisor.Share, *server) {
 	t.Helper()
 	virtiofsd, err := storage.FindVirtiofsd("")
 	if err != nil {
 		t.Skipf("no share is tested: %v", err)
 	}
-	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, guestports.FileName), tag+"\n", 0o644)
 	share := hypervisor.Share{Tag: tag, Socket: filepath.Join(cfg.Dir, tag)}
-	server, err := virtiofsd.Serve(dir, share.Socket, cfg.Log)
+	process, err := virtiofsd.Serve(dir, share.Socket, cfg.Log)
 	if err != nil {
 		t.Fatalf("serve a directory: %v", err)
 	}
-	t.Cleanup(server.Kill)
-	return share, server
+	t.Cleanup(process.Kill)
+	return share, &server{Server: process, dir: dir}
 }
 
 // mustEnd: virtiofsd ends when the VMM has left it.
-func mustEnd(t *testing.T, server *storage.Server) {
+func mustEnd(t *testing.T, server *server) {
 	t.Helper()
 	select {
 	case <-server.Done():

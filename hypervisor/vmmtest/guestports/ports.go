@@ -40,6 +40,8 @@ const (
 	// file FileName in it; DropShare unmounts it.
 	ReadShare = "read-share"
 	DropShare = "drop-share"
+	// ReadFile answers with that line again, in a share that is mounted.
+	ReadFile = "read-file"
 	// CPUs uses every CPU that comes and answers when as many as its argument says work.
 	CPUs = "cpus"
 	// PossibleCPUs answers with the list of those that the kernel has prepared for.

@@ -36,6 +36,8 @@ func device(word, arg string) string {
 		}))
 	case guestports.ReadShare:
 		return answer(readShare(arg))
+	case guestports.ReadFile:
+		return answer(firstLine(filepath.Join("/mnt-"+arg, guestports.FileName)))
 	case guestports.DropShare:
 		return fmt.Sprint(unix.Unmount("/mnt-"+arg, 0))
 	case guestports.CPUs:
