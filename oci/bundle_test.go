@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -175,6 +176,20 @@ func TestGuestProcess(t *testing.T) {
 	}
 	if p.SelinuxLabel == "" || p.ApparmorProfile == "" {
 		t.Error("the caller's process was changed")
+	}
+}
+
+func TestUnknownCapabilities(t *testing.T) {
+	p := &specs.Process{}
+	if got := UnknownCapabilities(p); len(got) > 0 {
+		t.Errorf("without capabilities: %v", got)
+	}
+	p.Capabilities = &specs.LinuxCapabilities{
+		Bounding: []string{"CAP_KILL", "CAP_FUTURE"}, Effective: []string{"CAP_FUTURE"}, Inheritable: []string{"kill"},
+		Permitted: []string{"CAP_BPF"}, Ambient: []string{"CAP_ANY"},
+	}
+	if diff := cmp.Diff([]string{"CAP_ANY", "CAP_FUTURE", "kill"}, UnknownCapabilities(p)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,6 +38,28 @@ func GuestProcess(p *specs.Process) *specs.Process {
 	guest.SelinuxLabel = ""
 	guest.ApparmorProfile = ""
 	return &guest
+}
+
+// UnknownCapabilities are those of a process's capabilities, sorted, that this
+// runtime knows nothing of. They are not given, of which the runtime spec
+// demands a warning.
+func UnknownCapabilities(p *specs.Process) []string {
+	if p.Capabilities == nil {
+		return nil
+	}
+	known := knownCapabilities()
+	unknown := make(map[string]bool)
+	for _, set := range [][]string{
+		p.Capabilities.Bounding, p.Capabilities.Effective, p.Capabilities.Inheritable, p.Capabilities.Permitted,
+		p.Capabilities.Ambient,
+	} {
+		for _, name := range set {
+			if !slices.Contains(known, name) {
+				unknown[name] = true
+			}
+		}
+	}
+	return sortedNames(unknown)
 }
 
 func validateProcess(p *specs.Process, env *environment) error {

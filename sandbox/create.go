@@ -91,6 +91,7 @@ func (c *creation) prepare() error {
 			return err
 		}
 	}
+	c.r.warnOf(c.spec.Process)
 	c.vm, err = c.r.vmFor(c.host, c.o.Bundle.Spec.Annotations)
 	return err
 }

@@ -47,6 +47,7 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 			return 0, ErrExecPaused
 		}
 	}
+	r.warnOf(o.Process)
 	ord, err := r.execOrders(c, o)
 	if err != nil {
 		return 0, err
@@ -64,6 +65,14 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 		return 0, nil
 	}
 	return f.wait(p)
+}
+
+// warnOf tells, in runc's words, of capabilities that a process asks for and
+// cannot be given.
+func (r *Runtime) warnOf(p *specs.Process) {
+	if unknown := oci.UnknownCapabilities(p); len(unknown) > 0 {
+		r.Log.Warn(fmt.Sprint("ignoring unknown or unavailable capabilities: ", unknown))
+	}
 }
 
 func (r *Runtime) execOrders(c *state.Container, o ExecOptions) (*orders, error) {
