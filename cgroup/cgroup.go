@@ -46,32 +46,35 @@ type Cgroup struct {
 // path from the root of the hierarchies, or, without a leading slash, from the
 // cgroup of the calling process as runc has it; with systemd the words
 // slice:prefix:name. res may be nil; overhead is in bytes and is added to its
-// memory limits. Nothing is made on the host.
-func New(path string, systemd bool, res *specs.LinuxResources, overhead int64) (*Cgroup, error) {
+// memory limits. With systemd, annotations that begin with org.systemd.property.
+// set properties of its unit. Nothing is made on the host.
+func New(path string, systemd bool, res *specs.LinuxResources, overhead int64, annotations map[string]string) (*Cgroup, error) {
 	r, err := resources(res, overhead, cgroups.IsCgroup2UnifiedMode())
 	if err != nil {
 		return nil, err
 	}
-	return open(path, systemd, r, nil)
+	config := &cgroups.Cgroup{Resources: r, Systemd: systemd}
+	if systemd {
+		if config.SystemdProps, err = properties(annotations); err != nil {
+			return nil, err
+		}
+	}
+	return open(path, config, nil)
 }
 
 // Open describes the cgroup of an earlier New with the paths that it then had,
 // which is how a relative path is found again from another cgroup. paths may be
 // nil. Open's Cgroup has no limits and is not for Apply.
 func Open(path string, systemd bool, paths map[string]string) (*Cgroup, error) {
-	return open(path, systemd, &cgroups.Resources{}, maps.Clone(paths))
+	return open(path, &cgroups.Cgroup{Resources: &cgroups.Resources{}, Systemd: systemd}, maps.Clone(paths))
 }
 
-func open(cgroupsPath string, useSystemd bool, r *cgroups.Resources, paths map[string]string) (*Cgroup, error) {
-	config := &cgroups.Cgroup{
-		Resources: r,
-		Systemd:   useSystemd,
-		Rootless:  os.Geteuid() != 0 || userns.RunningInUserNS(),
-	}
+func open(cgroupsPath string, config *cgroups.Cgroup, paths map[string]string) (*Cgroup, error) {
+	config.Rootless = os.Geteuid() != 0 || userns.RunningInUserNS()
 	if err := setPath(config, cgroupsPath); err != nil {
 		return nil, err
 	}
-	if useSystemd && !systemd.IsRunningSystemd() {
+	if config.Systemd && !systemd.IsRunningSystemd() {
 		return nil, ErrNoSystemd
 	}
 	if len(paths) == 0 {
@@ -81,7 +84,7 @@ func open(cgroupsPath string, useSystemd bool, r *cgroups.Resources, paths map[s
 	if err != nil {
 		return nil, fmt.Errorf("find cgroup %s: %w", cgroupsPath, err)
 	}
-	return &Cgroup{manager: m, resources: r, systemd: useSystemd, ours: path.Dir(config.Path) == ownParent}, nil
+	return &Cgroup{manager: m, resources: config.Resources, systemd: config.Systemd, ours: path.Dir(config.Path) == ownParent}, nil
 }
 
 // setPath reads a cgroupsPath into config.

@@ -174,7 +174,7 @@ func (c *creation) startShim(console *os.File) error {
 // it first: this command may be killed at any moment.
 func (c *creation) enterCgroup() error {
 	path := c.cgroupsPath()
-	group, err := cgroup.New(path, c.r.Systemd, c.record.Resources, c.record.Overhead)
+	group, err := cgroup.New(path, c.r.Systemd, c.record.Resources, c.record.Overhead, c.record.Annotations)
 	if err != nil {
 		return fmt.Errorf("make the cgroup %s: %w", path, err)
 	}
