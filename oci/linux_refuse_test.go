@@ -129,6 +129,7 @@ func TestRefusesLinux(t *testing.T) {
 		{"seccomp listener", seccomp(specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/s"}), `linux.seccomp.listenerPath: a listener of the host cannot be told of system calls in a VM`},
 		{"seccomp metadata", seccomp(specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerMetadata: "m"}), `linux.seccomp.listenerMetadata: a listener of the host cannot be told of system calls in a VM`},
 		{"seccomp default", seccomp(specs.LinuxSeccomp{DefaultAction: "NO"}), `linux.seccomp.defaultAction: string NO is not a valid action for seccomp`},
+		{"seccomp listener alone", seccomp(specs.LinuxSeccomp{ListenerPath: "/s"}), `linux.seccomp.listenerPath: a listener of the host cannot be told of system calls in a VM`},
 		{"seccomp notify", call(specs.LinuxSyscall{Action: specs.ActNotify}), `linux.seccomp.syscalls[1].action: SCMP_ACT_NOTIFY needs a listener, which the host cannot have for system calls in a VM`},
 		{"seccomp action", call(specs.LinuxSyscall{Action: "NO"}), `linux.seccomp.syscalls[1].action: string NO is not a valid action for seccomp`},
 		{"seccomp flag", seccomp(specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Flags: []specs.LinuxSeccompFlag{"F"}}), `linux.seccomp.flags[0]: seccomp flag "F" is not known to this runtime`},

@@ -98,7 +98,7 @@ const maxSeccompArg = 5
 // kernel sent over it.
 func validateSeccomp(l *specs.Linux) error {
 	s := l.Seccomp
-	if s == nil || s.DefaultAction == "" && len(s.Syscalls) == 0 {
+	if s == nil {
 		return nil
 	}
 	const field = "linux.seccomp"
@@ -107,6 +107,9 @@ func validateSeccomp(l *specs.Linux) error {
 	}
 	if s.ListenerMetadata != "" {
 		return bad(field+".listenerMetadata", "a listener of the host cannot be told of system calls in a VM")
+	}
+	if s.DefaultAction == "" && len(s.Syscalls) == 0 {
+		return nil // which is seccomp off, whatever else there is
 	}
 	if err := validateAction(field+".defaultAction", s.DefaultAction); err != nil {
 		return err
