@@ -36,26 +36,15 @@ guest() {
 	execute cat "/sys/fs/cgroup/$1"
 }
 
-# host CONTROLLER V1-FILE V2-FILE: the same of its cgroup on the host.
-host() {
-	local dir
-	dir=$(sed -n "s/^[0-9]*:\([^:]*,\)*$1\(,[^:]*\)*:\(.*\)/\3/p" "/proc/$PID/cgroup")
-	if [ -n "$dir" ]; then
-		cat "/sys/fs/cgroup/$1$dir/$2"
-	else
-		cat "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$PID/cgroup")/$3"
-	fi
-}
-
 @test "limits given by flags are exact in the guest; on the host memory has the guest's overhead added" {
 	needs_vm
 	local before
-	before=$(host memory memory.limit_in_bytes memory.max)
+	before=$(host_limit memory memory.limit_in_bytes memory.max)
 	runch update --memory 96M --pids-limit 30 --cpu-quota 20000 --cpu-share 200 "$ID"
 	same "$(guest memory.max)" $((96 << 20))
 	same "$(guest pids.max)" 30
 	same "$(guest cpu.max)" "20000 100000" # the period is that of before
-	same "$(host memory memory.limit_in_bytes memory.max)" $((before + (32 << 20)))
+	same "$(host_limit memory memory.limit_in_bytes memory.max)" $((before + (32 << 20)))
 }
 
 @test "the VM has the memory and the CPUs for its new limits, and not more than it was made for" {
@@ -105,7 +94,7 @@ shrunk() { ! grown "$1"; }
 @test "what cannot be had is refused by name, and nothing is changed" {
 	local change
 	for change in '{"memory": {"limit": -7}}' '{"cpu": {"realtimeRuntime": 5}}' '{"rdma": {"mlx": {"hcaHandles": 1}}}' \
-		'{"devices": [{"allow": true, "access": "rwm"}]}' '{"memory": 5}' '{' '{"memory": {"limit": 33554432}, "cpu": {"quota": 1}}'; do
+		'{"memory": {"limit": 4096, "checkBeforeUpdate": true}}' '{"devices": [{"allow": true, "access": "rwm"}]}' '{"memory": 5}' '{' '{"memory": {"limit": 33554432}, "cpu": {"quota": 1}}'; do
 		if ! is_runch && [[ $change == *devices* || $change == *rdma* || $change == *-7* ]]; then continue; fi
 		try update_from "$change"
 		same "$status" 1

@@ -47,9 +47,10 @@ own() {
 
 # unshare_all: in teardown_file, the end of what share began.
 unshare_all() {
-	local dir=$SHARED
+	# After a setup_file that failed nothing is shared, but something may be there.
+	local dir=${SHARED:-$T}
 	unset SHARED
-	T=$dir ROOT=$dir/root ID=$SHARED_ID HELPERS=() OTHERS=$SHARED_OTHERS
+	T=$dir ROOT=$dir/root ID=${SHARED_ID:-$ID} HELPERS=() OTHERS=${SHARED_OTHERS:-$OTHERS}
 	finish
 }
 
@@ -209,6 +210,28 @@ background() {
 # state_is STATUS: whether the container's status is that one.
 state_is() {
 	[ "$(runch state "$ID" | jq -r .status)" = "$1" ]
+}
+
+# host_cgroup CONTROLLER: the directory of the container's cgroup on the host.
+host_cgroup() {
+	local path
+	path=$(sed -n "s/^[0-9]*:\([^:]*,\)*$1\(,[^:]*\)*:\(.*\)/\3/p" "/proc/$PID/cgroup")
+	if [ -n "$path" ]; then
+		echo "/sys/fs/cgroup/$1$path"
+	else
+		echo "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$PID/cgroup")"
+	fi
+}
+
+# host_limit CONTROLLER V1-FILE V2-FILE: what a file of that cgroup says.
+host_limit() {
+	local dir
+	dir=$(host_cgroup "$1")
+	if [ -e "$dir/$2" ]; then
+		cat "$dir/$2"
+	else
+		cat "$dir/$3"
+	fi
 }
 
 # gone: whether the runtime knows no such container any more.
