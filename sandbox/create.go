@@ -68,12 +68,17 @@ func (r *Runtime) create(ctx context.Context, o CreateOptions, terminal *termina
 	if err := c.prepare(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.Config.BootTimeout+callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout())
 	defer cancel()
 	if err := c.make(ctx, console); err != nil {
 		return nil, c.undo(context.WithoutCancel(ctx), err)
 	}
 	return c.shim, c.dir.Close()
+}
+
+// timeout bounds everything up to the commit. Hooks have their own time.
+func (c *creation) timeout() time.Duration {
+	return c.r.Config.BootTimeout + callTimeout + createHooksTimeout(c.host.Hooks)
 }
 
 // prepare finds everything out that can be known before anything is made.
@@ -197,7 +202,7 @@ func (c *creation) orders() *orders {
 		spec = nil // a spec that was decoded from JSON can be encoded
 	}
 	o := &orders{
-		ID: c.o.ID, Timeout: c.r.Config.BootTimeout + callTimeout,
+		ID: c.o.ID, Timeout: c.timeout(),
 		Container: &containerOrders{
 			Dir: c.dir.Path(), Spec: spec, Rootfs: c.host.Rootfs, RootfsReadonly: c.host.RootfsReadonly,
 			GuestOnly: guestOnly(c.spec), VM: *c.vm, Virtiofsd: *c.fs,

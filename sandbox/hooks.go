@@ -58,15 +58,30 @@ func hookTimeout(hook specs.Hook) time.Duration {
 	return defaultHookTimeout
 }
 
-// startHooksTimeout is how long the hooks may take that the guest runs.
-func startHooksTimeout(h *specs.Hooks) (sum time.Duration) {
+// hooksTimeout is how long hooks may take, one after the other.
+func hooksTimeout(lists ...[]specs.Hook) (sum time.Duration) {
+	for _, hooks := range lists {
+		for _, hook := range hooks {
+			sum += hookTimeout(hook)
+		}
+	}
+	return sum
+}
+
+// createHooksTimeout is how long the hooks may take that create runs.
+func createHooksTimeout(h *specs.Hooks) time.Duration {
 	if h == nil {
 		return 0
 	}
-	for _, hook := range h.StartContainer {
-		sum += hookTimeout(hook)
+	return hooksTimeout(h.Prestart, h.CreateRuntime, h.CreateContainer) //nolint:staticcheck // prestart is deprecated, and used
+}
+
+// startHooksTimeout is how long the hooks may take that the guest runs.
+func startHooksTimeout(h *specs.Hooks) time.Duration {
+	if h == nil {
+		return 0
 	}
-	return sum
+	return hooksTimeout(h.StartContainer)
 }
 
 func runHook(ctx context.Context, hook specs.Hook, dir string, input []byte) error {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"runch/config"
+	"runch/oci"
 	"runch/state"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -67,6 +69,23 @@ func TestHookFailureNamesTheHook(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(c.Bundle, "after")); err == nil {
 		t.Error("a hook ran after the one that failed")
+	}
+}
+
+func TestHooksHaveTheirOwnTime(t *testing.T) {
+	second, long := 1, 7200
+	c := &creation{r: &Runtime{Config: config.Default()}, host: &oci.HostPart{Hooks: &specs.Hooks{
+		CreateRuntime:   []specs.Hook{{Timeout: &second}, {}},
+		CreateContainer: []specs.Hook{{Timeout: &long}},
+		Poststop:        []specs.Hook{{}},
+	}}}
+	want := c.r.Config.BootTimeout + callTimeout + time.Second + defaultHookTimeout + 2*time.Hour
+	if got := c.timeout(); got != want {
+		t.Errorf("create may take %s, want %s", got, want)
+	}
+	c.host.Hooks = nil
+	if got := c.timeout(); got != c.r.Config.BootTimeout+callTimeout {
+		t.Errorf("create without hooks may take %s", got)
 	}
 }
 

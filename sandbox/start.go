@@ -34,19 +34,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	default:
 		return ErrStartRunning
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout+c.StartHooks)
-	defer cancel()
-	config, err := r.rescan(ctx, dir, c)
-	if err != nil {
-		return fmt.Errorf("mirror the network: %w", err)
-	}
-	err = r.call(ctx, c, func(ctx context.Context, agent agentproto.AgentService) error {
-		_, err := agent.StartContainer(ctx, &agentproto.StartContainerRequest{ContainerId: id, Network: config})
-		return err
-	})
-	// A program may be over before the agent's answer is here. Its status is told
-	// by the shim's end.
-	if err != nil && !errors.Is(err, errEnded) {
+	if err := r.startInGuest(ctx, dir, c); err != nil {
 		return err
 	}
 	c.Started = true
@@ -57,9 +45,31 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 		return nil
 	}
 	if err := runHooks(ctx, "poststart", c.Hooks.Poststart, c.Bundle, hookState(c, specs.StateRunning)); err != nil {
+		ctx, cancel := context.WithTimeout(ctx, goneTimeout)
+		defer cancel()
 		return errors.Join(err, kill9(ctx, c.Shim))
 	}
 	return nil
+}
+
+// startInGuest has the agent let the process run.
+func (r *Runtime) startInGuest(ctx context.Context, dir *state.Dir, c *state.Container) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout+c.StartHooks)
+	defer cancel()
+	config, err := r.rescan(ctx, dir, c)
+	if err != nil {
+		return fmt.Errorf("mirror the network: %w", err)
+	}
+	err = r.call(ctx, c, func(ctx context.Context, agent agentproto.AgentService) error {
+		_, err := agent.StartContainer(ctx, &agentproto.StartContainerRequest{ContainerId: c.ID, Network: config})
+		return err
+	})
+	// A program may be over before the agent's answer is here. Its status is told
+	// by the shim's end.
+	if errors.Is(err, errEnded) {
+		return nil
+	}
+	return err
 }
 
 // rescan looks at the network namespace once more: some callers fill it
