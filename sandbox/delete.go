@@ -8,8 +8,6 @@ import (
 	"runch/cgroup"
 	"runch/network"
 	"runch/state"
-
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Delete removes a container that has stopped, or has only been created, and
@@ -96,10 +94,10 @@ func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Containe
 	if err := dir.Remove(); err != nil {
 		return err
 	}
-	if c != nil && c.Hooks != nil && c.Ready {
-		if err := runHooks(ctx, "poststop", c.Hooks.Poststop, c.Bundle, hookState(c, specs.StateStopped)); err != nil {
-			r.Log.Warn(err.Error())
-		}
+	if c != nil && c.Shim.PID != 0 {
+		// Also of a create that failed: hooks that came before it may have made
+		// what these remove. They have their own time.
+		r.runPoststop(context.WithoutCancel(ctx), c)
 	}
 	return nil
 }

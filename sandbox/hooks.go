@@ -35,19 +35,25 @@ func hookState(c *state.Container, status specs.ContainerState) *specs.State {
 // container's state on its stdin; the first failure ends it. name is the hooks'
 // name in the spec.
 func runHooks(ctx context.Context, name string, hooks []specs.Hook, dir string, s *specs.State) error {
-	if len(hooks) == 0 {
-		return nil
-	}
-	input, err := json.Marshal(s)
-	if err != nil {
-		return fmt.Errorf("encode the state for hooks: %w", err)
-	}
 	for i, hook := range hooks {
-		if err := runHook(ctx, hook, dir, input); err != nil {
+		if err := runHook(ctx, hook, dir, s); err != nil {
 			return fmt.Errorf("error running %s hook #%d: %w", name, i, err)
 		}
 	}
 	return nil
+}
+
+// runPoststop runs the hooks of a container that is gone. A failure is no more
+// than a warning, and keeps no other hook from running.
+func (r *Runtime) runPoststop(ctx context.Context, c *state.Container) {
+	if c.Hooks == nil {
+		return
+	}
+	for i, hook := range c.Hooks.Poststop {
+		if err := runHook(ctx, hook, c.Bundle, hookState(c, specs.StateStopped)); err != nil {
+			r.Log.Warn(fmt.Sprintf("error running poststop hook #%d: %v", i, err))
+		}
+	}
 }
 
 // hookTimeout bounds a hook.
@@ -84,7 +90,11 @@ func startHooksTimeout(h *specs.Hooks) time.Duration {
 	return hooksTimeout(h.StartContainer)
 }
 
-func runHook(ctx context.Context, hook specs.Hook, dir string, input []byte) error {
+func runHook(ctx context.Context, hook specs.Hook, dir string, s *specs.State) error {
+	input, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode the state: %w", err)
+	}
 	timeout := hookTimeout(hook)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -102,7 +112,7 @@ func runHook(ctx context.Context, hook specs.Hook, dir string, input []byte) err
 	cmd.Stdout, cmd.Stderr = &output, &output
 	// A child of the hook that keeps its output open must not keep us.
 	cmd.WaitDelay = time.Second
-	err := cmd.Run()
+	err = cmd.Run()
 	switch {
 	case err == nil || errors.Is(err, exec.ErrWaitDelay):
 		return nil

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,11 +45,19 @@ func TestHooksGetTheStateInTheirOrder(t *testing.T) {
 	}
 }
 
-func TestStoppedStateHasNoPid(t *testing.T) {
+func TestPoststopHooksAllRunAndGetNoPid(t *testing.T) {
 	dir := t.TempDir()
-	c := &state.Container{ID: "c", Bundle: dir, Shim: state.Process{PID: 42}}
-	if err := runHooks(t.Context(), "poststop", []specs.Hook{shell("cat > state")}, c.Bundle, hookState(c, specs.StateStopped)); err != nil {
-		t.Fatal(err)
+	c := &state.Container{
+		ID: "c", Bundle: dir, Shim: state.Process{PID: 42},
+		Hooks: &specs.Hooks{Poststop: []specs.Hook{shell("echo words; exit 3"), shell("cat > state")}},
+	}
+	var log strings.Builder
+	r := &Runtime{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	r.runPoststop(t.Context(), c)
+	for _, want := range []string{"level=WARN", "error running poststop hook #0: exit status 3", "words"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%q is not in %s", want, log.String())
+		}
 	}
 	if data, err := os.ReadFile(filepath.Join(dir, "state")); err != nil || strings.Contains(string(data), `"pid"`) {
 		t.Errorf("state %s, %v", data, err)
