@@ -10,9 +10,6 @@ setup_file() {
 	hooks
 	config '.annotations = {"org.example.key": "a value"}
 		| .process.oomScoreAdj = 321
-		| .process.scheduler = {
-			policy: "SCHED_DEADLINE", runtime: 20000000, deadline: 90000000, period: 100000000, flags: ["SCHED_FLAG_RESET_ON_FORK"]
-		}
 		| .linux.resources = {
 			devices: [{allow: false, access: "rwm"}],
 			memory: {limit: 67108864, reservation: 33554432},
@@ -156,12 +153,19 @@ family() {
 
 @test "process.scheduler: a deadline is the guest's, the VMM has none" {
 	needs_vm
-	local policy pid
-	policy=$(execute cat /proc/1/stat)
-	same "$(sed 's/.*) //' <<<"$policy" | cut -d ' ' -f 39)" 6
+	local pid
+	process sh -c 'cat /proc/$$/stat' | jq '.scheduler = {
+		policy: "SCHED_DEADLINE", runtime: 80000000, deadline: 90000000, period: 100000000, flags: ["SCHED_FLAG_RESET_ON_FORK"]
+	}' >"$T/process"
+	same "$(runch exec --process "$T/process" "$ID" | policy)" 6
 	for pid in $(family "$PID"); do
-		same "$(sed 's/.*) //' "/proc/$pid/stat" | cut -d ' ' -f 39)" 0
+		same "$(policy <"/proc/$pid/stat")" 0
 	done
+}
+
+# policy: the scheduling policy of a /proc/PID/stat on stdin.
+policy() {
+	sed 's/.*) //' | cut -d ' ' -f 39
 }
 
 # --- hooks ---
@@ -177,24 +181,34 @@ poststart.0
 poststart.1"
 }
 
-@test "hooks: each gets the state on stdin, its arguments and its environment, in the bundle's directory" {
-	local name status
+@test "hooks: each gets the state on stdin, its arguments and its environment, in its directory" {
+	needs_vm
+	local name status dir
 	for name in prestart createRuntime createContainer poststart; do
-		status=creating
+		status=creating dir=$B
 		[ $name != poststart ] || status=running
+		[ $name != createContainer ] || dir=$B/rootfs
 		echo "$name"
 		same "$(jq -c '[.ociVersion, .id, .status, .pid, .bundle, .annotations["org.example.key"]]' "$B/hooks/$name.1.json")" \
 			"[\"1.0.2\",\"$ID\",\"$status\",$PID,\"$B\",\"a value\"]"
 		same "$(cat "$B/hooks/$name.1.env")" "KEY=$name"
-		same "$(cat "$B/hooks/$name.1.cwd")" "$B"
+		same "$(cat "$B/hooks/$name.1.cwd")" "$dir"
 	done
 }
 
-@test "hooks: those of the host run in the namespaces of the runtime" {
+@test "hooks: those of the host run in the namespaces of the runtime, createContainer in the container's" {
 	needs_vm
 	local name
-	for name in prestart createRuntime createContainer poststart; do
-		diff "$B/hooks/$name.0.ns" <(for ns in mnt net pid uts ipc; do readlink "/proc/self/ns/$ns"; done)
+	for name in prestart createRuntime poststart; do
+		diff "$B/hooks/$name.0.ns" <(namespaces self)
+	done
+	diff "$B/hooks/createContainer.0.ns" <(namespaces "$PID")
+}
+
+namespaces() {
+	local ns
+	for ns in mnt net pid uts ipc; do
+		readlink "/proc/$1/ns/$ns"
 	done
 }
 
