@@ -13,6 +13,8 @@ import (
 	"runch/network"
 	"runch/shim"
 	"runch/storage"
+
+	"golang.org/x/sys/unix"
 )
 
 // The files of a sandbox's directory.
@@ -107,6 +109,9 @@ func (g *guest) boot(ctx context.Context, id string, o *containerOrders) error {
 		return fmt.Errorf("mirror the network: %w", err)
 	}
 	if g.vm, err = newVM(o.VM.Driver, cfg); err != nil { //nolint:contextcheck // it serves other commands as long as the VM lives
+		if errors.Is(err, unix.ECONNREFUSED) {
+			err = g.orServer(err)
+		}
 		return fmt.Errorf("prepare the VM: %w", err)
 	}
 	listener, err := g.vm.Listen(agentproto.HelloPort)
@@ -116,13 +121,31 @@ func (g *guest) boot(ctx context.Context, id string, o *containerOrders) error {
 	defer listener.Close() //nolint:errcheck // the hello is all that comes
 	ctx, cancel := context.WithTimeoutCause(ctx, o.VM.BootTimeout, fmt.Errorf("not within %v (boot_timeout)", o.VM.BootTimeout))
 	defer cancel()
-	err = labelled(o.SelinuxLabel, func() error { return g.vm.Boot(ctx) })
+	err = labelled(o.SelinuxLabel, func() error { return g.start(ctx) })
 	if err != nil {
 		return fmt.Errorf("start the VM: %w", g.orServer(err))
 	}
 	go g.watch()
 	return g.awaitHello(ctx, listener)
 }
+
+// start boots the VM, unless virtiofsd ends first: a VMM may wait long for one
+// that does not answer.
+func (g *guest) start(ctx context.Context) error {
+	ctx, abandon := context.WithCancelCause(ctx)
+	defer abandon(nil)
+	go func() {
+		select {
+		case <-g.fs.Done():
+			abandon(errNoServer)
+		case <-ctx.Done():
+		}
+	}()
+	return g.vm.Boot(ctx)
+}
+
+// errNoServer says that there is nobody any more to serve files to the guest.
+var errNoServer = errors.New("virtiofsd has ended")
 
 // serverEnd is how long virtiofsd may live on after the VMM, its one client.
 const serverEnd = 2 * time.Second
