@@ -154,6 +154,10 @@ lab-run: all lab ## CMD='…' in the lab
 test-lab: all rootfs lab ## the suites and the callers (podman, containerd) in the lab
 	@tests/lab/test
 
+.PHONY: test-lab-drivers
+test-lab-drivers: all lab ## the driver suite in the lab: QEMU with KVM and vsock, cloud-hypervisor where there is one
+	@tests/lab/drivers
+
 .PHONY: bench
 bench: all rootfs deps-vm deps-test ## figures beside the bare VM, runc and crun
 	@tests/bench/run

@@ -137,6 +137,12 @@ func (g *guest) start(ctx context.Context) error {
 	go func() {
 		select {
 		case <-g.fs.Done():
+		case <-ctx.Done():
+			return
+		}
+		// It ends with a VMM that ends, too, whose own reason is the better one.
+		select {
+		case <-time.After(serverEnd):
 			abandon(errNoServer)
 		case <-ctx.Done():
 		}
