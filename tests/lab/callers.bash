@@ -10,6 +10,11 @@ image() {
 	podman image exists "$IMAGE" || tar -C "$RUNCH_ROOTFS/busybox" -c . | podman import --quiet - "$IMAGE"
 }
 
+# on_terminal TEXT: a line of shell on a terminal of its own, which has no size until the line sets one.
+on_terminal() {
+	command script --quiet --return --command "$1" /dev/null
+}
+
 # record NAME: notes what there is of the host now; `unchanged NAME` compares.
 record() {
 	inventory >"$BATS_FILE_TMPDIR/$1"

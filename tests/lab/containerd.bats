@@ -71,7 +71,7 @@ none_left() {
 }
 
 @test "ctr run -t: a terminal" {
-	try script --quiet --return --command "timeout $DEADLINE ctr run --rm -t --runc-binary $RUNCH $REF $NAME sh -c 'tty; exit 9'" /dev/null
+	try on_terminal "timeout --foreground $DEADLINE ctr run --rm -t --runc-binary $RUNCH $REF $NAME sh -c 'tty; exit 9'"
 	same "$status" 9
 	[[ $output == *"/dev/pts/0"* ]]
 	none_left
@@ -87,7 +87,7 @@ none_left() {
 
 	try timeout "$DEADLINE" ctr task exec --exec-id e1 "$NAME" sh -c 'echo in exec; exit 5'
 	same "$status $output" "5 in exec"
-	try script --quiet --return --command "ctr task exec -t --exec-id e2 $NAME sh -c 'tty; exit 6'" /dev/null
+	try on_terminal "ctr task exec -t --exec-id e2 $NAME sh -c 'tty; exit 6'"
 	same "$status" 6
 	[[ $output == *"/dev/pts/"* ]]
 

@@ -69,8 +69,7 @@ none_left() {
 }
 
 @test "podman run -t: a terminal, of the size of the caller's" {
-	# script's terminal has no size of its own: it is set on it first.
-	try script --quiet --return --command "stty rows 33 cols 99; timeout $DEADLINE podman --runtime $RUNCH run --network none --rm -t $IMAGE sh -c 'tty; stty size; exit 9'" /dev/null
+	try on_terminal "stty rows 33 cols 99; timeout --foreground $DEADLINE podman --runtime $RUNCH run --network none --rm -t $IMAGE sh -c 'tty; stty size; exit 9'"
 	same "$status" 9
 	[[ $output == *"/dev/pts/0"* ]]
 	[[ $output == *"33 99"* ]]
@@ -97,7 +96,7 @@ none_left() {
 	podman_try exec "$NAME" /no/such/command
 	same "$status" 127
 	printf 'through exec' | podman exec -i "$NAME" sh -c 'cat >/through'
-	try script --quiet --return --command "podman exec -t $NAME sh -c 'tty; exit 6'" /dev/null
+	try on_terminal "podman exec -t $NAME sh -c 'tty; exit 6'"
 	same "$status" 6
 	[[ $output == *"/dev/pts/"* ]]
 	podman_try exec -d "$NAME" sh -c 'echo detached >/detached'
