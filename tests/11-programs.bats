@@ -62,6 +62,15 @@ told() {
 	exec 9>&-
 }
 
+@test "lines of a terminal end once: as they are in a file, with one carriage return on the caller's terminal" {
+	try "$TOOLS/terminal" run --out "$T/screen" --report "$T/report" -- \
+		sh -c '"$0" --root "$1" exec --tty "$2" printf "one\ntwo\n"; "$0" --root "$1" exec --tty "$2" printf "one\ntwo\n" >"$3"' \
+		"$RUNCH" "$ROOT" "$ID" "$T/file"
+	same "$(jq .status "$T/report")" 0
+	same "$(od -An -c "$T/file")" "$(printf 'one\ntwo\n' | od -An -c)"
+	same "$(od -An -c "$T/screen")" "$(printf 'one\r\ntwo\r\n' | od -An -c)"
+}
+
 @test "apt-get and dpkg know their distribution" {
 	try execute apt-get --version
 	same "$status" 0
