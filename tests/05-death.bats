@@ -32,7 +32,7 @@ below() {
 
 # vmm, fsd: the pids of the VMM and of virtiofsd behind the container.
 vmm() {
-	below "$PID" qemu
+	below "$PID" "${VMM_KIND:0:15}" # what fits into comm
 }
 
 fsd() {

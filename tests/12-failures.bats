@@ -83,9 +83,9 @@ guest() {
 
 @test "no VMM, or one that cannot be run" {
 	bundle
-	RUNCH_QEMU=$T/none fails "$T/none: no such file or directory"
+	with_vmm "$T/none" fails "$T/none: no such file or directory"
 	echo text >"$T/text"
-	RUNCH_QEMU=$T/text fails "$T/text cannot be run: permission denied"
+	with_vmm "$T/text" fails "$T/text cannot be run: permission denied"
 }
 
 @test "a hook that fails" {
@@ -110,34 +110,34 @@ guest() {
 
 @test "the VMM ends at once, with an error or without" {
 	bundle
-	fake qemu <<-'END'
+	fake vmm <<-'END'
 		#!/bin/sh
 		echo what the VMM has to say >&2
 		exit 3
 	END
-	RUNCH_QEMU=$T/qemu fails_in_vm "exit status 3"
+	with_vmm "$T/vmm" fails_in_vm "exit status 3"
 	[[ $stderr == *"start the VM"* && $stderr == *"what the VMM has to say"* ]]
-	RUNCH_QEMU=/bin/true fails_in_vm "start the VM"
+	with_vmm /bin/true fails_in_vm "start the VM"
 }
 
 @test "the VMM does nothing" {
 	bundle
-	fake qemu <<-'END'
+	fake vmm <<-'END'
 		#!/bin/sh
 		exec sleep 1000
 	END
-	RUNCH_QEMU=$T/qemu RUNCH_BOOT_TIMEOUT=2s within 10000 fails_in_vm "start the VM: "
+	RUNCH_BOOT_TIMEOUT=2s with_vmm "$T/vmm" within 10000 fails_in_vm "start the VM: "
 	[[ $stderr == *"not within 2s (boot_timeout)"* ]]
 }
 
 @test "the VMM is killed while the guest boots" {
 	bundle
-	fake qemu <<-'END'
+	fake vmm <<-END
 		#!/bin/sh
-		(sleep 1; kill -KILL $$) >/dev/null 2>&1 &
-		exec qemu-system-x86_64 "$@"
+		(sleep 1; kill -KILL \$\$) >/dev/null 2>&1 &
+		exec $VMM_PROGRAM "\$@"
 	END
-	RUNCH_QEMU=$T/qemu fails_in_vm "boot the guest: the VM ended"
+	with_vmm "$T/vmm" fails_in_vm "boot the guest: the VM ended"
 }
 
 @test "virtiofsd is killed while the guest boots" {
@@ -160,7 +160,7 @@ guest() {
 @test "a kernel that is none" {
 	bundle
 	head -c 1M /dev/urandom >"$T/kernel"
-	RUNCH_KERNEL=$T/kernel fails_in_vm "start the VM: boot: QEMU ended"
+	RUNCH_KERNEL=$T/kernel fails_in_vm "start the VM: boot: "
 }
 
 @test "an initramfs that is none: the kernel's last words are shown" {
@@ -255,14 +255,14 @@ no_more() {
 @test "a console log that cannot be kept does not hide the error" {
 	bundle
 	: >"$T/file"
-	RUNCH_LOG_DIR=$T/file RUNCH_QEMU=/bin/false fails "start the VM"
+	RUNCH_LOG_DIR=$T/file with_vmm /bin/false fails "start the VM"
 }
 
 @test "of the logs of failed boots only the latest are kept" {
 	bundle
 	local i
 	for ((i = 0; i < 18; i++)); do
-		RUNCH_QEMU=/bin/false try runch create --bundle "$B" "$ID"
+		with_vmm /bin/false try runch create --bundle "$B" "$ID"
 		same "$status" 1
 	done
 	same "$(find "$T/logs" -name '*.log' | wc -l)" 16

@@ -118,6 +118,13 @@ runch() {
 	timeout --foreground --kill-after=5 "${DEADLINE:-120}" "$RUNCH" --root "$ROOT" "$@" 3>&-
 }
 
+# with_vmm PROGRAM COMMAND...: the command, with another program for the VMM of this run.
+with_vmm() {
+	local -x "$VMM_VARIABLE=$1"
+	shift
+	"$@"
+}
+
 # try COMMAND...: runs it with files for stdio; what came is in $status, $output and $stderr. (bats' run reads a
 # pipe until it is closed, so it would wait for the container.)
 try() {

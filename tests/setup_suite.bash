@@ -23,7 +23,19 @@ setup_suite() {
 		echo "the suites need root" >&2
 		return 1
 	}
-	echo "# $("$RUNCH" --version | head -n 1), host kernel $(uname -r)" >&3
+	# The VMM that this run is about: its kind, its program, and the variable that names another program.
+	VMM_KIND=$("$RUNCH" env --format json | jq -r '.hypervisor.kind // empty')
+	VMM_PROGRAM=$("$RUNCH" env --format json | jq -r '.hypervisor.path // empty')
+	case $VMM_KIND in
+	qemu) VMM_VARIABLE=RUNCH_QEMU ;;
+	cloud-hypervisor) VMM_VARIABLE=RUNCH_CLOUD_HYPERVISOR ;;
+	*)
+		echo "no hypervisor: $("$RUNCH" env --format json | jq -r .hypervisor.error)" >&2
+		return 1
+		;;
+	esac
+	export VMM_KIND VMM_PROGRAM VMM_VARIABLE
+	echo "# $("$RUNCH" --version | head -n 1), host kernel $(uname -r), $VMM_KIND" >&3
 }
 
 teardown_suite() {

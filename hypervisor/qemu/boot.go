@@ -75,7 +75,7 @@ func (vm *VM) launch() (*process.Process, *monitor, error) {
 	if vm.vsock != nil {
 		vm.served.Go(func() {
 			<-p.Done()
-			vm.vsock.hangUp()
+			vm.vsock.close()
 		})
 	}
 	vm.process = p

@@ -97,13 +97,10 @@ func (t *vsockTransport) dial(ctx context.Context, port uint32) (net.Conn, error
 	return agentproto.Endpoint{CID: t.cid}.Dial(ctx, port) //nolint:wrapcheck // it says all
 }
 
+// close gives the context id back, which ends the connections, and ends the
+// listeners. It may be called again.
 func (t *vsockTransport) close() {
 	_ = t.device.Close()
-	t.hangUp()
-}
-
-// hangUp ends the listeners: nobody will connect any more.
-func (t *vsockTransport) hangUp() {
 	for _, l := range t.listeners {
 		_ = l.Close()
 	}
