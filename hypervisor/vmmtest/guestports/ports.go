@@ -22,7 +22,8 @@ const (
 	PowerOff = "poweroff"
 	Reset    = "reset"
 	Panic    = "panic"
-	// Console writes as many bytes to the console as its argument says.
+	// Console writes as many bytes to the console as its argument says, for a
+	// while, and answers with how many it wrote.
 	Console = "console"
 	// Garbage writes into the channel what is no frame.
 	Garbage = "garbage"

@@ -14,6 +14,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -94,7 +95,8 @@ func command(line string, breaker *breaker) string {
 	case guestports.Panic:
 		return fmt.Sprint(os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0))
 	case guestports.Console:
-		return fmt.Sprint(flood(rest))
+		wrote, err := flood(rest)
+		return answer(strconv.Itoa(wrote), err)
 	case guestports.Garbage, guestports.Streams:
 		if breaker == nil {
 			return guestports.NoChannel
@@ -110,22 +112,27 @@ func command(line string, breaker *breaker) string {
 	}
 }
 
-// flood writes n bytes to the console.
-func flood(n string) error {
+// floodTime is how long the console is written to at most.
+const floodTime = 40 * time.Second
+
+// flood writes n bytes to the console, or less where that takes too long, and says
+// how many.
+func flood(n string) (int, error) {
 	count, err := strconv.Atoi(n)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	console, err := os.OpenFile("/dev/console", os.O_WRONLY, 0)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer console.Close() //nolint:errcheck // each write is checked
 	line := strings.Repeat("x", 79) + "\n"
-	for ; count > 0; count -= len(line) {
+	wrote := 0
+	for begin := time.Now(); wrote < count && time.Since(begin) < floodTime; wrote += len(line) {
 		if _, err := io.WriteString(console, line); err != nil {
-			return err
+			return wrote, err
 		}
 	}
-	return nil
+	return wrote, nil
 }
