@@ -47,16 +47,19 @@ own() {
 
 # unshare_all: in teardown_file, the end of what share began.
 unshare_all() {
-	# After a setup_file that failed nothing is shared, but something may be there.
-	local dir=${SHARED:-$T}
-	unset SHARED
-	T=$dir ROOT=$dir/root ID=${SHARED_ID:-$ID} HELPERS=() OTHERS=${SHARED_OTHERS:-$OTHERS}
+	# Where setup_file broke off, nothing is shared yet, and what it has begun is what to end.
+	if [ -n "${SHARED:-}" ]; then
+		T=$SHARED ROOT=$SHARED/root ID=$SHARED_ID OTHERS=$SHARED_OTHERS
+		unset SHARED
+	fi
+	HELPERS=()
 	finish
 }
 
 # finish: ends the test's helpers and containers; after a test that passed, nothing may be left.
 finish() {
 	local pid id
+	[ -n "${T:-}" ] || return # it is what is emptied
 	for pid in "${HELPERS[@]}"; do
 		kill -KILL "$pid" 2>/dev/null || true
 		wait "$pid" 2>/dev/null || true
