@@ -4,16 +4,26 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"math"
 	"os"
 
 	"runch/commands"
 	"runch/sandbox"
+
+	"golang.org/x/sys/unix"
 )
 
 // version is set by the linker: "number+commit".
 var version = "development"
 
 func main() {
+	// What the caller has open besides stdio is not for what is started here: a
+	// VM lives long, and whoever waits for a pipe's end would wait for it.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		fmt.Fprintln(os.Stderr, "runch: keep the caller's files to itself:", err)
+		os.Exit(1)
+	}
 	// The process that stays with a container is this program again. It has to
 	// start fast and stay small, and its orders come by other ways than flags.
 	if len(os.Args) == 2 && os.Args[1] == "shim" {

@@ -161,3 +161,18 @@ flooded() {
 	# The fourth is the directory that ls reads.
 	same "$(xargs <<<"$output")" "0 1 2 3"
 }
+
+@test "nothing behind a container or an exec holds what else its caller had open" {
+	own
+	args sleep 1000
+	local secret pid
+	exec {secret}>"$T/secret"
+	create
+	runch start "$ID"
+	background one "$ID" sleep 1000
+	for pid in "$PID" "$EXEC" $(pgrep --parent "$PID,$EXEC"); do
+		same "$(find "/proc/$pid/fd" -lname "$T/secret")" ""
+	done
+	exec {secret}>&-
+	runch delete --force "$ID"
+}
