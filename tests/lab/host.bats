@@ -6,6 +6,7 @@ load callers
 
 setup() {
 	begin
+	unset RUNCH_ACCEL
 }
 
 teardown() {
