@@ -1,0 +1,208 @@
+#!/usr/bin/env bats
+# Hooks, in the runtime specification's order and with the state on their standard input; and the network namespace,
+# which callers fill before create, in a hook, or between create and start, and empty before the container has ended.
+
+load helpers
+
+setup() {
+	begin
+	NETNS=${T##*/}
+}
+
+teardown() {
+	finish
+	ip netns delete "$NETNS" 2>/dev/null || true
+}
+
+# hook NAME SCRIPT: adds a hook of the host's that runs a shell with this text. The state is on its stdin.
+hook() {
+	config '.hooks[$ARGS.positional[0]] += [{"path": "/bin/sh", "args": ["sh", "-c", $ARGS.positional[1]],
+		"env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}]' --args -- "$@"
+}
+
+# namespace: a network namespace with a link of its own, as a CNI plugin leaves it: 10.99.0.2, with a gateway.
+namespace() {
+	ip netns add "$NETNS"
+	plug eth0 10.99.0.2/24
+	ip -n "$NETNS" route add default via 10.99.0.1
+}
+
+# plug LINK ADDRESS: one more link for the namespace. Its other end is in there as well, so that the host's own
+# network has nothing of it.
+plug() {
+	ip -n "$NETNS" link add "$1" mtu 1400 type veth peer name "peer-$1"
+	ip -n "$NETNS" addr add "$2" dev "$1"
+	ip -n "$NETNS" link set "$1" up
+	ip -n "$NETNS" link set "peer-$1" up
+}
+
+# in_namespace: the container is in the namespace that was made.
+in_namespace() {
+	config --arg path "/run/netns/$NETNS" '(.linux.namespaces[] | select(.type == "network")).path = $path'
+}
+
+@test "hooks run in the specification's order, each with the state on its stdin" {
+	bundle
+	local name
+	for name in prestart createRuntime createContainer poststart poststop; do
+		hook "$name" "echo $name 1 >>$T/order; cat >$T/$name.json"
+		hook "$name" "echo $name 2 >>$T/order"
+	done
+	# This one is the container's own: its path and its files are in there.
+	config '.hooks.startContainer = [{"path": "/bin/sh", "args": ["sh", "-c", "cat >/startContainer.json; hostname >/startContainer"]}]'
+	script '[ -e /startContainer ] && exec sleep 1000'
+	create
+	same "$(xargs <"$T/order")" "prestart 1 prestart 2 createRuntime 1 createRuntime 2 createContainer 1 createContainer 2"
+	[ ! -e "$B/rootfs/startContainer" ]
+	runch start "$ID"
+	same "$(tail -n 2 "$T/order" | xargs)" "poststart 1 poststart 2"
+	# start returns when the program is let go; the hook comes right before it.
+	eventually 5 test -s "$B/rootfs/startContainer"
+	same "$(<"$B/rootfs/startContainer")" guest
+	runch kill "$ID" KILL
+	same "$(exit_status "$PID")" 137
+	run ! grep poststop "$T/order"
+	runch delete "$ID"
+	same "$(tail -n 2 "$T/order" | xargs)" "poststop 1 poststop 2"
+
+	for name in prestart createRuntime createContainer poststart; do
+		jq -e --arg id "$ID" --argjson pid "$PID" --arg bundle "$B" \
+			'.id == $id and .pid == $pid and .bundle == $bundle and (.ociVersion | length > 0)' "$T/$name.json"
+	done
+	same "$(jq -r .status "$T/prestart.json" "$T/createRuntime.json" "$T/poststart.json" "$T/poststop.json" | xargs)" \
+		"creating creating running stopped"
+	same "$(jq -r .id "$T/poststop.json" "$B/rootfs/startContainer.json" | xargs)" "$ID $ID"
+}
+
+@test "a hook that fails before the container runs ends its making, with the hook's name and number" {
+	bundle
+	local name
+	for name in prestart createRuntime createContainer; do
+		config 'del(.hooks)'
+		hook "$name" true
+		hook "$name" 'echo its words >&2; exit 3'
+		try runch create --bundle "$B" --pid-file "$B/pid" "$ID"
+		same "$status" 1
+		[[ $stderr == *"error running $name hook #1"*"its words"* ]]
+		clean
+	done
+}
+
+@test "a hook that takes longer than its timeout is ended" {
+	bundle
+	hook prestart 'exec sleep 1000'
+	config '.hooks.prestart[0].timeout = 1'
+	within 10000 try runch create --bundle "$B" "$ID"
+	same "$status" 1
+	[[ $stderr == *"prestart hook #0"* ]]
+	clean
+}
+
+@test "what a namespace has before create is in the guest: addresses, routes, MAC and MTU" {
+	bundle
+	namespace
+	in_namespace
+	local mac
+	mac=$(ip -n "$NETNS" -j link show eth0 | jq -r '.[0].address')
+	script 'ip -o -4 addr show eth0; ip route; cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu'
+	try runch run --bundle "$B" "$ID"
+	same "$status" 0
+	[[ $output == *"10.99.0.2/24"*"default via 10.99.0.1"*"$mac"*1400 ]]
+	# and nothing of it is left in the namespace
+	same "$(ip -n "$NETNS" -j link | jq -r '.[].ifname' | sort | xargs)" "eth0 lo peer-eth0"
+	same "$(ip netns exec "$NETNS" tc qdisc show dev eth0 ingress)" ""
+}
+
+@test "what a createRuntime hook puts into the namespace is in the guest" {
+	bundle
+	# The pid in the state is the way to the namespace that the runtime has made.
+	hook createRuntime 'pid=$(jq .pid) && in="nsenter --target $pid --net" && $in ip link add eth0 type veth peer name peer &&
+		$in ip addr add 10.99.1.2/24 dev eth0 && $in ip link set eth0 up && $in ip link set peer up'
+	script 'ip -o -4 addr show eth0'
+	try runch run --bundle "$B" "$ID"
+	same "$status" 0
+	[[ $output == *"10.99.1.2/24"* ]]
+}
+
+@test "what the caller puts into the namespace between create and start is in the guest" {
+	bundle
+	script 'ip -o -4 addr show eth0; ip -o -4 addr show eth1'
+	namespace
+	in_namespace
+	create
+	same "$(readlink "/proc/$PID/ns/net")" "net:[$(stat -L -c %i "/run/netns/$NETNS")]"
+	plug eth1 10.99.2.2/24
+	runch start "$ID"
+	same "$(exit_status "$PID")" 0
+	says 10.99.0.2/24 "$B/stdout"
+	says 10.99.2.2/24 "$B/stdout"
+	runch delete "$ID"
+}
+
+@test "a container talks with the other side of its link" {
+	bundle
+	namespace
+	in_namespace
+	# The other side has an address, in a namespace of its own.
+	ip netns add "$NETNS-far"
+	ip -n "$NETNS" link set peer-eth0 netns "$NETNS-far"
+	ip -n "$NETNS-far" addr add 10.99.0.1/24 dev peer-eth0
+	ip -n "$NETNS-far" link set peer-eth0 up
+	helper ip netns exec "$NETNS-far" "$WORKLOAD" serve 10.99.0.1:80 </dev/null >"$T/served"
+	eventually 5 says serving "$T/served"
+	args workload fetch 10.99.0.1:80
+	try runch run --bundle "$B" "$ID"
+	kill "$helper"
+	ip netns delete "$NETNS-far"
+	same "$status" 0
+	same "$output" "hello 10.99.0.2"
+}
+
+@test "links that are taken away under a running container, or the whole namespace, do not keep it from kill and delete" {
+	bundle
+	namespace
+	in_namespace
+	args sleep 1000
+	launch
+	# As CNI's DEL does, before the container is stopped.
+	ip -n "$NETNS" link delete eth0
+	ip netns delete "$NETNS"
+	same "$(execute echo alive)" alive
+	runch kill "$ID" TERM
+	runch kill "$ID" KILL
+	same "$(exit_status "$PID" 5)" 137
+	runch delete "$ID"
+	gone
+}
+
+@test "the host's own network namespace is refused, whatever the way to it" {
+	needs_vm
+	bundle
+	config '(.linux.namespaces[] | select(.type == "network")).path = "/proc/self/ns/net"'
+	try runch create --bundle "$B" "$ID"
+	same "$status" 1
+	[[ $stderr == *"network"* ]]
+	config '.linux.namespaces |= map(select(.type != "network"))'
+	try runch create --bundle "$B" "$ID"
+	same "$status" 1
+	[[ $stderr == *"network"* ]]
+	clean
+}
+
+@test "on a host with systemd: a container made with --systemd-cgroup is in its scope, and other verbs need not be told" {
+	[ -d /run/systemd/system ] || skip "systemd does not run on this host"
+	bundle
+	config --arg path "system.slice:runch-test:$ID" '.linux.cgroupsPath = $path'
+	args sleep 1000
+	runch --systemd-cgroup create --bundle "$B" --pid-file "$B/pid" "$ID" </dev/null >"$B/stdout" 2>"$B/stderr"
+	PID=$(<"$B/pid")
+	grep -F "/system.slice/runch-test-$ID.scope" "/proc/$PID/cgroup"
+	runch start "$ID"
+	same "$(execute echo yes)" yes
+	runch pause "$ID"
+	runch resume "$ID"
+	runch kill "$ID" KILL
+	same "$(exit_status "$PID")" 137
+	runch delete "$ID"
+	run ! systemctl is-active --quiet "runch-test-$ID.scope"
+}
