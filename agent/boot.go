@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -89,6 +90,21 @@ func tuneKernel() error {
 		}
 	}
 	return nil
+}
+
+// mountBelow makes mounts of what the host has mounted below shared directories:
+// the kernel does so for whoever opens them. One that cannot be opened is left
+// to whoever comes to use it.
+func mountBelow(submounts []string) {
+	for _, name := range submounts {
+		if !filepath.IsLocal(name) {
+			continue
+		}
+		fd, err := unix.Open(filepath.Join(agentproto.GuestSharedDir, name), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == nil {
+			_ = unix.Close(fd)
+		}
+	}
 }
 
 // mountShare mounts the sandbox's shared directory.

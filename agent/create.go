@@ -59,6 +59,7 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 		return nil, err
 	}
 	lp.Init = true
+	mountBelow(req.GetSubmounts())
 	own := makesNetNS(spec)
 	if !own {
 		if err := a.applyNetwork(ctx, req.GetNetwork()); err != nil {

@@ -162,11 +162,15 @@ type CreateContainerRequest struct {
 	Spec  []byte `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
 	Stdio *Stdio `protobuf:"bytes,3,opt,name=stdio,proto3" json:"stdio,omitempty"`
 	// Nanoseconds since the epoch, by the host's clock; the agent sets its own.
-	HostTimeNs    int64         `protobuf:"varint,4,opt,name=host_time_ns,json=hostTimeNs,proto3" json:"host_time_ns,omitempty"`
-	Network       *Network      `protobuf:"bytes,5,opt,name=network,proto3" json:"network,omitempty"`
-	NoNewKeyring  bool          `protobuf:"varint,6,opt,name=no_new_keyring,json=noNewKeyring,proto3" json:"no_new_keyring,omitempty"`
-	NoPivot       bool          `protobuf:"varint,7,opt,name=no_pivot,json=noPivot,proto3" json:"no_pivot,omitempty"`
-	TerminalSize  *TerminalSize `protobuf:"bytes,8,opt,name=terminal_size,json=terminalSize,proto3" json:"terminal_size,omitempty"`
+	HostTimeNs   int64         `protobuf:"varint,4,opt,name=host_time_ns,json=hostTimeNs,proto3" json:"host_time_ns,omitempty"`
+	Network      *Network      `protobuf:"bytes,5,opt,name=network,proto3" json:"network,omitempty"`
+	NoNewKeyring bool          `protobuf:"varint,6,opt,name=no_new_keyring,json=noNewKeyring,proto3" json:"no_new_keyring,omitempty"`
+	NoPivot      bool          `protobuf:"varint,7,opt,name=no_pivot,json=noPivot,proto3" json:"no_pivot,omitempty"`
+	TerminalSize *TerminalSize `protobuf:"bytes,8,opt,name=terminal_size,json=terminalSize,proto3" json:"terminal_size,omitempty"`
+	// The host's mounts below the container's rootfs and volumes, relative to the
+	// shared directory. They become mounts of the guest's before the container is
+	// made: later they would take the attributes of the volume that they are in.
+	Submounts     []string `protobuf:"bytes,9,rep,name=submounts,proto3" json:"submounts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -253,6 +257,13 @@ func (x *CreateContainerRequest) GetNoPivot() bool {
 func (x *CreateContainerRequest) GetTerminalSize() *TerminalSize {
 	if x != nil {
 		return x.TerminalSize
+	}
+	return nil
+}
+
+func (x *CreateContainerRequest) GetSubmounts() []string {
+	if x != nil {
+		return x.Submounts
 	}
 	return nil
 }
@@ -2460,7 +2471,7 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x0eplain_newlines\x18\x04 \x01(\bR\rplainNewlines\"<\n" +
 	"\fTerminalSize\x12\x16\n" +
 	"\x06height\x18\x01 \x01(\rR\x06height\x12\x14\n" +
-	"\x05width\x18\x02 \x01(\rR\x05width\"\xd5\x02\n" +
+	"\x05width\x18\x02 \x01(\rR\x05width\"\xf3\x02\n" +
 	"\x16CreateContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x12\n" +
 	"\x04spec\x18\x02 \x01(\fR\x04spec\x12+\n" +
@@ -2470,7 +2481,8 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\anetwork\x18\x05 \x01(\v2\x17.runch.agent.v1.NetworkR\anetwork\x12$\n" +
 	"\x0eno_new_keyring\x18\x06 \x01(\bR\fnoNewKeyring\x12\x19\n" +
 	"\bno_pivot\x18\a \x01(\bR\anoPivot\x12A\n" +
-	"\rterminal_size\x18\b \x01(\v2\x1c.runch.agent.v1.TerminalSizeR\fterminalSize\"+\n" +
+	"\rterminal_size\x18\b \x01(\v2\x1c.runch.agent.v1.TerminalSizeR\fterminalSize\x12\x1c\n" +
+	"\tsubmounts\x18\t \x03(\tR\tsubmounts\"+\n" +
 	"\x17CreateContainerResponse\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\"m\n" +
 	"\x15StartContainerRequest\x12!\n" +

@@ -270,9 +270,13 @@ func (in *inside) createContainer(ctx context.Context, g *guest, files shim.File
 	if err != nil {
 		return nil, err
 	}
+	submounts, err := g.tree.Submounts(in.orders.ID)
+	if err != nil {
+		return nil, err
+	}
 	_, err = client.CreateContainer(ctx, &agentproto.CreateContainerRequest{
 		ContainerId: in.orders.ID, Spec: o.Spec, Stdio: in.stdio(streams), HostTimeNs: nowNS(),
-		Network: g.nics, NoNewKeyring: o.NoNewKeyring, NoPivot: o.NoPivot, TerminalSize: in.terminalSize(),
+		Network: g.nics, NoNewKeyring: o.NoNewKeyring, NoPivot: o.NoPivot, TerminalSize: in.terminalSize(), Submounts: submounts,
 	})
 	if err != nil {
 		select {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -94,6 +95,45 @@ func (t *Tree) Share(id, rootfs string, binds []Bind) error {
 		}
 	}
 	return nil
+}
+
+// maxSubmounts bounds what Submounts lists. Those beyond it are found by the
+// guest when they are used.
+const maxSubmounts = 1024
+
+// Submounts are the mounts below a container's rootfs and volumes that came with
+// these, relative to the shared directory, each after the one that it is in.
+func (t *Tree) Submounts(id string) ([]string, error) {
+	base := filepath.Join(t.Shared(), id)
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(base))
+	if err != nil {
+		return nil, fmt.Errorf("list the container's mounts: %w", err)
+	}
+	roots := make(map[string]bool)
+	var below []string
+	for _, m := range mounts {
+		// <id>/rootfs and <id>/mounts/<n>/<name> are the trees themselves.
+		rel, err := filepath.Rel(t.Shared(), m.Mountpoint)
+		if err != nil {
+			return nil, fmt.Errorf("list the container's mounts: %w", err)
+		}
+		if !isBelow(roots, rel) {
+			roots[rel] = true
+			continue
+		}
+		below = append(below, rel)
+	}
+	return below[:min(len(below), maxSubmounts)], nil
+}
+
+// isBelow tells whether a path is below one of the roots.
+func isBelow(roots map[string]bool, path string) bool {
+	for dir := filepath.Dir(path); dir != "."; dir = filepath.Dir(dir) {
+		if roots[dir] {
+			return true
+		}
+	}
+	return false
 }
 
 // Protect makes a container's rootfs read-only from the host's side, whatever

@@ -235,6 +235,10 @@ func belowBody(dir string) error {
 	if err != nil {
 		return err
 	}
+	submounts, err := t.Submounts("id")
+	if err != nil || len(submounts) != 2 || submounts[0] != "id/mounts/0/ro/below" || submounts[1] != "id/mounts/1/rro/below" {
+		return fmt.Errorf("submounts %q, %w", submounts, err)
+	}
 	for name, want := range map[string]error{
 		"0/ro/new": unix.EROFS, "0/ro/below/new": nil, "1/rro/new": unix.EROFS, "1/rro/below/new": unix.EROFS,
 	} {
