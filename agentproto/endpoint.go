@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/vsock"
+	"golang.org/x/sys/unix"
 )
 
 // Endpoint is where a sandbox's guest can be reached from the host.
@@ -55,8 +56,11 @@ func (e Endpoint) dialVsock(ctx context.Context, port uint32) (net.Conn, error) 
 	}
 	done := make(chan result, 1)
 	go func() {
-		// The kernel gives up after two seconds by itself.
 		conn, err := vsock.Dial(e.CID, port, nil)
+		// The kernel gives up after two seconds, which a guest may be busy for.
+		for errors.Is(err, unix.ETIMEDOUT) && ctx.Err() == nil {
+			conn, err = vsock.Dial(e.CID, port, nil)
+		}
 		done <- result{conn, err}
 	}()
 	select {

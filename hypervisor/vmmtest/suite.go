@@ -25,7 +25,7 @@ type Driver struct {
 
 // bootTimeout is how long a guest may take to say hello: translated code on a
 // busy machine is slow.
-const bootTimeout = 90 * time.Second
+const bootTimeout = 3 * time.Minute
 
 // Run runs the suite. It skips, and says what is missing, where there is no
 // guest image: RUNCH_GUEST names its directory, else bin/guest of this
