@@ -19,7 +19,7 @@ type conn struct {
 	channel *Channel
 	release func()
 
-	reading sync.Mutex // held by whoever reads, the drain after Close included
+	reading sync.Mutex // held by whoever reads, the drain after Close excepted
 	closing sync.Once
 	closed  chan struct{}
 }
@@ -86,8 +86,9 @@ func (c *conn) Close() error {
 func (c *conn) drain() {
 	defer c.release()
 	_ = c.Stream.Close()
+	// Who reads now comes back first; who comes later sees that it is closed.
 	c.reading.Lock()
-	defer c.reading.Unlock()
+	c.reading.Unlock() //nolint:staticcheck // it is waited for, nothing more
 	_ = c.SetReadDeadline(time.Time{})
 	_, _ = io.Copy(io.Discard, c.Stream)
 }
