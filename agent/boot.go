@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -76,6 +77,10 @@ func mountGuest() error {
 	return tuneKernel()
 }
 
+// minFreeKiB is a little more than what the kernel takes for a guest of some GiB
+// that has no huge pages: four times the root of the memory in KiB.
+const minFreeKiB = 8 << 10
+
 // tuneKernel tells the kernel what a guest for containers wants of it.
 func tuneKernel() error {
 	for _, f := range []struct{ path, value string }{
@@ -84,6 +89,9 @@ func tuneKernel() error {
 		// Joining namespaces and cgroups waits for grace periods: those of a
 		// guest with few CPUs are cheap to hurry.
 		{"/sys/kernel/rcu_expedited", "1\n"},
+		// For the sake of huge pages the kernel keeps more free than the guest has
+		// on top of its container's memory, which would then never get all of it.
+		{"/proc/sys/vm/min_free_kbytes", strconv.Itoa(minFreeKiB) + "\n"},
 	} {
 		if err := os.WriteFile(f.path, []byte(f.value), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("tune the kernel: %w", err)

@@ -27,6 +27,10 @@ const (
 // error; the caller prints it and ends, and the VM with it.
 func Run(ctx context.Context) error {
 	start := sinceBoot()
+	// The Go runtime has read it, and it is not for the programs that hooks run.
+	if err := os.Unsetenv("GODEBUG"); err != nil {
+		return fmt.Errorf("clear the environment: %w", err)
+	}
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
 	if err := leaveInitramfs(); err != nil {

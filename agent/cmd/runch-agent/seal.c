@@ -64,7 +64,9 @@ static void __attribute__((constructor(101))) seal(int argc, char **argv, char *
 	int fd = make_copy(argv[0]);
 	if (fd < 0)
 		return;
-	if (setenv(sealed, "1", 1) < 0)
+	// Huge pages would make the few megabytes of an idle heap several times as
+	// many; the Go runtime reads this when it starts, and nowhere else can it be told.
+	if (setenv(sealed, "1", 1) < 0 || setenv("GODEBUG", "disablethp=1", 1) < 0)
 		return;
 	unlink(argv[0]);
 	extern char **environ;
