@@ -57,6 +57,9 @@ type Config struct {
 	// console as long as the VM lives, whatever Console answers; to bound what is
 	// kept is Console's own affair. nil drops it.
 	Console io.Writer
+	// Served is called each time that a connection of another process to the guest,
+	// which this process has carried, is over; nil calls nobody.
+	Served func()
 	// User is whom the VMM runs as; nil means the caller's own identity.
 	User *syscall.Credential
 }

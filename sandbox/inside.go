@@ -35,7 +35,10 @@ func RunShim() int {
 	if err := ch.receive(&o); err != nil {
 		return exitUndone
 	}
-	in := &inside{channel: ch, orders: &o, signals: signals, program: shim.ReadProgramMappings()}
+	in := &inside{channel: ch, orders: &o, signals: signals}
+	// Set when there is something to give back. The host's /proc is there now.
+	in.release = time.AfterFunc(o.Timeout, shim.ReadProgramMappings().Release)
+	defer in.release.Stop()
 	code, err := in.run()
 	if err != nil {
 		if !errors.Is(err, errUndo) {
@@ -54,8 +57,8 @@ type inside struct {
 	console *shim.Console
 	// replies are the command's, until the commit; closed when it is gone.
 	replies chan reply
-	// program is read while the host's /proc is there.
-	program shim.ProgramMappings
+	// release gives memory back, when it fires.
+	release *time.Timer
 }
 
 func (in *inside) run() (int, error) {
@@ -91,15 +94,19 @@ func (in *inside) run() (int, error) {
 	return in.attend(p, lost), nil
 }
 
-// settleTime is when a shim has come to rest, after its setup.
+// settleTime is when a shim has come to rest, after its setup or after the last
+// connection that it has carried to the guest for another process.
 const settleTime = 2 * time.Second
+
+// settle makes the shim give back, once it has come to rest, what was needed
+// until now.
+func (in *inside) settle() { in.release.Reset(settleTime) }
 
 // attend carries the process until it has ended. What the setup needed is given
 // back: this lasts.
 func (in *inside) attend(p *shim.Process, lost <-chan struct{}) int {
 	in.orders = nil
-	release := time.AfterFunc(settleTime, in.program.Release)
-	defer release.Stop()
+	in.settle()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if lost != nil {

@@ -32,8 +32,10 @@ type guest struct {
 	vm   hypervisor.VMM
 	// lost is closed when the VMM or virtiofsd has ended, vmGone when the VMM has.
 	lost, vmGone chan struct{}
-	taps         []string
-	nics         *agentproto.Network
+	// served is called when a command's connection to the guest is over.
+	served func()
+	taps   []string
+	nics   *agentproto.Network
 }
 
 // hotplugSlots is how many network interfaces can come after the boot.
@@ -57,7 +59,7 @@ func (in *inside) bootContainer(ctx context.Context, files shim.Files) (*shim.Pr
 	if err := tree.Share(in.orders.ID, o.Rootfs, o.Binds); err != nil {
 		return nil, nil, err
 	}
-	g := &guest{tree: tree, lost: make(chan struct{}), vmGone: make(chan struct{})}
+	g := &guest{tree: tree, lost: make(chan struct{}), vmGone: make(chan struct{}), served: in.settle}
 	if err := g.boot(ctx, in.orders.ID, o); err != nil {
 		return nil, nil, err
 	}
@@ -103,7 +105,7 @@ func (g *guest) boot(ctx context.Context, id string, o *containerOrders) error {
 		Kernel: o.VM.Kernel, Initramfs: o.VM.Initramfs, Cmdline: o.VM.Cmdline,
 		CPUs: o.VM.CPUs, MaxCPUs: o.VM.MaxCPUs, MemoryMiB: o.VM.MemoryMiB, MaxMemoryMiB: o.VM.MaxMemoryMiB,
 		Share: &hypervisor.Share{Tag: agentproto.ShareTag, Socket: filepath.Join(o.Dir, fsSocket)},
-		Log:   log, Console: console, HotplugSlots: hotplugSlots, User: o.VM.User,
+		Log:   log, Console: console, Served: g.served, HotplugSlots: hotplugSlots, User: o.VM.User,
 	}
 	if cfg.NICs, err = g.attachNetwork(ctx); err != nil {
 		return fmt.Errorf("mirror the network: %w", err)

@@ -236,8 +236,9 @@ func TestTooManyConnections(t *testing.T) {
 	}
 }
 
-// served makes a channel whose guest is reached through a socket.
-func served(t *testing.T) (agentproto.Endpoint, *yamux.Session) {
+// served makes a channel whose guest is reached through a socket; over is called
+// when a connection is over.
+func served(t *testing.T, over func()) (agentproto.Endpoint, *yamux.Session) {
 	t.Helper()
 	c, guest := open(t)
 	path := filepath.Join(t.TempDir(), "agent.sock")
@@ -246,7 +247,7 @@ func served(t *testing.T) (agentproto.Endpoint, *yamux.Session) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- c.Serve(l) }()
+	go func() { done <- c.Serve(l, over) }()
 	t.Cleanup(func() {
 		_ = c.Close()
 		if err := <-done; err != nil {
@@ -257,7 +258,7 @@ func served(t *testing.T) (agentproto.Endpoint, *yamux.Session) {
 }
 
 func TestServeIsAHybridVsock(t *testing.T) {
-	e, guest := served(t)
+	e, guest := served(t, nil)
 	go func() {
 		conn, err := guest.Accept()
 		if err != nil {
@@ -289,8 +290,32 @@ func TestServeIsAHybridVsock(t *testing.T) {
 	}
 }
 
+func TestServeTellsWhenAConnectionIsOver(t *testing.T) {
+	over := make(chan struct{}, 1)
+	e, guest := served(t, func() { over <- struct{}{} })
+	conn, err := e.Dial(t.Context(), 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := guest.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-over:
+		t.Error("told while it is open")
+	default:
+	}
+	_, _ = conn.Close(), stream.Close()
+	select {
+	case <-over:
+	case <-time.After(10 * time.Second):
+		t.Error("not told")
+	}
+}
+
 func TestServeRefusesWhatIsNoRequest(t *testing.T) {
-	e, _ := served(t)
+	e, _ := served(t, nil)
 	for _, request := range []string{"\n", "CONNECT\n", "CONNECT x\n", "CONNECT 4294967296\n", "GET / HTTP/1.1\n", "CONNECT 1024                        1\n"} {
 		var d net.Dialer
 		conn, err := d.DialContext(t.Context(), "unix", e.Unix)

@@ -20,8 +20,9 @@ const hostPort = 1 << 30
 
 // Serve lets other processes reach the guest: each connection that ln accepts
 // says `CONNECT <port>\n` and is answered by `OK <n>\n`, after which the bytes
-// are the guest's. It owns ln and returns when ln or the channel has ended.
-func (c *Channel) Serve(ln *net.UnixListener) error {
+// are the guest's. It owns ln and returns when ln or the channel has ended. Each
+// time that a connection is over, served is called, nil for nobody.
+func (c *Channel) Serve(ln *net.UnixListener, served func()) error {
 	if !c.track(ln) {
 		_ = ln.Close()
 		return ErrClosed
@@ -42,7 +43,13 @@ func (c *Channel) Serve(ln *net.UnixListener) error {
 		if err != nil {
 			return fmt.Errorf("accept: %w", err)
 		}
-		if !c.track(client) || !c.start(func() { c.serve(client, n) }) {
+		serve := func() {
+			c.serve(client, n)
+			if served != nil {
+				served()
+			}
+		}
+		if !c.track(client) || !c.start(serve) {
 			_ = client.Close()
 			return ErrClosed
 		}

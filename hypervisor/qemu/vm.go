@@ -188,7 +188,7 @@ func (vm *VM) openTransport() error {
 	if err != nil {
 		return err
 	}
-	vm.served.Go(func() { _ = vm.channel.Serve(l) })
+	vm.served.Go(func() { _ = vm.channel.Serve(l, vm.cfg.Served) })
 	return nil
 }
 
