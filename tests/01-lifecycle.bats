@@ -11,7 +11,7 @@ teardown() {
 	finish
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:1
 @test "create returns 0 only when the pid-file is there and its process alive, a child of the caller's subreaper" {
 	bundle
 	script 'sleep 1000'
@@ -22,6 +22,7 @@ teardown() {
 	same "$(runch state "$ID" | jq .pid)" "$PID"
 }
 
+# bats test_tags=contract:17
 @test "the user's program does not run before start; start returns once it has been exec'd; a second start fails" {
 	bundle
 	script 'echo ran >/ran; sleep 1000'
@@ -44,6 +45,7 @@ teardown() {
 	[[ $stderr == *"cannot start a container that has stopped"* ]]
 }
 
+# bats test_tags=contract:17
 @test "a program that execve refuses is reported in execve's words, and the container has stopped" {
 	bundle
 	printf '#!/no/such/interpreter\n' >"$B/rootfs/bin/broken"
@@ -59,6 +61,7 @@ teardown() {
 	runch delete "$ID"
 }
 
+# bats test_tags=contract:3
 @test "pid and start time stay the same from create to exit, while state goes created, running, stopped" {
 	bundle
 	# shellcheck disable=SC2016 # expanded in the container
@@ -80,6 +83,7 @@ teardown() {
 	gone
 }
 
+# bats test_tags=contract:3
 @test "the process ends no earlier than the guest's, and no later than a second after it" {
 	bundle
 	script 'until [ -e /go ]; do sleep 0.05; done; echo gone >/gone; exit 0'
@@ -93,6 +97,7 @@ teardown() {
 	[ $(($(end_of "$PID" | jq .time) - began)) -lt 1300 ]
 }
 
+# bats test_tags=contract:17
 @test "a created container can be killed and deleted, and its id is free again" {
 	bundle
 	args sleep 1000
@@ -240,7 +245,7 @@ teardown() {
 	eventually 5 three
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:25
 @test "the cgroup of cgroupsPath holds the pid before create returns, and is removed by delete" {
 	bundle
 	args sleep 1000
@@ -250,7 +255,7 @@ teardown() {
 	[ -z "$(find /sys/fs/cgroup -type d -name "$ID")" ]
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:20
 @test "when delete has returned, the root file system can be unmounted" {
 	bundle
 	mv "$B/rootfs" "$T/tree"
@@ -265,6 +270,7 @@ teardown() {
 	umount "$B/rootfs"
 }
 
+# bats test_tags=contract:20
 @test "the caller may unmount the root file system as soon as the container has exited, before delete" {
 	bundle
 	mv "$B/rootfs" "$T/tree"

@@ -37,7 +37,7 @@ exec_status() {
 		"$RUNCH" --root "$ROOT" exec --detach --pid-file "$T/pid" "$ID" "$@" </dev/null 3>&- | jq .status
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:2
 @test "a container's exit code arrives as it is" {
 	own
 	local code codes=(0 1 255)
@@ -50,6 +50,7 @@ exec_status() {
 	done
 }
 
+# bats test_tags=contract:2
 @test "a container that is killed by signal 9 has the status 137" {
 	own
 	args sleep 1000
@@ -59,6 +60,7 @@ exec_status() {
 	runch delete "$ID"
 }
 
+# bats test_tags=contract:2
 @test "a container's quick exits are all told right" {
 	own
 	local i times=$(((RUNCH_REPEAT + 9) / 10))
@@ -72,6 +74,7 @@ exec_status() {
 	echo "# $times containers" >&3
 }
 
+# bats test_tags=contract:2
 @test "an exec's exit code arrives as it is, 0 to 255" {
 	local code codes=(0 1 2 42 100 126 127 128 137 143 254 255)
 	[ "$RUNCH_TEST_LONG" = 0 ] || mapfile -t codes < <(seq 0 255)
@@ -80,7 +83,7 @@ exec_status() {
 	done
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:2
 @test "an exec that died of signal N has the status 128+N" {
 	# All signals whose default action is to end the process; those of 17 to 23, 28 and 0 do not.
 	local n signals=(1 2 3 6 9 11 13 14 15 34 64)
@@ -102,6 +105,7 @@ exec_status() {
 	same "$status" 137
 }
 
+# bats test_tags=contract:2
 @test "quick exits of execs are all told right, and their output is complete" {
 	local i result
 	for ((i = 0; i < RUNCH_REPEAT; i++)); do

@@ -38,7 +38,7 @@ flooded() {
 	same "$(sha256sum <"$1")" "$PATTERN"
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:4
 @test "10 MiB on stdout and stderr at once, then an immediate exit: a container's output is complete before wait4 returns" {
 	own
 	args workload flood "$MIB10"
@@ -48,6 +48,7 @@ flooded() {
 	flooded "$B/stderr"
 }
 
+# bats test_tags=contract:4
 @test "10 MiB on stdout and stderr at once, then an immediate exit: an exec's output is complete before wait4 returns" {
 	background flood "$ID" workload flood "$MIB10"
 	same "$(exit_status "$EXEC")" 0
@@ -55,6 +56,7 @@ flooded() {
 	flooded "$T/flood.err"
 }
 
+# bats test_tags=contract:4
 @test "10 MiB through pipes that are read slowly arrive complete" {
 	# The reader pauses first: the pipes fill up and the guest has to wait, not to drop.
 	runch exec "$ID" workload flood "$MIB10" 2>/dev/null </dev/null | (
@@ -64,12 +66,13 @@ flooded() {
 	same "$(<"$T/sum")" "$PATTERN"
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:4
 @test "10 MiB of input arrive in an exec, and their end too" {
 	"$WORKLOAD" pattern "$MIB10" | runch exec "$ID" workload count >"$T/out"
 	same "$(<"$T/out")" "$MIB10 ${PATTERN%% *}"
 }
 
+# bats test_tags=contract:4
 @test "a container reads its input to the end of file" {
 	own
 	args workload count
@@ -79,7 +82,7 @@ flooded() {
 	same "$(<"$B/stdout")" "100000 $("$WORKLOAD" pattern 100000 | sha256sum | cut -d ' ' -f 1)"
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:4
 @test "input that comes later is passed on at once, and the end of the pipe is an end of file" {
 	mkfifo "$T/in"
 	exec 9<>"$T/in" # else opening it would wait for the other side
@@ -99,6 +102,7 @@ flooded() {
 	same "$output" "0 $(sha256sum </dev/null | cut -d ' ' -f 1)"
 }
 
+# bats test_tags=contract:4
 @test "a process that closes its stdout closes the caller's pipe, though it lives on" {
 	mkfifo "$T/out"
 	runch exec --detach --pid-file "$T/pid" "$ID" sh -c 'echo last; exec >&-; sleep 1000' </dev/null >"$T/out" 2>/dev/null &
@@ -119,6 +123,7 @@ flooded() {
 	[ $(($(now) - began)) -lt 20000 ]
 }
 
+# bats test_tags=contract:7
 @test "no verb leaves anybody behind who holds its stdout or stderr" {
 	own
 	args sleep 1000
@@ -134,6 +139,7 @@ flooded() {
 	gone
 }
 
+# bats test_tags=contract:7
 @test "after create only the container's process holds its pipes: they end when it does" {
 	own
 	script 'echo out; echo err >&2; sleep 1000'
@@ -162,6 +168,7 @@ flooded() {
 	same "$(xargs <<<"$output")" "0 1 2 3"
 }
 
+# bats test_tags=contract:7
 @test "nothing behind a container or an exec holds what else its caller had open" {
 	own
 	args sleep 1000

@@ -31,6 +31,7 @@ told() {
 	grep -qx "got $1" "${2:-$B/stdout}"
 }
 
+# bats test_tags=contract:18
 @test "kill delivers a signal named by number, short name or long name, and returns within a second" {
 	local word number
 	while read -r word number; do
@@ -90,6 +91,7 @@ told() {
 	same "$(exit_status "$EXEC")" 0
 }
 
+# bats test_tags=contract:5
 @test "a signal that the caller sends to the container's pid is delivered to the container's process as that signal" {
 	local word
 	for word in TERM INT HUP QUIT USR1 WINCH CONT; do
@@ -100,7 +102,7 @@ told() {
 	alive "$PID"
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:5
 @test "a signal that the caller sends to an exec's pid is delivered to that process, and to no other" {
 	background more "$ID" workload signals
 	eventually 10 says ready "$T/more.out"
@@ -114,6 +116,7 @@ told() {
 	same "$(exit_status "$EXEC")" 0
 }
 
+# bats test_tags=contract:5
 @test "a signal with the default action that the caller sends to an exec's pid ends it with 128+N" {
 	local word
 	for word in TERM INT HUP; do
@@ -124,6 +127,7 @@ told() {
 	done
 }
 
+# bats test_tags=contract:5
 @test "container and exec have a session of their own: their caller can be told to end, and they go on" {
 	background more "$ID" sleep 1000
 	local pid
@@ -139,6 +143,7 @@ told() {
 	same "$(exit_status "$EXEC")" 137
 }
 
+# bats test_tags=contract:13,contract:18
 @test "kill only delivers: what ignores TERM lives on; KILL makes the pid vanish within 5 s" {
 	own
 	script 'trap "echo no" TERM; echo ready; while :; do sleep 0.1; done'
@@ -160,7 +165,7 @@ told() {
 	runch delete "$ID"
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:18
 @test "KILL ends a tree of processes that ignore every other signal" {
 	own
 	script 'trap "" TERM INT HUP; for i in 1 2 3; do (trap "" TERM INT HUP; sleep 1000 & sleep 1000) & done; echo ready; wait'
@@ -174,7 +179,7 @@ told() {
 	gone
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:19
 @test "ten execs and a kill at one time do not wait for each other" {
 	local i began pids=()
 	began=$(now)

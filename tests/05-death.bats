@@ -39,7 +39,7 @@ fsd() {
 	below "$PID" virtiofsd
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:5
 @test "kill -9 of the container's pid ends the guest process within a second" {
 	bundle
 	script "$(counting alive)"
@@ -53,6 +53,7 @@ fsd() {
 	gone
 }
 
+# bats test_tags=contract:5
 @test "kill -9 of the container's process group does the same" {
 	bundle
 	script "$(counting alive)"
@@ -70,7 +71,7 @@ fsd() {
 	runch delete "$ID"
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:5
 @test "kill -9 of an exec's pid ends that process within a second, and nothing else" {
 	bundle
 	args sleep 1000
@@ -97,7 +98,7 @@ fsd() {
 	runch delete "$ID"
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:6
 @test "when the VMM is killed, the container and its execs have ended with 137 within 2 s, and delete succeeds" {
 	needs_vm
 	bundle
@@ -112,7 +113,7 @@ fsd() {
 	gone
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:6
 @test "when virtiofsd is killed, the container and its execs have ended with 137 within 2 s, and delete succeeds" {
 	needs_vm
 	bundle
@@ -127,7 +128,7 @@ fsd() {
 	gone
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:18,contract:19
 @test "KILL and delete work on a guest that does not answer any more, and other verbs end with an error in time" {
 	needs_vm
 	bundle
@@ -148,7 +149,7 @@ fsd() {
 	gone
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:9
 @test "a VM has no process beside the container's, the VMM and virtiofsd; all are below the container's pid" {
 	needs_vm
 	bundle
@@ -165,7 +166,7 @@ fsd() {
 	runch delete --force "$ID"
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:8
 @test "when the caller's create is killed at any moment, delete --force leaves nothing" {
 	is_runch || skip "${RUNCH##*/} leaves cgroups when it is killed at the wrong moment"
 	bundle

@@ -39,11 +39,13 @@ logged() {
 		(keys == ["level", "msg", "time"])' "$1"
 }
 
+# bats test_tags=contract:10
 @test "the pid-file holds digits and nothing else, no newline either" {
 	[[ $(od -An -c "$B/pid" | tr -d ' ') =~ ^[0-9]+$ ]]
 	same "$(<"$B/pid")" "$PID"
 }
 
+# bats test_tags=contract:10
 @test "the pid-file appears at once with all of its content" {
 	own
 	args true
@@ -61,6 +63,7 @@ logged() {
 	same "$(find "$B" -maxdepth 1 -name '*pid*')" "$B/pid"
 }
 
+# bats test_tags=contract:10
 @test "an exec's pid-file holds digits and nothing else, and no exec has the pid of another process" {
 	background one "$ID" sleep 1000
 	local one=$EXEC
@@ -74,6 +77,7 @@ logged() {
 	exit_status "$EXEC"
 }
 
+# bats test_tags=contract:12
 @test "state is JSON with ociVersion, id, pid, status, bundle, rootfs, created, annotations and owner" {
 	try runch state "$ID"
 	same "$status" 0
@@ -87,6 +91,7 @@ logged() {
 	[[ $output == *'"status": "running"'* ]]
 }
 
+# bats test_tags=contract:15
 @test "a bundle that was given by a relative path is told by its absolute one" {
 	own
 	args true
@@ -111,6 +116,7 @@ logged() {
 	same "$output" here
 }
 
+# bats test_tags=contract:11
 @test "a successful call says nothing on stdout and stderr, and nothing to its log" {
 	own
 	args sleep 1000
@@ -125,6 +131,7 @@ logged() {
 	[ ! -s "$log" ]
 }
 
+# bats test_tags=contract:11
 @test "a failing call writes one line of JSON to its log, and says the same on stderr" {
 	local verb
 	for verb in state start kill delete pause resume ps; do
@@ -151,6 +158,7 @@ logged() {
 	same "$status" 1
 }
 
+# bats test_tags=contract:10,contract:11
 @test "a failed create or exec leaves no pid-file, exits 1 or 255, and says in less than 8 KiB and one log line why" {
 	own
 	args no-such-command
@@ -168,6 +176,7 @@ logged() {
 	[ ! -e "$T/pid" ]
 }
 
+# bats test_tags=contract:12
 @test "--version works without privileges, with an empty environment" {
 	try unprivileged --version
 	same "$status" 0
@@ -176,6 +185,7 @@ logged() {
 	same "$(unprivileged -v)" "$output"
 }
 
+# bats test_tags=contract:12
 @test "features is JSON, works without privileges and with an empty environment" {
 	try unprivileged features
 	same "$status" 0
@@ -214,6 +224,7 @@ logged() {
 	same "$status" 1
 }
 
+# bats test_tags=contract:15
 @test "global flags are taken in both forms and more than once; the environment may hold XDG_RUNTIME_DIR alone" {
 	own
 	args sleep 1000
@@ -231,6 +242,7 @@ logged() {
 	gone
 }
 
+# bats test_tags=contract:15
 @test "short flags mean what the long ones do" {
 	own
 	args sleep 1000
@@ -268,6 +280,7 @@ logged() {
 	same "$output" "it runs"
 }
 
+# bats test_tags=contract:31
 @test "verbs that are not supported fail, checkpoint's help as well, by which callers ask for it" {
 	is_runch || skip "${RUNCH##*/} has these verbs"
 	local verb

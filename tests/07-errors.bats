@@ -35,6 +35,7 @@ broken() {
 	refused "$2"
 }
 
+# bats test_tags=contract:13
 @test "an id that is unknown: state, kill, start, delete and others fail, delete --force succeeds twice" {
 	local verb
 	for verb in state kill start delete pause resume ps; do
@@ -108,7 +109,7 @@ broken() {
 	broken '.linux.seccomp = {"defaultAction": "SCMP_ACT_NOSUCH"}' "SCMP_ACT_NOSUCH"
 }
 
-# bats test_tags=lab
+# bats test_tags=lab,contract:31
 @test "a field that a VM cannot honour is named" {
 	needs_vm
 	bundle
@@ -148,6 +149,7 @@ broken() {
 	done
 }
 
+# bats test_tags=contract:14
 @test "a command that the root file system does not have, or may not execute" {
 	bundle
 	args no-such-command

@@ -134,6 +134,7 @@ conmon_ended() {
 	same "$(<"$T/persist/exit")" "$2"
 }
 
+# bats test_tags=contract:9
 @test "podman: create says the pid, the exit code is in both files, the log is complete, and conmon has ended within 2 s" {
 	bundle
 	script 'seq 200000; seq 200000 >&2; exit 7'
@@ -150,6 +151,7 @@ conmon_ended() {
 	[ ! -s "$T/oci-log" ]
 }
 
+# bats test_tags=contract:11
 @test "podman: a create that fails is told with the runtime's words, and in its log" {
 	bundle
 	args no-such-command
@@ -162,6 +164,7 @@ conmon_ended() {
 	gone
 }
 
+# bats test_tags=contract:23
 @test "podman: a container on a terminal takes what is typed, follows the size of the window, and hangs up with conmon's end" {
 	bundle
 	args sh
@@ -216,6 +219,7 @@ conmon_ended() {
 	gone
 }
 
+# bats test_tags=contract:5
 @test "a signal that conmon gets is the container's" {
 	bundle
 	args workload signals
@@ -291,6 +295,7 @@ conmon_ended() {
 	conmon_ended 5 137
 }
 
+# bats test_tags=contract:11
 @test "podman: an exec that fails is told with the runtime's words" {
 	bundle
 	args sleep 1000
@@ -307,6 +312,7 @@ conmon_ended() {
 	conmon_ended 5 137
 }
 
+# bats test_tags=contract:9
 @test "CRI-O: create says the pid, the exit code is in both files, and conmon ends with the container" {
 	bundle
 	script 'seq 100000; exit 3'

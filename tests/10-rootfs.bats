@@ -281,6 +281,7 @@ unharmed() {
 	unharmed "$T/trap"
 }
 
+# bats test_tags=contract:26
 @test "the view of the pid's mount namespace is the container's: what is copied there arrives in it" {
 	needs_vm
 	bundle

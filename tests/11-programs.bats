@@ -123,6 +123,7 @@ told() {
 	same "$(stat -c '%h %a %Y %U' "$B/rootfs/files/hard")" "1 4750 1000000000 root"
 }
 
+# bats test_tags=contract:4
 @test "10 MiB on stdout and stderr at once arrive complete, each in its order" {
 	# seq's own lines, so that what is lost, doubled or moved shows where.
 	try execute sh -c 'seq 1450000 & seq 1450000 >&2; wait'
@@ -132,6 +133,7 @@ told() {
 	cmp "$T/.err" <(seq 1450000)
 }
 
+# bats test_tags=contract:19
 @test "20 execs at once, each with its own input, output and status" {
 	local i pids=()
 	for ((i = 0; i < 20; i++)); do
@@ -149,6 +151,7 @@ told() {
 }
 
 # The last of this file: it ends the container.
+# bats test_tags=contract:18
 @test "a tree of processes that ignore TERM: TERM leaves all of them, KILL none" {
 	count() { runch ps --format json "$ID" | jq length; }
 	same "$(count)" 10

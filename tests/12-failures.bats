@@ -184,6 +184,7 @@ guest() {
 
 # --- the container ---
 
+# bats test_tags=contract:14
 @test "a command that the root file system does not have" {
 	bundle
 	args no-such-command
@@ -226,6 +227,7 @@ no_more() {
 	[ "$(orphans)" = "$OTHERS" ]
 }
 
+# bats test_tags=contract:8
 @test "a create that is killed at any moment leaves no process, and nothing at all after delete --force" {
 	bundle
 	args sleep 1000

@@ -55,6 +55,7 @@ ended() {
 	jq -r "$1" "$T/report"
 }
 
+# bats test_tags=contract:23
 @test "create sends one message with the master of a terminal over the console socket, and does not wait for accept" {
 	own
 	args sh
@@ -77,6 +78,7 @@ ended() {
 	runch delete "$ID"
 }
 
+# bats test_tags=contract:23
 @test "a detached exec does the same" {
 	receiver
 	process sh | jq '.terminal = true' >"$T/process.json"
@@ -95,6 +97,7 @@ ended() {
 	told "interrupted 130"
 }
 
+# bats test_tags=contract:7,contract:23
 @test "with a terminal, create and exec keep nothing of their own stdout and stderr" {
 	own
 	args sleep 1000
@@ -131,6 +134,7 @@ ended() {
 	eventually 5 told "21 61"
 }
 
+# bats test_tags=contract:24
 @test "exec --process in the foreground has the caller's terminal: raw mode, size, status, and the modes restored" {
 	process sh | jq '.terminal = true' >"$T/process.json"
 	at_terminal "$RUNCH" --root "$ROOT" exec --process "$T/process.json" "$ID"
@@ -147,6 +151,7 @@ ended() {
 	same "$(ended .restored)" true
 }
 
+# bats test_tags=contract:24
 @test "a signal to exec in the foreground is the process's" {
 	process sh -c 'trap "echo terminated; exit 9" TERM; echo ready; while :; do sleep 0.1; done' | jq '.terminal = true' >"$T/process.json"
 	at_terminal sh -c 'echo $$ >"$0"; exec "$@"' "$T/runch.pid" "$RUNCH" --root "$ROOT" exec --process "$T/process.json" "$ID"

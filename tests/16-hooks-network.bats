@@ -41,6 +41,7 @@ in_namespace() {
 	config --arg path "/run/netns/$NETNS" '(.linux.namespaces[] | select(.type == "network")).path = $path'
 }
 
+# bats test_tags=contract:21
 @test "hooks run in the specification's order, each with the state on its stdin" {
 	bundle
 	local name
@@ -74,6 +75,7 @@ in_namespace() {
 	same "$(jq -r .id "$T/poststop.json" "$B/rootfs/startContainer.json" | xargs)" "$ID $ID"
 }
 
+# bats test_tags=contract:21
 @test "a hook that fails before the container runs ends its making, with the hook's name and number" {
 	bundle
 	local name
@@ -113,6 +115,7 @@ in_namespace() {
 	same "$(ip netns exec "$NETNS" tc qdisc show dev eth0 ingress)" ""
 }
 
+# bats test_tags=contract:21
 @test "what a createRuntime hook puts into the namespace is in the guest" {
 	bundle
 	# The pid in the state is the way to the namespace that the runtime has made.
@@ -124,6 +127,7 @@ in_namespace() {
 	[[ $output == *"10.99.1.2/24"* ]]
 }
 
+# bats test_tags=contract:21
 @test "what the caller puts into the namespace between create and start is in the guest" {
 	bundle
 	script 'ip -o -4 addr show eth0; ip -o -4 addr show eth1'
@@ -158,6 +162,7 @@ in_namespace() {
 	same "$output" "hello 10.99.0.2"
 }
 
+# bats test_tags=contract:22
 @test "links that are taken away under a running container, or the whole namespace, do not keep it from kill and delete" {
 	bundle
 	namespace
@@ -175,6 +180,7 @@ in_namespace() {
 	gone
 }
 
+# bats test_tags=contract:27
 @test "the host's own network namespace is refused, whatever the way to it" {
 	needs_vm
 	bundle
@@ -189,6 +195,7 @@ in_namespace() {
 	clean
 }
 
+# bats test_tags=contract:16
 @test "on a host with systemd: a container made with --systemd-cgroup is in its scope, and other verbs need not be told" {
 	[ -d /run/systemd/system ] || skip "systemd does not run on this host"
 	bundle
