@@ -99,8 +99,7 @@ type Control interface {
 
 	// Snapshot writes the state of a paused VM into dir, an empty directory (see
 	// Disk.Path for what a path means), from where Config.Restore takes it. The VM
-	// stays paused; whether it can be resumed is for Capabilities to say. A
-	// *RefusedError says why it cannot be done.
+	// stays paused. A *RefusedError says why it cannot be done.
 	Snapshot(ctx context.Context, dir string) error
 
 	// Stop ends the VMM in good order: disks are flushed, and Wait answers nil. The
@@ -119,8 +118,6 @@ type Capabilities struct {
 	// Snapshot says that a VM without shares can be saved and restored,
 	// SnapshotShare that one with shares can.
 	Snapshot, SnapshotShare bool
-	// ResumeShare says that a VM with shares goes on after a snapshot of it.
-	ResumeShare bool
 }
 
 // Size is what Resize changes.

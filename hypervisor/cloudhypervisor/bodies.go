@@ -109,10 +109,11 @@ type pingResponse struct {
 	Version string `json:"version"`
 }
 
-// infoResponse is what vm.info says of the memory.
+// infoResponse is what is needed of vm.info.
 type infoResponse struct {
 	Config struct {
 		Memory memoryConfig `json:"memory"`
+		FS     []fsConfig   `json:"fs"`
 	} `json:"config"`
 }
 

@@ -303,6 +303,9 @@ func (f *fake) do(endpoint string, body []byte, files []int) (int, any) {
 		if _, err := os.Stat(d.Path + d.Socket); err != nil {
 			return fail("Cannot open disk path", err.Error())
 		}
+		if d.Socket != "" {
+			f.config.FS = append(f.config.FS, fsConfig{ID: d.ID})
+		}
 		return f.plugged(d.ID)
 	case "vm.boot", "vm.restore":
 		if err := f.boot(endpoint); err != nil {

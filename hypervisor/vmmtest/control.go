@@ -209,12 +209,10 @@ func testSnapshotShare(t *testing.T, s *suite) {
 	if err != nil {
 		t.Fatalf("Snapshot: %v", err)
 	}
-	if can.ResumeShare {
-		if err := h.Resume(ctx); err != nil {
-			t.Errorf("Resume: %v", err)
-		}
-		m.mustAnswer("files", guestports.ReadFile, "files")
+	if err := h.Resume(ctx); err != nil {
+		t.Errorf("Resume: %v", err)
 	}
+	m.mustAnswer("files", guestports.ReadFile, "files")
 	m.close()
 	mustEnd(t, server)
 
