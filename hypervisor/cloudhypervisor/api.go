@@ -151,18 +151,19 @@ const noSlotWords = "available device slot"
 const firstVersion = 40
 
 // version asks the VMM what it is. It answers as soon as it runs.
-func (a api) version(ctx context.Context) (text string, major int, err error) {
+func (a api) version(ctx context.Context) (string, error) {
 	var p pingResponse
 	if err := a.get(ctx, "vmm.ping", &p); err != nil {
-		return "", 0, err
+		return "", err
 	}
-	text = strings.TrimPrefix(p.Version, "v")
+	text := strings.TrimPrefix(p.Version, "v")
 	number, _, _ := strings.Cut(text, ".")
-	if major, err = strconv.Atoi(number); err != nil {
-		return "", 0, fmt.Errorf("%s says that its version is %q", vmmName, hypervisor.Printable(p.Version))
+	major, err := strconv.Atoi(number)
+	if err != nil {
+		return "", fmt.Errorf("%s says that its version is %q", vmmName, hypervisor.Printable(p.Version))
 	}
 	if major < firstVersion {
-		return "", 0, fmt.Errorf("%s %s is too old: %d is needed", vmmName, hypervisor.Printable(text), firstVersion)
+		return "", fmt.Errorf("%s %s is too old: %d is needed", vmmName, hypervisor.Printable(text), firstVersion)
 	}
-	return text, major, nil
+	return text, nil
 }

@@ -110,7 +110,7 @@ func (p *plan) arguments() []string {
 
 // order makes the VM by the API and lets it run.
 func (vm *VM) order(ctx context.Context) error {
-	if _, _, err := vm.api.version(ctx); err != nil {
+	if _, err := vm.api.version(ctx); err != nil {
 		return err
 	}
 	if vm.cfg.Restore != "" {

@@ -26,7 +26,7 @@ type Handle struct {
 // Attach takes hold of the VM whose sandbox directory is dir.
 func Attach(ctx context.Context, dir string) (*Handle, error) {
 	h := &Handle{dir: dir, api: api{socket: filepath.Join(dir, apiSocket)}}
-	if _, _, err := h.api.version(ctx); err != nil {
+	if _, err := h.api.version(ctx); err != nil {
 		return nil, err
 	}
 	return h, nil
@@ -39,7 +39,7 @@ func (h *Handle) Close() error { return nil }
 // VMs with shares, but does not come back from restoring one: 53.0 waits for
 // virtiofsd 1.13 for ever, and the saved VM's share is dead.
 func (h *Handle) Capabilities(ctx context.Context) (hypervisor.Capabilities, error) {
-	text, _, err := h.api.version(ctx)
+	text, err := h.api.version(ctx)
 	if err != nil {
 		return hypervisor.Capabilities{}, err
 	}
