@@ -17,6 +17,7 @@ import (
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "init" {
+		makeSpareThreads(spareThreads)
 		libcontainer.Init() // never returns
 	}
 	if alias, ok := agent.IsModprobe(os.Args); ok {
