@@ -171,8 +171,13 @@ func share(target string, b Bind) error {
 
 // Leave makes the tree the root of the mount namespace and lets go of
 // everything of the host's that was copied with the namespace. A child that
-// still had the host's root has the tree's from then on.
+// still had the host's root has the tree's from then on. /proc comes along until
+// BuildView moves it into the view: paths are followed by it, and in a user
+// namespace no new one can be mounted where none is to be seen.
 func (t *Tree) Leave() error {
+	if err := t.takeProc(); err != nil {
+		return err
+	}
 	old := filepath.Join(t.dir, "old")
 	if err := os.Mkdir(old, 0o700); err != nil {
 		return fmt.Errorf("make a place for the host's root: %w", err)
@@ -188,4 +193,20 @@ func (t *Tree) Leave() error {
 		return fmt.Errorf("let go of the host's root: %w", err)
 	}
 	return errors.Join(os.Remove("/old"))
+}
+
+// procDir is where /proc is between Leave and BuildView.
+const procDir = "/proc"
+
+func (t *Tree) takeProc() error {
+	proc, err := cloneTree(procDir, false)
+	if err != nil {
+		return fmt.Errorf("take /proc along: %w", err)
+	}
+	defer proc.close()
+	dir := filepath.Join(t.dir, procDir)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("take /proc along: %w", err)
+	}
+	return proc.attachPath(dir)
 }

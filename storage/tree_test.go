@@ -44,6 +44,11 @@ func TestMain(m *testing.M) {
 // its own. dir has a rootfs, two volumes and an empty directory for the tree.
 func inNamespaces(t *testing.T, name string) (dir string) {
 	t.Helper()
+	return inNamespacesOf(t, name, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID})
+}
+
+func inNamespacesOf(t *testing.T, name string, attr *syscall.SysProcAttr) (dir string) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mount namespaces need root")
 	}
@@ -60,7 +65,7 @@ func inNamespaces(t *testing.T, name string) (dir string) {
 	}
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
 	cmd.Env = append(os.Environ(), insideTest+"="+name, insideTest+"_DIR="+dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
+	cmd.SysProcAttr = attr
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s (%v)", out, err)
 	}
@@ -134,6 +139,15 @@ func TestViewIsTheContainer(t *testing.T) {
 	if err := contains(filepath.Join(dir, "volume/new"), "from the view"); err != nil {
 		t.Error(err)
 	}
+}
+
+// As a user's podman runs it: without a /proc to be seen none can be mounted there.
+func TestViewInAUserNamespace(t *testing.T) {
+	all := []syscall.SysProcIDMap{{Size: 1 << 16}}
+	inNamespacesOf(t, "view", &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER,
+		UidMappings: all, GidMappings: all, GidMappingsEnableSetgroups: true,
+	})
 }
 
 // nothingOfTheHostBody looks for mounts that would keep the host's file

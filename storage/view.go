@@ -44,7 +44,7 @@ func (t *Tree) BuildView(id string, v View) error {
 			return fmt.Errorf("bind %s: %w", b.Destination, err)
 		}
 	}
-	if err := mountProc(root); err != nil {
+	if err := moveProc(root); err != nil {
 		return err
 	}
 	return enterView(t.view())
@@ -121,29 +121,25 @@ func bindInView(root *os.File, source string, b Bind) error {
 	return tree.attach(target)
 }
 
-// mountProc gives the view a /proc of the shim's pid namespace, where the
-// rootfs has the directory for one.
-func mountProc(root *os.File) error {
-	target, err := openInView(root, "/proc")
-	if err != nil || target == nil {
+// moveProc gives the view the tree's /proc, which is of the shim's pid namespace,
+// where the rootfs has the directory for one. The tree has none from then on: the
+// VMM stays in there.
+func moveProc(root *os.File) error {
+	target, err := openInView(root, procDir)
+	if err != nil {
 		return err
 	}
-	defer target.Close() //nolint:errcheck // O_PATH
-	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if target == nil {
+		err = unix.Unmount(procDir, unix.MNT_DETACH)
+	} else {
+		defer target.Close() //nolint:errcheck // O_PATH
+		// #nosec G115 -- a file descriptor fits an int
+		err = unix.MoveMount(unix.AT_FDCWD, procDir, int(target.Fd()), "", unix.MOVE_MOUNT_T_EMPTY_PATH)
+	}
 	if err != nil {
-		return fmt.Errorf("open a proc: %w", err)
+		return fmt.Errorf("move /proc into the view: %w", err)
 	}
-	defer unix.Close(fs) //nolint:errcheck // nothing was written
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return fmt.Errorf("create a proc: %w", err)
-	}
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
-	if err != nil {
-		return fmt.Errorf("mount a proc: %w", err)
-	}
-	tree := mountTree{fd: fd}
-	defer tree.close()
-	return tree.attach(target)
+	return os.Remove(procDir)
 }
 
 // enterView moves the mount at dir over the namespace's root. Whoever enters
