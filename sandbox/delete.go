@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"runch/cgroup"
 	"runch/network"
 	"runch/state"
+
+	"golang.org/x/sys/unix"
 )
 
 // Delete removes a container that has stopped, or has only been created, and
@@ -46,19 +51,71 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 // deleteRemains removes what a create that was killed early has left, and a
 // container whose own record cannot be read.
 func (r *Runtime) deleteRemains(ctx context.Context, id string) error {
-	if s, err := r.Store.LoadSandbox(id); err == nil && s.Shim.Alive() {
+	s, err := r.Store.LoadSandbox(id)
+	if err == nil && s.Shim.Alive() {
 		if err := killRemains(ctx, s.Shim); err != nil {
 			return err
 		}
 	}
-	dir, err := r.lock(ctx, id)
-	if errors.Is(err, state.ErrNotExist) {
+	dir, lockErr := r.lock(ctx, id)
+	if errors.Is(lockErr, state.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return err
+	if lockErr != nil {
+		return lockErr
+	}
+	if err != nil && !errors.Is(err, state.ErrNotExist) {
+		if err := killListeners(ctx, dir.Path()); err != nil {
+			return errors.Join(err, dir.Close())
+		}
 	}
 	return errors.Join(dir.Remove(), dir.Close())
+}
+
+// killListeners ends the shim of a sandbox whose records name none: it is who
+// listens on the sockets in the sandbox's directory.
+func killListeners(ctx context.Context, dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("look for the sandbox's sockets: %w", err)
+	}
+	for _, e := range entries {
+		if e.Type() != fs.ModeSocket {
+			continue
+		}
+		pid, err := listenerOf(filepath.Join(dir, e.Name()))
+		if errors.Is(err, unix.ECONNREFUSED) {
+			continue // nobody listens any more
+		}
+		if err != nil {
+			return err
+		}
+		shim, err := state.ProcessOf(pid)
+		if err != nil {
+			return fmt.Errorf("identify the shim: %w", err)
+		}
+		if err := killRemains(ctx, shim); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listenerOf gives the pid of the process that listens on a unix socket.
+func listenerOf(path string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return 0, fmt.Errorf("make a socket: %w", err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // only asked
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return 0, fmt.Errorf("connect to %s: %w", path, err)
+	}
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return 0, fmt.Errorf("ask who listens on %s: %w", path, err)
+	}
+	return int(cred.Pid), nil
 }
 
 // killRemains ends a shim, and so its VM, and removes the cgroup that it is in.
