@@ -210,3 +210,110 @@ broken() {
 	gone
 	exit_status "$pid"
 }
+
+@test "a bundle or a config.json that is something else than a directory and a file" {
+	: >"$T/file"
+	B=$T/file
+	refused "not a directory"
+	B=$T/bundle
+	bundle
+	rm "$B/config.json"
+	mkdir "$B/config.json"
+	refused "config.json"
+	rmdir "$B/config.json"
+	# Whoever opens it waits for a writer that never comes.
+	mkfifo "$B/config.json"
+	DEADLINE=20 refused "config.json"
+	rm "$B/config.json"
+	ln -s config.json "$B/config.json"
+	refused "too many levels of symbolic links"
+	rm "$B/config.json"
+	truncate -s 1G "$B/config.json"
+	DEADLINE=20 refused "config.json"
+	rm "$B/config.json"
+	rm -r "$B/rootfs"
+	: >"$B/rootfs"
+	cp "$TESTS/config.json" "$B/config.json"
+	refused "rootfs"
+}
+
+@test "an exec's process file that is missing, malformed or makes no sense, and flags that do not" {
+	bundle
+	args sleep 1000
+	launch
+	local file=$T/process.json filter text flags
+	no_exec() {
+		local text=$1
+		shift
+		rm -f "$T/pid"
+		DEADLINE=20 try runch exec --detach --pid-file "$T/pid" "$@"
+		same "$status" 255
+		if [[ $stderr != *"$text"* ]]; then
+			echo "these words are missing: $text"
+			return 1
+		fi
+		same "$(wc -l <"$T/.err")" 1
+		[ ! -e "$T/pid" ]
+	}
+	no_exec "no such file or directory" --process "$T/none" "$ID"
+	no_exec "$T" --process "$T" "$ID"
+	printf '{"args": ["true"' >"$file"
+	no_exec "process file" --process "$file" "$ID"
+	: >"$file"
+	no_exec "process file" --process "$file" "$ID"
+	while IFS='|' read -r filter text; do
+		process true | jq "$filter" >"$file"
+		no_exec "$text" --process "$file" "$ID"
+	done <<-'END'
+		.args = []|args
+		.args = "true"|args
+		.cwd = "relative"|wd
+		del(.cwd)|wd
+		.rlimits = [{"type": "RLIMIT_NOSUCH", "hard": 1, "soft": 1}]|RLIMIT_NOSUCH
+		.user.uid = -1|uid
+		.terminal = true|console socket
+	END
+	while IFS='|' read -r flags text; do
+		# shellcheck disable=SC2086 # the flags and their values
+		no_exec "$text" $flags "$ID" true
+	done <<-'END'
+		--user no:one|bad uid
+		--env NOVALUE|missing '='
+		--cwd relative|wd must be an absolute path
+	END
+	state_is running
+	# A pipe is as good as a file.
+	same "$(runch exec --process <(process echo yes) "$ID" </dev/null)" yes
+}
+
+@test "a damaged record: no verb but delete --force does anything, each says so in one line" {
+	needs_vm
+	bundle
+	args sleep 1000
+	launch
+	local pid=$PID file verb text
+	for file in container.json sandbox.json; do
+		cp "$ROOT/$ID/$file" "$T/$file"
+		for text in '' '{"version":' '{"version": 999}' '[]'; do
+			printf %s "$text" >"$ROOT/$ID/$file"
+			for verb in start kill pause resume ps delete "exec true"; do
+				# shellcheck disable=SC2086 # the verb and its argument
+				set -- $verb
+				# These ask nothing of the guest that has not failed before.
+				[ "$file $verb" != "sandbox.json delete" ] || continue
+				try runch "$1" "$ID" "${@:2}"
+				[ "$status" -ne 0 ]
+				same "$(wc -l <"$T/.err")" 1
+			done
+			alive "$pid"
+		done
+		cp "$T/$file" "$ROOT/$ID/$file"
+	done
+	state_is running
+	printf '{' >"$ROOT/$ID/container.json"
+	printf '{' >"$ROOT/$ID/sandbox.json"
+	# Now nothing says any more what the container's process is.
+	runch delete --force "$ID"
+	gone
+	same "$(exit_status "$pid" 5)" 137
+}
