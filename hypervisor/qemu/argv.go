@@ -82,6 +82,11 @@ const noROM = ",romfile="
 // 1 GiB, which no container's cgroup on the host has room for.
 const tcg = "tcg,tb-size=128"
 
+// tcgCPU is all that the translator knows, less the promise that string
+// instructions are fast by the byte: it runs each byte by itself, so Linux, which
+// clears and copies memory by them where they are, is better off with words.
+const tcgCPU = "max,erms=off,fsrm=off"
+
 // slotPrefix begins the names of the ports that devices are plugged into while
 // the guest runs.
 const slotPrefix = "slot"
@@ -108,7 +113,7 @@ func (p *plan) machine() []string {
 			// now and then while the other is patching it, and the kernel dies.
 			accel += ",thread=single"
 		}
-		a = append(a, "-accel", accel, "-cpu", "max")
+		a = append(a, "-accel", accel, "-cpu", tcgCPU)
 	}
 	a = append(a,
 		"-smp", fmt.Sprintf("%d,maxcpus=%d,sockets=%d,cores=1,threads=1", cpus, maxCPUs, maxCPUs),
@@ -149,6 +154,9 @@ func (p *plan) cmdline() string {
 		// and the guest's time runs a few times too fast: so by the HPET, which
 		// is the host's own time.
 		words = append(words, "tsc=unstable")
+		// A check of whether the processor's timing is random, and one of a way to
+		// derive keys: a tenth of the boot, and the first checks the translator.
+		words = append(words, "initcall_blacklist=jent_mod_init,crypto_kdf108_init")
 	}
 	if p.vsock != 0 {
 		words = append(words, agentproto.TransportParam+"="+agentproto.TransportVsock,
