@@ -32,7 +32,11 @@ func lookAtHost(r *sandbox.Runtime) *host {
 	h := &host{runtime: r}
 	h.vmm, h.vmmErr = sandbox.ChooseVMM(r.Config)
 	h.virtiofsd, h.virtiofsdErr = storage.FindVirtiofsd(r.Config.Virtiofsd)
-	if h.image, h.imageErr = r.FindImage(); h.imageErr == nil {
+	var accel hypervisor.Accel
+	if h.vmm != nil {
+		accel = h.vmm.Accel
+	}
+	if h.image, h.imageErr = r.FindImage(accel); h.imageErr == nil {
 		h.manifest, h.imageErr = inspect(h.image)
 	}
 	h.kvmErr = hypervisor.ProbeKVM()

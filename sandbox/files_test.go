@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"runch/config"
+	"runch/hypervisor"
 )
 
 func TestBoundedLogKeepsTheEnd(t *testing.T) {
@@ -107,7 +108,7 @@ func TestFindImage(t *testing.T) {
 	dir := t.TempDir()
 	kernel, initramfs := filepath.Join(dir, "kernel"), filepath.Join(dir, "initramfs")
 	r := &Runtime{Config: &config.Config{Kernel: kernel, Initramfs: initramfs}}
-	if _, err := r.FindImage(); err == nil || !strings.Contains(err.Error(), "find the guest's") {
+	if _, err := r.FindImage(hypervisor.AccelKVM); err == nil || !strings.Contains(err.Error(), "find the guest's") {
 		t.Errorf("an image that is not there: %v", err)
 	}
 	for _, f := range []string{kernel, initramfs} {
@@ -115,18 +116,34 @@ func TestFindImage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if image, err := r.FindImage(); err != nil || image.Kernel != kernel || image.Initramfs != initramfs {
+	if image, err := r.FindImage(hypervisor.AccelKVM); err != nil || image.Kernel != kernel || image.Initramfs != initramfs {
 		t.Errorf("image %v, %v", image, err)
 	}
 	if err := os.Truncate(kernel, 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.FindImage(); err == nil || !strings.Contains(err.Error(), "kernel") {
+	if _, err := r.FindImage(hypervisor.AccelKVM); err == nil || !strings.Contains(err.Error(), "kernel") {
 		t.Errorf("an empty kernel: %v", err)
 	}
 	// Without a configuration and an image, the places are named.
-	if _, err := (&Runtime{Config: &config.Config{}}).FindImage(); err == nil || !strings.Contains(err.Error(), "runch guest build") {
+	if _, err := (&Runtime{Config: &config.Config{}}).FindImage(hypervisor.AccelTCG); err == nil || !strings.Contains(err.Error(), "runch guest build") {
 		t.Errorf("no image at all: %v", err)
+	}
+}
+
+func TestTheTranslatorGetsTheKernelThatIsUnpacked(t *testing.T) {
+	dir := t.TempDir()
+	packed, unpacked := filepath.Join(dir, "kernel"), filepath.Join(dir, "vmlinux")
+	if got := kernelIn(dir, hypervisor.AccelTCG); got != packed {
+		t.Errorf("an image without: %s", got)
+	}
+	if err := os.WriteFile(unpacked, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for accel, want := range map[hypervisor.Accel]string{hypervisor.AccelTCG: unpacked, hypervisor.AccelKVM: packed} {
+		if got := kernelIn(dir, accel); got != want {
+			t.Errorf("%s: %s", accel, got)
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ type Image struct {
 
 // FindImage gives the image to boot: what the configuration names, else the
 // folder guest beside this program, else the one under its prefix's share.
-func (r *Runtime) FindImage() (*Image, error) {
+func (r *Runtime) FindImage(accel hypervisor.Accel) (*Image, error) {
 	image := &Image{Kernel: r.Config.Kernel, Initramfs: r.Config.Initramfs}
 	if image.Kernel == "" || image.Initramfs == "" {
 		dir, err := imageDir()
@@ -31,7 +31,7 @@ func (r *Runtime) FindImage() (*Image, error) {
 			return nil, err
 		}
 		if image.Kernel == "" {
-			image.Kernel = filepath.Join(dir, "kernel")
+			image.Kernel = kernelIn(dir, accel)
 		}
 		if image.Initramfs == "" {
 			image.Initramfs = filepath.Join(dir, "initramfs")
@@ -47,6 +47,17 @@ func (r *Runtime) FindImage() (*Image, error) {
 		}
 	}
 	return image, nil
+}
+
+// kernelIn gives the kernel of an image: for the translator the one that is
+// unpacked, if there is one. To unpack it takes a second of translated code, and
+// gains nothing there: the place it is moved to, see the driver's nokaslr.
+func kernelIn(dir string, accel hypervisor.Accel) string {
+	unpacked := filepath.Join(dir, "vmlinux")
+	if _, err := os.Stat(unpacked); err == nil && accel == hypervisor.AccelTCG {
+		return unpacked
+	}
+	return filepath.Join(dir, "kernel")
 }
 
 func imageDir() (string, error) {
@@ -67,15 +78,15 @@ func imageDir() (string, error) {
 // vmFor sizes the VM for a container: its memory limit and the guest's
 // overhead, and a CPU for each one that its quota comes to.
 func (r *Runtime) vmFor(host *oci.HostPart, annotations map[string]string) (*vmOrders, error) {
-	image, err := r.FindImage()
-	if err != nil {
-		return nil, err
-	}
 	cfg, err := r.Config.Annotate(annotations)
 	if err != nil {
 		return nil, err
 	}
 	choice, err := ChooseVMM(cfg)
+	if err != nil {
+		return nil, err
+	}
+	image, err := r.FindImage(choice.Accel)
 	if err != nil {
 		return nil, err
 	}
