@@ -117,7 +117,7 @@ test-all: LAB_ALL = 1
 test-all: test test-long bench ## test, all suites in the lab, the long repetitions and the benchmark
 
 .PHONY: unit
-unit: deps-build | build/goroot ## unit tests with the race detector, and each fuzz target for a moment
+unit: all deps-vm ## unit tests with the race detector, and each fuzz target for a moment
 	@scripts/unit $(FUZZ_SECONDS)
 
 .PHONY: e2e
@@ -190,10 +190,10 @@ lint-mod: | build/goroot
 .PHONY: lint-proto
 lint-proto: $(PROTOC_GEN_GO) $(PROTOC_GEN_TTRPC)
 	@scripts/deps lint
-	@rm -rf build/proto && mkdir -p build/proto
-	PATH=$(TOOLS)/protoc:$$PATH protoc --go_out=build/proto --go_opt=paths=source_relative \
-		--go-ttrpc_out=build/proto --go-ttrpc_opt=paths=source_relative agentproto/agent.proto
-	@for f in build/proto/agentproto/*.go; do \
+	@rm -rf build/.proto && mkdir -p build/.proto
+	PATH=$(TOOLS)/protoc:$$PATH protoc --go_out=build/.proto --go_opt=paths=source_relative \
+		--go-ttrpc_out=build/.proto --go-ttrpc_opt=paths=source_relative agentproto/agent.proto
+	@for f in build/.proto/agentproto/*.go; do \
 		diff -q "$$f" "agentproto/$${f##*/}" >/dev/null || { echo "agentproto/$${f##*/} is not what agent.proto makes (make proto)"; exit 1; }; done
 
 .PHONY: fmt
@@ -258,7 +258,7 @@ uninstall: ## remove what install put there
 
 .PHONY: clean
 clean: ## remove what was built, not what was fetched: tools, Debian's kernel, the lab
-	rm -rf bin build/rootfs build/man build/proto build/runch-agent build/completion build/results build/tests
+	rm -rf bin build/rootfs build/man build/.proto build/runch-agent build/completion build/results build/tests
 
 .PHONY: distclean
 distclean: ## remove what was fetched as well

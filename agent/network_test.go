@@ -121,12 +121,14 @@ func observe(t *testing.T, s netScope) observed {
 				return err
 			}
 			for _, addr := range addrs {
+				// The kernel's own link-local address is tentative for a moment.
+				if addr.IP.To4() == nil && addr.IP.IsLinkLocalUnicast() {
+					continue
+				}
 				if addr.Flags&unix.IFA_F_TENTATIVE != 0 {
 					o.Addresses = append(o.Addresses, "tentative:")
 				}
-				if addr.IP.To4() != nil || !addr.IP.IsLinkLocalUnicast() {
-					o.Addresses = append(o.Addresses, a.Name+" "+addr.IPNet.String())
-				}
+				o.Addresses = append(o.Addresses, a.Name+" "+addr.IPNet.String())
 			}
 			neighs, err := h.NeighList(a.Index, netlink.FAMILY_ALL)
 			if err != nil {
