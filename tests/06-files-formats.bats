@@ -190,6 +190,7 @@ logged() {
 	try unprivileged features
 	same "$status" 0
 	same "$stderr" ""
+	[ -n "$output" ] # which jq takes for true
 	jq -e '(.ociVersionMin | type == "string") and (.ociVersionMax | type == "string") and
 		(.hooks | index("prestart") and index("createRuntime") and index("poststop")) and
 		(.mountOptions | index("ro") and index("nosuid") and index("rbind")) and
