@@ -95,11 +95,19 @@ func inside(ctx context.Context, nsPath string, fn func(*netlink.Handle) error) 
 	return <-done
 }
 
-// onThread enters ns with the calling goroutine's thread. When the thread
-// cannot be brought back it stays locked, and dies with its goroutine instead
-// of serving others in the wrong namespace.
+// onThread enters ns with the calling goroutine's thread. Where the thread cannot
+// be brought back (from a user namespace nobody gets back to the host's) it stays
+// locked, and ends with its goroutine instead of serving others in the wrong
+// namespace. The first thread of the process would not end, and /proc shows it for
+// the process: it is kept out of this.
 func onThread(ns *os.File, fn func(*netlink.Handle) error) error {
 	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		defer runtime.UnlockOSThread()
+		done := make(chan error, 1)
+		go func() { done <- onThread(ns, fn) }() // on another: this one is held
+		return <-done
+	}
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		runtime.UnlockOSThread()
@@ -111,10 +119,9 @@ func onThread(ns *os.File, fn func(*netlink.Handle) error) error {
 		return fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
 	}
 	err = withHandle(fn)
-	if back := unix.Setns(fd(home), unix.CLONE_NEWNET); back != nil {
-		return errors.Join(err, fmt.Errorf("return to own network namespace: %w", back))
+	if unix.Setns(fd(home), unix.CLONE_NEWNET) == nil {
+		runtime.UnlockOSThread()
 	}
-	runtime.UnlockOSThread()
 	return err
 }
 

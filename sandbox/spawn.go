@@ -89,7 +89,8 @@ func setStdio(cmd *exec.Cmd, stdio [3]*os.File) {
 }
 
 // startIn starts cmd from a thread that has joined the namespaces for that
-// moment. A thread that cannot be brought back is kept from everybody else.
+// moment. A thread that cannot be brought back ends with its goroutine; the first
+// of the process would not, and /proc shows it for the process.
 func startIn(cmd *exec.Cmd, join []namespace) error {
 	if len(join) == 0 {
 		return cmd.Start()
@@ -97,6 +98,11 @@ func startIn(cmd *exec.Cmd, join []namespace) error {
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			started <- startIn(cmd, join) // on another: this one is held
+			runtime.UnlockOSThread()
+			return
+		}
 		home, err := joinAll(join)
 		if err == nil {
 			err = cmd.Start()
