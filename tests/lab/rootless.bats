@@ -30,21 +30,48 @@ as_user() {
 		RUNCH_ACCEL="${RUNCH_ACCEL:-auto}" RUNCH_BOOT_TIMEOUT="${RUNCH_BOOT_TIMEOUT:-1m}" "$@"
 }
 
-@test "podman without root: run, exec, stop; nothing is left" {
-	try as_user timeout "$DEADLINE" podman --runtime "$RUNCH" run --network none --name "$NAME" --rm "$IMAGE" \
-		sh -c 'id -u; uname -r >&2; exit 7' 3>&-
-	same "$status" 7
-	same "$output" 0
-	[[ $stderr != *"$(uname -r)"* ]]
+# podman_run ARGUMENT...: podman run with our runtime and without a network, in good time.
+podman_run() {
+	as_user timeout --foreground "$DEADLINE" podman --runtime "$RUNCH" run --network none --name "$NAME" "$@" 3>&-
+}
 
-	as_user timeout "$DEADLINE" podman --runtime "$RUNCH" run --network none --name "$NAME" -d "$IMAGE" \
-		sh -c 'trap "exit 3" TERM; while :; do sleep 0.1; done' 3>&-
-	try as_user podman exec "$NAME" sh -c 'echo in exec; exit 5'
-	same "$status $output" "5 in exec"
-	as_user podman stop --time 60 "$NAME"
-	same "$(as_user podman inspect --format '{{.State.ExitCode}}' "$NAME")" 3
-	as_user podman rm "$NAME"
+none_left() {
 	same "$(as_user podman ps --all --quiet)" ""
 	eventually 10 eval '! pgrep -u user "runch|qemu|virtiofsd|cloud-hyp|conmon"'
 	same "$(find /run/user/1000/runch -mindepth 1 2>/dev/null)" ""
+	same "$(find /sys/fs/cgroup -name 'libpod-*.scope')" ""
+}
+
+@test "podman run without root: output, the exit code, another kernel; nothing is left" {
+	try podman_run --rm "$IMAGE" sh -c 'id -u; uname -r >&2; exit 7'
+	same "$status" 7
+	same "$output" 0
+	[[ $stderr != *"$(uname -r)"* ]]
+	none_left
+}
+
+@test "podman run -d without root: a scope of the user's, exec, cp both ways, pause, stop; nothing is left" {
+	podman_run -d "$IMAGE" sh -c 'echo started; trap "exit 3" TERM; while :; do sleep 0.1; done'
+	local pid id
+	pid=$(as_user podman inspect --format '{{.State.Pid}}' "$NAME")
+	id=$(as_user podman inspect --format '{{.Id}}' "$NAME")
+	same "$(stat -c %U "/proc/$pid")" user
+	[[ $(<"/proc/$pid/cgroup") == 0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-$id.scope ]]
+	eventually 30 eval "as_user podman logs $NAME | grep -q started"
+
+	try as_user podman exec "$NAME" sh -c 'echo in exec; exit 5'
+	same "$status $output" "5 in exec"
+	echo in >"$T/in"
+	chmod 0755 "$T"
+	as_user podman cp "$T/in" "$NAME:/etc/lab-in"
+	same "$(as_user podman exec "$NAME" cat /etc/lab-in)" in
+	as_user podman cp "$NAME:/etc/lab-in" - | tar -xO | diff "$T/in" -
+
+	as_user podman pause "$NAME"
+	same "$(as_user podman inspect --format '{{.State.Status}}' "$NAME")" paused
+	as_user podman unpause "$NAME"
+	as_user podman stop --time 60 "$NAME"
+	same "$(as_user podman inspect --format '{{.State.ExitCode}}' "$NAME")" 3
+	as_user podman rm "$NAME"
+	none_left
 }
