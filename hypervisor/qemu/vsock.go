@@ -33,7 +33,7 @@ type vsockTransport struct {
 	device    *os.File // QEMU's; holding it open is what holds the context id
 	cid       uint32
 	hello     net.Listener
-	listeners []net.Listener
+	listeners map[uint32]net.Listener // by the port that the guest means
 }
 
 // openVsock takes a context id for a guest. It gives nil where the host has no
@@ -54,7 +54,7 @@ func openVsock() (*vsockTransport, error) {
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, device.Fd(), vhostVsockSetGuestCID, uintptr(unsafe.Pointer(&cid))) // #nosec G103 -- the ioctl takes a pointer
 		switch {
 		case errno == 0:
-			return &vsockTransport{device: device, cid: uint32(cid)}, nil // #nosec G115 -- made from 32 bits
+			return &vsockTransport{device: device, cid: uint32(cid), listeners: make(map[uint32]net.Listener)}, nil // #nosec G115 -- made from 32 bits
 		case errno != unix.EADDRINUSE:
 			_ = device.Close()
 			return nil, fmt.Errorf("take a vsock context id: %w", errno)
@@ -67,6 +67,9 @@ func openVsock() (*vsockTransport, error) {
 // listen takes the guest's connections. The host's ports are shared by all
 // guests: only the hello's can be told to the guest, so it alone may differ.
 func (t *vsockTransport) listen(port uint32) (net.Listener, error) {
+	if t.listeners[port] != nil {
+		return nil, fmt.Errorf("listen for the guest on port %d: %w", port, hypervisor.ErrInUse)
+	}
 	hostPort := port
 	if port == agentproto.HelloPort {
 		hostPort = 0 // any that is free
@@ -79,7 +82,7 @@ func (t *vsockTransport) listen(port uint32) (net.Listener, error) {
 	if port == agentproto.HelloPort {
 		t.hello = own
 	}
-	t.listeners = append(t.listeners, own)
+	t.listeners[port] = own
 	return own, nil
 }
 
