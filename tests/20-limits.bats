@@ -1,0 +1,211 @@
+#!/usr/bin/env bats
+# What is counted, because a count is the same on any machine: round trips to the agent, processes, threads, bytes,
+# exits of the VM. Each limit is a little above what it takes now, so that more does not come in unnoticed.
+
+load helpers
+
+setup_file() {
+	is_runch || skip "this is about the VM, and ${RUNCH##*/} has none"
+	share
+	bundle
+	args sleep 100000
+	launch
+	shared
+}
+
+teardown_file() {
+	[ -z "${SHARED:-}" ] || unshare_all
+}
+
+setup() {
+	begin
+	ASKED=0
+}
+
+teardown() {
+	finish
+}
+
+# info FILTER: what the guest's agent says of itself, by a jq filter. The question is a call as well.
+info() {
+	"$TOOLS/guestinfo" "$ROOT" "$ID" | jq -r "$1"
+}
+
+# calls: sets CALLS to how many calls the agent has served, less those that asked for the number.
+calls() {
+	ASKED=$((ASKED + 1))
+	CALLS=$(($(info .calls) - ASKED))
+}
+
+# served NUMBER: since BEFORE, the agent has served so many calls.
+served() {
+	calls
+	[ $((CALLS - BEFORE)) = "$1" ]
+}
+
+# counted NUMBER COMMAND...: the command makes so many calls to the agent. Some come after its end: a shim begins
+# to wait for its process when the command is done with it.
+counted() {
+	local number=$1
+	shift
+	calls
+	BEFORE=$CALLS
+	"$@"
+	eventually 5 served "$number" || {
+		echo "$((CALLS - BEFORE)) calls and not $number: $*"
+		return 1
+	}
+}
+
+# members: the pids of all processes in the container's pid namespace, which is its sandbox, by their numbers.
+members() {
+	local namespace dir
+	namespace=$(readlink "/proc/$PID/ns/pid")
+	for dir in /proc/[0-9]*; do
+		[ "$(readlink "$dir/ns/pid" 2>/dev/null)" != "$namespace" ] || echo "${dir##*/}"
+	done | sort -n
+}
+
+# programs: the programs of those processes.
+programs() {
+	local pid word
+	for pid in $(members); do
+		IFS= read -r -d '' word <"/proc/$pid/cmdline" || continue # a zombie
+		echo "${word##*/}"
+	done | sort
+}
+
+# the_vmm: the pid of the container's VMM.
+the_vmm() {
+	local pid
+	for pid in $(members); do
+		[[ $(tr '\0' ' ' <"/proc/$pid/cmdline") != *qemu-system-* ]] || echo "$pid"
+	done
+}
+
+# sandbox_is COUNT: the sandbox is that many shims, a VMM and a virtiofsd, and nothing else. (Some kinds of virtiofsd
+# are two processes.)
+sandbox_is() {
+	local all
+	all=$(programs)
+	[ "$(grep -c '^runch$' <<<"$all")" = "$1" ] &&
+		[ "$(grep -c '^qemu-system-' <<<"$all")" = 1 ] &&
+		[[ $(grep -c '^virtiofsd$' <<<"$all") == [12] ]] &&
+		! grep -vE '^(runch|qemu-system-.*|virtiofsd)$' <<<"$all"
+}
+
+# memory PID: the process's share of the host's memory (PSS), in KiB.
+memory() {
+	awk '$1 == "Pss:" { print $2 }' "/proc/$1/smaps_rollup"
+}
+
+# switches PID: how often its threads were given the CPU.
+switches() {
+	cat "/proc/$1"/task/*/status | awk '/ctxt_switches/ { n += $2 } END { print n }'
+}
+
+# at_most LIMIT VALUE WHAT: says the value, whatever it is.
+at_most() {
+	echo "# $3: $2, at most $1" >&3
+	[ "$2" -gt 0 ] && [ "$2" -le "$1" ]
+}
+
+# below LIMIT COMMAND...: the command prints a number below the limit.
+below() {
+	[ "$("${@:2}")" -le "$1" ]
+}
+
+@test "a verb is one call to the agent, and each process one more that stays open" {
+	# CreateContainer, and Wait. Nothing can be asked before.
+	own
+	args sleep 100000
+	create
+	BEFORE=0
+	eventually 5 served 2
+	counted 1 runch start "$ID"
+	# Exec, and Wait.
+	counted 2 execute true
+	counted 2 background one "$ID" sleep 100000
+	counted 1 runch kill "$ID" 0
+	counted 1 kill -USR1 "$EXEC"
+	counted 1 runch pause "$ID"
+	counted 1 runch resume "$ID"
+	counted 1 runch ps "$ID"
+	echo '{"memory": {"limit": 536870912}}' >"$T/resources"
+	counted 1 runch update --resources "$T/resources" "$ID"
+	counted 1 runch events --stats "$ID"
+	counted 0 runch state "$ID"
+	counted 0 runch list
+}
+
+@test "input costs a stream, and one call that says where it ends" {
+	printf 'four' >"$T/input"
+	# Exec, Wait, CloseStdin.
+	counted 3 runch exec "$ID" cat <"$T/input"
+}
+
+@test "a sandbox is its shim, the VMM, virtiofsd and the shims of its execs, and nothing else" {
+	sandbox_is 1
+	background one "$ID" sleep 100000
+	background two "$ID" sleep 100000
+	sandbox_is 3
+	kill -KILL "$EXEC" "$(<"$T/one.pid")"
+	exit_status "$EXEC" 5
+	eventually 5 sandbox_is 1
+}
+
+@test "no verb leaves a process behind" {
+	local before
+	before=$(members)
+	execute true
+	runch kill "$ID" 0
+	runch pause "$ID"
+	runch resume "$ID"
+	runch ps "$ID"
+	runch state "$ID"
+	runch list
+	runch events --stats "$ID"
+	same "$(members)" "$before"
+	same "$(orphans)" "$OTHERS"
+}
+
+@test "a shim has few threads, and none of them wakes while nothing happens" {
+	at_most 10 "$(awk '$1 == "Threads:" { print $2 }' "/proc/$PID/status")" "threads of the shim"
+	background one "$ID" sleep 100000
+	at_most 10 "$(awk '$1 == "Threads:" { print $2 }' "/proc/$EXEC/status")" "threads of an exec's shim"
+	# It comes to rest when it has given back what it needed to start, two seconds after.
+	sleep 4 # an idle time is what is looked at
+	local shim one
+	shim=$(switches "$PID") one=$(switches "$EXEC")
+	sleep 3
+	same "$(switches "$PID") $(switches "$EXEC")" "$shim $one"
+	kill -KILL "$EXEC"
+}
+
+@test "a shim has at most 8 MiB of memory, that of an exec too, and the first still after many execs" {
+	eventually 10 below 8192 memory "$PID"
+	for _ in 1 2 3 4 5 6 7 8; do
+		execute true
+	done
+	background one "$ID" sleep 100000
+	eventually 10 below 8192 memory "$EXEC"
+	eventually 10 below 8192 memory "$PID"
+	at_most 8192 "$(memory "$PID")" "KiB of the shim"
+	at_most 8192 "$(memory "$EXEC")" "KiB of an exec's shim"
+	kill -KILL "$EXEC"
+}
+
+@test "the agent has at most 16 MiB resident, still after many execs" {
+	for _ in 1 2 3 4 5 6 7 8; do
+		execute true
+	done
+	at_most $((16 << 20)) "$(info .agent_rss_bytes)" "bytes of the agent"
+}
+
+@test "what is shipped is small: 16 MiB of runtime, 12 of agent, 10 of initramfs" {
+	local image
+	image=$(runch env --format json | jq -r .initramfs.path)
+	at_most $((16 << 20)) "$(stat -L -c %s "$RUNCH")" "bytes of the runtime"
+	at_most $((12 << 20)) "$(jq .agent.size "${image%/*}/manifest.json")" "bytes of the agent"
+	at_most $((10 << 20)) "$(stat -L -c %s "$image")" "bytes of the initramfs"
+}

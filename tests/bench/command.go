@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// commandTimeout bounds every command.
+const commandTimeout = 2 * time.Minute
+
+// cost is what a command took.
+type cost struct {
+	wall time.Duration
+	// own is the CPU time, user and system, of the command's process; all that of the children that it has
+	// waited for too.
+	own, all time.Duration
+}
+
+// spawn starts a command; see runtime.
+type spawn func(*exec.Cmd) error
+
+// measure runs a command with stdout as its standard output (nil for /dev/null) and says what it took. Its standard
+// error is a file, as a pipe would be waited for until the last process has closed it.
+func measure(ctx context.Context, start spawn, stdout *os.File, argv ...string) (cost, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	stderr, err := unix.MemfdCreate("stderr", unix.MFD_CLOEXEC)
+	if err != nil {
+		return cost{}, fmt.Errorf("make a file for what %s says: %w", argv[0], err)
+	}
+	words := os.NewFile(uintptr(stderr), "stderr")
+	defer words.Close()                                   //nolint:errcheck // it was only read
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) // #nosec G204 -- the runtimes to measure
+	cmd.Stderr = words
+	if stdout != nil {
+		cmd.Stdout = stdout
+	}
+	began := time.Now()
+	if err := start(cmd); err != nil {
+		return cost{}, err
+	}
+	ended := awaitEnd(cmd.Process.Pid)
+	c := cost{wall: time.Since(began)}
+	var cpuErr error
+	c.own, cpuErr = cpuTime(cmd.Process.Pid) // the zombie still has it
+	if err := errors.Join(cmd.Wait(), ended, cpuErr); err != nil {
+		return c, fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, said(words))
+	}
+	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return c, errors.New("the kernel tells no resource usage")
+	}
+	c.all = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	return c, nil
+}
+
+// awaitEnd returns when the child has ended and leaves the zombie there.
+func awaitEnd(pid int) error {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// cpuTime is what a process has used so far, all its threads and no child, by its CPU clock: see
+// clock_getcpuclockid(3), which makes the clock's id this way.
+func cpuTime(pid int) (time.Duration, error) {
+	const perProcess = 2 // CPUCLOCK_SCHED
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid)<<3|perProcess, &ts); err != nil { // #nosec G115 -- a pid has 22 bits
+		return 0, fmt.Errorf("read the CPU clock of process %d: %w", pid, err)
+	}
+	return time.Duration(ts.Nano()), nil
+}
+
+// reap waits for the end of a container's process, which has become our child.
+func reap(ctx context.Context, pid int) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return fmt.Errorf("find process %d: %w", pid, err)
+	}
+	defer context.AfterFunc(ctx, func() { _ = process.Kill() })()
+	_, err = process.Wait()
+	return errors.Join(err, ctx.Err())
+}
+
+// said gives the last words of a command.
+func said(f *os.File) string {
+	buf := make([]byte, 4096)
+	n, err := f.ReadAt(buf, 0)
+	if n == 0 && err != nil {
+		return "nothing"
+	}
+	return string(bytes.TrimSpace(buf[:n]))
+}

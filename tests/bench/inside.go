@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"runch/agentproto"
+	"runch/state"
+)
+
+// createCPU keeps the CPU time of a create: of the command, what it has waited for and what it has left running,
+// without the VMM.
+func (b *bench) createCPU(r *runtime, c cost) error {
+	pid, err := r.pid()
+	if err != nil {
+		return err
+	}
+	left, err := cpuTime(pid)
+	if err != nil {
+		return err
+	}
+	total := c.all + left
+	if r.name == ours {
+		s, err := sandboxOf(pid)
+		if err != nil {
+			return err
+		}
+		fsd, err := cpuTime(s.virtiofsd.pid)
+		if err != nil {
+			return err
+		}
+		vmm, err := cpuTime(s.vmm.pid)
+		if err != nil {
+			return err
+		}
+		total += fsd
+		b.samples.duration("create", cpuPart, "command", c.all)
+		b.samples.duration("create", cpuPart, "shim", left)
+		b.samples.duration("create", cpuPart, "virtiofsd", fsd)
+		b.samples.duration("create", cpuVMM, ours, vmm)
+	}
+	b.samples.duration("create", cpuAll, r.name, total)
+	return nil
+}
+
+// idleTime is how long a container is left alone before its memory is looked at: the shim gives back what it
+// needed for the start only, and so does the agent.
+const idleTime = 5 * time.Second
+
+// lookInside asks the agent for the guest's timeline, and in the last round for what an idle container uses.
+func (b *bench) lookInside(ctx context.Context, r *runtime, last bool) error {
+	pid, err := r.pid()
+	if err != nil {
+		return err
+	}
+	s, err := sandboxOf(pid)
+	if err != nil {
+		return err
+	}
+	if err := b.raw.sameAs(s.vmm); err != nil {
+		return err
+	}
+	info, err := askAgent(ctx, r)
+	if err != nil {
+		return err
+	}
+	b.samples.addLife(info.GetTimeline())
+	if !last {
+		return nil
+	}
+	select {
+	case <-time.After(idleTime):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := b.usage.onHost(s); err != nil {
+		return err
+	}
+	// The question wakes the shim: it is put last.
+	if info, err = askAgent(ctx, r); err != nil {
+		return err
+	}
+	b.usage.inGuest(info)
+	return nil
+}
+
+// sandboxRecord is what runch keeps of a container's VM.
+func (r *runtime) sandboxRecord() (*state.Sandbox, error) {
+	return state.NewStore(r.state()).LoadSandbox(r.id())
+}
+
+// askAgent calls Info.
+func askAgent(ctx context.Context, r *runtime) (*agentproto.InfoResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	s, err := r.sandboxRecord()
+	if err != nil {
+		return nil, err
+	}
+	client, err := agentproto.Connect(ctx, agentproto.Endpoint{Unix: s.Endpoint.Unix, CID: s.Endpoint.CID})
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close() //nolint:errcheck // the answer is here
+	info, err := client.Info(ctx, &agentproto.InfoRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("ask the agent: %w", err)
+	}
+	return info, nil
+}
+
+// usage is what an idle container uses, in bytes, and how much of the host's processes there is.
+type usage struct {
+	ShimPSS      int64 `json:"shim_pss"`
+	VirtiofsdPSS int64 `json:"virtiofsd_pss"`
+	VMMPSS       int64 `json:"vmm_pss"`
+	// VMMOwnPSS is without the guest's memory, which is shared.
+	VMMOwnPSS   int64 `json:"vmm_own_pss"`
+	AgentRSS    int64 `json:"agent_rss"`
+	GuestMemory int64 `json:"guest_memory"`
+	GuestUsed   int64 `json:"guest_used"`
+	Processes   int   `json:"processes"`
+	ShimThreads int64 `json:"shim_threads"`
+}
+
+func (u *usage) onHost(s *sandbox) error {
+	for _, f := range []struct {
+		to         *int64
+		pid        int
+		file, word string
+		unit       int64
+	}{
+		{&u.ShimPSS, s.shim.pid, "smaps_rollup", "Pss:", 1 << 10},
+		{&u.VirtiofsdPSS, s.virtiofsd.pid, "smaps_rollup", "Pss:", 1 << 10},
+		{&u.VMMPSS, s.vmm.pid, "smaps_rollup", "Pss:", 1 << 10},
+		{&u.VMMOwnPSS, s.vmm.pid, "smaps_rollup", "Pss_Shmem:", 1 << 10},
+		{&u.ShimThreads, s.shim.pid, "status", "Threads:", 1},
+	} {
+		n, err := statusField(f.pid, f.file, f.word)
+		if err != nil {
+			return err
+		}
+		*f.to = n * f.unit
+	}
+	u.VMMOwnPSS = u.VMMPSS - u.VMMOwnPSS
+	u.Processes = 3 + len(s.others)
+	return nil
+}
+
+func (u *usage) inGuest(info *agentproto.InfoResponse) {
+	// #nosec G115 -- sizes of memory
+	u.AgentRSS, u.GuestMemory = int64(info.GetAgentRssBytes()), int64(info.GetMemoryTotalBytes())
+	u.GuestUsed = u.GuestMemory - int64(info.GetMemoryAvailableBytes()) // #nosec G115 -- a size of memory
+}

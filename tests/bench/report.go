@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"runch/guest"
+)
+
+// report is what the JSON file has.
+type report struct {
+	Taken  time.Time `json:"taken"`
+	Host   host      `json:"host"`
+	Rounds int       `json:"rounds"`
+	Execs  int       `json:"execs_per_round"`
+	// Series are all samples.
+	Series []*series `json:"series"`
+	Usage  usage     `json:"usage"`
+	Sizes  sizes     `json:"sizes"`
+	// Targets are what is to be reached.
+	Targets []target `json:"targets"`
+	// Missing is what could not be measured, and why.
+	Missing []string `json:"missing,omitempty"`
+}
+
+// host says where all this was measured.
+type host struct {
+	Kernel      string            `json:"kernel"`
+	CPU         string            `json:"cpu"`
+	CPUs        int               `json:"cpus"`
+	Accel       string            `json:"accel"`
+	VMM         string            `json:"vmm"`
+	Virtiofsd   string            `json:"virtiofsd"`
+	GuestKernel string            `json:"guest_kernel"`
+	Runtimes    map[string]string `json:"runtimes"`
+}
+
+func describeHost(env *environment) host {
+	h := host{
+		CPU: "unknown", CPUs: goruntime.NumCPU(), Accel: env.Accel.Kind, VMM: env.Hypervisor.Version,
+		Virtiofsd: env.Virtiofsd.Version, GuestKernel: env.Kernel.Version, Runtimes: make(map[string]string),
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		h.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				h.CPU = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return h
+}
+
+// sizes are bytes of what is shipped.
+type sizes struct {
+	Binary    int64 `json:"binary"`
+	Agent     int64 `json:"agent"`
+	Initramfs int64 `json:"initramfs"`
+}
+
+func (b *bench) sizes() (sizes, error) {
+	info, err := os.Stat(b.runtimes[0].program)
+	if err != nil {
+		return sizes{}, err
+	}
+	m, err := guest.Inspect(filepath.Dir(b.raw.env.Initramfs.Path))
+	if err != nil {
+		return sizes{}, err
+	}
+	return sizes{Binary: info.Size(), Agent: m.Agent.Size, Initramfs: m.Initramfs.Size}, nil
+}
+
+// target is a figure that is to be reached.
+type target struct {
+	Name    string  `json:"name"`
+	Limit   float64 `json:"limit"`
+	Figure  float64 `json:"figure"`
+	Reached bool    `json:"reached"`
+}
+
+func (b *bench) targets(s sizes) []target {
+	const mib = 1 << 20
+	find := b.samples.find
+	ratio := func(a, b *series) float64 { return median(ratios(a, b)) }
+	list := []target{
+		{
+			Name: "create+start to the first byte, of the bare VMM's boot", Limit: 1.5,
+			Figure: ratio(find(firstByte, wall, ours), find(boot, wall, bareVMM)),
+		},
+		{Name: "exec of true, of runc's", Limit: 3, Figure: ratio(find("exec", wall, ours), find("exec", wall, runc))},
+		{
+			Name: "CPU time of create without the VMM, of runc's create", Limit: 1.5,
+			Figure: ratio(find("create", cpuAll, ours), find("create", cpuAll, runc)),
+		},
+		{Name: "shim's memory (PSS), MiB", Limit: 8, Figure: float64(b.usage.ShimPSS) / mib},
+		{Name: "agent's memory (RSS), MiB", Limit: 16, Figure: float64(b.usage.AgentRSS) / mib},
+		{Name: "initramfs, MiB", Limit: 10, Figure: float64(s.Initramfs) / mib},
+	}
+	for i, t := range list {
+		// A figure of 0 was not measured.
+		list[i].Reached = t.Figure > 0 && t.Figure <= t.Limit
+	}
+	return list
+}
+
+func (b *bench) report() (*report, error) {
+	s, err := b.sizes()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range b.runtimes {
+		b.host.Runtimes[r.name] = r.version
+	}
+	return &report{
+		Taken: time.Now().UTC(), Host: b.host, Rounds: b.options.rounds, Execs: b.options.execs, Series: b.samples.list,
+		Usage: b.usage, Sizes: s, Targets: b.targets(s), Missing: b.missing,
+	}, nil
+}
+
+func (r *report) save(path string) error {
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return fmt.Errorf("encode the results: %w", err)
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644) // #nosec G306 -- results are for everybody
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// bench is one run.
+type bench struct {
+	options options
+	dir     string
+	host    host
+	// runtimes are ours and those beside it that this host has.
+	runtimes []*runtime
+	raw      *rawVM
+	samples  samples
+	usage    usage
+	missing  []string
+}
+
+// What is measured, by the names of the results.
+const (
+	boot      = "boot to the agent's hello"
+	firstByte = "create+start to the first byte"
+	bareVMM   = "bare VMM"
+)
+
+func newBench(ctx context.Context, o options) (*bench, error) {
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{options: o, dir: dir}
+	if err := b.prepare(ctx); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return b, nil
+}
+
+func (b *bench) prepare(ctx context.Context) error {
+	for _, name := range []string{ours, runc, crun} {
+		program := name
+		if name == ours {
+			program = b.options.runch
+		}
+		r, err := newRuntime(ctx, name, program, filepath.Join(b.dir, name), b.options)
+		if err != nil && name != ours {
+			b.missing = append(b.missing, fmt.Sprintf("%s is not measured: %v", name, err))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b.runtimes = append(b.runtimes, r)
+	}
+	env, err := readEnvironment(ctx, b.runtimes[0].program)
+	if err != nil {
+		return err
+	}
+	b.host = describeHost(env)
+	b.raw = &rawVM{env: env, dir: filepath.Join(b.dir, "raw")}
+	return nil
+}
+
+// warmUp does everything once and keeps nothing but the record of the container's VM: so no first time, with the
+// files still to be read from the disk, is measured, and the bare VMM can be made like the container's.
+func (b *bench) warmUp(ctx context.Context) error {
+	for _, r := range b.runtimes {
+		err := b.launch(ctx, r)
+		if err == nil && r.name == ours {
+			b.raw.record, err = r.sandboxRecord()
+		}
+		if err == nil {
+			err = b.end(ctx, r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	b.samples = samples{}
+	return nil
+}
+
+// close leaves nothing behind.
+func (b *bench) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	var errs []error
+	for _, r := range b.runtimes {
+		errs = append(errs, r.remove(ctx))
+	}
+	parents, err := filepath.Glob(filepath.Join("/sys/fs/cgroup", "*", cgroupParent))
+	errs = append(errs, err)
+	for _, dir := range append(parents, filepath.Join("/sys/fs/cgroup", cgroupParent)) {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
+}
+
+// measure does all rounds.
+func (b *bench) measure(ctx context.Context) error {
+	fmt.Fprintln(os.Stderr, "warming up")
+	if err := b.warmUp(ctx); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	for n := range b.options.rounds {
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", n+1, b.options.rounds)
+		if err := b.round(ctx, n == b.options.rounds-1); err != nil {
+			return fmt.Errorf("round %d: %w", n+1, err)
+		}
+	}
+	fmt.Fprintln(os.Stderr, "system calls")
+	if err := b.countSyscalls(ctx); err != nil {
+		return fmt.Errorf("count system calls: %w", err)
+	}
+	return nil
+}
+
+// lastWords is what our VM's logs have when something has gone wrong, nil when they have nothing.
+func (b *bench) lastWords() error {
+	logs, err := filepath.Glob(filepath.Join(b.runtimes[0].state(), "*", "*.log"))
+	for _, log := range logs {
+		if text, readErr := os.ReadFile(log); readErr == nil && len(text) > 0 {
+			err = errors.Join(err, fmt.Errorf("%s: %s", filepath.Base(log), text))
+		}
+	}
+	return err
+}
+
+// round does everything once, with the things that are compared next to each other.
+func (b *bench) round(ctx context.Context, last bool) error {
+	raw, err := b.raw.boot(ctx)
+	if err != nil {
+		return fmt.Errorf("boot the bare VMM: %w", err)
+	}
+	b.samples.addBoot(raw)
+	for _, r := range b.runtimes {
+		if err := b.launch(ctx, r); err != nil {
+			return err
+		}
+	}
+	for range b.options.execs {
+		for _, r := range b.runtimes {
+			if err := b.exec(ctx, r); err != nil {
+				return err
+			}
+		}
+	}
+	if err := b.lookInside(ctx, b.runtimes[0], last); err != nil {
+		return err
+	}
+	for _, r := range b.runtimes {
+		if err := b.end(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// launch creates and starts a container, and waits for its first word.
+func (b *bench) launch(ctx context.Context, r *runtime) error {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer read.Close() //nolint:errcheck // only read
+	word := make(chan error, 1)
+	var spoke time.Time
+	go func() {
+		_, err := read.Read(make([]byte, 1))
+		spoke = time.Now()
+		word <- err
+	}()
+	created, err := measure(ctx, r.start, write, r.argv("create")...)
+	_ = write.Close()
+	if err != nil {
+		return err
+	}
+	b.samples.cost("create", r.name, created)
+	if err := b.createCPU(r, created); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := b.verb(ctx, r, "start"); err != nil {
+		return err
+	}
+	if err := read.SetReadDeadline(time.Now().Add(commandTimeout)); err != nil {
+		return err
+	}
+	if err := <-word; err != nil {
+		return fmt.Errorf("%s: the container says nothing: %w", r.name, err)
+	}
+	// What is done here between the two commands is not theirs.
+	b.samples.duration(firstByte, wall, r.name, created.wall+spoke.Sub(began))
+	return nil
+}
+
+// verb runs one verb and keeps what it took.
+func (b *bench) verb(ctx context.Context, r *runtime, verb string) error {
+	c, err := r.do(ctx, verb)
+	if err != nil {
+		return err
+	}
+	b.samples.cost(verb, r.name, c)
+	return nil
+}
+
+// exec runs true in the container, and looks at what ours costs the VMM.
+func (b *bench) exec(ctx context.Context, r *runtime) error {
+	if r.name != ours {
+		return b.verb(ctx, r, "exec")
+	}
+	pid, err := r.pid()
+	if err != nil {
+		return err
+	}
+	s, err := sandboxOf(pid)
+	if err != nil {
+		return err
+	}
+	before, err := cpuTime(s.vmm.pid)
+	if err != nil {
+		return err
+	}
+	if err := b.verb(ctx, r, "exec"); err != nil {
+		return err
+	}
+	after, err := cpuTime(s.vmm.pid)
+	b.samples.duration("exec", cpuVMM, r.name, after-before)
+	return err
+}
+
+// end kills and deletes the container.
+func (b *bench) end(ctx context.Context, r *runtime) error {
+	if err := b.verb(ctx, r, "kill"); err != nil {
+		return err
+	}
+	if err := r.awaitEnd(ctx); err != nil {
+		return err
+	}
+	return b.verb(ctx, r, "delete")
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	goruntime "runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The runtimes, by which results name them.
+const (
+	ours = "runch"
+	runc = "runc"
+	crun = "crun"
+)
+
+// runtime is one of the runtimes that are measured, with a bundle of its own.
+type runtime struct {
+	name, program, version string
+	// dir has the bundle and the runtime's state.
+	dir string
+	// start starts its commands.
+	start spawn
+}
+
+// cgroupParent is where the containers' cgroups are.
+const cgroupParent = "runch-bench"
+
+// newRuntime finds the runtime and makes its bundle in dir. Its container writes a line as its first word, and waits.
+func newRuntime(ctx context.Context, name, program, dir string, o options) (*runtime, error) {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return nil, err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	r := &runtime{name: name, program: path, dir: dir, start: (*exec.Cmd).Start}
+	if name == crun {
+		if r.start, err = withoutHybrid(); err != nil {
+			return nil, err
+		}
+	}
+	out, err := exec.CommandContext(ctx, path, "--version").Output() // #nosec G204 -- the runtime to measure
+	if err != nil {
+		return nil, fmt.Errorf("%s --version: %w", path, err)
+	}
+	r.version, _, _ = strings.Cut(string(out), "\n")
+	return r, r.makeBundle(ctx, o)
+}
+
+func (r *runtime) makeBundle(ctx context.Context, o options) error {
+	text, err := os.ReadFile(o.spec)
+	if err != nil {
+		return err
+	}
+	var spec struct { // the rest is kept as it is
+		all     map[string]any
+		process map[string]any
+		linux   map[string]any
+	}
+	if err := json.Unmarshal(text, &spec.all); err != nil {
+		return fmt.Errorf("%s: %w", o.spec, err)
+	}
+	var ok1, ok2 bool
+	spec.process, ok1 = spec.all["process"].(map[string]any)
+	spec.linux, ok2 = spec.all["linux"].(map[string]any)
+	if !ok1 || !ok2 {
+		return fmt.Errorf("%s: process or linux is missing", o.spec)
+	}
+	spec.process["args"] = []string{"sh", "-c", "echo; exec sleep 100000"}
+	spec.linux["cgroupsPath"] = filepath.Join("/", cgroupParent, r.id())
+	if text, err = json.Marshal(spec.all); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(r.bundle(), 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(r.bundle(), "config.json"), text, 0o600); err != nil {
+		return err
+	}
+	// #nosec G204 -- fixed words and our own options
+	if out, err := exec.CommandContext(ctx, "cp", "-a", o.rootfs, filepath.Join(r.bundle(), "rootfs")).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy the root file system: %w: %s", err, out)
+	}
+	return nil
+}
+
+func (r *runtime) bundle() string { return filepath.Join(r.dir, "bundle") }
+
+func (r *runtime) state() string { return filepath.Join(r.dir, "state") }
+
+func (r *runtime) pidFile() string { return filepath.Join(r.dir, "pid") }
+
+// id is the container's. Of several benches at one time each has its own.
+func (r *runtime) id() string { return "bench-" + r.name + "-" + strconv.Itoa(os.Getpid()) }
+
+// verbs of every runtime, in the order of a container's life.
+var verbs = []string{"create", "start", "exec", "kill", "delete"}
+
+// argv is the command line of a verb, the same for every runtime.
+func (r *runtime) argv(verb string) []string {
+	argv := []string{r.program, "--root", r.state(), verb}
+	switch verb {
+	case "create":
+		return append(argv, "--bundle", r.bundle(), "--pid-file", r.pidFile(), r.id())
+	case "exec":
+		return append(argv, r.id(), "true")
+	case "kill":
+		return append(argv, r.id(), "KILL")
+	default:
+		return append(argv, r.id())
+	}
+}
+
+func (r *runtime) do(ctx context.Context, verb string) (cost, error) {
+	return measure(ctx, r.start, nil, r.argv(verb)...)
+}
+
+// pid is the container's process.
+func (r *runtime) pid() (int, error) {
+	text, err := os.ReadFile(r.pidFile())
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(string(text))
+}
+
+// awaitEnd waits for the end of the container's process.
+func (r *runtime) awaitEnd(ctx context.Context) error {
+	pid, err := r.pid()
+	if err != nil {
+		return err
+	}
+	return reap(ctx, pid)
+}
+
+// remove deletes what a failed round has left.
+func (r *runtime) remove(ctx context.Context) error {
+	if _, err := os.Stat(r.state()); err != nil {
+		return nil //nolint:nilerr // it has made nothing
+	}
+	_, err := measure(ctx, r.start, nil, r.program, "--root", r.state(), "delete", "--force", r.id())
+	return err
+}
+
+// withoutHybrid starts commands in a mount namespace without cgroup v2 where the host has both versions, each with
+// controllers: crun refuses such a host. The namespace is that of one thread, which does nothing else.
+func withoutHybrid() (spawn, error) {
+	const unified = "/sys/fs/cgroup/unified"
+	controllers, err := os.ReadFile(filepath.Join(unified, "cgroup.controllers"))
+	if err != nil || len(strings.TrimSpace(string(controllers))) == 0 {
+		return (*exec.Cmd).Start, nil //nolint:nilerr // not that kind of host
+	}
+	type request struct {
+		cmd  *exec.Cmd
+		done chan error
+	}
+	requests, ready := make(chan request), make(chan error)
+	go func() {
+		goruntime.LockOSThread() // and never unlocked: the thread ends with the process
+		err := unix.Unshare(unix.CLONE_NEWNS)
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+		}
+		if err == nil {
+			err = unix.Unmount(unified, 0)
+		}
+		ready <- err
+		for r := range requests {
+			r.done <- r.cmd.Start()
+		}
+	}()
+	if err := <-ready; err != nil {
+		return nil, fmt.Errorf("make a mount namespace for crun: %w", err)
+	}
+	return func(cmd *exec.Cmd) error {
+		r := request{cmd, make(chan error)}
+		requests <- r
+		return <-r.done
+	}, nil
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// tracedRounds is how often system calls are counted at most: a Go program's number varies with its threads.
+const tracedRounds = 3
+
+// countSyscalls lets each runtime's container live once more for each count, with strace around each command.
+func (b *bench) countSyscalls(ctx context.Context) error {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		b.missing = append(b.missing, fmt.Sprintf("system calls are not counted: %v", err))
+		return nil
+	}
+	for range min(tracedRounds, b.options.rounds) {
+		for _, r := range b.runtimes {
+			for _, verb := range verbs {
+				n, err := b.traced(ctx, strace, r, verb)
+				if err != nil {
+					return err
+				}
+				b.samples.number(verb, syscalls, r.name, n)
+				if verb == "kill" {
+					if err := r.awaitEnd(ctx); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// traced runs one verb and counts the system calls of the command alone, all its threads.
+func (b *bench) traced(ctx context.Context, strace string, r *runtime, verb string) (float64, error) {
+	summary := filepath.Join(b.dir, "strace")
+	argv := []string{strace, "-c", "-U", "calls,name", "-o", summary}
+	if r.name != crun {
+		// Threads are followed, and a child until it becomes another program. crun has no threads, and its child
+		// is the container already.
+		argv = append(argv, "-f", "-b", "execve", "--quiet=attach")
+	}
+	if _, err := measure(ctx, r.start, nil, append(argv, r.argv(verb)...)...); err != nil {
+		return 0, err
+	}
+	text, err := os.ReadFile(summary)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if words := strings.Fields(line); len(words) == 2 && words[1] == "total" {
+			return strconv.ParseFloat(words[0], 64)
+		}
+	}
+	return 0, errors.New("strace's summary has no total: " + string(text))
+}

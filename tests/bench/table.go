@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// print writes the table: medians, and the medians of the pairs' ratios.
+func (r *report) print(out io.Writer) error {
+	w := &table{Writer: bufio.NewWriter(out), r: r}
+	w.line("%s, %s, %s; guest %s; host %s, %d CPUs of %s", r.Host.Runtimes[ours], r.Host.VMM, r.Host.Accel,
+		r.Host.GuestKernel, r.Host.Kernel, r.Host.CPUs, r.Host.CPU)
+	w.line("%d rounds with %d execs each; medians, and the medians of the pairs' ratios", r.Rounds, r.Execs)
+	w.comparison("time, ms", wall, "%.1f", boot, "create", "start", firstByte, "exec", "kill", "delete")
+	w.comparison("CPU time of the command alone, ms", cpuOwn, "%.1f", verbs...)
+	w.comparison("CPU time of all but the VMM, ms", cpuAll, "%.1f", "create", "exec")
+	w.comparison("system calls of the command alone", syscalls, "%.0f", verbs...)
+	w.parts("of create's CPU time, ms")
+	w.comparison("CPU time of the VMM, ms", cpuVMM, "%.0f", boot, "create", "exec")
+	w.comparison("the guest's start, ms", timeline, "%.1f", toClock, toAgent, toModules, toHello, toCreated, toStarted)
+	w.usage()
+	w.targets()
+	for _, m := range r.Missing {
+		w.line("%s", m)
+	}
+	return w.Flush()
+}
+
+// table writes lines; Flush tells what went wrong.
+type table struct {
+	*bufio.Writer
+	r *report
+}
+
+func (t *table) line(format string, args ...any) {
+	_, _ = fmt.Fprintf(t, format+"\n", args...)
+}
+
+// section begins with the names of the columns.
+func (t *table) section(cells ...string) {
+	t.line("")
+	t.row(cells...)
+}
+
+// row aligns the first cell to the left and the others to the right.
+func (t *table) row(cells ...string) {
+	_, _ = fmt.Fprintf(t, "%-57s", cells[0])
+	for _, c := range cells[1:] {
+		_, _ = fmt.Fprintf(t, "%13s", c)
+	}
+	t.line("")
+}
+
+func (t *table) find(what, measure, of string) *series {
+	return (&samples{t.r.Series}).find(what, measure, of)
+}
+
+// comparison has a column for each of those compared, and one for our ratio to each other.
+func (t *table) comparison(title, measure, format string, whats ...string) {
+	header := []string{title}
+	columns := slices.DeleteFunc([]string{bareVMM, ours, runc, crun}, func(of string) bool {
+		return !slices.ContainsFunc(whats, func(what string) bool { return t.find(what, measure, of) != nil })
+	})
+	others := slices.DeleteFunc(slices.Clone(columns), func(of string) bool { return of == ours })
+	header = append(header, columns...)
+	for _, of := range others {
+		header = append(header, "÷ "+of)
+	}
+	t.section(header...)
+	for _, what := range whats {
+		cells := []string{what}
+		for _, of := range columns {
+			cells = append(cells, number(t.find(what, measure, of), format))
+		}
+		for _, of := range others {
+			cells = append(cells, t.ratio(what, measure, of))
+		}
+		t.row(cells...)
+	}
+}
+
+// ratio is ours to the other's. What the bare VMM does is to boot, and its guest's start is as ours.
+func (t *table) ratio(what, measure, of string) string {
+	other := what
+	if of == bareVMM && (what == "create" || what == firstByte) {
+		other = boot
+	}
+	list := ratios(t.find(what, measure, ours), t.find(other, measure, of))
+	if list == nil {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", median(list))
+}
+
+func number(s *series, format string) string {
+	if s == nil {
+		return ""
+	}
+	return fmt.Sprintf(format, median(s.Samples))
+}
+
+// parts has a line for each part of create's CPU time.
+func (t *table) parts(title string) {
+	t.section(title)
+	for _, s := range t.r.Series {
+		if s.Measure == cpuPart {
+			t.row(s.Of, number(s, "%.1f"))
+		}
+	}
+}
+
+func (t *table) usage() {
+	const mib = 1 << 20
+	u, s := t.r.Usage, t.r.Sizes
+	t.section("an idle container, MiB")
+	for _, row := range []struct {
+		name  string
+		bytes int64
+	}{
+		{"shim (PSS)", u.ShimPSS},
+		{"virtiofsd (PSS)", u.VirtiofsdPSS},
+		{"VMM (PSS)", u.VMMPSS},
+		{"VMM without the guest's memory (PSS)", u.VMMOwnPSS},
+		{"agent (RSS)", u.AgentRSS},
+		{"memory used in the guest", u.GuestUsed},
+		{"of", u.GuestMemory},
+		{"runch on disk", s.Binary},
+		{"agent on disk", s.Agent},
+		{"initramfs on disk", s.Initramfs},
+	} {
+		t.row(row.name, fmt.Sprintf("%.1f", float64(row.bytes)/mib))
+	}
+	t.section("host processes of it", fmt.Sprint(u.Processes))
+	t.row("threads of the shim", fmt.Sprint(u.ShimThreads))
+}
+
+func (t *table) targets() {
+	t.section("target", "at most", "is", "")
+	for _, g := range t.r.Targets {
+		verdict := "missed"
+		switch {
+		case g.Reached:
+			verdict = "reached"
+		case g.Figure == 0:
+			verdict = "not measured"
+		}
+		t.row(g.Name, fmt.Sprintf("%.1f", g.Limit), fmt.Sprintf("%.2f", g.Figure), verdict)
+	}
+}
