@@ -96,7 +96,8 @@ func validateDeviceRules(rules []specs.LinuxDeviceCgroup) error {
 			return bad(field+".access", "device access at %d field cannot be empty", i)
 		}
 		for _, c := range rule.Access {
-			if c != 'r' && c != 'w' && c != 'm' {
+			// In a rule that denies, runc pays no heed to other letters.
+			if rule.Allow && c != 'r' && c != 'w' && c != 'm' {
 				return bad(field+".access", "invalid device permissions %q", rule.Access)
 			}
 		}

@@ -180,7 +180,7 @@ func TestRefusesResources(t *testing.T) {
 	runRefusals(t, testEnvironment(), []refusal{
 		{"rule type", rule(specs.LinuxDeviceCgroup{Type: "x", Access: "r"}), `linux.resources.devices[0].type: invalid cgroup device type "x"`},
 		{"rule access", rule(specs.LinuxDeviceCgroup{Type: "c"}), `linux.resources.devices[0].access: device access at 0 field cannot be empty`},
-		{"rule letters", rule(specs.LinuxDeviceCgroup{Type: "c", Access: "rx"}), `linux.resources.devices[0].access: invalid device permissions "rx"`},
+		{"rule letters", rule(specs.LinuxDeviceCgroup{Allow: true, Type: "c", Access: "rx"}), `linux.resources.devices[0].access: invalid device permissions "rx"`},
 		{"memory", memory(specs.LinuxMemory{Limit: ptr(int64(-2))}), `linux.resources.memory.limit: invalid memory value: -2`},
 		{"swap value", memory(specs.LinuxMemory{Swap: ptr(int64(-2))}), `linux.resources.memory.swap: invalid memory value: -2`},
 		{"swap alone", memory(specs.LinuxMemory{Swap: ptr(int64(1))}), `linux.resources.memory.swap: unable to set swap limit without memory limit`},
