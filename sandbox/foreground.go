@@ -107,7 +107,7 @@ func (f *foreground) wait(p *shimProcess) (int, error) {
 			default:
 				_ = p.cmd.Process.Signal(number)
 			}
-		case <-p.waited:
+		case <-p.ended:
 			return p.exitCode(), nil
 		}
 	}

@@ -34,8 +34,8 @@ type namespace struct {
 type shimProcess struct {
 	cmd     *exec.Cmd
 	channel *channel
-	waited  chan struct{}
-	state   *os.ProcessState
+	// ended is closed when it has ended; who then wants no more of it reaps it.
+	ended chan struct{}
 }
 
 // shimEnv keeps the shim small: it has one thing to do at a time.
@@ -66,14 +66,23 @@ func spawn(s shimSpec) (*shimProcess, error) {
 		ours.close()
 		return nil, fmt.Errorf("start the shim: %w", err)
 	}
-	p := &shimProcess{cmd: cmd, channel: ours, waited: make(chan struct{})}
+	p := &shimProcess{cmd: cmd, channel: ours, ended: make(chan struct{})}
 	go func() {
-		// Its exit code is in the state; there is nothing else to learn.
-		_ = cmd.Wait()
-		p.state = cmd.ProcessState
-		close(p.waited)
+		defer close(p.ended)
+		awaitZombie(p.pid())
 	}()
 	return p, nil
+}
+
+// awaitZombie returns when a child has ended, and leaves it to be reaped: one
+// that was handed over is the caller's, also when it ends before this command.
+func awaitZombie(pid int) {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 func setStdio(cmd *exec.Cmd, stdio [3]*os.File) {
@@ -163,7 +172,8 @@ func (p *shimProcess) pid() int { return p.cmd.Process.Pid }
 func (p *shimProcess) undo() {
 	p.channel.close()
 	_ = p.cmd.Process.Kill()
-	<-p.waited
+	<-p.ended
+	_ = p.cmd.Wait() // how it ended is our doing
 }
 
 // await hears the shim's last report, until ctx ends.
@@ -197,9 +207,10 @@ func (p *shimProcess) hear(ctx context.Context) (*report, error) {
 
 // exitCode waits for the shim's end: the process's own exit code.
 func (p *shimProcess) exitCode() int {
-	<-p.waited
-	if ws, ok := p.state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+	<-p.ended
+	_ = p.cmd.Wait() // the state says it all
+	if ws, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		return 128 + int(ws.Signal())
 	}
-	return p.state.ExitCode()
+	return p.cmd.ProcessState.ExitCode()
 }
