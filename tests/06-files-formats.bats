@@ -285,7 +285,7 @@ logged() {
 @test "verbs that are not supported fail, checkpoint's help as well, by which callers ask for it" {
 	is_runch || skip "${RUNCH##*/} has these verbs"
 	local verb
-	for verb in "checkpoint --help" "checkpoint $ID" "restore --help" "events --stats $ID" "update $ID" "frobnicate"; do
+	for verb in "checkpoint --help" "checkpoint $ID" "restore --help" "restore $ID" "frobnicate"; do
 		# shellcheck disable=SC2086 # the verb and its arguments
 		try runch $verb
 		[ "$status" -ne 0 ]
