@@ -231,9 +231,9 @@ no_more() {
 @test "a create that is killed at any moment leaves no process, and nothing at all after delete --force" {
 	bundle
 	args sleep 1000
-	local i ms rounds=5
+	local round ms rounds=5 # not i, which is a variable of bats' run
 	[ "$RUNCH_TEST_LONG" = 0 ] || rounds=50
-	for ((i = 0; i < rounds; i++)); do
+	for ((round = 0; round < rounds; round++)); do
 		ms=$((RANDOM % 5000))
 		echo "killed after $ms ms"
 		rm -f "$B/pid"
