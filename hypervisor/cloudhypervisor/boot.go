@@ -4,20 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"runch/agentproto"
 	"runch/hypervisor"
 	"runch/hypervisor/process"
 )
-
-// endTimeout is how long a VMM may live on after its API has ended.
-const endTimeout = 2 * time.Second
 
 // guestCID is the guest's context id. It means something on this VMM's own vsock
 // only, so all guests have the same.
@@ -40,63 +35,42 @@ func (vm *VM) Boot(ctx context.Context) error {
 		return nil
 	}
 	var refused *hypervisor.RefusedError
-	if !errors.As(err, &refused) {
-		// Where the API ended, the VMM's own end, which says why, is near.
-		select {
-		case <-p.Done():
-		case <-ctx.Done():
-		case <-time.After(endTimeout):
-		}
-	}
-	select {
-	case <-p.Done():
-		err = p.Failure()
-	default:
-		p.Kill()
-	}
-	return fmt.Errorf("boot: %w", err)
+	// Where the API ended, the VMM's own end, which says why, is near.
+	return fmt.Errorf("boot: %w", p.Abort(ctx, err, !errors.As(err, &refused)))
 }
 
 // launch starts the process, once.
 func (vm *VM) launch() (*process.Process, error) {
-	vm.mu.Lock()
-	defer vm.mu.Unlock()
-	switch {
-	case vm.closed:
-		return nil, hypervisor.ErrClosed
-	case vm.booted:
-		return nil, fmt.Errorf("%w: it was called before", hypervisor.ErrState)
-	}
-	vm.booted = true
-	defer close(vm.began)
-	run, err := process.Number(vm.run)
-	if err != nil {
-		return nil, err //nolint:wrapcheck // it says all
-	}
-	p, err := process.Start(process.Spec{
-		VMM: vmmName, Args: append([]string{vm.cfg.Binary}, vm.plan.arguments()...),
-		Name: fmt.Sprintf("%s (%s)", filepath.Base(vm.cfg.Binary), vm.cfg.Name),
-		// By descriptor: User has no way to the directory. The child still has
-		// ours when it goes there.
-		Dir:   process.FilePath(run),
-		Files: vm.files.Passed(), User: vm.user, Log: vm.cfg.Log,
-		Drains: []func(){
-			func() { drainConsole(vm.console, vm.cfg.Console) },
-			func() { vm.events.pass(vm.eventsReader, vm.see) },
-		},
+	//nolint:wrapcheck // it says all
+	return vm.life.Begin(func() (*process.Process, error) {
+		run, err := process.Number(vm.run)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // it says all
+		}
+		p, err := process.Start(process.Spec{
+			VMM: vmmName, Args: append([]string{vm.cfg.Binary}, vm.plan.arguments()...),
+			Name: fmt.Sprintf("%s (%s)", filepath.Base(vm.cfg.Binary), vm.cfg.Name),
+			// By descriptor: User has no way to the directory. The child still has
+			// ours when it goes there.
+			Dir:   process.FilePath(run),
+			Files: vm.files.Passed(), User: vm.user, Log: vm.cfg.Log,
+			Drains: []func(){
+				func() { process.DrainConsole(vm.console, vm.cfg.Console) },
+				func() { vm.events.pass(vm.eventsReader, vm.see) },
+			},
+		})
+		// The VMM's ends are closed here so that ours see its end.
+		vm.files.Close()
+		if err != nil {
+			return nil, err //nolint:wrapcheck // it says all
+		}
+		vm.work.Go(vm.events.accept)
+		vm.work.Go(func() {
+			<-p.Done()
+			vm.hangUp()
+		})
+		return p, nil
 	})
-	// The VMM's ends are closed here so that ours see its end.
-	vm.files.Close()
-	if err != nil {
-		return nil, err //nolint:wrapcheck // it says all
-	}
-	vm.process = p
-	vm.work.Go(vm.events.accept)
-	vm.work.Go(func() {
-		<-p.Done()
-		vm.hangUp()
-	})
-	return p, nil
 }
 
 // arguments gives the VMM's command line without the program's name.
@@ -210,11 +184,7 @@ func (vm *VM) see(e event) {
 	if !e.is("vm", "rebooting") {
 		return
 	}
-	<-vm.began
-	vm.mu.Lock()
-	p := vm.process
-	vm.mu.Unlock()
-	if p != nil {
+	if p := vm.life.Process(); p != nil {
 		p.End()
 	}
 }
@@ -227,19 +197,4 @@ func (vm *VM) takeBack() error {
 		return fmt.Errorf("take the VMM's directory back: %w", err)
 	}
 	return nil
-}
-
-// drainConsole reads the console to its end, whatever the writer answers: a pipe
-// that nobody reads stops the guest's kernel.
-func drainConsole(console io.Reader, to io.Writer) {
-	buf := make([]byte, 4096)
-	for {
-		n, err := console.Read(buf)
-		if n > 0 && to != nil {
-			_, _ = to.Write(buf[:n])
-		}
-		if err != nil {
-			return
-		}
-	}
 }

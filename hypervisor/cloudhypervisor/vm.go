@@ -51,14 +51,9 @@ type VM struct {
 	// ending before the VMM has opened it.
 	console, consoleWriter, eventsReader *os.File
 
-	listeners map[uint32]*listener
+	listeners map[uint32]*listener // as they are once life has begun or ended
 	work      sync.WaitGroup
-
-	mu      sync.Mutex
-	process *process.Process // nil before Boot
-	began   chan struct{}    // closed when process is set or never will be
-	booted  bool
-	closed  bool
+	life      *process.Life
 }
 
 // plan is what the VMM's command line and configuration need besides Config: the
@@ -87,7 +82,7 @@ func New(cfg *hypervisor.Config) (*VM, error) {
 	vm := &VM{
 		cfg: *cfg, user: process.UserFor(cfg.User, hypervisor.AccelKVM),
 		api: api{socket: filepath.Join(cfg.Dir, apiSocket)}, plan: plan{landlock: hasLandlock()},
-		listeners: make(map[uint32]*listener), began: make(chan struct{}),
+		listeners: make(map[uint32]*listener), life: process.NewLife(),
 	}
 	if err := vm.open(); err != nil {
 		_ = vm.Close()
@@ -239,32 +234,29 @@ func (l *listener) Accept() (net.Conn, error) {
 	return conn, err //nolint:wrapcheck // it says all
 }
 
-// errNoListen says that a call came after Boot.
-var errNoListen = fmt.Errorf("listen for the guest: %w: Boot was called", hypervisor.ErrState)
-
 // Listen takes the connections that the guest makes to a port of the host.
 func (vm *VM) Listen(port uint32) (net.Listener, error) {
-	vm.mu.Lock()
-	defer vm.mu.Unlock()
-	switch {
-	case vm.closed:
-		return nil, hypervisor.ErrClosed
-	case vm.booted:
-		return nil, errNoListen
-	case vm.listeners[port] != nil:
-		return nil, fmt.Errorf("listen for the guest on port %d: %w", port, hypervisor.ErrInUse)
-	}
-	path := fmt.Sprintf("%s_%d", filepath.Join(hypervisor.RunDir(vm.cfg.Dir), vsockSocket), port)
-	l, err := process.Listen(path)
+	var own *listener
+	err := vm.life.Prepare(func() error {
+		if vm.listeners[port] != nil {
+			return fmt.Errorf("listen for the guest on port %d: %w", port, hypervisor.ErrInUse)
+		}
+		path := fmt.Sprintf("%s_%d", filepath.Join(hypervisor.RunDir(vm.cfg.Dir), vsockSocket), port)
+		l, err := process.Listen(path)
+		if err != nil {
+			return err //nolint:wrapcheck // it says all
+		}
+		if err := vm.give(path); err != nil {
+			_ = l.Close()
+			return err
+		}
+		own = &listener{l}
+		vm.listeners[port] = own
+		return nil
+	})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says all
 	}
-	if err := vm.give(path); err != nil {
-		_ = l.Close()
-		return nil, err
-	}
-	own := &listener{l}
-	vm.listeners[port] = own
 	return own, nil
 }
 
@@ -279,33 +271,12 @@ func (vm *VM) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 }
 
 // Wait returns when the VMM has ended.
-func (vm *VM) Wait() error {
-	<-vm.began
-	vm.mu.Lock()
-	p := vm.process
-	vm.mu.Unlock()
-	if p == nil {
-		return hypervisor.ErrClosed
-	}
-	<-p.Done()
-	return p.Err() //nolint:wrapcheck // it says all
-}
+func (vm *VM) Wait() error { return vm.life.Wait() }
 
 // Close ends the VMM and everything that leads to the guest. Its sockets stay in
 // Config.Dir, which is the caller's to remove.
 func (vm *VM) Close() error {
-	vm.mu.Lock()
-	p := vm.process
-	if !vm.closed {
-		vm.closed = true
-		if !vm.booted {
-			close(vm.began)
-		}
-	}
-	vm.mu.Unlock()
-	if p != nil {
-		p.Kill()
-	}
+	vm.life.Close()
 	vm.hangUp()
 	vm.work.Wait()
 	vm.files.Close()
@@ -320,8 +291,6 @@ func (vm *VM) hangUp() {
 	if vm.events != nil {
 		vm.events.close()
 	}
-	vm.mu.Lock()
-	defer vm.mu.Unlock()
 	for _, l := range vm.listeners {
 		_ = l.Close()
 	}

@@ -36,11 +36,8 @@ type VM struct {
 	vsock   *vsockTransport  // nil without
 	served  sync.WaitGroup   // the goroutines that serve agent.sock and watch for the end
 
-	mu      sync.Mutex
-	process *process.Process // nil before Boot
-	began   chan struct{}    // closed when process is set or never will be
-	booted  bool
-	closed  bool
+	life    *process.Life
+	closing sync.Mutex // held by whoever takes it all down
 }
 
 var (
@@ -59,7 +56,7 @@ func New(cfg *hypervisor.Config) (*VM, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says all
 	}
-	vm := &VM{cfg: *cfg, began: make(chan struct{})}
+	vm := &VM{cfg: *cfg, life: process.NewLife()}
 	vm.plan = plan{cfg: &vm.cfg, accel: accel, firmware: findFirmware()}
 	vm.user = process.UserFor(cfg.User, accel)
 	if err := vm.open(); err != nil {
@@ -193,22 +190,19 @@ func (vm *VM) openTransport() error {
 }
 
 // Listen takes the connections that the guest makes to a port of the host.
-func (vm *VM) Listen(port uint32) (net.Listener, error) {
-	vm.mu.Lock()
-	defer vm.mu.Unlock()
-	switch {
-	case vm.closed:
-		return nil, hypervisor.ErrClosed
-	case vm.booted:
-		return nil, errNoListen
-	case vm.vsock != nil:
-		return vm.vsock.listen(port)
-	}
-	l, err := vm.channel.Listen(port)
-	if errors.Is(err, channel.ErrInUse) {
-		return nil, fmt.Errorf("listen for the guest on port %d: %w", port, hypervisor.ErrInUse)
-	}
-	return l, err //nolint:wrapcheck // it says all
+func (vm *VM) Listen(port uint32) (l net.Listener, err error) {
+	err = vm.life.Prepare(func() error {
+		if vm.vsock != nil {
+			l, err = vm.vsock.listen(port)
+			return err
+		}
+		l, err = vm.channel.Listen(port)
+		if errors.Is(err, channel.ErrInUse) {
+			return fmt.Errorf("listen for the guest on port %d: %w", port, hypervisor.ErrInUse)
+		}
+		return err //nolint:wrapcheck // it says all
+	})
+	return l, err
 }
 
 // Endpoint is how other processes reach the guest.
@@ -232,33 +226,12 @@ func (vm *VM) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 }
 
 // Wait returns when QEMU has ended.
-func (vm *VM) Wait() error {
-	<-vm.began
-	vm.mu.Lock()
-	p := vm.process
-	vm.mu.Unlock()
-	if p == nil {
-		return hypervisor.ErrClosed
-	}
-	<-p.Done()
-	return p.Err() //nolint:wrapcheck // it says all
-}
+func (vm *VM) Wait() error { return vm.life.Wait() }
 
 // Close ends QEMU and everything that leads to the guest. Its sockets stay in
 // Config.Dir, which is the caller's to remove.
 func (vm *VM) Close() error {
-	vm.mu.Lock()
-	p := vm.process
-	if !vm.closed {
-		vm.closed = true
-		if !vm.booted {
-			close(vm.began)
-		}
-	}
-	vm.mu.Unlock()
-	if p != nil {
-		p.Kill()
-	}
+	vm.life.Close()
 	return vm.release()
 }
 
@@ -276,8 +249,8 @@ func (vm *VM) release() error {
 	if vm.state != nil {
 		_ = vm.state.Close()
 	}
-	vm.mu.Lock()
-	defer vm.mu.Unlock()
+	vm.closing.Lock()
+	defer vm.closing.Unlock()
 	if vm.monitor != nil {
 		_ = vm.monitor.Close()
 		vm.monitor = nil

@@ -131,6 +131,3 @@ func (l *ownGuest) Accept() (net.Conn, error) {
 		_ = conn.Close()
 	}
 }
-
-// errNoListen says that a call came after Boot.
-var errNoListen = fmt.Errorf("listen for the guest: %w: Boot was called", hypervisor.ErrState)
