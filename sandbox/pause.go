@@ -24,15 +24,11 @@ func (r *Runtime) Resume(ctx context.Context, id string) error {
 }
 
 func (r *Runtime) setPaused(ctx context.Context, id string, paused bool, do func(context.Context, agentproto.AgentService) error) error {
-	dir, err := r.lock(ctx, id)
+	dir, c, err := r.lockAndLoad(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer dir.Close() //nolint:errcheck // only the lock
-	c, err := r.Store.Load(id)
-	if err != nil {
-		return err
-	}
 	switch status := c.Status(); {
 	case !paused && status != state.StatusPaused:
 		return state.ErrNotPaused

@@ -112,6 +112,21 @@ func (r *Runtime) lock(ctx context.Context, id string) (*state.Dir, error) {
 	return r.Store.Lock(ctx, id)
 }
 
+// lockAndLoad takes the container's lock and reads its record, which nobody else
+// changes then; the caller closes the lock.
+func (r *Runtime) lockAndLoad(ctx context.Context, id string) (*state.Dir, *state.Container, error) {
+	dir, err := r.lock(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := r.Store.Load(id)
+	if err != nil {
+		_ = dir.Close()
+		return nil, nil, err
+	}
+	return dir, c, nil
+}
+
 // endpoint says where a container's guest is reached.
 func (r *Runtime) endpoint(c *state.Container) (agentproto.Endpoint, error) {
 	s, err := r.Store.LoadSandbox(c.Sandbox)

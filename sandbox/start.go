@@ -18,15 +18,11 @@ import (
 
 // Start lets a created container's process run and returns once it does.
 func (r *Runtime) Start(ctx context.Context, id string) error {
-	dir, err := r.lock(ctx, id)
+	dir, c, err := r.lockAndLoad(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer dir.Close() //nolint:errcheck // only the lock
-	c, err := r.Store.Load(id)
-	if err != nil {
-		return err
-	}
 	switch c.Status() {
 	case state.StatusStopped:
 		return ErrStartStopped

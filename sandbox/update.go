@@ -18,15 +18,11 @@ import (
 // are exact, those of the host's cgroup have the overhead added, and the VM has
 // the CPUs and the memory for them. What change does not name stays as it is.
 func (r *Runtime) Update(ctx context.Context, id string, change *specs.LinuxResources) error {
-	dir, err := r.lock(ctx, id)
+	dir, c, err := r.lockAndLoad(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer dir.Close() //nolint:errcheck // only the lock
-	c, err := r.Store.Load(id)
-	if err != nil {
-		return err
-	}
 	switch c.Status() {
 	case state.StatusStopped, state.StatusCreating:
 		return state.ErrNotRunning
