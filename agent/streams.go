@@ -12,7 +12,7 @@ import (
 
 const (
 	maxStreams    = 64               // connections that no request has named yet
-	streamTimeout = 10 * time.Second // how long a connection or a request waits for the other
+	streamTimeout = 30 * time.Second // how long a connection or a request waits for the other
 )
 
 // streams brings together the connections that arrive on StreamPort and the
