@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 
+	"runch/agentproto"
+
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/cgroups/manager"
 	"github.com/opencontainers/runc/libcontainer"
@@ -58,16 +60,19 @@ type container struct {
 
 // newContainer turns the guest's spec into libcontainer's container. Nothing of
 // it exists yet but its state directory.
-func newContainer(id string, spec *specs.Spec, noPivot, noNewKeyring bool) (*container, error) {
+func newContainer(req *agentproto.CreateContainerRequest, spec *specs.Spec) (*container, error) {
+	id := req.GetContainerId()
 	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
 		CgroupName:   id,
-		NoPivotRoot:  noPivot,
-		NoNewKeyring: noNewKeyring,
+		NoPivotRoot:  req.GetNoPivot(),
+		NoNewKeyring: req.GetNoNewKeyring(),
 		Spec:         spec,
 	})
 	if err != nil {
 		return nil, err
 	}
+	// libcontainer takes the working directory for the bundle; of two labels the last counts.
+	config.Labels = append(config.Labels, "bundle="+req.GetBundle())
 	lc, err := libcontainer.Create(stateDir, id, config)
 	if err != nil {
 		return nil, err

@@ -70,7 +70,7 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 	if err != nil {
 		return nil, err
 	}
-	c, err := newContainer(req.GetContainerId(), spec, req.GetNoPivot(), req.GetNoNewKeyring())
+	c, err := newContainer(req, spec)
 	if err != nil {
 		conns.close()
 		return nil, err

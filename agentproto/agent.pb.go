@@ -170,7 +170,9 @@ type CreateContainerRequest struct {
 	// The host's mounts below the container's rootfs and volumes, relative to the
 	// shared directory. They become mounts of the guest's before the container is
 	// made: later they would take the attributes of the volume that they are in.
-	Submounts     []string `protobuf:"bytes,9,rep,name=submounts,proto3" json:"submounts,omitempty"`
+	Submounts []string `protobuf:"bytes,9,rep,name=submounts,proto3" json:"submounts,omitempty"`
+	// The bundle's path on the host, for the state that startContainer hooks read.
+	Bundle        string `protobuf:"bytes,10,opt,name=bundle,proto3" json:"bundle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -266,6 +268,13 @@ func (x *CreateContainerRequest) GetSubmounts() []string {
 		return x.Submounts
 	}
 	return nil
+}
+
+func (x *CreateContainerRequest) GetBundle() string {
+	if x != nil {
+		return x.Bundle
+	}
+	return ""
 }
 
 type CreateContainerResponse struct {
@@ -2471,7 +2480,7 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x0eplain_newlines\x18\x04 \x01(\bR\rplainNewlines\"<\n" +
 	"\fTerminalSize\x12\x16\n" +
 	"\x06height\x18\x01 \x01(\rR\x06height\x12\x14\n" +
-	"\x05width\x18\x02 \x01(\rR\x05width\"\xf3\x02\n" +
+	"\x05width\x18\x02 \x01(\rR\x05width\"\x8b\x03\n" +
 	"\x16CreateContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x12\n" +
 	"\x04spec\x18\x02 \x01(\fR\x04spec\x12+\n" +
@@ -2482,7 +2491,9 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x0eno_new_keyring\x18\x06 \x01(\bR\fnoNewKeyring\x12\x19\n" +
 	"\bno_pivot\x18\a \x01(\bR\anoPivot\x12A\n" +
 	"\rterminal_size\x18\b \x01(\v2\x1c.runch.agent.v1.TerminalSizeR\fterminalSize\x12\x1c\n" +
-	"\tsubmounts\x18\t \x03(\tR\tsubmounts\"+\n" +
+	"\tsubmounts\x18\t \x03(\tR\tsubmounts\x12\x16\n" +
+	"\x06bundle\x18\n" +
+	" \x01(\tR\x06bundle\"+\n" +
 	"\x17CreateContainerResponse\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\"m\n" +
 	"\x15StartContainerRequest\x12!\n" +

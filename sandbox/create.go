@@ -206,7 +206,7 @@ func (c *creation) orders() *orders {
 		Container: &containerOrders{
 			Dir: c.dir.Path(), Spec: spec, Rootfs: c.host.Rootfs, RootfsReadonly: c.host.RootfsReadonly,
 			GuestOnly: guestOnly(c.spec), VM: *c.vm, Virtiofsd: *c.fs,
-			SelinuxLabel: c.host.SelinuxLabel, NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring,
+			SelinuxLabel: c.host.SelinuxLabel, NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring, Bundle: c.o.Bundle.Dir,
 		},
 	}
 	if c.hasCreateHooks() {

@@ -279,6 +279,7 @@ func (in *inside) createContainer(ctx context.Context, g *guest, files shim.File
 	_, err = client.CreateContainer(ctx, &agentproto.CreateContainerRequest{
 		ContainerId: in.orders.ID, Spec: o.Spec, Stdio: in.stdio(streams), HostTimeNs: nowNS(),
 		Network: g.nics, NoNewKeyring: o.NoNewKeyring, NoPivot: o.NoPivot, TerminalSize: in.terminalSize(), Submounts: submounts,
+		Bundle: o.Bundle,
 	})
 	if err != nil {
 		select {

@@ -58,6 +58,7 @@ type containerOrders struct {
 	SelinuxLabel string
 	NoPivot      bool
 	NoNewKeyring bool
+	Bundle       string
 	// Hooks makes the shim wait for those of the command before it looks at the
 	// network and boots; nil for no hooks.
 	Hooks *hookOrders

@@ -73,6 +73,7 @@ in_namespace() {
 	same "$(jq -r .status "$T/prestart.json" "$T/createRuntime.json" "$T/poststart.json" "$T/poststop.json" | xargs)" \
 		"creating creating running stopped"
 	same "$(jq -r .id "$T/poststop.json" "$B/rootfs/startContainer.json" | xargs)" "$ID $ID"
+	same "$(jq -r .bundle "$T/poststop.json" "$B/rootfs/startContainer.json" | xargs)" "$B $B"
 }
 
 # bats test_tags=contract:21
