@@ -51,7 +51,7 @@ build/goroot: scripts/go go.mod
 	@mkdir -p build
 	@root=$$(scripts/go) && ln -sfn "$$root" $@
 
-.PHONY: deps-build deps-vm deps-test deps-lab
+.PHONY: deps-build deps-vm deps-test deps-lab deps-conformance
 deps-build:
 	@scripts/deps build
 deps-vm:
@@ -60,6 +60,8 @@ deps-test:
 	@scripts/deps test
 deps-lab:
 	@scripts/deps lab
+deps-conformance:
+	@scripts/deps conformance
 
 .PHONY: build
 build: bin/runch bin/runch-agent ## bin/runch and bin/runch-agent
@@ -109,7 +111,7 @@ run: all rootfs deps-vm ## show a container's whole life in a VM, step by step
 # --- testing ---
 
 .PHONY: test
-test: lint unit e2e ## everything that CI runs
+test: lint unit e2e conformance test-lab ## everything that CI runs
 	@scripts/summary
 
 .PHONY: test-all
@@ -125,8 +127,7 @@ e2e: all rootfs deps-vm deps-test ## the bats suites: containers in real VMs
 	@scripts/e2e $(E2E)
 
 .PHONY: conformance
-conformance: all rootfs deps-vm deps-test ## suites that others wrote: runtime-tools, runc's own
-	@scripts/deps conformance
+conformance: all rootfs deps-vm deps-test deps-conformance ## suites that others wrote: runtime-tools, runc's own
 	@tests/external/run
 
 .PHONY: test-long
@@ -151,8 +152,12 @@ lab-run: all lab ## CMD='…' in the lab
 	@tests/lab/boot "$$CMD"
 
 .PHONY: test-lab
-test-lab: all rootfs lab ## the suites and the callers (podman, containerd) in the lab
+test-lab: all rootfs deps-test deps-conformance lab ## the suites and the callers (podman, containerd) in the lab
 	@tests/lab/test
+
+.PHONY: conformance-lab
+conformance-lab: all rootfs deps-test deps-conformance lab ## conformance in the lab: cgroup v2, cgroups by systemd, each VMM
+	@tests/lab/conformance
 
 .PHONY: test-lab-drivers
 test-lab-drivers: all lab ## the driver suite in the lab: QEMU with KVM and vsock, cloud-hypervisor where there is one
