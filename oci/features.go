@@ -39,7 +39,7 @@ func Features() *features.Features {
 				Modes: sortedNames(memoryPolicyModes),
 				Flags: sortedNames(memoryPolicyFlags),
 			},
-			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &no}},
+			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
 			NetDevices:      &features.NetDevices{Enabled: &no},
 		},
 		// They speak to systemd on the host.
@@ -47,7 +47,8 @@ func Features() *features.Features {
 	}
 }
 
-// knownMountOptions are those that are not a filesystem's own.
+// knownMountOptions are those that are not a filesystem's own. As with runc,
+// the options for id-mapped mounts are told by MountExtensions alone.
 func knownMountOptions() []string {
 	known := make(map[string]bool)
 	for _, table := range []map[string]bool{flagOptions, propagationOptions, recursiveOptions, extensionOptions} {

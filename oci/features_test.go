@@ -48,7 +48,7 @@ func TestFeaturesAreHonoured(t *testing.T) {
 			t.Errorf("option %s: %v", option, err)
 		}
 	}
-	if !slices.Contains(f.MountOptions, "rro") || *f.Linux.MountExtensions.IDMap.Enabled {
+	if !slices.Contains(f.MountOptions, "rro") || !*f.Linux.MountExtensions.IDMap.Enabled {
 		t.Errorf("features that callers ask for: %v, %t", f.MountOptions, *f.Linux.MountExtensions.IDMap.Enabled)
 	}
 	if len(f.Linux.Capabilities) != 41 {

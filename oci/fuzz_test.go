@@ -83,6 +83,9 @@ func checkGuest(t *testing.T, host *HostPart, guest *specs.Spec) {
 		if isBind(m) && !binds[m.Source] && !strings.HasPrefix(m.Source, "/dev/") {
 			t.Errorf("bind of the guest's own %s", m.Source)
 		}
+		if m.UIDMappings != nil || m.GIDMappings != nil || isBind(m) && hasOption(m, "idmap", "ridmap") {
+			t.Errorf("the guest is to map the ids of %s once more", m.Source)
+		}
 	}
 	if guest.Hooks != nil && (len(guest.Hooks.CreateRuntime) > 0 || len(guest.Hooks.Poststop) > 0) {
 		t.Error("hooks of the host reached the guest")

@@ -70,6 +70,8 @@ type Bind struct {
 	ReadOnlyBelow bool
 	// Recursive takes the mounts below the source along (rbind).
 	Recursive bool
+	// IDMap is how the owners of its files are mapped; nil where they are not.
+	IDMap *IDMap
 	// Options are the mount's options as the caller wrote them.
 	Options []string
 }

@@ -25,7 +25,11 @@ var guestFilesystems = map[string]bool{
 // validateMounts checks all of the mounts that can be seen from the spec.
 func validateMounts(spec *specs.Spec) error {
 	for i, m := range spec.Mounts {
-		if err := validateMount(index("mounts", i), m, reachesHost(spec)); err != nil {
+		field := index("mounts", i)
+		if err := validateMount(field, m, reachesHost(spec)); err != nil {
+			return err
+		}
+		if err := validateIDMap(spec, field, m); err != nil {
 			return err
 		}
 	}
@@ -50,18 +54,12 @@ func validateMount(field string, m specs.Mount, reachesHost bool) error {
 		return bad(field+".source", "mount field contains null byte")
 	case strings.IndexByte(m.Type, 0) >= 0:
 		return bad(field+".type", "mount field contains null byte")
-	case m.UIDMappings != nil:
-		return bad(field+".uidMappings", "id-mapped mounts are not supported in a VM")
-	case m.GIDMappings != nil:
-		return bad(field+".gidMappings", "id-mapped mounts are not supported in a VM")
 	}
 	for i, o := range m.Options {
 		option := index(field+".options", i)
 		switch {
 		case strings.IndexByte(o, 0) >= 0:
 			return bad(option, "mount field contains null byte")
-		case isIDMapOption(o):
-			return bad(option, "%s: id-mapped mounts are not supported in a VM", o)
 		case isBind(m) && reachesHost && (o == "shared" || o == "rshared"):
 			return bad(option, "%s: a mount that is made in a VM cannot reach the host", o)
 		}
@@ -96,6 +94,13 @@ func planMounts(b *Bundle) ([]mountPlan, error) {
 		plan, err := planBind(b.Dir, i, m)
 		if err != nil {
 			return nil, bad(index("mounts", i)+".source", "error mounting %q to rootfs at %q: %w", m.Source, m.Destination, err)
+		}
+		mapping, asking := idMapOf(b.Spec, index("mounts", i), m)
+		switch {
+		case plan.bind != nil:
+			plan.bind.IDMap = mapping
+		case mapping != nil:
+			return nil, bad(asking, "%s is the guest's own, which cannot be id-mapped", plan.device)
 		}
 		plans[i] = plan
 	}
@@ -237,8 +242,10 @@ func applyMounts(guest *specs.Spec, plans []mountPlan, shared string) []Bind {
 		// A type beside the option has no meaning, and one without it needs it.
 		m.Type = "bind"
 		// Nor have options for a file system's driver: the file system is mounted
-		// already. The kernel pays them no heed; libcontainer refuses them.
-		m.Options = slices.DeleteFunc(m.Options, isDataOption)
+		// already. The kernel pays them no heed; libcontainer refuses them. And what
+		// the host shares has its ids mapped.
+		m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return isDataOption(o) || isIDMapOption(o) })
+		m.UIDMappings, m.GIDMappings = nil, nil
 		if !hasOption(*m, "bind", "rbind") {
 			m.Options = append(m.Options, "bind")
 		}

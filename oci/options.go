@@ -30,9 +30,6 @@ var recursiveOptions = map[string]bool{
 // extensionOptions are the runtime's own.
 var extensionOptions = map[string]bool{"tmpcopyup": true}
 
-// isIDMapOption tells the options that ask for an id-mapped mount.
-func isIDMapOption(option string) bool { return option == "idmap" || option == "ridmap" }
-
 // isDataOption tells the options that only a filesystem's driver understands.
 func isDataOption(option string) bool {
 	return !flagOptions[option] && !propagationOptions[option] && !recursiveOptions[option] &&

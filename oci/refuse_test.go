@@ -146,17 +146,12 @@ func TestRefusesMounts(t *testing.T) {
 			s.Mounts = []specs.Mount{{Destination: "/x", Source: "/", Options: []string{"rbind", "rshared"}}}
 		}
 	}
-	ids := []specs.LinuxIDMapping{{Size: 1}}
 	runRefusals(t, testEnvironment(), []refusal{
 		{"destination", mount(specs.Mount{Type: "tmpfs"}), `mounts[0].destination: must not be empty`},
 		{"destination null byte", mount(specs.Mount{Destination: "/\x00"}), `mounts[0].destination: mount field contains null byte`},
 		{"source null byte", mount(specs.Mount{Destination: "/x", Source: "\x00"}), `mounts[0].source: mount field contains null byte`},
 		{"type null byte", mount(specs.Mount{Destination: "/x", Type: "\x00"}), `mounts[0].type: mount field contains null byte`},
 		{"option null byte", mount(specs.Mount{Destination: "/x", Type: "tmpfs", Options: []string{"\x00"}}), `mounts[0].options[0]: mount field contains null byte`},
-		{"uid mappings", mount(specs.Mount{Destination: "/x", Type: "bind", Source: "/", UIDMappings: ids}), `mounts[0].uidMappings: id-mapped mounts are not supported in a VM`},
-		{"gid mappings", mount(specs.Mount{Destination: "/x", Type: "bind", Source: "/", GIDMappings: ids}), `mounts[0].gidMappings: id-mapped mounts are not supported in a VM`},
-		{"idmap", mount(specs.Mount{Destination: "/x", Source: "/", Options: []string{"bind", "idmap"}}), `mounts[0].options[1]: idmap: id-mapped mounts are not supported in a VM`},
-		{"ridmap", mount(specs.Mount{Destination: "/x", Source: "/", Options: []string{"rbind", "ridmap"}}), `mounts[0].options[1]: ridmap: id-mapped mounts are not supported in a VM`},
 		{"bind source", mount(specs.Mount{Destination: "/x", Type: "bind"}), `mounts[0].source: must not be empty`},
 		{"bind shared", sharing("shared"), `mounts[0].options[1]: rshared: a mount that is made in a VM cannot reach the host`},
 		{"bind shared recursively", sharing("rshared"), `mounts[0].options[1]: rshared: a mount that is made in a VM cannot reach the host`},

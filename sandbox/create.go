@@ -217,7 +217,7 @@ func (c *creation) orders() *orders {
 	for _, b := range c.host.Binds {
 		o.Container.Binds = append(o.Container.Binds, storage.Bind{
 			Source: b.Source, Destination: b.Destination, Guest: b.GuestSource,
-			ReadOnly: b.ReadOnly, ReadOnlyBelow: b.ReadOnlyBelow, Recursive: b.Recursive,
+			ReadOnly: b.ReadOnly, ReadOnlyBelow: b.ReadOnlyBelow, Recursive: b.Recursive, IDMap: b.IDMap,
 		})
 	}
 	o.Terminal = c.terminal

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"runch/oci"
+
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
@@ -44,6 +46,8 @@ type Bind struct {
 	ReadOnlyBelow bool
 	// Recursive takes the mounts below Source along.
 	Recursive bool
+	// IDMap shows the owners of its files as others; nil leaves them.
+	IDMap *oci.IDMap
 }
 
 // NewTree makes the tree at dir, an empty directory, in the process's own
@@ -154,6 +158,11 @@ func share(target string, b Bind) error {
 		return err
 	}
 	defer tree.close()
+	if b.IDMap != nil {
+		if err := tree.mapIDs(b.Source, b.IDMap); err != nil {
+			return err
+		}
+	}
 	if b.ReadOnly {
 		if err := tree.readOnly(b.ReadOnlyBelow); err != nil {
 			return err

@@ -20,13 +20,16 @@ import (
 const insideTest = "RUNCH_STORAGE_TEST"
 
 var bodies = map[string]func(dir string) error{
-	"view":     viewBody,
-	"protect":  protectBody,
-	"enter":    enterBody,
-	"nothing":  nothingOfTheHostBody,
-	"pretends": linkBody,
-	"passage":  passageBody,
-	"below":    belowBody,
+	"view":          viewBody,
+	"protect":       protectBody,
+	"enter":         enterBody,
+	"nothing":       nothingOfTheHostBody,
+	"pretends":      linkBody,
+	"passage":       passageBody,
+	"below":         belowBody,
+	"idmap":         idMapBody,
+	"refused-idmap": refusedIDMapBody,
+	"foreign-idmap": foreignIDMapBody,
 }
 
 func TestMain(m *testing.M) {
