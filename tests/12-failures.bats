@@ -74,6 +74,21 @@ guest() {
 	RUNCH_INITRAMFS=$T/none fails "initramfs: stat $T/none: no such file or directory"
 }
 
+@test "a volume that cannot be id-mapped" {
+	bundle
+	mkdir "$B/ram"
+	config --arg source "$B/ram" '[{hostID: 1000, size: 1}] as $ids
+		| .mounts += [{destination: "/x", type: "bind", source: $source, uidMappings: $ids, gidMappings: $ids}]'
+	# No kernel id-maps a ramfs; it is in a namespace of its own, as no mount is to be left.
+	fake with-ramfs <<-END
+		#!/bin/sh
+		exec unshare --mount sh -c 'mount -t ramfs ram "$B/ram" && exec "$RUNCH" "\$@"' sh "\$@"
+	END
+	RUNCH=$T/with-ramfs fails "share the volume $B/ram: failed to set MOUNT_ATTR_IDMAP on $B/ram: invalid argument"
+	config '.mounts[-1].uidMappings[0].size = 0'
+	fails "share the volume $B/ram: failed to create userns for $B/ram id-mapping: invalid argument"
+}
+
 @test "no virtiofsd, or one that cannot be run" {
 	bundle
 	RUNCH_VIRTIOFSD=$T/none fails "virtiofsd: stat $T/none: no such file or directory"
