@@ -50,6 +50,7 @@ tree() {
 	jq -e '.pid == 1 and .uid == 0 and .cwd == "/" and .hostname == "guest"' <<<"$output"
 }
 
+# bats test_tags=lab
 @test "a root file system on an overlay of the Debian tree: the lower tree does not change" {
 	bundle
 	local before
@@ -99,6 +100,7 @@ tree() {
 
 # --- volumes ---
 
+# bats test_tags=lab
 @test "a directory read-write: both sides see what the other writes, and owners and modes are what they are" {
 	bundle
 	mkdir "$T/volume"
@@ -119,6 +121,7 @@ owned() {
 	[ "$(stat -c '%u:%g %a' "$T/volume/guest")" = "12:34 640" ]
 }
 
+# bats test_tags=lab
 @test "a directory read-only: the guest's root cannot write it, remount it, or reach it another way" {
 	bundle
 	mkdir "$T/volume"
@@ -152,6 +155,7 @@ owned() {
 	same "$(<"$T/key")" secret
 }
 
+# bats test_tags=lab
 @test "volumes in volumes, and a mount of the host's below a volume with rbind" {
 	bundle
 	mkdir -p "$T/outer/inner" "$T/inner" "$T/outer/mounted"
@@ -298,6 +302,7 @@ unharmed() {
 	runch delete --force "$ID"
 }
 
+# bats test_tags=lab
 @test "special files in the tree: devices are those of the spec, fifos and sockets do no harm" {
 	bundle
 	mknod "$B/rootfs/disk" b 7 0

@@ -368,6 +368,7 @@ Seccomp_filters 1"
 
 # --- resources ---
 
+# bats test_tags=lab
 @test "linux.resources: the limits are exact in the guest's cgroup" {
 	local name value
 	while read -r name value; do
@@ -431,6 +432,7 @@ id_mappable() {
 	[ "$(stat -f -c %T "$T")" != overlayfs ] || skip "$T is on overlayfs, which no kernel id-maps"
 }
 
+# bats test_tags=lab
 @test "id-mapped mounts: the files of a user of the host are root's in the container, and root's are that user's on the host" {
 	id_mappable
 	own
@@ -460,6 +462,7 @@ id_mappable() {
 	same "$(owner "/proc/$PID/root/mapped/file")" 0:0
 }
 
+# bats test_tags=lab
 @test "id-mapped mounts: with a user namespace, by mappings of their own and by the namespace's, and what is mounted below" {
 	id_mappable
 	own

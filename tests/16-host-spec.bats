@@ -81,6 +81,7 @@ family() {
 
 # --- the cgroup ---
 
+# bats test_tags=lab
 @test "linux.cgroupsPath: shim, VMM, virtiofsd and an exec's shim are in it, and nobody else" {
 	needs_vm
 	background sleeper "$ID" sleep 1000
@@ -100,6 +101,7 @@ family() {
 	diff "$B/hooks/prestart.0.cgroup" "/proc/$PID/cgroup"
 }
 
+# bats test_tags=lab
 @test "linux.resources.memory: the host's limits are the container's and the overhead of a VM" {
 	needs_vm
 	local overhead
@@ -109,6 +111,7 @@ family() {
 	same "$(host_limit memory memory.soft_limit_in_bytes memory.low)" $(((32 << 20) + overhead))
 }
 
+# bats test_tags=lab
 @test "linux.resources.cpu: the host holds the VM to the container's CPUs and quota" {
 	local pid
 	same "$(host_limit cpuset cpuset.cpus cpuset.cpus)" 0
@@ -124,6 +127,7 @@ family() {
 	fi
 }
 
+# bats test_tags=lab
 @test "linux.resources.blockIO: the limits for disks are the host's" {
 	local disk dir
 	disk=$(disk)

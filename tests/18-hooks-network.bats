@@ -128,7 +128,7 @@ in_namespace() {
 	[[ $output == *"10.99.1.2/24"* ]]
 }
 
-# bats test_tags=contract:21
+# bats test_tags=lab,contract:21
 @test "what the caller puts into the namespace between create and start is in the guest" {
 	bundle
 	script 'ip -o -4 addr show eth0; ip -o -4 addr show eth1'
@@ -144,6 +144,7 @@ in_namespace() {
 	runch delete "$ID"
 }
 
+# bats test_tags=lab
 @test "a container talks with the other side of its link" {
 	bundle
 	namespace
@@ -196,7 +197,7 @@ in_namespace() {
 	clean
 }
 
-# bats test_tags=contract:16
+# bats test_tags=lab,contract:16
 @test "on a host with systemd: a container made with --systemd-cgroup is in its scope, and other verbs need not be told" {
 	[ -d /run/systemd/system ] || skip "systemd does not run on this host"
 	bundle
