@@ -21,7 +21,8 @@ export RUNCH_GUEST=/run/runch-bin/guest RUNCH_TESTGUEST=/runch/build/tests/testg
 # The VMMs to run with: those that are there, or those of LAB_DRIVERS.
 drivers=qemu
 if [ -e /lab/cloud-hypervisor ]; then
-	export RUNCH_CLOUD_HYPERVISOR=/lab/cloud-hypervisor
+	install -m 0755 /lab/cloud-hypervisor /run/ # /lab may be closed to the VMM, which runs without privileges
+	export RUNCH_CLOUD_HYPERVISOR=/run/cloud-hypervisor
 	drivers="qemu cloud-hypervisor"
 fi
 LAB_DRIVERS=${LAB_DRIVERS:-$drivers}
