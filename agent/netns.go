@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"unsafe"
+
+	"runch/namespace"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,32 +14,29 @@ import (
 // makeNetNS makes the network namespace of the containers, with its loopback
 // up, and binds it to path.
 func makeNetNS(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o400) // #nosec G304 -- a constant
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o400)
 	if err != nil {
 		return fmt.Errorf("make network namespace: %w", err)
 	}
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("make network namespace: %w", err)
 	}
-	made := make(chan error, 1)
-	go func() { made <- bindNetNS(path) }()
-	return <-made
+	namespace.Do(func() (restored bool) {
+		restored, err = bindNetNS(path)
+		return restored
+	})
+	return err
 }
 
-// bindNetNS makes the namespace with the calling goroutine's thread, and brings
-// that back: it may be the process's first one, which never ends, and by which
-// libcontainer tells the agent's namespace from a container's.
-func bindNetNS(path string) error {
-	runtime.LockOSThread()
+// bindNetNS makes the namespace with the calling thread, and brings that back.
+func bindNetNS(path string) (restored bool, err error) {
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
-		runtime.UnlockOSThread()
-		return fmt.Errorf("open own network namespace: %w", err)
+		return true, fmt.Errorf("open own network namespace: %w", err)
 	}
 	defer home.Close() //nolint:errcheck // only a handle
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		runtime.UnlockOSThread()
-		return fmt.Errorf("make network namespace: %w", err)
+		return true, fmt.Errorf("make network namespace: %w", err)
 	}
 	err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
 	if err != nil {
@@ -46,12 +44,7 @@ func bindNetNS(path string) error {
 	} else {
 		err = loopbackUp()
 	}
-	// #nosec G115 -- a file descriptor fits an int
-	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
-		return errors.Join(err, fmt.Errorf("return to own network namespace: %w", back))
-	}
-	runtime.UnlockOSThread()
-	return err
+	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil, err // #nosec G115 -- a file descriptor fits an int
 }
 
 // adoptNetNS makes the network namespace of the process pid that of the

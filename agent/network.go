@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
+	"runch/namespace"
 )
 
 // nicTimeout bounds the wait for a NIC that the VMM was asked to add.
@@ -98,7 +99,7 @@ func (s netScope) configure(h *netlink.Handle, plan *netPlan) error {
 
 // retire takes the NICs out of use that the plan no longer has.
 func (s netScope) retire(h *netlink.Handle, plan *netPlan) error {
-	links, err := dumpLinks(h.LinkList)
+	links, err := namespace.Dump(h.LinkList)
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
@@ -204,7 +205,7 @@ func (i *netInterface) setAddresses(h *netlink.Handle, link netlink.Link) error 
 
 // dropAddresses removes the link's addresses that unwanted picks.
 func dropAddresses(h *netlink.Handle, link netlink.Link, unwanted func(netlink.Addr) bool) error {
-	have, err := dumpLinks(func() ([]netlink.Addr, error) { return h.AddrList(link, netlink.FAMILY_ALL) })
+	have, err := namespace.Dump(func() ([]netlink.Addr, error) { return h.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}

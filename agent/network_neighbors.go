@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
+	"runch/namespace"
 )
 
 // checkNeighbor parses one entry of a neighbour table.
@@ -52,7 +53,7 @@ func (p *netPlan) setNeighbors(h *netlink.Handle) error {
 		want[n.link+" "+n.neigh.IP.String()] = true
 	}
 	for _, iface := range p.interfaces {
-		have, err := dumpLinks(func() ([]netlink.Neigh, error) { return h.NeighList(iface.index, netlink.FAMILY_ALL) })
+		have, err := namespace.Dump(func() ([]netlink.Neigh, error) { return h.NeighList(iface.index, netlink.FAMILY_ALL) })
 		if err != nil {
 			return fmt.Errorf("list neighbors of %s: %w", iface.name, err)
 		}

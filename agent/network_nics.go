@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"runch/namespace"
+
 	"github.com/vishvananda/netlink"
 )
 
@@ -29,7 +31,7 @@ func (p *netPlan) missing() []*netInterface {
 
 // nics lists the NICs of h's namespace in the order they were added.
 func (s netScope) nics(h *netlink.Handle) ([]netlink.Link, error) {
-	all, err := dumpLinks(h.LinkList)
+	all, err := namespace.Dump(h.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}

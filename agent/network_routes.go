@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
+	"runch/namespace"
 )
 
 // settableRouteFlags are the flags that belong to a route's wish, not to its
@@ -125,7 +126,7 @@ func parseGateway(r *netlink.Route, text string, bits int) error {
 // nowhere, the plan's and no others, the kernel's own excepted.
 func (p *netPlan) setRoutes(h *netlink.Handle) error {
 	index := p.indexes()
-	have, err := dumpLinks(func() ([]netlink.Route, error) {
+	have, err := namespace.Dump(func() ([]netlink.Route, error) {
 		return h.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
+	"runch/namespace"
 )
 
 // checkRule parses one routing rule.
@@ -70,7 +71,7 @@ func rulePrefix(text string, family int) (*net.IPNet, error) {
 func (p *netPlan) setRules(h *netlink.Handle) error {
 	kept := map[*netlink.Rule]bool{}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		have, err := dumpLinks(func() ([]netlink.Rule, error) { return h.RuleList(family) })
+		have, err := namespace.Dump(func() ([]netlink.Rule, error) { return h.RuleList(family) })
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
 			continue // no rules without the kernel's support for them
 		}

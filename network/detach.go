@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"runch/namespace"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -69,7 +71,7 @@ func clearOurs(h *netlink.Handle, index int) error {
 	if err != nil {
 		return fmt.Errorf("find link %d: %w", index, err)
 	}
-	qdiscs, err := dump(func() ([]netlink.Qdisc, error) { return h.QdiscList(link) })
+	qdiscs, err := namespace.Dump(func() ([]netlink.Qdisc, error) { return h.QdiscList(link) })
 	if err != nil {
 		return fmt.Errorf("list disciplines of link %d: %w", index, err)
 	}
@@ -90,7 +92,7 @@ func clearOurs(h *netlink.Handle, index int) error {
 
 // isOurs says whether the link's ingress filters are ours alone.
 func isOurs(h *netlink.Handle, link netlink.Link) (bool, error) {
-	filters, err := dump(func() ([]netlink.Filter, error) {
+	filters, err := namespace.Dump(func() ([]netlink.Filter, error) {
 		return h.FilterList(link, netlink.MakeHandle(0xffff, 0))
 	})
 	if isGone(err) {

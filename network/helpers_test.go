@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespace is a network namespace made for one test.
-type namespace struct {
+// testNamespace is a network namespace made for one test.
+type testNamespace struct {
 	path string
 	file *os.File
 }
@@ -28,7 +28,7 @@ func needRoot(t *testing.T) {
 }
 
 // newNamespace makes a namespace that goes with the test.
-func newNamespace(t *testing.T) *namespace {
+func newNamespace(t *testing.T) *testNamespace {
 	t.Helper()
 	needRoot(t)
 	runtime.LockOSThread()
@@ -49,11 +49,11 @@ func newNamespace(t *testing.T) *namespace {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	return &namespace{path: fmt.Sprintf("/proc/self/fd/%d", f.Fd()), file: f}
+	return &testNamespace{path: fmt.Sprintf("/proc/self/fd/%d", f.Fd()), file: f}
 }
 
 // in runs fn in the namespace.
-func (n *namespace) in(t *testing.T, fn func(h *netlink.Handle) error) {
+func (n *testNamespace) in(t *testing.T, fn func(h *netlink.Handle) error) {
 	t.Helper()
 	if err := inside(t.Context(), n.path, fn); err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func (n *namespace) in(t *testing.T, fn func(h *netlink.Handle) error) {
 
 // addVeth makes a veth pair in the namespace, both ends up, and gives name
 // the addresses.
-func (n *namespace) addVeth(t *testing.T, name, peer string, addresses ...string) {
+func (n *testNamespace) addVeth(t *testing.T, name, peer string, addresses ...string) {
 	t.Helper()
 	n.in(t, func(h *netlink.Handle) error {
 		attrs := netlink.NewLinkAttrs()
@@ -99,7 +99,7 @@ func (n *namespace) addVeth(t *testing.T, name, peer string, addresses ...string
 }
 
 // move takes a link of the namespace into another one.
-func (n *namespace) move(t *testing.T, name string, to *namespace) {
+func (n *testNamespace) move(t *testing.T, name string, to *testNamespace) {
 	t.Helper()
 	n.in(t, func(h *netlink.Handle) error {
 		link, err := h.LinkByName(name)
@@ -111,7 +111,7 @@ func (n *namespace) move(t *testing.T, name string, to *namespace) {
 }
 
 // packetSocket opens a socket that sees and sends raw frames on a link.
-func (n *namespace) packetSocket(t *testing.T, name string) int {
+func (n *testNamespace) packetSocket(t *testing.T, name string) int {
 	t.Helper()
 	sock := -1
 	n.in(t, func(h *netlink.Handle) error {

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime"
-	"time"
+
+	"runch/namespace"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -20,9 +20,6 @@ var ErrHostNetwork = errors.New("the host's own network namespace cannot be used
 // errNoNamespace says that a path leads to no network namespace: there is
 // nothing, or the file left behind by an unmounted one.
 var errNoNamespace = errors.New("not a network namespace")
-
-// replyTimeout bounds one answer of the kernel to a netlink request.
-const replyTimeout = 10 * time.Second
 
 // CheckNotHost returns ErrHostNetwork if nsPath leads to the network namespace
 // of the calling process or of its PID 1. It is meant for processes of the
@@ -40,7 +37,7 @@ func CheckNotHost(nsPath string) error {
 // openNS opens a network namespace by its path. The caller closes the file.
 func openNS(nsPath string) (*os.File, error) {
 	// O_NONBLOCK: the path comes from the spec and might be a FIFO.
-	f, err := os.OpenFile(nsPath, os.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) // #nosec G304 -- the caller's to choose
+	f, err := os.OpenFile(nsPath, os.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ESRCH) {
 			return nil, fmt.Errorf("open network namespace %s: %w: %w", nsPath, errNoNamespace, err)
@@ -80,7 +77,7 @@ func inside(ctx context.Context, nsPath string, fn func(*netlink.Handle) error) 
 		return err
 	}
 	if nsPath == "" {
-		return withHandle(fn)
+		return namespace.WithHandle(fn)
 	}
 	ns, err := openNS(nsPath)
 	if err != nil {
@@ -90,66 +87,7 @@ func inside(ctx context.Context, nsPath string, fn func(*netlink.Handle) error) 
 	if err := checkNotHost(ns); err != nil {
 		return err
 	}
-	done := make(chan error, 1)
-	go func() { done <- onThread(ns, fn) }()
-	return <-done
-}
-
-// onThread enters ns with the calling goroutine's thread. Where the thread cannot
-// be brought back (from a user namespace nobody gets back to the host's) it stays
-// locked, and ends with its goroutine instead of serving others in the wrong
-// namespace. The first thread of the process would not end, and /proc shows it for
-// the process: it is kept out of this.
-func onThread(ns *os.File, fn func(*netlink.Handle) error) error {
-	runtime.LockOSThread()
-	if unix.Gettid() == unix.Getpid() {
-		defer runtime.UnlockOSThread()
-		done := make(chan error, 1)
-		go func() { done <- onThread(ns, fn) }() // on another: this one is held
-		return <-done
-	}
-	home, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		runtime.UnlockOSThread()
-		return fmt.Errorf("open own network namespace: %w", err)
-	}
-	defer closeFile(home)
-	if err := unix.Setns(fd(ns), unix.CLONE_NEWNET); err != nil {
-		runtime.UnlockOSThread()
-		return fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
-	}
-	err = withHandle(fn)
-	if unix.Setns(fd(home), unix.CLONE_NEWNET) == nil {
-		runtime.UnlockOSThread()
-	}
-	return err
-}
-
-// withHandle calls fn with a handle of the thread's present namespace.
-func withHandle(fn func(*netlink.Handle) error) error {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return fmt.Errorf("open netlink socket: %w", err)
-	}
-	defer h.Close()
-	if err := h.SetSocketTimeout(replyTimeout); err != nil {
-		return fmt.Errorf("set netlink timeout: %w", err)
-	}
-	return fn(h)
-}
-
-// dump repeats a listing that the kernel says was disturbed by a change.
-func dump[T any](list func() ([]T, error)) ([]T, error) {
-	const tries = 8
-	var out []T
-	var err error
-	for range tries {
-		out, err = list()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return out, err
-		}
-	}
-	return nil, err
+	return namespace.InNet(ns, fn)
 }
 
 // fd is a file's descriptor without the change to blocking mode that

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
+	"runch/namespace"
 )
 
 // ErrUnsupportedRoute says that a route or a rule of the namespace cannot be
@@ -25,7 +26,7 @@ const routeFlags = unix.RTNH_F_ONLINK | unix.RTNH_F_PERVASIVE
 // addresses. Routes without a gateway come first, as those with one need them
 // to be accepted.
 func (s *scanner) routes() error {
-	list, err := dump(func() ([]netlink.Route, error) {
+	list, err := namespace.Dump(func() ([]netlink.Route, error) {
 		return s.handle.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {

@@ -8,12 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
+	"runch/namespace"
 )
 
 // rules takes the routing rules that are not the kernel's three.
 func (s *scanner) rules() error {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		list, err := dump(func() ([]netlink.Rule, error) { return s.handle.RuleList(family) })
+		list, err := namespace.Dump(func() ([]netlink.Rule, error) { return s.handle.RuleList(family) })
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
 			continue // a kernel without rules has none
 		}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
+	"runch/namespace"
 )
 
 // ErrUnsupportedLink says that a link in the namespace is in use but carries
@@ -64,7 +65,7 @@ type scanner struct {
 }
 
 func (s *scanner) scan() error {
-	all, err := dump(s.handle.LinkList)
+	all, err := namespace.Dump(s.handle.LinkList)
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
@@ -89,7 +90,7 @@ func (s *scanner) link(link netlink.Link) error {
 	if a.Flags&net.FlagLoopback != 0 || a.MasterIndex != 0 || isOurTap(link) {
 		return nil
 	}
-	addrs, err := dump(func() ([]netlink.Addr, error) { return s.handle.AddrList(link, netlink.FAMILY_ALL) })
+	addrs, err := namespace.Dump(func() ([]netlink.Addr, error) { return s.handle.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", a.Name, err)
 	}
@@ -142,7 +143,7 @@ func (s *scanner) address(iface *agentproto.Interface, addr netlink.Addr) {
 // neighbors takes the permanent entries of the links' neighbour tables.
 func (s *scanner) neighbors() error {
 	for _, link := range s.links {
-		list, err := dump(func() ([]netlink.Neigh, error) { return s.handle.NeighList(link.Index, netlink.FAMILY_ALL) })
+		list, err := namespace.Dump(func() ([]netlink.Neigh, error) { return s.handle.NeighList(link.Index, netlink.FAMILY_ALL) })
 		if err != nil {
 			return fmt.Errorf("list neighbors of %s: %w", link.Name, err)
 		}

@@ -25,7 +25,7 @@ func prefix(t *testing.T, text string) *net.IPNet {
 }
 
 // change runs one change after the other, in the namespace.
-func (n *namespace) change(t *testing.T, steps ...func(*netlink.Handle) error) {
+func (n *testNamespace) change(t *testing.T, steps ...func(*netlink.Handle) error) {
 	t.Helper()
 	n.in(t, func(h *netlink.Handle) error {
 		for i, step := range steps {
@@ -38,7 +38,7 @@ func (n *namespace) change(t *testing.T, steps ...func(*netlink.Handle) error) {
 }
 
 // index is a link's number.
-func (n *namespace) index(t *testing.T, name string) int {
+func (n *testNamespace) index(t *testing.T, name string) int {
 	t.Helper()
 	index := 0
 	n.in(t, func(h *netlink.Handle) error {
@@ -52,7 +52,7 @@ func (n *namespace) index(t *testing.T, name string) int {
 }
 
 // mac is a link's hardware address.
-func (n *namespace) mac(t *testing.T, name string) string {
+func (n *testNamespace) mac(t *testing.T, name string) string {
 	t.Helper()
 	mac := ""
 	n.in(t, func(h *netlink.Handle) error {

@@ -18,7 +18,7 @@ const vnetHeader = 10
 
 // attached makes a namespace whose link eth0 has a tap, with the other end of
 // the pair in a namespace of its own.
-func attached(t *testing.T) (pod, outside *namespace, link Link, tap Tap) {
+func attached(t *testing.T) (pod, outside *testNamespace, link Link, tap Tap) {
 	t.Helper()
 	pod, outside = newNamespace(t), newNamespace(t)
 	pod.addVeth(t, "eth0", "peer0", "10.88.0.5/16")
@@ -257,7 +257,7 @@ func TestHostNamespaceIsRefused(t *testing.T) {
 }
 
 // expectClean holds that neither the tap nor an ingress discipline is left.
-func expectClean(t *testing.T, pod *namespace, link Link, tap Tap) {
+func expectClean(t *testing.T, pod *testNamespace, link Link, tap Tap) {
 	t.Helper()
 	pod.in(t, func(h *netlink.Handle) error {
 		if _, err := h.LinkByName(tap.Name); !isGone(err) {

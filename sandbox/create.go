@@ -11,6 +11,7 @@ import (
 
 	"runch/agentproto"
 	"runch/cgroup"
+	"runch/namespace"
 	"runch/network"
 	"runch/oci"
 	"runch/state"
@@ -153,7 +154,7 @@ func (c *creation) startShim(console *os.File) error {
 		s.stdio = [3]*os.File{c.o.Stdin, c.o.Stdout, c.o.Stderr}
 	}
 	if c.host.NetNSPath != "" {
-		s.join = append(s.join, namespace{kind: unix.CLONE_NEWNET, path: c.host.NetNSPath})
+		s.join = append(s.join, namespace.Namespace{Kind: unix.CLONE_NEWNET, Path: c.host.NetNSPath})
 	} else {
 		s.unshare |= unix.CLONE_NEWNET
 	}

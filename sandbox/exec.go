@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"runch/cgroup"
+	"runch/namespace"
 	"runch/oci"
 	"runch/state"
 
@@ -99,9 +100,9 @@ func (r *Runtime) startExecShim(ctx context.Context, c *state.Container, o ExecO
 	ns := filepath.Join("/proc", strconv.Itoa(c.Shim.PID), "ns")
 	s := shimSpec{
 		unshare: unix.CLONE_NEWNS, console: console,
-		join: []namespace{
-			{kind: unix.CLONE_NEWNET, path: filepath.Join(ns, "net")},
-			{kind: unix.CLONE_NEWPID, path: filepath.Join(ns, "pid")},
+		join: []namespace.Namespace{
+			{Kind: unix.CLONE_NEWNET, Path: filepath.Join(ns, "net")},
+			{Kind: unix.CLONE_NEWPID, Path: filepath.Join(ns, "pid")},
 		},
 	}
 	if ord.Terminal == nil {

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"syscall"
 	"time"
+
+	"runch/namespace"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,14 +21,9 @@ type shimSpec struct {
 	// console becomes consoleFD.
 	console *os.File
 	// join are the namespaces it is born in: a clone(2) flag and a path.
-	join []namespace
+	join []namespace.Namespace
 	// unshare are clone(2) flags of the namespaces that are made for it.
 	unshare uintptr
-}
-
-type namespace struct {
-	kind int
-	path string
 }
 
 // shimProcess is a shim that this command has started and not yet let go.
@@ -62,7 +58,7 @@ func spawn(s shimSpec) (*shimProcess, error) {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, s.console)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: s.unshare}
-	if err := startIn(cmd, s.join); err != nil {
+	if err := namespace.In(s.join, cmd.Start); err != nil {
 		ours.close()
 		return nil, fmt.Errorf("start the shim: %w", err)
 	}
@@ -95,75 +91,6 @@ func setStdio(cmd *exec.Cmd, stdio [3]*os.File) {
 	if stdio[2] != nil {
 		cmd.Stderr = stdio[2]
 	}
-}
-
-// startIn starts cmd from a thread that has joined the namespaces for that
-// moment. A thread that cannot be brought back ends with its goroutine; the first
-// of the process would not, and /proc shows it for the process.
-func startIn(cmd *exec.Cmd, join []namespace) error {
-	if len(join) == 0 {
-		return cmd.Start()
-	}
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			started <- startIn(cmd, join) // on another: this one is held
-			runtime.UnlockOSThread()
-			return
-		}
-		home, err := joinAll(join)
-		if err == nil {
-			err = cmd.Start()
-		}
-		if back := returnTo(home); back == nil {
-			runtime.UnlockOSThread()
-		}
-		started <- err
-	}()
-	return <-started
-}
-
-// joinAll moves the calling thread and gives its former namespaces, also with
-// an error.
-func joinAll(join []namespace) (home []*os.File, err error) {
-	for _, ns := range join {
-		from, err := os.Open(ns.own())
-		if err != nil {
-			return home, fmt.Errorf("open a namespace: %w", err)
-		}
-		to, err := os.Open(ns.path)
-		if err != nil {
-			_ = from.Close()
-			return home, fmt.Errorf("join a namespace: %w", err)
-		}
-		// #nosec G115 -- a file descriptor fits an int
-		err = unix.Setns(int(to.Fd()), ns.kind)
-		_ = to.Close()
-		if err != nil {
-			_ = from.Close()
-			return home, fmt.Errorf("join the namespace %s: %w", ns.path, err)
-		}
-		home = append(home, from)
-	}
-	return home, nil
-}
-
-func returnTo(home []*os.File) error {
-	var errs []error
-	for _, ns := range home {
-		errs = append(errs, unix.Setns(int(ns.Fd()), 0)) // #nosec G115 -- a file descriptor fits an int
-		_ = ns.Close()
-	}
-	return errors.Join(errs...)
-}
-
-// own is the calling thread's namespace of the kind.
-func (ns namespace) own() string {
-	if ns.kind == unix.CLONE_NEWPID {
-		return "/proc/thread-self/ns/pid_for_children"
-	}
-	return "/proc/thread-self/ns/net"
 }
 
 func (p *shimProcess) pid() int { return p.cmd.Process.Pid }

@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
+
+	"runch/namespace"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,34 +54,12 @@ func viewOf(pid int) (*mountTree, error) {
 		return nil, fmt.Errorf("open its mount namespace: %w", err)
 	}
 	defer ns.Close() //nolint:errcheck // only a handle
-	type result struct {
-		tree *mountTree
-		err  error
-	}
-	done := make(chan result, 1)
-	spendThread(func() {
-		tree, err := cloneIn(ns)
-		done <- result{tree, err}
+	var tree *mountTree
+	namespace.Do(func() bool {
+		tree, err = cloneIn(ns)
+		return false // its root is its own for ever
 	})
-	r := <-done
-	return r.tree, r.err
-}
-
-// spendThread calls fn on a thread that ends after it. That cannot be the first of
-// the process: it stays, and what it is in is what /proc shows of the process.
-func spendThread(fn func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: that ends the thread
-		if unix.Gettid() != unix.Getpid() {
-			fn()
-			return
-		}
-		spendThread(fn) // on another: this one is held meanwhile
-		runtime.UnlockOSThread()
-	}()
-	<-done
+	return tree, err
 }
 
 func cloneIn(ns *os.File) (*mountTree, error) {

@@ -1,0 +1,64 @@
+package namespace
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// replyTimeout bounds one answer of the kernel to a netlink request.
+const replyTimeout = 10 * time.Second
+
+// InNet calls fn on a thread in the network namespace ns, with a netlink handle
+// (netlink(7)) of that namespace, and returns fn's error. The caller closes ns.
+func InNet(ns *os.File, fn func(*netlink.Handle) error) error {
+	var err error
+	Do(func() bool {
+		var home *os.File
+		home, err = os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			err = fmt.Errorf("open own network namespace: %w", err)
+			return true
+		}
+		defer home.Close() //nolint:errcheck // only a handle
+		if err = setns(ns, unix.CLONE_NEWNET); err != nil {
+			err = fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
+			return true
+		}
+		err = WithHandle(fn)
+		return setns(home, unix.CLONE_NEWNET) == nil
+	})
+	return err
+}
+
+// WithHandle calls fn with a netlink handle of the network namespace that the
+// caller's thread is in, and returns fn's error.
+func WithHandle(fn func(*netlink.Handle) error) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open netlink socket: %w", err)
+	}
+	defer h.Close()
+	if err := h.SetSocketTimeout(replyTimeout); err != nil {
+		return fmt.Errorf("set netlink timeout: %w", err)
+	}
+	return fn(h)
+}
+
+// Dump repeats a listing that the kernel says was disturbed by a change.
+func Dump[T any](list func() ([]T, error)) ([]T, error) {
+	const tries = 8
+	var out []T
+	var err error
+	for range tries {
+		out, err = list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return out, err
+		}
+	}
+	return nil, err
+}
