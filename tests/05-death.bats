@@ -30,7 +30,11 @@ below() {
 	ps -o pid=,comm= --ppid "$1" | awk -v name="$2" 'index($2, name) == 1 { print $1 }' | head -n 1
 }
 
-# vmm, fsd: the pids of the VMM and of virtiofsd behind the container.
+# shim, vmm, fsd: the pids of the processes behind the container.
+shim() {
+	echo "$PID"
+}
+
 vmm() {
 	below "$PID" "${VMM_KIND:0:15}" # what fits into comm
 }
@@ -126,6 +130,30 @@ fsd() {
 	state_is stopped
 	runch delete "$ID"
 	gone
+}
+
+# bats test_tags=lab,contract:5,contract:6
+@test "whichever process of a sandbox is killed, and also before start or in a pause, the container has ended with 137 within 2 s" {
+	needs_vm
+	local stage who
+	bundle
+	args sleep 1000
+	for stage in created paused; do
+		for who in shim vmm fsd; do
+			echo "$who is killed in a container that is $stage"
+			create
+			if [ "$stage" = paused ]; then
+				runch start "$ID"
+				runch pause "$ID"
+			fi
+			state_is "$stage"
+			kill -KILL "$("$who")"
+			same "$(exit_status "$PID" 2)" 137
+			state_is stopped
+			runch delete "$ID"
+			gone
+		done
+	done
 }
 
 # bats test_tags=lab,contract:18,contract:19

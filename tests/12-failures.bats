@@ -155,6 +155,21 @@ guest() {
 	with_vmm "$T/vmm" fails_in_vm "boot the guest: the VM ended"
 }
 
+# bats test_tags=lab
+@test "the shim is killed while the guest boots" {
+	bundle
+	# The VMM's command line has the container's id; the shim is its parent.
+	kill_shim() {
+		local vmm
+		eventually 20 pgrep -f "^[^ ]*${VMM_KIND:0:4}[^ ]* .*$ID" >/dev/null
+		vmm=$(pgrep -n -f "^[^ ]*${VMM_KIND:0:4}[^ ]* .*$ID")
+		kill -KILL "$(ps -o ppid= "$vmm" | xargs)"
+	}
+	helper kill_shim
+	fails "the shim ended"
+	wait "$helper"
+}
+
 @test "virtiofsd is killed while the guest boots" {
 	bundle
 	# It has its place, by which runch knows its kind, from the real one.
