@@ -109,6 +109,8 @@ type booted struct {
 	// took is from the start of the VMM's process to the agent's hello, cpu what the VMM has used by then.
 	took, cpu time.Duration
 	timeline  *agentproto.Timeline
+	// exits of the VM by then, 0 where KVM does not tell.
+	exits float64
 }
 
 // boot starts the VM, and ends it once the agent has said hello.
@@ -155,6 +157,9 @@ func (r *rawVM) boot(ctx context.Context) (b *booted, err error) {
 		return nil, errors.Join(errors.New("find the bare VMM's process"), err)
 	}
 	r.commandLine = children[0].commandLine
+	if b.exits, _, err = vmExits(children[0].pid); err != nil {
+		return nil, err
+	}
 	b.cpu, err = cpuTime(children[0].pid)
 	return b, err
 }

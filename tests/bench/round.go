@@ -199,7 +199,7 @@ func (b *bench) launch(ctx context.Context, r *runtime) error {
 	}
 	// What is done here between the two commands is not theirs.
 	b.samples.duration(firstByte, wall, r.name, created.wall+spoke.Sub(began))
-	return nil
+	return b.lifeExits(r)
 }
 
 // verb runs one verb and keeps what it took.

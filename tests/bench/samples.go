@@ -19,9 +19,10 @@ const (
 	cpuVMM   = "cpu_vmm"
 	syscalls = "syscalls"
 	timeline = "timeline"
+	exits    = "exits" // of a VM
 )
 
-// series are the samples of one thing, in the order of the rounds: times in milliseconds, system calls in number.
+// series are the samples of one thing, in the order of the rounds: times in milliseconds, system calls and exits in number.
 type series struct {
 	What    string    `json:"what"`
 	Measure string    `json:"measure"`
@@ -74,6 +75,9 @@ const (
 func (s *samples) addBoot(b *booted) {
 	s.duration(boot, wall, bareVMM, b.took)
 	s.duration(boot, cpuVMM, bareVMM, b.cpu)
+	if b.exits > 0 {
+		s.number(boot, exits, bareVMM, b.exits)
+	}
 	s.duration(toClock, timeline, bareVMM, b.took-nanoseconds(b.timeline.GetHelloNs()))
 	s.addTimeline(bareVMM, b.timeline)
 }

@@ -19,6 +19,7 @@ func (r *report) print(out io.Writer) error {
 	w.comparison("system calls of the command alone", syscalls, "%.0f", verbs...)
 	w.parts("of create's CPU time, ms")
 	w.comparison("CPU time of the VMM, ms", cpuVMM, "%.0f", boot, "create", "exec")
+	w.comparison("exits of the VM", exits, "%.0f", boot, firstByte)
 	w.comparison("the guest's start, ms", timeline, "%.1f", toClock, toAgent, toModules, toHello, toCreated, toStarted)
 	w.usage()
 	w.targets()
@@ -63,6 +64,9 @@ func (t *table) comparison(title, measure, format string, whats ...string) {
 	columns := slices.DeleteFunc([]string{bareVMM, ours, runc, crun}, func(of string) bool {
 		return !slices.ContainsFunc(whats, func(what string) bool { return t.find(what, measure, of) != nil })
 	})
+	if len(columns) == 0 {
+		return
+	}
 	others := slices.DeleteFunc(slices.Clone(columns), func(of string) bool { return of == ours })
 	header = append(header, columns...)
 	for _, of := range others {
