@@ -11,6 +11,9 @@ func (c *Config) KernelWords() []string {
 		// All buses hang off the first: without this Linux asks 255 more, in vain,
 		// for each device that they might have, and each question stops the VM.
 		"pci=lastbus=0",
+		// No device of a VM's needs its data bounced; for a VM that may grow beyond
+		// 4 GiB Linux would set 64 MiB aside for that, and clear them.
+		"swiotlb=noforce",
 	}
 	if c.MaxMemoryMiB > c.MemoryMiB {
 		// Memory that comes is used, and only for what can be moved away again.

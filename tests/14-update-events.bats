@@ -153,7 +153,7 @@ update_from() {
 	helper runch events --interval 300ms "$ID" >"$T/events"
 	local events=$helper
 	eventually 20 says '"type":"stats"' "$T/events"
-	execute sh -c 'x=$(head -c 100000000 /dev/zero | tr "\0" x)' || true
+	execute dd if=/dev/zero of=/dev/null bs=40M count=1 || true
 	eventually 20 says '"type":"oom"' "$T/events"
 	same "$(jq -s 'map(select(.type == "oom")) | length > 0' "$T/events")" true
 	runch kill "$ID" KILL

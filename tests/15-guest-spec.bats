@@ -509,3 +509,17 @@ allowed() {
 	exit_status "$PID"
 	[[ $(<"$B/stderr") == *"an't fork"* ]]
 }
+
+# bats test_tags=lab
+@test "linux.resources.memory: a small limit can be used whole, and what takes more is killed" {
+	own
+	config '.linux.resources.memory = {limit: 33554432}'
+	args sleep 10000
+	launch
+	execute dd if=/dev/zero of=/dev/null bs=28M count=1 2>/dev/null
+	try runch exec "$ID" dd if=/dev/zero of=/dev/null bs=40M count=1
+	same "$status" 137
+	runch kill "$ID" KILL
+	exit_status "$PID"
+	runch delete "$ID"
+}

@@ -87,7 +87,7 @@ family() {
 	background sleeper "$ID" sleep 1000
 	local controller
 	ps -o args= -p "$(family "$PID" | paste -sd,)" >"$T/programs"
-	grep -q qemu "$T/programs"
+	grep -q "^[^ ]*${VMM_KIND:0:4}" "$T/programs"
 	grep -q virtiofsd "$T/programs"
 	for controller in memory cpu cpuset; do
 		echo "$controller"
