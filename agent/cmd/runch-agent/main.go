@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 
 	_ "github.com/opencontainers/cgroups/devices" // device rules for cgroup v2
 	"github.com/opencontainers/runc/libcontainer"
@@ -15,8 +16,19 @@ import (
 	"runch/agent"
 )
 
+// A container's init stays on the first thread of its process: what libcontainer sets
+// for the pid (CPUs, scheduling) is that thread's, and the program gets what the
+// thread has that calls execve. It is on that thread for sure only before main.
+func init() { //nolint:gochecknoinits // see above
+	if isInit() {
+		runtime.LockOSThread()
+	}
+}
+
+func isInit() bool { return len(os.Args) > 1 && os.Args[1] == "init" }
+
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "init" {
+	if isInit() {
 		makeSpareThreads(spareThreads)
 		libcontainer.Init() // never returns
 	}
