@@ -234,6 +234,12 @@ schedule_each() {
 @test "process.execCPUAffinity is that of an exec, not of the container's process" {
 	same "$(execute cat /proc/self/status | status Cpus_allowed_list)" "Cpus_allowed_list 1"
 	same "$(execute cat /proc/1/status | status Cpus_allowed_list)" "Cpus_allowed_list 0-1"
+	# Each time: it must not depend on which of its threads the init of an exec is on.
+	local i
+	for i in {1..20}; do
+		exec_as '.execCPUAffinity = {initial: "1", final: "0"}' cat /proc/self/status >"$T/seen"
+		same "$(status Cpus_allowed_list <"$T/seen")" "Cpus_allowed_list 0"
+	done
 }
 
 @test "process.apparmorProfile: the guest has no profiles, a profile is an error where the host has none" {
