@@ -529,3 +529,19 @@ allowed() {
 	exit_status "$PID"
 	runch delete "$ID"
 }
+
+@test "process.rlimits: a program starts each time where RLIMIT_AS is less than what a Go program reserves" {
+	own
+	config '.process.rlimits = [{type: "RLIMIT_AS", soft: 1073741824, hard: 1073741824}]
+		| .process.env += [range(20) | "LONG\(.)=" + ("x" * 4000)]'
+	script 'ulimit -v; exec sleep 10000'
+	launch
+	eventually 10 says 1048576 "$B/stdout"
+	local i
+	for i in {1..20}; do
+		same "$(execute sh -c 'ulimit -v')" 1048576
+	done
+	runch kill "$ID" KILL
+	exit_status "$PID"
+	runch delete "$ID"
+}

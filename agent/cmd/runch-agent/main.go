@@ -30,6 +30,7 @@ func isInit() bool { return len(os.Args) > 1 && os.Args[1] == "init" }
 func main() {
 	if isInit() {
 		makeSpareThreads(spareThreads)
+		growHeap(spareHeap)
 		libcontainer.Init() // never returns
 	}
 	if alias, ok := agent.IsModprobe(os.Args); ok {

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"runtime"
+	"sync"
+)
+
+// The init of a container lives under the container's own limits at its end. Where
+// RLIMIT_AS is less than what the Go runtime has reserved by then, of which next to
+// nothing is memory, the runtime can map nothing more, and the init would die. So
+// it has what it will need before.
+const (
+	spareThreads = 6
+	spareHeap    = 32 << 20 // in bytes; a spec may have some MiB, and is there more than once
+)
+
+// growHeap has the Go runtime map a heap of that many bytes, which it keeps. It
+// costs no memory until it is used.
+func growHeap(bytes int) {
+	heap := make([]byte, bytes)
+	runtime.KeepAlive(heap)
+	heap = nil
+	runtime.GC()
+}
+
+// makeSpareThreads has the Go runtime make threads, which it keeps.
+func makeSpareThreads(n int) {
+	var made, done sync.WaitGroup
+	release := make(chan struct{})
+	made.Add(n)
+	for range n {
+		done.Go(func() {
+			runtime.LockOSThread() // so that each needs a thread of its own
+			defer runtime.UnlockOSThread()
+			made.Done()
+			<-release
+		})
+	}
+	made.Wait()
+	close(release)
+	done.Wait()
+}
