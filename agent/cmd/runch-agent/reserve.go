@@ -19,7 +19,6 @@ const (
 func growHeap(bytes int) {
 	heap := make([]byte, bytes)
 	runtime.KeepAlive(heap)
-	heap = nil
 	runtime.GC()
 }
 
