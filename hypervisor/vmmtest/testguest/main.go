@@ -113,7 +113,7 @@ func command(line string, breaker *breaker) string {
 }
 
 // floodTime is how long the console is written to at most.
-const floodTime = 40 * time.Second
+const floodTime = 10 * time.Second
 
 // flood writes n bytes to the console, or less where that takes too long, and says
 // how many.
