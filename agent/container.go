@@ -82,7 +82,7 @@ func newContainer(req *agentproto.CreateContainerRequest, spec *specs.Spec) (*co
 		_ = lc.Destroy()
 		return nil, err
 	}
-	return &container{
+	c := &container{
 		id:         id,
 		config:     config,
 		cgroup:     cg,
@@ -91,7 +91,11 @@ func newContainer(req *agentproto.CreateContainerRequest, spec *specs.Spec) (*co
 		privatePID: config.Namespaces.IsPrivate(configs.NEWPID),
 		gone:       make(chan struct{}),
 		execs:      make(map[string]*process),
-	}, nil
+	}
+	if owner := config.Cgroups.OwnerUID; owner != nil {
+		c.whenNamespaced(func(int) error { return delegate(cg.Path(""), *owner) })
+	}
+	return c, nil
 }
 
 // whenNamespaced has libcontainer call f while it makes the container, when the

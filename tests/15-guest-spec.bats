@@ -545,3 +545,21 @@ allowed() {
 	exit_status "$PID"
 	runch delete "$ID"
 }
+
+@test "a container with a user namespace and a cgroup of its own that it may write makes cgroups below it" {
+	own
+	chown -R 100000:100000 "$B/rootfs"
+	config '.linux.namespaces += [{type: "user"}, {type: "cgroup"}]
+		| .linux.uidMappings = [{containerID: 0, hostID: 100000, size: 1000}]
+		| .linux.gidMappings = [{containerID: 0, hostID: 100000, size: 1000}]
+		| .mounts += [{destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["rw"]}]'
+	args sleep 10000
+	launch
+	same "$(execute stat -c %u /sys/fs/cgroup /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/memory.max | xargs)" "0 0 65534"
+	execute sh -c 'mkdir /sys/fs/cgroup/below && echo $$ >/sys/fs/cgroup/below/cgroup.procs'
+	try runch exec "$ID" sh -c 'echo max >/sys/fs/cgroup/memory.max'
+	same "$status" 1
+	runch kill "$ID" KILL
+	exit_status "$PID"
+	runch delete "$ID"
+}
