@@ -19,18 +19,11 @@ func InNet(ns *os.File, fn func(*netlink.Handle) error) error {
 	var err error
 	Do(func() bool {
 		var home *os.File
-		home, err = os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			err = fmt.Errorf("open own network namespace: %w", err)
-			return true
-		}
-		defer home.Close() //nolint:errcheck // only a handle
-		if err = setns(ns, unix.CLONE_NEWNET); err != nil {
-			err = fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
+		if home, err = enter(ns, unix.CLONE_NEWNET); err != nil {
 			return true
 		}
 		err = WithHandle(fn)
-		return setns(home, unix.CLONE_NEWNET) == nil
+		return leave([]*os.File{home}) == nil
 	})
 	return err
 }

@@ -33,8 +33,8 @@ func Do(fn func() (restored bool)) {
 	<-done
 }
 
-// Namespace is one to join, by a path such as /proc/1/ns/net and its kind, such
-// as unix.CLONE_NEWNET.
+// Namespace is one to join, by a path such as /proc/1/ns/net and its kind, which is
+// unix.CLONE_NEWNET or unix.CLONE_NEWPID.
 type Namespace struct {
 	Path string
 	Kind int
@@ -61,22 +61,30 @@ func In(list []Namespace, fn func() error) error {
 // error.
 func join(list []Namespace) (home []*os.File, err error) {
 	for _, ns := range list {
-		from, err := os.Open(ns.own())
-		if err != nil {
-			return home, fmt.Errorf("open a namespace: %w", err)
-		}
 		to, err := os.Open(ns.Path)
 		if err != nil {
-			_ = from.Close()
 			return home, fmt.Errorf("join a namespace: %w", err)
 		}
-		err = setns(to, ns.Kind)
+		from, err := enter(to, ns.Kind)
 		_ = to.Close()
 		if err != nil {
-			_ = from.Close()
-			return home, fmt.Errorf("join the namespace %s: %w", ns.Path, err)
+			return home, err
 		}
 		home = append(home, from)
+	}
+	return home, nil
+}
+
+// enter moves the calling thread into ns, and gives its former namespace of the
+// kind, which the caller closes.
+func enter(ns *os.File, kind int) (home *os.File, err error) {
+	home, err = os.Open(own(kind))
+	if err != nil {
+		return nil, fmt.Errorf("open a namespace: %w", err)
+	}
+	if err := setns(ns, kind); err != nil {
+		_ = home.Close()
+		return nil, fmt.Errorf("join the namespace %s: %w", ns.Name(), err)
 	}
 	return home, nil
 }
@@ -93,8 +101,8 @@ func leave(home []*os.File) error {
 }
 
 // own is the calling thread's namespace of the kind.
-func (ns Namespace) own() string {
-	if ns.Kind == unix.CLONE_NEWPID {
+func own(kind int) string {
+	if kind == unix.CLONE_NEWPID {
 		return "/proc/thread-self/ns/pid_for_children"
 	}
 	return "/proc/thread-self/ns/net"
