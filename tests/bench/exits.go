@@ -28,11 +28,7 @@ func (b *bench) lifeExits(r *runtime) error {
 	if r.name != ours {
 		return nil
 	}
-	pid, err := r.pid()
-	if err != nil {
-		return err
-	}
-	s, err := sandboxOf(pid)
+	s, err := r.sandbox()
 	if err != nil {
 		return err
 	}

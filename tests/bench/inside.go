@@ -50,11 +50,7 @@ const idleTime = 5 * time.Second
 
 // lookInside asks the agent for the guest's timeline, and in the last round for what an idle container uses.
 func (b *bench) lookInside(ctx context.Context, r *runtime, last bool) error {
-	pid, err := r.pid()
-	if err != nil {
-		return err
-	}
-	s, err := sandboxOf(pid)
+	s, err := r.sandbox()
 	if err != nil {
 		return err
 	}

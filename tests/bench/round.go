@@ -217,11 +217,7 @@ func (b *bench) exec(ctx context.Context, r *runtime) error {
 	if r.name != ours {
 		return b.verb(ctx, r, "exec")
 	}
-	pid, err := r.pid()
-	if err != nil {
-		return err
-	}
-	s, err := sandboxOf(pid)
+	s, err := r.sandbox()
 	if err != nil {
 		return err
 	}

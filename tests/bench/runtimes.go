@@ -133,6 +133,15 @@ func (r *runtime) pid() (int, error) {
 	return strconv.Atoi(string(text))
 }
 
+// sandbox is what lives behind the container's process; only our containers have one.
+func (r *runtime) sandbox() (*sandbox, error) {
+	pid, err := r.pid()
+	if err != nil {
+		return nil, err
+	}
+	return sandboxOf(pid)
+}
+
 // awaitEnd waits for the end of the container's process.
 func (r *runtime) awaitEnd(ctx context.Context) error {
 	pid, err := r.pid()
