@@ -168,7 +168,6 @@ teardown() {
 	gone
 }
 
-# bats test_tags=lab
 @test "run in the foreground passes signals to the container and says 128 plus the signal" {
 	bundle
 	script 'trap "exit 9" TERM; echo ready; while :; do sleep 0.1; done'
@@ -227,7 +226,6 @@ teardown() {
 	same "$(exit_status "$PID")" 137
 }
 
-# bats test_tags=lab
 @test "list shows each container with pid, status and bundle, ps the processes inside" {
 	bundle
 	script 'sleep 1000 & sleep 1000 & wait'

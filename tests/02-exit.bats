@@ -84,7 +84,7 @@ exec_status() {
 	done
 }
 
-# bats test_tags=lab,contract:2
+# bats test_tags=contract:2
 @test "an exec that died of signal N has the status 128+N" {
 	# All signals whose default action is to end the process; those of 17 to 23, 28 and 0 do not.
 	local n signals=(1 2 3 6 9 11 13 14 15 34 64)
@@ -106,7 +106,7 @@ exec_status() {
 	same "$status" 137
 }
 
-# bats test_tags=contract:2
+# bats test_tags=lab,contract:2
 @test "quick exits of execs are all told right, and their output is complete" {
 	local i result
 	for ((i = 0; i < RUNCH_REPEAT; i++)); do

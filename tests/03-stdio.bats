@@ -72,7 +72,7 @@ flooded() {
 	same "$(<"$T/out")" "$MIB10 ${PATTERN%% *}"
 }
 
-# bats test_tags=contract:4
+# bats test_tags=lab,contract:4
 @test "a container reads its input to the end of file" {
 	own
 	args workload count
@@ -82,7 +82,7 @@ flooded() {
 	same "$(<"$B/stdout")" "100000 $("$WORKLOAD" pattern 100000 | sha256sum | cut -d ' ' -f 1)"
 }
 
-# bats test_tags=lab,contract:4
+# bats test_tags=contract:4
 @test "input that comes later is passed on at once, and the end of the pipe is an end of file" {
 	mkfifo "$T/in"
 	exec 9<>"$T/in" # else opening it would wait for the other side

@@ -91,7 +91,7 @@ told() {
 	same "$(exit_status "$EXEC")" 0
 }
 
-# bats test_tags=contract:5
+# bats test_tags=lab,contract:5
 @test "a signal that the caller sends to the container's pid is delivered to the container's process as that signal" {
 	local word
 	for word in TERM INT HUP QUIT USR1 WINCH CONT; do
@@ -102,7 +102,7 @@ told() {
 	alive "$PID"
 }
 
-# bats test_tags=lab,contract:5
+# bats test_tags=contract:5
 @test "a signal that the caller sends to an exec's pid is delivered to that process, and to no other" {
 	background more "$ID" workload signals
 	eventually 10 says ready "$T/more.out"
@@ -165,7 +165,7 @@ told() {
 	runch delete "$ID"
 }
 
-# bats test_tags=lab,contract:18
+# bats test_tags=contract:18
 @test "KILL ends a tree of processes that ignore every other signal" {
 	own
 	script 'trap "" TERM INT HUP; for i in 1 2 3; do (trap "" TERM INT HUP; sleep 1000 & sleep 1000) & done; echo ready; wait'

@@ -75,7 +75,7 @@ fsd() {
 	runch delete "$ID"
 }
 
-# bats test_tags=lab,contract:5
+# bats test_tags=contract:5
 @test "kill -9 of an exec's pid ends that process within a second, and nothing else" {
 	bundle
 	args sleep 1000
@@ -132,7 +132,7 @@ fsd() {
 	gone
 }
 
-# bats test_tags=lab,contract:5,contract:6
+# bats test_tags=contract:5,contract:6
 @test "whichever process of a sandbox is killed, and also before start or in a pause, the container has ended with 137 within 2 s" {
 	needs_vm
 	local stage who
@@ -156,7 +156,7 @@ fsd() {
 	done
 }
 
-# bats test_tags=lab,contract:18,contract:19
+# bats test_tags=contract:18,contract:19
 @test "KILL and delete work on a guest that does not answer any more, and other verbs end with an error in time" {
 	needs_vm
 	bundle
@@ -177,7 +177,7 @@ fsd() {
 	gone
 }
 
-# bats test_tags=lab,contract:9
+# bats test_tags=contract:9
 @test "a VM has no process beside the container's, the VMM and virtiofsd; all are below the container's pid" {
 	needs_vm
 	bundle
@@ -194,7 +194,7 @@ fsd() {
 	runch delete --force "$ID"
 }
 
-# bats test_tags=lab,contract:8
+# bats test_tags=contract:8
 @test "when the caller's create is killed at any moment, delete --force leaves nothing" {
 	is_runch || skip "${RUNCH##*/} leaves cgroups when it is killed at the wrong moment"
 	bundle

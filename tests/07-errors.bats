@@ -109,7 +109,7 @@ broken() {
 	broken '.linux.seccomp = {"defaultAction": "SCMP_ACT_NOSUCH"}' "SCMP_ACT_NOSUCH"
 }
 
-# bats test_tags=lab,contract:31
+# bats test_tags=contract:31
 @test "a field that a VM cannot honour is named" {
 	needs_vm
 	bundle

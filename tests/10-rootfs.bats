@@ -100,7 +100,6 @@ tree() {
 
 # --- volumes ---
 
-# bats test_tags=lab
 @test "a directory read-write: both sides see what the other writes, and owners and modes are what they are" {
 	bundle
 	mkdir "$T/volume"
@@ -155,7 +154,6 @@ owned() {
 	same "$(<"$T/key")" secret
 }
 
-# bats test_tags=lab
 @test "volumes in volumes, and a mount of the host's below a volume with rbind" {
 	bundle
 	mkdir -p "$T/outer/inner" "$T/inner" "$T/outer/mounted"
@@ -285,7 +283,7 @@ unharmed() {
 	unharmed "$T/trap"
 }
 
-# bats test_tags=contract:26
+# bats test_tags=lab,contract:26
 @test "the view of the pid's mount namespace is the container's: what is copied there arrives in it" {
 	needs_vm
 	bundle

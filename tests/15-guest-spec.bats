@@ -468,7 +468,6 @@ id_mappable() {
 	same "$(owner "/proc/$PID/root/mapped/file")" 0:0
 }
 
-# bats test_tags=lab
 @test "id-mapped mounts: with a user namespace, by mappings of their own and by the namespace's, and what is mounted below" {
 	id_mappable
 	own

@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
 # A thread through containerd's runc shim with our program for runc, by ctr.
-# bats file_tags=lab
 
 load callers
 
@@ -53,6 +52,7 @@ none_left() {
 	soon_unchanged before
 }
 
+# bats test_tags=lab
 @test "ctr run: output on the right streams, the exit code, another kernel; --rm leaves nothing" {
 	try ctr_run --rm "$REF" "$NAME" sh -c 'echo to stdout; echo to stderr >&2; uname -r >&2; exit 7'
 	same "$status" 7
@@ -77,6 +77,7 @@ none_left() {
 	none_left
 }
 
+# bats test_tags=lab
 @test "ctr run -d: ps, metrics, task exec, pause, kill and rm" {
 	ctr_run -d "$REF" "$NAME" sh -c 'trap "exit 3" TERM; while :; do sleep 0.1; done'
 	task_is RUNNING
@@ -120,6 +121,7 @@ none_left() {
 	none_left
 }
 
+# bats test_tags=lab
 @test "ctr run in a scope of systemd's" {
 	ctr_run -d --runc-systemd-cgroup --cgroup "system.slice:ctr:$NAME" "$REF" "$NAME" sleep 1000
 	local pid

@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
 # A thread through podman as Debian has it: what it does with containers it does with ours.
-# bats file_tags=lab
 
 load callers
 
@@ -44,6 +43,7 @@ none_left() {
 	soon_unchanged before
 }
 
+# bats test_tags=lab
 @test "podman run: output on the right streams, the exit code, another kernel, --rm leaves nothing" {
 	try podman_run --rm "$IMAGE" sh -c 'echo to stdout; echo to stderr >&2; uname -r >&2; exit 7'
 	same "$status" 7
@@ -68,6 +68,7 @@ none_left() {
 	none_left
 }
 
+# bats test_tags=lab
 @test "podman run -t: a terminal, of the size of the caller's" {
 	try on_terminal "stty rows 33 cols 99; timeout --foreground $DEADLINE podman --runtime $RUNCH run --network none --rm -t $IMAGE sh -c 'tty; stty size; exit 9'"
 	same "$status" 9
@@ -76,6 +77,7 @@ none_left() {
 	none_left
 }
 
+# bats test_tags=lab
 @test "podman run -d: logs, inspect, a scope as runc names it, exec, cp both ways, pause, stop, rm" {
 	podman_run -d "$IMAGE" sh -c 'echo to stdout; echo to stderr >&2; trap "echo bye; exit 3" TERM; while :; do sleep 0.1; done'
 	status_is running
