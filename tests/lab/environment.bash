@@ -1,5 +1,5 @@
 #!/bin/bash
-# What the suites are told in the lab. To be read in the tree, which is where the lab's commands begin.
+# What the suites are told in the lab, and the tree they are run in. To be read in /runch, where the lab's commands begin.
 
 # A processor emulated within an emulated one takes its time.
 export RUNCH_BOOT_TIMEOUT=5m DEADLINE=300 BATS_TEST_TIMEOUT=900
@@ -13,15 +13,23 @@ for device in kvm vhost-vsock; do
 	}
 done
 
-# Copied: the tree is far away, and these are read again with every VM. A user who is not root runs them as well.
-[ -e /run/runch-bin ] || cp -a bin /run/runch-bin
-export RUNCH=/run/runch-bin/runch
-export RUNCH_GUEST=/run/runch-bin/guest RUNCH_TESTGUEST=/runch/build/tests/testguest # for the tests of the drivers
+# The tree as it was when the lab was booted, near: the one at /runch is far away. A user who is not root runs it as well.
+exec {tree_lock}>/run/tree.lock
+flock "$tree_lock"
+[ -e /run/tree ] || {
+	mkdir -p /run/tree.new
+	tar -x -f /lab/tree.tar -C /run/tree.new
+	chmod 755 /run/tree.new
+	mv /run/tree.new /run/tree
+	[ ! -e /lab/cloud-hypervisor ] || install -m 0755 /lab/cloud-hypervisor /run/ # /lab may be closed to the VMM, which runs without privileges
+}
+exec {tree_lock}>&-
+cd /run/tree || exit
+export RUNCH=$PWD/bin/runch RUNCH_GUEST=$PWD/bin/guest RUNCH_TESTGUEST=$PWD/build/tests/testguest # for the tests of the drivers
 
 # The VMMs to run with: those that are there, or those of LAB_DRIVERS.
 drivers=qemu
-if [ -e /lab/cloud-hypervisor ]; then
-	install -m 0755 /lab/cloud-hypervisor /run/ # /lab may be closed to the VMM, which runs without privileges
+if [ -e /run/cloud-hypervisor ]; then
 	export RUNCH_CLOUD_HYPERVISOR=/run/cloud-hypervisor
 	drivers="qemu cloud-hypervisor"
 fi
