@@ -288,11 +288,11 @@ exit_status() {
 	eventually "${2:-60}" reaped "$1" && end_of "$1" | jq .status
 }
 
-# --- time ---
+# --- time: what is given as a limit is that of a machine, and RUNCH_TEST_SLOWER times as long on a slower one ---
 
 # eventually SECONDS COMMAND...: repeats the command until it succeeds.
 eventually() {
-	local seconds=$1 deadline
+	local seconds=$(($1 * ${RUNCH_TEST_SLOWER:-1})) deadline
 	deadline=$(($(now) + seconds * 1000))
 	shift
 	until "$@"; do
@@ -311,7 +311,7 @@ now() {
 
 # within MILLISECONDS COMMAND...: the command succeeds, and in that time.
 within() {
-	local limit=$1 began took
+	local limit=$(($1 * ${RUNCH_TEST_SLOWER:-1})) began took
 	shift
 	began=$(now)
 	"$@" || return
