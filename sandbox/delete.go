@@ -148,6 +148,9 @@ func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Containe
 	if err := errors.Join(errs...); err != nil {
 		return err // the record stays, for another delete
 	}
+	if c != nil {
+		r.tellLost(dir.Path(), c)
+	}
 	if err := dir.Remove(); err != nil {
 		return err
 	}

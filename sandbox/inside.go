@@ -73,10 +73,10 @@ func (in *inside) run() (int, error) {
 		return 0, err
 	}
 	var p *shim.Process
-	var lost <-chan struct{}
+	var g *guest
 	switch {
 	case in.orders.Container != nil:
-		p, lost, err = in.bootContainer(ctx, files)
+		p, g, err = in.bootContainer(ctx, files)
 	case in.orders.Exec != nil:
 		p, err = in.startExec(ctx, files)
 	default:
@@ -91,7 +91,7 @@ func (in *inside) run() (int, error) {
 	if !in.committed(ctx) {
 		return 0, errUndo
 	}
-	return in.attend(p, lost), nil
+	return in.attend(p, g), nil
 }
 
 // settleTime is when a shim has come to rest, after its setup or after the last
@@ -102,20 +102,24 @@ const settleTime = 2 * time.Second
 // until now.
 func (in *inside) settle() { in.release.Reset(settleTime) }
 
-// attend carries the process until it has ended. What the setup needed is given
-// back: this lasts.
-func (in *inside) attend(p *shim.Process, lost <-chan struct{}) int {
+// attend carries the process until it has ended; g is nil where the sandbox is
+// another shim's. What the setup needed is given back: this lasts.
+func (in *inside) attend(p *shim.Process, g *guest) int {
 	in.orders = nil
 	in.settle()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if lost != nil {
+	if g != nil {
 		go func() {
-			<-lost
+			<-g.lost
 			cancel()
 		}()
 	}
-	return p.Run(ctx, in.signals)
+	code, err := p.Run(ctx, in.signals)
+	if err != nil && g != nil {
+		g.leaveNote(err)
+	}
+	return code
 }
 
 // listen takes the command's replies; the socket's end before the commit

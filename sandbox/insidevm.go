@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -34,15 +35,17 @@ type guest struct {
 	lost, vmGone chan struct{}
 	// served is called when a command's connection to the guest is over.
 	served func()
-	taps   []string
-	nics   *agentproto.Network
+	// note is for why the container's end is not known.
+	note *os.File
+	taps []string
+	nics *agentproto.Network
 }
 
 // hotplugSlots is how many network interfaces can come after the boot.
 const hotplugSlots = 4
 
 // bootContainer boots the sandbox's VM and makes its first container in it.
-func (in *inside) bootContainer(ctx context.Context, files shim.Files) (*shim.Process, <-chan struct{}, error) {
+func (in *inside) bootContainer(ctx context.Context, files shim.Files) (*shim.Process, *guest, error) {
 	o := in.orders.Container
 	if err := storage.PrivateMounts(); err != nil {
 		return nil, nil, err
@@ -67,7 +70,7 @@ func (in *inside) bootContainer(ctx context.Context, files shim.Files) (*shim.Pr
 	if err != nil {
 		return nil, nil, err
 	}
-	return p, g.lost, nil
+	return p, g, nil
 }
 
 // awaitHooks lets the command run its hooks, whose mounts in this namespace are
@@ -91,6 +94,9 @@ func (g *guest) boot(ctx context.Context, id string, o *containerOrders) error {
 	}
 	console, err := newBoundedLog(filepath.Join(o.Dir, consoleLog))
 	if err != nil {
+		return err
+	}
+	if g.note, err = newLostNote(o.Dir); err != nil {
 		return err
 	}
 	err = labelled(o.SelinuxLabel, func() (err error) {

@@ -28,22 +28,22 @@ type Process struct {
 }
 
 // Run carries the process's stdio and signals until it has ended, and returns
-// the exit code that stands for its end: 0 to 255, 128+N for signal N, and
-// ExitLost when ctx ends or the guest is gone. The process exists in the
-// guest already. signals is what Catch gave.
-func (p *Process) Run(ctx context.Context, signals <-chan os.Signal) int {
+// the exit code that stands for its end: 0 to 255, and 128+N for signal N. When
+// ctx ends or the guest is gone it is ExitLost, and the error says what was
+// met. The process exists in the guest already. signals is what Catch gave.
+func (p *Process) Run(ctx context.Context, signals <-chan os.Signal) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p.Streams.Start(func(bytes uint64) { p.closeStdin(ctx, bytes) })
 	go p.relay(ctx, signals)
 	answer, err := p.Agent.Wait(ctx, &agentproto.WaitRequest{ContainerId: p.Container, ExecId: p.Exec})
 	if err != nil {
-		return ExitLost
+		return ExitLost, fmt.Errorf("wait for the process: %w", err)
 	}
 	if err := p.Streams.Drain(answer.GetStdoutBytes(), answer.GetStderrBytes()); err != nil {
-		return ExitLost
+		return ExitLost, fmt.Errorf("pass the process's output on: %w", err)
 	}
-	return int(answer.GetExitCode() & 0xff)
+	return int(answer.GetExitCode() & 0xff), nil
 }
 
 func (p *Process) closeStdin(ctx context.Context, bytes uint64) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -123,7 +124,13 @@ func pipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-func start(t *testing.T, agent *fakeAgent, files Files, signals <-chan os.Signal) (*Process, <-chan int) {
+// end is what Run gives.
+type end struct {
+	code int
+	err  error
+}
+
+func start(t *testing.T, agent *fakeAgent, files Files, signals <-chan os.Signal) (*Process, <-chan end) {
 	t.Helper()
 	streams, err := OpenStreams(t.Context(), agent, files)
 	if err != nil {
@@ -131,15 +138,18 @@ func start(t *testing.T, agent *fakeAgent, files Files, signals <-chan os.Signal
 	}
 	t.Cleanup(streams.Close)
 	p := &Process{Container: "c", Agent: agent, Streams: streams}
-	code := make(chan int, 1)
-	go func() { code <- p.Run(t.Context(), signals) }()
-	return p, code
+	ended := make(chan end, 1)
+	go func() {
+		code, err := p.Run(t.Context(), signals)
+		ended <- end{code, err}
+	}()
+	return p, ended
 }
 
 func TestOutputIsCompleteBeforeTheEnd(t *testing.T) {
 	agent := newFakeAgent()
 	outR, outW := pipe(t)
-	p, code := start(t, agent, Files{Stdout: outW}, nil)
+	p, ended := start(t, agent, Files{Stdout: outW}, nil)
 	const size = 10 << 20
 	go func() {
 		// The end is said first; the bytes are still on their way.
@@ -152,19 +162,19 @@ func TestOutputIsCompleteBeforeTheEnd(t *testing.T) {
 	if err != nil || got != size {
 		t.Errorf("%d of %d bytes came, %v", got, size, err)
 	}
-	if c := <-code; c != 3 {
-		t.Errorf("exit code %d", c)
+	if e := <-ended; e.code != 3 || e.err != nil {
+		t.Errorf("exit code %d, %v", e.code, e.err)
 	}
 }
 
 func TestLostOutputIsNotASuccess(t *testing.T) {
 	agent := newFakeAgent()
 	_, outW := pipe(t)
-	p, code := start(t, agent, Files{Stdout: outW}, nil)
+	p, ended := start(t, agent, Files{Stdout: outW}, nil)
 	_ = agent.stream(t, p.Streams.IDs().GetStdout()).Close()
 	agent.wait <- &agentproto.WaitResponse{StdoutBytes: 5}
-	if c := <-code; c != ExitLost {
-		t.Errorf("exit code %d with 5 bytes lost", c)
+	if e := <-ended; e.code != ExitLost || e.err == nil || !strings.Contains(e.err.Error(), "pass the process's output on: ") {
+		t.Errorf("exit code %d with 5 bytes lost, %v", e.code, e.err)
 	}
 }
 
@@ -208,7 +218,7 @@ func TestSlowReaderLosesNothing(t *testing.T) {
 func TestReaderGoneDoesNotHoldTheEndUp(t *testing.T) {
 	agent := newFakeAgent()
 	outR, outW := pipe(t)
-	p, code := start(t, agent, Files{Stdout: outW}, nil)
+	p, ended := start(t, agent, Files{Stdout: outW}, nil)
 	_ = outR.Close()
 	conn := agent.stream(t, p.Streams.IDs().GetStdout())
 	// Nobody reads: the stream is closed on the guest, whose process gets SIGPIPE.
@@ -219,8 +229,8 @@ func TestReaderGoneDoesNotHoldTheEndUp(t *testing.T) {
 		}
 	}
 	agent.wait <- &agentproto.WaitResponse{ExitCode: 141, StdoutBytes: 1 << 30}
-	if c := <-code; c != 141 {
-		t.Errorf("exit code %d", c)
+	if e := <-ended; e.code != 141 || e.err != nil {
+		t.Errorf("exit code %d, %v", e.code, e.err)
 	}
 }
 
@@ -274,10 +284,10 @@ func TestSignalsArePassedOnInOrder(t *testing.T) {
 
 func TestGuestGone(t *testing.T) {
 	agent := newFakeAgent()
-	_, code := start(t, agent, Files{}, nil)
+	_, ended := start(t, agent, Files{}, nil)
 	agent.wait <- nil
-	if c := <-code; c != ExitLost {
-		t.Errorf("exit code %d for a guest that is gone", c)
+	if e := <-ended; e.code != ExitLost || e.err == nil {
+		t.Errorf("exit code %d for a guest that is gone, %v", e.code, e.err)
 	}
 }
 

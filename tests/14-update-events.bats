@@ -1,7 +1,6 @@
 #!/usr/bin/env bats
 # A running container's limits changed by update, and what events tells of it. All tests share one container,
 # whose limits are as at first at the beginning of each.
-# bats file_tags=lab
 
 load helpers
 
