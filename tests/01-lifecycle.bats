@@ -143,7 +143,6 @@ teardown() {
 	alive "$PID"
 }
 
-# bats test_tags=lab
 @test "run starts the container, passes its stdio and exit status, and deletes it" {
 	bundle
 	script 'read -r word; echo "out $word"; echo err >&2; exit 23'
@@ -253,7 +252,7 @@ teardown() {
 	[ -z "$(find /sys/fs/cgroup -type d -name "$ID")" ]
 }
 
-# bats test_tags=lab,contract:20
+# bats test_tags=contract:20
 @test "when delete has returned, the root file system can be unmounted" {
 	bundle
 	mv "$B/rootfs" "$T/tree"

@@ -37,7 +37,7 @@ exec_status() {
 		"$RUNCH" --root "$ROOT" exec --detach --pid-file "$T/pid" "$ID" "$@" </dev/null 3>&- | jq .status
 }
 
-# bats test_tags=lab,contract:2
+# bats test_tags=contract:2
 @test "a container's exit code arrives as it is" {
 	own
 	local code codes=(0 1 255)

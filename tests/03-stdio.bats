@@ -72,7 +72,7 @@ flooded() {
 	same "$(<"$T/out")" "$MIB10 ${PATTERN%% *}"
 }
 
-# bats test_tags=lab,contract:4
+# bats test_tags=contract:4
 @test "a container reads its input to the end of file" {
 	own
 	args workload count

@@ -164,7 +164,7 @@ conmon_ended() {
 	gone
 }
 
-# bats test_tags=lab,contract:23
+# bats test_tags=contract:23
 @test "podman: a container on a terminal takes what is typed, follows the size of the window, and hangs up with conmon's end" {
 	bundle
 	args sh
@@ -312,7 +312,7 @@ conmon_ended() {
 	conmon_ended 5 137
 }
 
-# bats test_tags=lab,contract:9
+# bats test_tags=contract:9
 @test "CRI-O: create says the pid, the exit code is in both files, and conmon ends with the container" {
 	bundle
 	script 'seq 100000; exit 3'

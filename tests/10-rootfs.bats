@@ -120,7 +120,6 @@ owned() {
 	[ "$(stat -c '%u:%g %a' "$T/volume/guest")" = "12:34 640" ]
 }
 
-# bats test_tags=lab
 @test "a directory read-only: the guest's root cannot write it, remount it, or reach it another way" {
 	bundle
 	mkdir "$T/volume"
@@ -300,7 +299,6 @@ unharmed() {
 	runch delete --force "$ID"
 }
 
-# bats test_tags=lab
 @test "special files in the tree: devices are those of the spec, fifos and sockets do no harm" {
 	bundle
 	mknod "$B/rootfs/disk" b 7 0

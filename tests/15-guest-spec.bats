@@ -515,7 +515,6 @@ allowed() {
 	[[ $(<"$B/stderr") == *"an't fork"* ]]
 }
 
-# bats test_tags=lab
 @test "linux.resources.memory: a small limit can be used whole, and what takes more is killed" {
 	own
 	config '.linux.resources.memory = {limit: 33554432}'

@@ -55,7 +55,7 @@ ended() {
 	jq -r "$1" "$T/report"
 }
 
-# bats test_tags=lab,contract:23
+# bats test_tags=contract:23
 @test "create sends one message with the master of a terminal over the console socket, and does not wait for accept" {
 	own
 	args sh

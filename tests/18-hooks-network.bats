@@ -116,7 +116,7 @@ in_namespace() {
 	same "$(ip netns exec "$NETNS" tc qdisc show dev eth0 ingress)" ""
 }
 
-# bats test_tags=lab,contract:21
+# bats test_tags=contract:21
 @test "what a createRuntime hook puts into the namespace is in the guest" {
 	bundle
 	# The pid in the state is the way to the namespace that the runtime has made.
@@ -164,7 +164,7 @@ in_namespace() {
 	same "$output" "hello 10.99.0.2"
 }
 
-# bats test_tags=lab,contract:22
+# bats test_tags=contract:22
 @test "links that are taken away under a running container, or the whole namespace, do not keep it from kill and delete" {
 	bundle
 	namespace

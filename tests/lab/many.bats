@@ -50,7 +50,6 @@ median() {
 	}
 }
 
-# bats test_tags=lab
 @test "10 containers at once: each has its own life, and nothing is left" {
 	local i pids=()
 	args echo hello

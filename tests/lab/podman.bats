@@ -43,7 +43,6 @@ none_left() {
 	soon_unchanged before
 }
 
-# bats test_tags=lab
 @test "podman run: output on the right streams, the exit code, another kernel, --rm leaves nothing" {
 	try podman_run --rm "$IMAGE" sh -c 'echo to stdout; echo to stderr >&2; uname -r >&2; exit 7'
 	same "$status" 7
