@@ -118,7 +118,7 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 		ID:      c.o.ID, Sandbox: c.o.ID, OCIVersion: bundle.Spec.Version, Bundle: bundle.Dir, Rootfs: bundle.Rootfs,
 		Created: time.Now().UTC(), Annotations: bundle.Spec.Annotations, Owner: owner(),
 		Hooks: c.host.Hooks, StartHooks: startHooksTimeout(c.spec.Hooks),
-		Network: state.Network{NetNS: c.host.NetNSPath}, Terminal: c.terminal != nil,
+		Network: state.Network{NetNS: c.host.NetNSPath}, Terminal: c.terminal != nil, LogDir: c.r.Config.LogDir,
 		Resources: c.host.Resources, Overhead: int64(c.r.Config.OverheadMiB+c.r.Config.VMMOverheadMiB) << 20,
 	}
 	if err := c.dir.Save(c.record); err != nil {
@@ -304,7 +304,7 @@ func (c *creation) undo(ctx context.Context, reason error) error {
 	if c.dir == nil {
 		return reason
 	}
-	if kept := c.r.keepLogs(c.dir.Path(), c.o.ID); kept != "" {
+	if kept := keepLogs(c.r.Config.LogDir, c.dir.Path(), c.o.ID); kept != "" {
 		reason = fmt.Errorf("%w (the console's log is %s%s)", reason, kept, lastWords(kept))
 	}
 	ctx, cancel := context.WithTimeout(ctx, goneTimeout)

@@ -79,8 +79,7 @@ func TestPIDFileIsTheNumberAlone(t *testing.T) {
 
 func TestLogsOfFailuresAreKeptAndBounded(t *testing.T) {
 	box, logs := t.TempDir(), t.TempDir()
-	r := &Runtime{Config: &config.Config{LogDir: logs}}
-	if kept := r.keepLogs(box, "c"); kept != "" {
+	if kept := keepLogs(logs, box, "c"); kept != "" {
 		t.Errorf("a log of a VM that was never started: %s", kept)
 	}
 	for name, text := range map[string]string{vmmLog: "vmm\n", consoleLog: "console\n"} {
@@ -90,7 +89,7 @@ func TestLogsOfFailuresAreKeptAndBounded(t *testing.T) {
 	}
 	var last string
 	for i := range keptLogs + 5 {
-		last = r.keepLogs(box, fmt.Sprint("c", i))
+		last = keepLogs(logs, box, fmt.Sprint("c", i))
 	}
 	if data, err := os.ReadFile(last); err != nil || string(data) != "vmm\nconsole\n" {
 		t.Errorf("kept %q, %v", data, err)

@@ -13,9 +13,9 @@ import (
 // keptLogs is how many logs of failed boots are kept.
 const keptLogs = 16
 
-// keepLogs moves what a VM that failed has said to where it outlives the
-// sandbox, and says where; empty when it had nothing to say.
-func (r *Runtime) keepLogs(dir, id string) string {
+// keepLogs copies what a VM that failed has said to logDir, where it outlives
+// the sandbox, and says where; empty when it had nothing to say.
+func keepLogs(logDir, dir, id string) string {
 	var parts []io.Reader
 	for _, name := range []string{vmmLog, consoleLog} {
 		f, err := os.Open(filepath.Join(dir, name))
@@ -28,11 +28,11 @@ func (r *Runtime) keepLogs(dir, id string) string {
 	if len(parts) == 0 {
 		return ""
 	}
-	if err := os.MkdirAll(r.Config.LogDir, 0o700); err != nil {
+	if err := os.MkdirAll(logDir, 0o700); err != nil {
 		return ""
 	}
-	r.forgetLogs()
-	path := filepath.Join(r.Config.LogDir, fmt.Sprintf("%s-%d.log", id, time.Now().UnixNano()))
+	forgetLogs(logDir)
+	path := filepath.Join(logDir, fmt.Sprintf("%s-%d.log", id, time.Now().UnixNano()))
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return ""
@@ -45,8 +45,8 @@ func (r *Runtime) keepLogs(dir, id string) string {
 }
 
 // forgetLogs makes room for one more log: the oldest ones go.
-func (r *Runtime) forgetLogs() {
-	entries, err := os.ReadDir(r.Config.LogDir)
+func forgetLogs(logDir string) {
+	entries, err := os.ReadDir(logDir)
 	if err != nil {
 		return
 	}
@@ -57,7 +57,7 @@ func (r *Runtime) forgetLogs() {
 	var logs []aged
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil && filepath.Ext(e.Name()) == ".log" {
-			logs = append(logs, aged{filepath.Join(r.Config.LogDir, e.Name()), info.ModTime()})
+			logs = append(logs, aged{filepath.Join(logDir, e.Name()), info.ModTime()})
 		}
 	}
 	slices.SortFunc(logs, func(a, b aged) int { return a.when.Compare(b.when) })

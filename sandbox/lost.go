@@ -54,7 +54,7 @@ func (r *Runtime) tellLost(dir string, c *state.Container) {
 	}
 	// The words may be the guest's.
 	words := strings.Map(plainRune, string(note))
-	if kept := r.keepLogs(dir, c.ID); kept != "" {
+	if kept := keepLogs(c.LogDir, dir, c.ID); kept != "" {
 		words += fmt.Sprintf(" (the console's log is %s%s)", kept, lastWords(kept))
 	}
 	r.Log.Warn(fmt.Sprintf("how container %s ended is not known: %s", c.ID, words))

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"runch/config"
 	"runch/state"
 )
 
@@ -17,8 +16,8 @@ import (
 func TestLostContainersAreTold(t *testing.T) {
 	dir, logs := t.TempDir(), t.TempDir()
 	var said strings.Builder
-	r := &Runtime{Config: &config.Config{LogDir: logs}, Log: slog.New(slog.NewTextHandler(&said, nil))}
-	c := &state.Container{ID: "c"}
+	r := &Runtime{Log: slog.New(slog.NewTextHandler(&said, nil))}
+	c := &state.Container{ID: "c", LogDir: logs}
 	r.tellLost(dir, c) // a VM that was never started
 	note, err := newLostNote(dir)
 	if err != nil {

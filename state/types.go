@@ -37,6 +37,8 @@ type Container struct {
 	// Ready is set once create is done.
 	Ready    bool `json:"ready,omitempty"`
 	Terminal bool `json:"terminal,omitempty"`
+	// LogDir is where the VM's logs are kept should it fail.
+	LogDir string `json:"logDir,omitempty"`
 
 	Cgroup Cgroup `json:"cgroup"`
 	// Resources are what the host's cgroup holds, before Overhead (in bytes) is
