@@ -173,16 +173,17 @@ guest() {
 @test "virtiofsd is killed while the guest boots" {
 	bundle
 	# It has its place, by which runch knows its kind, from the real one.
-	local real
+	local real place
 	real=$(runch env --format json | jq -r '.virtiofsd.path // empty')
 	[ -x "$real" ]
-	mkdir "$T/qemu"
-	fake qemu/virtiofsd <<-END
+	place=$(basename "$(dirname "$real")")
+	mkdir "$T/$place"
+	fake "$place/virtiofsd" <<-END
 		#!/bin/sh
 		(sleep 1; kill -KILL \$\$) >/dev/null 2>&1 &
 		exec $real "\$@"
 	END
-	RUNCH_VIRTIOFSD=$T/qemu/virtiofsd fails_in_vm "virtiofsd ended: signal: killed"
+	RUNCH_VIRTIOFSD=$T/$place/virtiofsd fails_in_vm "virtiofsd ended: signal: killed"
 }
 
 # --- guests that do not come up ---
