@@ -38,7 +38,7 @@ type Config struct {
 	MaxMemoryMiB, MaxCPUs int
 	// BootTimeout bounds a guest's boot.
 	BootTimeout time.Duration
-	// LogDir keeps the consoles of guests that did not boot.
+	// LogDir keeps the consoles of guests that did not boot, or were lost.
 	LogDir string
 	// KernelParams are words for the guest's kernel.
 	KernelParams []string

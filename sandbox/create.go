@@ -304,8 +304,8 @@ func (c *creation) undo(ctx context.Context, reason error) error {
 	if c.dir == nil {
 		return reason
 	}
-	if kept := keepLogs(c.r.Config.LogDir, c.dir.Path(), c.o.ID); kept != "" {
-		reason = fmt.Errorf("%w (the console's log is %s%s)", reason, kept, lastWords(kept))
+	if kept := keptWords(c.r.Config.LogDir, c.dir.Path(), c.o.ID); kept != "" {
+		reason = fmt.Errorf("%w%s", reason, kept)
 	}
 	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 	defer cancel()

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// keptLogs is how many logs of failed boots are kept.
+// keptLogs is how many logs of VMs that failed are kept.
 const keptLogs = 16
 
 // keepLogs copies what a VM that failed has said to logDir, where it outlives
@@ -42,6 +42,16 @@ func keepLogs(logDir, dir, id string) string {
 		return ""
 	}
 	return path
+}
+
+// keptWords keeps the logs, and says where and how they end, as words that go on
+// from a reason; empty when there are none.
+func keptWords(logDir, dir, id string) string {
+	kept := keepLogs(logDir, dir, id)
+	if kept == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (the console's log is %s%s)", kept, lastWords(kept))
 }
 
 // forgetLogs makes room for one more log: the oldest ones go.

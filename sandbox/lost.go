@@ -53,9 +53,6 @@ func (r *Runtime) tellLost(dir string, c *state.Container) {
 		return
 	}
 	// The words may be the guest's.
-	words := strings.Map(plainRune, string(note))
-	if kept := keepLogs(c.LogDir, dir, c.ID); kept != "" {
-		words += fmt.Sprintf(" (the console's log is %s%s)", kept, lastWords(kept))
-	}
+	words := strings.Map(plainRune, string(note)) + keptWords(c.LogDir, dir, c.ID)
 	r.Log.Warn(fmt.Sprintf("how container %s ended is not known: %s", c.ID, words))
 }
