@@ -184,37 +184,45 @@ func (c *Cgroup) applyFiles(pid int) error {
 	if err != nil {
 		return fmt.Errorf("find cgroup of process %d: %w", pid, err)
 	}
-	if err := c.makeFiles(); err != nil {
+	// Another container's end may take ownParent away between the moment
+	// that it is made and the moment that a child is in use; it happens once
+	// per container that ends, so a few tries are enough.
+	const tries = 10
+	for range tries {
+		err = c.fill(pid)
+		if !c.ours || !lostParent(err) {
+			break
+		}
+	}
+	if err != nil {
+		moveTo(before, pid)
 		removeDirs(fresh)
+	}
+	return err
+}
+
+// fill makes the directories, sets the limits and moves the process in.
+func (c *Cgroup) fill(pid int) error {
+	// Without cgroups for this user, limits that nobody can hold are an
+	// error and none are not; Set tells the two apart.
+	err := c.manager.Apply(-1) // -1: no process
+	if err == nil || errors.Is(err, cgroups.ErrRootless) {
+		err = c.manager.Set(c.resources)
+	}
+	if err != nil {
 		return fmt.Errorf("make cgroup: %w", err)
 	}
 	if err := c.manager.AddPid("", pid); err != nil && !errors.Is(err, cgroups.ErrRootless) {
-		moveTo(before, pid)
-		removeDirs(fresh)
 		return fmt.Errorf("move process %d to cgroup: %w", pid, err)
 	}
 	return nil
 }
 
-// makeFiles makes the directories and sets the limits.
-func (c *Cgroup) makeFiles() error {
-	// Another container's end may take ownParent away between the moment
-	// that it is made and the moment that a child is; it happens once per
-	// container that ends, so a few tries are enough.
-	const tries = 10
-	var err error
-	for range tries {
-		err = c.manager.Apply(-1) // -1: no process
-		if !c.ours || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
-			break
-		}
-	}
-	// Without cgroups for this user, limits that nobody can hold are an
-	// error and none are not; Set tells the two apart.
-	if err != nil && !errors.Is(err, cgroups.ErrRootless) {
-		return err
-	}
-	return c.manager.Set(c.resources)
+// lostParent says whether err is of a cgroup whose parent went while it was
+// made: it is not there, it is going, or its cpuset was copied from a parent
+// that was made again and had none yet.
+func lostParent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOSPC)
 }
 
 // Paths are the cgroup's directories: by controller on cgroup v1 (with "" for

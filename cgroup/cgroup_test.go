@@ -328,23 +328,30 @@ func TestJoin(t *testing.T) {
 // with the last of them.
 func TestManyInOurParent(t *testing.T) {
 	_ = testPath(t)
+	round := func(i int, pid int) error {
+		path := fmt.Sprintf("%s/test-%d-%d", ownParent, os.Getpid(), i)
+		c, err := New(path, false, nil, 0, nil)
+		if err == nil {
+			err = c.Apply(pid)
+		}
+		if err == nil {
+			err = Join(os.Getpid(), pid)
+		}
+		if err == nil {
+			err = c.Destroy(t.Context())
+		}
+		return err
+	}
+	// The library finds the names of blkio's files once, without a lock.
+	if err := round(0, sleeper(t).Process.Pid); err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	for i := range 4 {
-		cmd := sleeper(t)
+		pid := sleeper(t).Process.Pid
 		wg.Go(func() {
-			path := fmt.Sprintf("%s/test-%d-%d", ownParent, os.Getpid(), i)
 			for range 10 {
-				c, err := New(path, false, nil, 0, nil)
-				if err == nil {
-					err = c.Apply(cmd.Process.Pid)
-				}
-				if err == nil {
-					err = Join(os.Getpid(), cmd.Process.Pid)
-				}
-				if err == nil {
-					err = c.Destroy(t.Context())
-				}
-				if err != nil {
+				if err := round(i, pid); err != nil {
 					t.Error(err)
 					return
 				}
