@@ -304,7 +304,7 @@ func (c *creation) undo(ctx context.Context, reason error) error {
 	if c.dir == nil {
 		return reason
 	}
-	if kept := keptWords(c.r.Config.LogDir, c.dir.Path(), c.o.ID); kept != "" {
+	if kept := keptWords(reason.Error(), c.r.Config.LogDir, c.dir.Path(), c.o.ID); kept != "" {
 		reason = fmt.Errorf("%w%s", reason, kept)
 	}
 	ctx, cancel := context.WithTimeout(ctx, goneTimeout)

@@ -94,12 +94,26 @@ func TestLogsOfFailuresAreKeptAndBounded(t *testing.T) {
 	if data, err := os.ReadFile(last); err != nil || string(data) != "vmm\nconsole\n" {
 		t.Errorf("kept %q, %v", data, err)
 	}
-	if words := lastWords(last); words != " and ends: vmm; console" {
+	if words := lastWords(last); words != "vmm; console" {
 		t.Errorf("last words %q", words)
 	}
 	entries, err := os.ReadDir(logs)
 	if err != nil || len(entries) != keptLogs {
 		t.Errorf("%d logs are kept, %v", len(entries), err)
+	}
+}
+
+func TestKeptWordsAreNotSaidTwice(t *testing.T) {
+	box, logs := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(box, vmmLog), []byte("one\ntwo\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := keptWords("the VM ended", logs, box, "c"); !strings.HasSuffix(got, ".log and ends: one; two)") {
+		t.Errorf("words the reason lacks: %q", got)
+	}
+	got := keptWords("the VM ended: one; two", logs, box, "c")
+	if !strings.HasPrefix(got, " (the console's log is "+logs) || !strings.HasSuffix(got, ".log)") {
+		t.Errorf("words of the reason: %q", got)
 	}
 }
 
@@ -152,7 +166,7 @@ func TestLastWordsAreOneHarmlessLine(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := lastWords(path), " and ends: two [2J; three; four"; got != want {
+	if got, want := lastWords(path), "two [2J; three; four"; got != want {
 		t.Errorf("%q, not %q", got, want)
 	}
 }
@@ -163,7 +177,7 @@ func TestLastWordsOfAKernelAreItsReason(t *testing.T) {
 	if err := os.WriteFile(path, []byte("[    1.0] booting\n[    3.0] Kernel panic - not syncing: no init\n"+trace), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := lastWords(path), " and ends: [    3.0] Kernel panic - not syncing: no init"; got != want {
+	if got, want := lastWords(path), "[    3.0] Kernel panic - not syncing: no init"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -45,13 +45,18 @@ func keepLogs(logDir, dir, id string) string {
 }
 
 // keptWords keeps the logs, and says where and how they end, as words that go on
-// from a reason; empty when there are none.
-func keptWords(logDir, dir, id string) string {
+// from a reason; empty when there are none. What the reason says already, as it
+// may be the VMM's own words, is not said again.
+func keptWords(reason, logDir, dir, id string) string {
 	kept := keepLogs(logDir, dir, id)
 	if kept == "" {
 		return ""
 	}
-	return fmt.Sprintf(" (the console's log is %s%s)", kept, lastWords(kept))
+	place := " (the console's log is " + kept
+	if words := lastWords(kept); words != "" && !strings.Contains(reason, words) {
+		place += " and ends: " + words
+	}
+	return place + ")"
 }
 
 // forgetLogs makes room for one more log: the oldest ones go.
@@ -119,7 +124,7 @@ func lastWords(path string) string {
 		last = lines[i : i+1]
 	}
 	words := strings.Join(last, "; ")
-	return " and ends: " + words[max(0, len(words)-lastBytes):]
+	return words[max(0, len(words)-lastBytes):]
 }
 
 // plainRune drops what would move a terminal's cursor, or worse: the words are

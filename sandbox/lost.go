@@ -53,6 +53,6 @@ func (r *Runtime) tellLost(dir string, c *state.Container) {
 		return
 	}
 	// The words may be the guest's.
-	words := strings.Map(plainRune, string(note)) + keptWords(c.LogDir, dir, c.ID)
-	r.Log.Warn(fmt.Sprintf("how container %s ended is not known: %s", c.ID, words))
+	reason := strings.Map(plainRune, string(note))
+	r.Log.Warn(fmt.Sprintf("how container %s ended is not known: %s%s", c.ID, reason, keptWords(reason, c.LogDir, dir, c.ID)))
 }
