@@ -2,7 +2,7 @@
 # What the suites are told in the lab, and the tree they are run in. To be read in /runch, where the lab's commands begin.
 
 # A processor emulated within an emulated one takes its time.
-export RUNCH_BOOT_TIMEOUT=5m DEADLINE=300 BATS_TEST_TIMEOUT=900 RUNCH_TEST_SLOWER=4
+export RUNCH_BOOT_TIMEOUT=2m DEADLINE=300 BATS_TEST_TIMEOUT=900 RUNCH_TEST_SLOWER=4
 # It has one; a guest may have another, as where there are two.
 export RUNCH_MAX_CPUS=2
 # KVM is there, or the suites fail: that it is found where nothing is said is a test of its own.
