@@ -157,7 +157,7 @@ test-lab: all rootfs deps-test deps-conformance lab ## the suites and the caller
 
 .PHONY: conformance-lab
 conformance-lab: all rootfs deps-test deps-conformance lab ## conformance in the lab: cgroup v2, cgroups by systemd, each VMM
-	@LAB_STEPS=external LAB_DEADLINE=$${LAB_DEADLINE:-10800} tests/lab/test
+	@LAB_STEPS=external tests/lab/test
 
 .PHONY: test-lab-drivers
 test-lab-drivers: all lab ## the driver suite in the lab: QEMU with KVM and vsock, cloud-hypervisor where there is one

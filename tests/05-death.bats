@@ -116,8 +116,8 @@ fsd() {
 	# Who deletes it is told, and where the guest's last words are.
 	try runch delete "$ID"
 	same "$status" 0
-	[[ $stderr =~ "how container $ID ended is not known: the VM ended: ".*"ended with signal: killed".*" (the console's log is "($T/logs/[^ ]*\.log) ]]
-	[ -f "${BASH_REMATCH[1]}" ]
+	[[ $stderr =~ "how container $ID ended is not known: the VM ended: ".*"ended with signal: killed"(": ".*)?" (the console's log is "($T/logs/[^ ]*\.log) ]]
+	[ -f "${BASH_REMATCH[2]}" ]
 	gone
 }
 

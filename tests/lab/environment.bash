@@ -3,7 +3,7 @@
 
 # A processor emulated within an emulated one takes its time.
 export RUNCH_BOOT_TIMEOUT=2m DEADLINE=300 BATS_TEST_TIMEOUT=900 RUNCH_TEST_SLOWER=4
-# It has one; a guest may have another, as where there are two.
+# The lab has one, and a guest may grow to as many as its host has; a test has a second one come.
 export RUNCH_MAX_CPUS=2
 # KVM is there, or the suites fail: that it is found where nothing is said is a test of its own.
 export RUNCH_ACCEL=kvm
