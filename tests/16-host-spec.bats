@@ -8,13 +8,14 @@ setup_file() {
 	share
 	bundle
 	hooks
+	# The limit is no small one: an exec may come while the last hook runs, and the threads of what makes it count.
 	config '.annotations = {"org.example.key": "a value"}
 		| .process.oomScoreAdj = 321
 		| .linux.resources = {
 			devices: [{allow: false, access: "rwm"}],
 			memory: {limit: 67108864, reservation: 33554432},
 			cpu: {shares: 1024, quota: 90000, period: 100000, cpus: "0", mems: "0"},
-			pids: {limit: 20},
+			pids: {limit: 100},
 			network: {classID: 0}
 		}'
 	local disk
