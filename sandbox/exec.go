@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 
+	"runch/agentproto"
 	"runch/cgroup"
 	"runch/namespace"
 	"runch/oci"
@@ -60,12 +62,26 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 	defer f.close()
 	p, err := r.startExecShim(ctx, c, o, ord, f.console)
 	if err != nil {
-		return 0, err
+		return 0, endedMeanwhile(ctx, c, err)
 	}
 	if o.Detach {
 		return 0, nil
 	}
 	return f.wait(p)
+}
+
+// endedMeanwhile is err of a failed exec, or, where the container ended while it
+// was made, that: one that gets no answer may be faster than the shim's end.
+func endedMeanwhile(ctx context.Context, c *state.Container, err error) error {
+	if errors.Is(err, errWordless) || errors.Is(err, agentproto.ErrUnreachable) {
+		ctx, cancel := context.WithTimeout(ctx, lostGrace)
+		defer cancel()
+		_ = awaitGone(ctx, c.Shim) // whether it is, is seen below
+	}
+	if c.Shim.Alive() {
+		return err
+	}
+	return fmt.Errorf("%w: it ended meanwhile", ErrExecStopped)
 }
 
 // warnOf tells, in runc's words, of capabilities that a process asks for and

@@ -42,7 +42,7 @@ func RunShim() int {
 	code, err := in.run()
 	if err != nil {
 		if !errors.Is(err, errUndo) {
-			_ = ch.send(report{Error: err.Error()})
+			_ = ch.send(failed(err))
 		}
 		return exitUndone
 	}

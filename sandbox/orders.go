@@ -111,9 +111,16 @@ type reply struct {
 // report is what the shim sends: where there are hooks, that they may enter
 // its namespaces, and at last how it went.
 type report struct {
-	Namespaced bool         `json:",omitempty"`
-	Error      string       `json:",omitempty"`
-	Ready      *readyReport `json:",omitempty"`
+	Namespaced bool   `json:",omitempty"`
+	Error      string `json:",omitempty"`
+	// Unreachable: what went wrong is that the guest's agent does not answer.
+	Unreachable bool         `json:",omitempty"`
+	Ready       *readyReport `json:",omitempty"`
+}
+
+// failed is the report of an error.
+func failed(err error) report {
+	return report{Error: err.Error(), Unreachable: errors.Is(err, agentproto.ErrUnreachable)}
 }
 
 // readyReport says what the shim has made.

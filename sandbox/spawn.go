@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"runch/agentproto"
 	"runch/namespace"
 
 	"golang.org/x/sys/unix"
@@ -115,6 +116,16 @@ func (p *shimProcess) await(ctx context.Context) (*readyReport, error) {
 	return r.Ready, nil
 }
 
+// errWordless is what is known of a shim that ended before it reported.
+var errWordless = errors.New("the shim ended without a word")
+
+// unreachable is a shim's report that its guest does not answer.
+type unreachable string
+
+func (u unreachable) Error() string { return string(u) }
+
+func (unreachable) Is(target error) bool { return target == agentproto.ErrUnreachable }
+
 // hear takes the shim's next report, until ctx ends.
 func (p *shimProcess) hear(ctx context.Context) (*report, error) {
 	stop := context.AfterFunc(ctx, func() { _ = p.channel.conn.SetReadDeadline(time.Unix(1, 0)) })
@@ -124,9 +135,12 @@ func (p *shimProcess) hear(ctx context.Context) (*report, error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("wait for the shim: %w", context.Cause(ctx))
 		}
-		return nil, fmt.Errorf("the shim ended without a word (killed, or out of memory): %w", err)
+		return nil, fmt.Errorf("%w (killed, or out of memory): %w", errWordless, err)
 	}
-	if r.Error != "" {
+	switch {
+	case r.Unreachable:
+		return nil, unreachable(r.Error)
+	case r.Error != "":
 		return nil, errors.New(r.Error)
 	}
 	return &r, nil
