@@ -173,7 +173,7 @@ func (c *creation) startShim(console *os.File) error {
 	if err := c.enterCgroup(); err != nil {
 		return err
 	}
-	return settle(c.shim.pid(), c.host.OOMScoreAdj)
+	return setOOMScoreAdj(c.shim.pid(), c.host.OOMScoreAdj)
 }
 
 // enterCgroup makes the cgroup and puts the shim into it. The record knows of

@@ -59,7 +59,8 @@ func spawn(s shimSpec) (*shimProcess, error) {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, s.console)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: s.unshare}
-	if err := namespace.In(s.join, cmd.Start); err != nil {
+	err = namespace.In(s.join, func() error { return onAllCPUs(cmd.Start) })
+	if err != nil {
 		ours.close()
 		return nil, fmt.Errorf("start the shim: %w", err)
 	}

@@ -156,6 +156,37 @@ family() {
 	done
 }
 
+# bats test_tags=lab,contract:28
+@test "CPUs, oom_score_adj and ignored signals of the caller are neither the VM's nor the guest's" {
+	needs_vm
+	own
+	config '.process.oomScoreAdj = null'
+	args sleep 1000
+	(
+		trap '' HUP PIPE USR1
+		taskset --cpu-list --pid 0 $BASHPID >/dev/null
+		echo 500 >/proc/$BASHPID/oom_score_adj
+		launch
+		execute grep SigIgn /proc/self/status >"$T/exec"
+	)
+	PID=$(<"$B/pid")
+	local pid
+	for pid in $(family "$PID"); do
+		same "$(field Cpus_allowed_list "$pid")" "$(field Cpus_allowed_list $$)"
+		same "$(cat "/proc/$pid/oom_score_adj")" 0
+		# What a VMM ignores is its own affair; SIGUSR1 it does not.
+		same $((0x$(field SigIgn "$pid") >> (10 - 1) & 1)) 0
+	done
+	same "$(cat "$T/exec")" $'SigIgn:\t0000000000000000'
+	same "$(execute grep SigIgn /proc/1/status)" $'SigIgn:\t0000000000000000'
+	runch delete --force "$ID"
+}
+
+# field NAME PID: that line of the process's status.
+field() {
+	sed -n "s/^$1:\t//p" "/proc/$2/status"
+}
+
 @test "process.scheduler: a deadline is the guest's, the VMM has none" {
 	needs_vm
 	local pid

@@ -9,21 +9,35 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// settle gives a shim, and so the VMM that it starts, what the container asks
-// for and nothing of what the caller happened to have: all CPUs that its
-// cgroup allows, and the spec's oom_score_adj.
-func settle(pid int, oomScoreAdj *int) error {
-	var all unix.CPUSet
-	for cpu := range maxCPUs() {
+// onAllCPUs calls start, which makes a process, on a thread that may run on all
+// CPUs: what the process is to have, with all its threads, is what its cgroup
+// allows, and not what the caller of this command happened to be bound to.
+func onAllCPUs(start func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	const thisThread = 0
+	var before, all unix.CPUSet
+	if err := unix.SchedGetaffinity(thisThread, &before); err != nil {
+		return fmt.Errorf("read the CPU affinity: %w", err)
+	}
+	for cpu := range 8 * int(unsafe.Sizeof(all)) {
 		all.Set(cpu)
 	}
-	// What the cpuset forbids the kernel leaves out; where it refuses
-	// altogether the caller's own affinity stands.
-	_ = unix.SchedSetaffinity(pid, &all)
+	// Where the kernel refuses, the caller's affinity stands.
+	if err := unix.SchedSetaffinity(thisThread, &all); err == nil {
+		defer unix.SchedSetaffinity(thisThread, &before) //nolint:errcheck // it was this thread's
+	}
+	return start()
+}
+
+// setOOMScoreAdj gives a shim, and so the VMM that it starts, the container's
+// oom_score_adj, or 0: not the caller's.
+func setOOMScoreAdj(pid int, oomScoreAdj *int) error {
 	adj := 0
 	if oomScoreAdj != nil {
 		adj = *oomScoreAdj
@@ -35,11 +49,6 @@ func settle(pid int, oomScoreAdj *int) error {
 	}
 	// Only a privileged process may lower it; the guest's own value is exact.
 	return nil
-}
-
-// maxCPUs is how many bits a CPU set is given: all there can be.
-func maxCPUs() int {
-	return max(runtime.NumCPU(), 1024)
 }
 
 // owner is the user who runs the command, by name where there is one.
