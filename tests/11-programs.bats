@@ -37,12 +37,12 @@ told() {
 	eventually 20 told "here: "
 	echo 'type tty' >&9
 	eventually 10 told /dev/pts/0
-	echo 'type stty size; trap "stty size" WINCH' >&9
+	# The signal goes to the program in front: one that has said that it waits for it, and not one that is about to end.
+	echo "type bash -c 'trap \"stty size; kill %1; exit 0\" WINCH; stty size; sleep 1000 & echo wai\\ting; wait'" >&9
 	eventually 10 told "24 80"
+	eventually 10 told waiting
 	echo 'size 40 132' >&9
-	# bash runs the trap when its next command has ended; which that is depends on when the size arrives.
-	next() { echo 'type true' >&9 && told "40 132"; }
-	eventually 10 next
+	eventually 10 told "40 132"
 	# ^C ends the program in front, and not the shell.
 	echo "type sh -c 'echo in fr\\ont; exec sleep 1000'" >&9
 	eventually 10 told "in front"
