@@ -48,3 +48,11 @@ teardown() {
 	[ "$exits" -gt 0 ]
 	[ "$exits" -le 25000 ]
 }
+
+@test "a lab that stands still would be ended: its watchdog is in systemd's hands" {
+	local fd
+	for fd in /proc/1/fd/*; do
+		[[ $(readlink "$fd") != /dev/watchdog* ]] || return 0
+	done
+	false
+}
