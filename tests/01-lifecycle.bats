@@ -11,7 +11,7 @@ teardown() {
 	finish
 }
 
-# bats test_tags=lab,contract:1
+# bats test_tags=contract:1
 @test "create returns 0 only when the pid-file is there and its process alive, a child of the caller's subreaper" {
 	bundle
 	script 'sleep 1000'
@@ -188,7 +188,6 @@ teardown() {
 	gone
 }
 
-# bats test_tags=lab
 @test "pause stops every process, resume lets them go on; a paused container takes no exec" {
 	bundle
 	script 'i=0; while :; do i=$((i + 1)); echo $i >/count; sleep 0.05; done'

@@ -134,7 +134,7 @@ conmon_ended() {
 	same "$(<"$T/persist/exit")" "$2"
 }
 
-# bats test_tags=lab,contract:9
+# bats test_tags=contract:9
 @test "podman: create says the pid, the exit code is in both files, the log is complete, and conmon has ended within 2 s" {
 	bundle
 	script 'seq 200000; seq 200000 >&2; exit 7'

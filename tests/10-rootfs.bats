@@ -50,7 +50,6 @@ tree() {
 	jq -e '.pid == 1 and .uid == 0 and .cwd == "/" and .hostname == "guest"' <<<"$output"
 }
 
-# bats test_tags=lab
 @test "a root file system on an overlay of the Debian tree: the lower tree does not change" {
 	bundle
 	local before
@@ -282,7 +281,7 @@ unharmed() {
 	unharmed "$T/trap"
 }
 
-# bats test_tags=lab,contract:26
+# bats test_tags=contract:26
 @test "the view of the pid's mount namespace is the container's: what is copied there arrives in it" {
 	needs_vm
 	bundle

@@ -95,7 +95,6 @@ told() {
 	same "$output" "55 55"
 }
 
-# bats test_tags=lab
 @test "a file of 100 MiB is written in the container and read by the host with the same checksum, and the other way round" {
 	local size=$((100 << 20)) sum
 	sum=$("$WORKLOAD" pattern "$size" | sha256sum | cut -d ' ' -f 1)

@@ -24,13 +24,15 @@ setup_suite() {
 		return 1
 	}
 	# The VMM that this run is about: its kind, its program, and the variable that names another program.
-	VMM_KIND=$("$RUNCH" env --format json | jq -r '.hypervisor.kind // empty')
-	VMM_PROGRAM=$("$RUNCH" env --format json | jq -r '.hypervisor.path // empty')
+	local environment
+	environment=$("$RUNCH" env --format json)
+	VMM_KIND=$(jq -r '.hypervisor.kind // empty' <<<"$environment")
+	VMM_PROGRAM=$(jq -r '.hypervisor.path // empty' <<<"$environment")
 	case $VMM_KIND in
 	qemu) VMM_VARIABLE=RUNCH_QEMU ;;
 	cloud-hypervisor) VMM_VARIABLE=RUNCH_CLOUD_HYPERVISOR ;;
 	*)
-		echo "no hypervisor: $("$RUNCH" env --format json | jq -r .hypervisor.error)" >&2
+		echo "no hypervisor: $(jq -r .hypervisor.error <<<"$environment")" >&2
 		return 1
 		;;
 	esac
