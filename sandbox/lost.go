@@ -15,8 +15,9 @@ import (
 // leaves a note in the sandbox's directory, which delete shows.
 const (
 	lostNote = "lost"
-	// lostGrace is how long a connection to the guest may be gone before its VM is.
-	lostGrace = 200 * time.Millisecond
+	// lostGrace is how long a connection to the guest may be gone before its VM is:
+	// a VMM that was killed closes its files, and then has the guest's memory to give back.
+	lostGrace = time.Second
 )
 
 // newLostNote makes the note, which is empty for as long as all is well.
