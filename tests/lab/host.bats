@@ -36,17 +36,20 @@ teardown() {
 	fi
 }
 
-@test "a container's whole life takes no more than 25000 exits of its VM" {
-	local events=/sys/kernel/tracing/events/kvm/kvm_exit exits
+@test "a container's whole life takes no more than 10000 exits of its VM, beside those of its clock" {
+	# AMD's numbers for a host's interrupt, a guest's interrupt, and a model-specific register, such as the timer's: with
+	# each tick one of each comes, and how many ticks a container lives is how slow the lab is.
+	local exits hist='hist:keys=vcpu_id if exit_reason != 96 && exit_reason != 100 && exit_reason != 124'
+	local events=/sys/kernel/tracing/events/kvm/kvm_exit
 	bundle
 	args true
-	echo 'hist:keys=vcpu_id' >$events/trigger
+	echo "$hist" >$events/trigger
 	runch run --bundle "$B" "$ID" </dev/null
 	exits=$(awk '/Hits:/ { print $2 }' $events/hist)
-	echo '!hist:keys=vcpu_id' >$events/trigger
+	echo "!$hist" >$events/trigger
 	echo "# $exits exits" >&3
 	[ "$exits" -gt 0 ]
-	[ "$exits" -le 25000 ]
+	[ "$exits" -le 10000 ]
 }
 
 @test "a lab that stands still would be ended: its watchdog is in systemd's hands" {
