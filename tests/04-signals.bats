@@ -191,6 +191,7 @@ told() {
 	for ((i = 0; i < 10; i++)); do
 		status=0
 		wait "${pids[i]}" || status=$?
+		cat "$T/$i.err" # shown where the test fails
 		same "$status" "$i"
 	done
 	# One after the other they would need 20 s of sleep alone.
