@@ -79,7 +79,7 @@ func (r *Runtime) create(ctx context.Context, o CreateOptions, terminal *termina
 
 // timeout bounds everything up to the commit. Hooks have their own time.
 func (c *creation) timeout() time.Duration {
-	return c.r.Config.BootTimeout + callTimeout + createHooksTimeout(c.host.Hooks)
+	return c.r.setupTimeout() + createHooksTimeout(c.host.Hooks)
 }
 
 // prepare finds everything out that can be known before anything is made.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"runch/agentproto"
 	"runch/cgroup"
@@ -92,6 +93,12 @@ func (r *Runtime) warnOf(p *specs.Process) {
 	}
 }
 
+// setupTimeout bounds what makes a process: where a guest boots slowly, it also
+// starts programs slowly, ten at once above all.
+func (r *Runtime) setupTimeout() time.Duration {
+	return r.Config.BootTimeout + callTimeout
+}
+
 func (r *Runtime) execOrders(c *state.Container, o ExecOptions) (*orders, error) {
 	process, err := json.Marshal(oci.GuestProcess(o.Process))
 	if err != nil {
@@ -102,7 +109,7 @@ func (r *Runtime) execOrders(c *state.Container, o ExecOptions) (*orders, error)
 		return nil, err
 	}
 	return &orders{
-		ID: c.ID, Timeout: callTimeout, Terminal: terminalOf(o.Process),
+		ID: c.ID, Timeout: r.setupTimeout(), Terminal: terminalOf(o.Process),
 		Exec: &execOrders{
 			ExecID: rand.Text(), Process: process, Endpoint: endpoint, SandboxPID: c.Shim.PID,
 			Cgroup: o.Cgroup, IgnorePaused: o.IgnorePaused,
@@ -135,7 +142,7 @@ func (r *Runtime) startExecShim(ctx context.Context, c *state.Container, o ExecO
 		if err := p.channel.send(ord); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		ctx, cancel := context.WithTimeout(ctx, ord.Timeout)
 		defer cancel()
 		if _, err := p.await(ctx); err != nil {
 			return err

@@ -1,14 +1,19 @@
 package sandbox
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os/exec"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"runch/agentproto"
+	"runch/config"
+	"runch/shim"
 	"runch/state"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -17,7 +22,7 @@ import (
 // The guest has neither the host's SELinux policy nor its AppArmor profiles:
 // an exec in a container that has them is the same there as one that has not.
 func TestExecLeavesTheHostsLabelsOnTheHost(t *testing.T) {
-	r := &Runtime{Store: state.NewStore(t.TempDir())}
+	r := &Runtime{Store: state.NewStore(t.TempDir()), Config: &config.Config{BootTimeout: time.Minute}}
 	dir, err := r.Store.New("c")
 	if err != nil {
 		t.Fatal(err)
@@ -32,6 +37,9 @@ func TestExecLeavesTheHostsLabelsOnTheHost(t *testing.T) {
 	}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if want := time.Minute + callTimeout; o.Timeout != want {
+		t.Errorf("an exec may take %s, want %s", o.Timeout, want)
 	}
 	var p specs.Process
 	if err := json.Unmarshal(o.Exec.Process, &p); err != nil {
@@ -99,5 +107,65 @@ func TestShimSaysThatItsGuestDoesNotAnswer(t *testing.T) {
 		if errors.Is(err, agentproto.ErrUnreachable) != errors.Is(sent, agentproto.ErrUnreachable) {
 			t.Errorf("%q is not the error that it was", err)
 		}
+	}
+}
+
+// silence is a guest that answers to nothing.
+type silence struct{}
+
+func (silence) Dial(ctx context.Context, _ uint32) (net.Conn, error) {
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+// However slowly a guest boots and makes processes: one that does not even take a connection is given up soon.
+func TestConnectGivesASilentGuestUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, _, err := connect(t.Context(), silence{}, shim.Files{})
+		if !errors.Is(err, agentproto.ErrUnreachable) {
+			t.Errorf("the error is %v", err)
+		}
+		if took := time.Since(began); took != callTimeout {
+			t.Errorf("given up after %s", took)
+		}
+	})
+}
+
+// busy is an agent that never has a process made, and says that it lives or does not.
+type busy struct {
+	agentproto.AgentService
+	alive bool
+}
+
+func (busy) Exec(ctx context.Context, _ *agentproto.ExecRequest) (*agentproto.ExecResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (b busy) Info(ctx context.Context, _ *agentproto.InfoRequest) (*agentproto.InfoResponse, error) {
+	if !b.alive {
+		<-ctx.Done()
+	}
+	return &agentproto.InfoResponse{}, ctx.Err()
+}
+
+func TestExecWaitsAsLongAsTheGuestLives(t *testing.T) {
+	for _, c := range []struct {
+		alive bool
+		want  time.Duration
+	}{{true, time.Hour}, {false, callTimeout + aliveTimeout}} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			err := execWhileAlive(ctx, busy{alive: c.alive}, nil)
+			if !errors.Is(err, agentproto.ErrUnreachable) {
+				t.Errorf("alive %t: the error is %v", c.alive, err)
+			}
+			if took := time.Since(began); took != c.want {
+				t.Errorf("alive %t: given up after %s, not %s", c.alive, took, c.want)
+			}
+		})
 	}
 }

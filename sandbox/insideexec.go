@@ -2,7 +2,9 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"runch/agentproto"
 	"runch/shim"
@@ -12,11 +14,7 @@ import (
 // startExec makes one more process in a container.
 func (in *inside) startExec(ctx context.Context, files shim.Files) (*shim.Process, error) {
 	o := in.orders.Exec
-	client, err := agentproto.Connect(ctx, o.Endpoint)
-	if err != nil {
-		return nil, fmt.Errorf("reach the agent: %w", err)
-	}
-	streams, err := shim.OpenStreams(ctx, o.Endpoint, files)
+	client, streams, err := connect(ctx, o.Endpoint, files)
 	if err != nil {
 		return nil, err
 	}
@@ -24,12 +22,12 @@ func (in *inside) startExec(ctx context.Context, files shim.Files) (*shim.Proces
 	if err := storage.EnterView(o.SandboxPID); err != nil {
 		return nil, err
 	}
-	_, err = client.Exec(ctx, &agentproto.ExecRequest{
+	err = execWhileAlive(ctx, client, &agentproto.ExecRequest{
 		ContainerId: in.orders.ID, ExecId: o.ExecID, Process: o.Process, Stdio: in.stdio(streams),
 		TerminalSize: in.terminalSize(), Cgroup: o.Cgroup, IgnorePaused: o.IgnorePaused,
 	})
 	if err != nil {
-		return nil, agentproto.FromAgent(err)
+		return nil, err
 	}
 	if err := in.ready(&readyReport{}); err != nil {
 		return nil, err
@@ -37,4 +35,43 @@ func (in *inside) startExec(ctx context.Context, files shim.Files) (*shim.Proces
 	return &shim.Process{
 		Container: in.orders.ID, Exec: o.ExecID, Agent: client, Streams: streams, Terminal: in.slave(),
 	}, nil
+}
+
+// connect opens what a process in a guest needs, for which a guest that lives
+// has to do next to nothing.
+func connect(ctx context.Context, d agentproto.Dialer, files shim.Files) (*agentproto.Client, *shim.Streams, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, agentproto.ErrUnreachable)
+	defer cancel()
+	client, err := agentproto.Connect(ctx, d)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reach the agent: %w", err)
+	}
+	streams, err := shim.OpenStreams(ctx, d, files)
+	if err != nil {
+		_ = client.Close() // it was not used
+		return nil, nil, err
+	}
+	return client, streams, nil
+}
+
+// execWhileAlive makes the process, which takes as long as it takes in a guest
+// that is slow. One that says nothing for callTimeout is asked whether it lives,
+// and given up if it does not answer to that either.
+func execWhileAlive(ctx context.Context, agent agentproto.AgentService, req *agentproto.ExecRequest) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer time.AfterFunc(callTimeout, func() {
+		ctx, stop := context.WithTimeout(ctx, aliveTimeout)
+		defer stop()
+		if _, err := agent.Info(ctx, &agentproto.InfoRequest{}); err != nil {
+			cancel(fmt.Errorf("%w: nothing in %v", agentproto.ErrUnreachable, callTimeout+aliveTimeout))
+		}
+	}).Stop()
+	if _, err := agent.Exec(ctx, req); err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, agentproto.ErrUnreachable) {
+			return cause
+		}
+		return agentproto.FromAgent(err)
+	}
+	return nil
 }

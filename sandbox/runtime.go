@@ -37,6 +37,8 @@ const (
 	lockTimeout = 30 * time.Second
 	// callTimeout bounds a call to the agent that has something to do.
 	callTimeout = 30 * time.Second
+	// aliveTimeout is how long an agent may take to say that it is there.
+	aliveTimeout = 10 * time.Second
 	// killTimeout is how long a guest may take to answer before SIGKILL is
 	// given to its VM instead.
 	killTimeout = 2 * time.Second
