@@ -111,12 +111,12 @@ run: all rootfs deps-vm ## show a container's whole life in a VM, step by step
 # --- testing ---
 
 .PHONY: test
-test: lint unit e2e conformance ## everything that CI runs
+test: lint unit e2e conformance test-lab ## everything that CI runs
 	@scripts/summary
 
 .PHONY: test-all
 test-all: LAB_ALL = 1
-test-all: test test-lab conformance-lab test-long bench ## test, everything in the lab, the long repetitions and the benchmark
+test-all: test conformance-lab test-long bench ## test, everything in the lab, the long repetitions and the benchmark
 
 .PHONY: unit
 unit: all deps-vm ## unit tests with the race detector, and each fuzz target for a moment
