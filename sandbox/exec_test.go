@@ -122,7 +122,7 @@ func (silence) Dial(ctx context.Context, _ uint32) (net.Conn, error) {
 func TestConnectGivesASilentGuestUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		_, _, err := connect(t.Context(), silence{}, shim.Files{})
+		_, _, err := connectInTime(t.Context(), silence{}, shim.Files{})
 		if !errors.Is(err, agentproto.ErrUnreachable) {
 			t.Errorf("the error is %v", err)
 		}

@@ -94,6 +94,21 @@ func (in *inside) run() (int, error) {
 	return in.attend(p, g), nil
 }
 
+// connect opens what a process in a guest needs: a connection to the agent, and
+// its streams.
+func connect(ctx context.Context, d agentproto.Dialer, files shim.Files) (*agentproto.Client, *shim.Streams, error) {
+	client, err := agentproto.Connect(ctx, d)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reach the agent: %w", err)
+	}
+	streams, err := shim.OpenStreams(ctx, d, files)
+	if err != nil {
+		_ = client.Close() // it was not used
+		return nil, nil, err
+	}
+	return client, streams, nil
+}
+
 // settleTime is when a shim has come to rest, after its setup or after the last
 // connection that it has carried to the guest for another process.
 const settleTime = 2 * time.Second

@@ -14,7 +14,7 @@ import (
 // startExec makes one more process in a container.
 func (in *inside) startExec(ctx context.Context, files shim.Files) (*shim.Process, error) {
 	o := in.orders.Exec
-	client, streams, err := connect(ctx, o.Endpoint, files)
+	client, streams, err := connectInTime(ctx, o.Endpoint, files)
 	if err != nil {
 		return nil, err
 	}
@@ -37,21 +37,11 @@ func (in *inside) startExec(ctx context.Context, files shim.Files) (*shim.Proces
 	}, nil
 }
 
-// connect opens what a process in a guest needs, for which a guest that lives
-// has to do next to nothing.
-func connect(ctx context.Context, d agentproto.Dialer, files shim.Files) (*agentproto.Client, *shim.Streams, error) {
+// connectInTime connects, for which a guest that lives has to do next to nothing.
+func connectInTime(ctx context.Context, d agentproto.Dialer, files shim.Files) (*agentproto.Client, *shim.Streams, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, agentproto.ErrUnreachable)
 	defer cancel()
-	client, err := agentproto.Connect(ctx, d)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reach the agent: %w", err)
-	}
-	streams, err := shim.OpenStreams(ctx, d, files)
-	if err != nil {
-		_ = client.Close() // it was not used
-		return nil, nil, err
-	}
-	return client, streams, nil
+	return connect(ctx, d, files)
 }
 
 // execWhileAlive makes the process, which takes as long as it takes in a guest

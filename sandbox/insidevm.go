@@ -270,11 +270,7 @@ func (g *guest) attachNetwork(ctx context.Context) ([]hypervisor.NIC, error) {
 // sees of it.
 func (in *inside) createContainer(ctx context.Context, g *guest, files shim.Files) (*shim.Process, error) {
 	o := in.orders.Container
-	client, err := agentproto.Connect(ctx, g.vm)
-	if err != nil {
-		return nil, fmt.Errorf("reach the agent: %w", err)
-	}
-	streams, err := shim.OpenStreams(ctx, g.vm, files)
+	client, streams, err := connect(ctx, g.vm, files)
 	if err != nil {
 		return nil, err
 	}
