@@ -59,3 +59,12 @@ teardown() {
 	done
 	false
 }
+
+@test "the lab's clock interrupts each second, which mends an interrupt that the lab's processor lost" {
+	clock_interrupts() { awk '$NF == "rtc0" { print $2 }' /proc/interrupts; }
+	local before
+	before=$(clock_interrupts)
+	[ -n "$before" ]
+	more() { [ "$(clock_interrupts)" -gt "$before" ]; }
+	eventually 3 more
+}
