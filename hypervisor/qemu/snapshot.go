@@ -65,21 +65,45 @@ func (h *Handle) Snapshot(ctx context.Context, dir string) error {
 	return nil
 }
 
-func (m *monitor) save(ctx context.Context, f *os.File) error {
+// runState is how QEMU says that the VM runs, or why not: RunState of its QMP
+// reference.
+func (m *monitor) runState(ctx context.Context) (string, error) {
 	var status struct {
 		Status string `json:"status"`
 	}
-	if err := m.run(ctx, "query-status", nil, &status); err != nil {
+	err := m.run(ctx, "query-status", nil, &status)
+	return status.Status, err
+}
+
+func (m *monitor) save(ctx context.Context, f *os.File) error {
+	state, err := m.runState(ctx)
+	if err != nil {
 		return err
 	}
-	if status.Status == "running" {
+	if state == "running" {
 		return refused("migrate", "the VM is not paused")
 	}
 	// Without a limit of bytes in a second: it is a file.
 	if err := m.run(ctx, "migrate-set-parameters", map[string]any{"max-bandwidth": int64(1) << 50}, nil); err != nil {
 		return err
 	}
-	return m.migrate(ctx, "migrate", f)
+	failed := m.migrate(ctx, "migrate", f)
+	if err := m.finalized(ctx); failed == nil {
+		return err
+	}
+	return failed
+}
+
+// finalized returns when QEMU would let the VM go on, saved or not. That is a little
+// later than its event of the migration's end, and has none of its own; while a
+// question is on its way, QEMU's migration thread gets the lock that it still needs.
+func (m *monitor) finalized(ctx context.Context) error {
+	for {
+		state, err := m.runState(ctx)
+		if err != nil || state != "finish-migrate" {
+			return err
+		}
+	}
 }
 
 // migrate passes the file, gives the command, and waits for its end.

@@ -116,9 +116,8 @@ func testStop(t *testing.T, s *suite) {
 }
 
 // savedDir makes a directory for a snapshot where the VMM gets at it.
-func savedDir(t *testing.T, cfg *hypervisor.Config) string {
+func savedDir(t *testing.T, cfg *hypervisor.Config, name string) string {
 	t.Helper()
-	const name = "saved"
 	if err := os.MkdirAll(hypervisor.InRunDir(cfg.Dir, name), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +141,7 @@ func testSnapshot(t *testing.T, s *suite) {
 	if err != nil {
 		t.Fatalf("Capabilities: %v", err)
 	}
-	dir := savedDir(t, cfg)
+	dir := savedDir(t, cfg, "saved")
 	if err := h.Snapshot(ctx, dir); err == nil {
 		t.Error("a VM that runs is saved")
 	}
@@ -162,6 +161,10 @@ func testSnapshot(t *testing.T, s *suite) {
 	}
 	m.mustAnswer("me", guestports.Recall)
 	m.mustAnswer("<nil>", guestports.Remember, "another")
+	for _, name := range []string{"second", "third"} {
+		mustSaveAndGoOn(t, h, savedDir(t, cfg, name))
+		m.mustAnswer("another", guestports.Recall)
+	}
 	m.close()
 
 	again := s.config(t, s.small)
@@ -177,6 +180,21 @@ func testSnapshot(t *testing.T, s *suite) {
 	second.mustAnswer("", guestports.PowerOff)
 	if err := second.wait(); err != nil {
 		t.Errorf("Wait: %v", err)
+	}
+}
+
+// mustSaveAndGoOn: a VM that has been saved goes on as soon as it is told to.
+func mustSaveAndGoOn(t *testing.T, h hypervisor.Control, dir string) {
+	t.Helper()
+	ctx := timeout(t, time.Minute)
+	if err := h.Pause(ctx); err != nil {
+		t.Fatalf("Pause: %v", err)
+	}
+	if err := h.Snapshot(ctx, dir); err != nil {
+		t.Fatalf("Snapshot: %v", err)
+	}
+	if err := h.Resume(ctx); err != nil {
+		t.Fatalf("Resume: %v", err)
 	}
 }
 
@@ -199,7 +217,7 @@ func testSnapshotShare(t *testing.T, s *suite) {
 	if err := h.Pause(ctx); err != nil {
 		t.Fatalf("Pause: %v", err)
 	}
-	err = h.Snapshot(ctx, savedDir(t, cfg))
+	err = h.Snapshot(ctx, savedDir(t, cfg, "saved"))
 	if !can.SnapshotShare {
 		mustRefuse(t, "Snapshot", err)
 		m.close()
