@@ -175,7 +175,7 @@ func hear(ctx context.Context, l net.Listener) (*agentproto.Hello, error) {
 }
 
 // varying are the words that differ between any two VMs.
-var varying = regexp.MustCompile(`(guest=|guest-cid=|runch\.hello_port=|/)[^, ]*`)
+var varying = regexp.MustCompile(`(guest=|guest-cid=|runch\.hello_port=|cloud-hypervisor \(|/)[^, ]*`)
 
 // sameAs is an error where the container's VMM was started with other words: then the two would not be comparable.
 func (r *rawVM) sameAs(vmm process) error {
