@@ -72,7 +72,8 @@ func (e *environment) setting(key string) string {
 // rawVM is the VMM without runch: the same program, command line, kernel and initramfs, with an empty directory to
 // share, up to the agent's first word.
 type rawVM struct {
-	env *environment
+	env   *environment
+	exits *exitCounter
 	// record is that of a container's VM, which this one is to be like.
 	record *state.Sandbox
 	dir    string
@@ -109,7 +110,7 @@ type booted struct {
 	// took is from the start of the VMM's process to the agent's hello, cpu what the VMM has used by then.
 	took, cpu time.Duration
 	timeline  *agentproto.Timeline
-	// exits of the VM by then, 0 where KVM does not tell.
+	// exits of the VM by then, 0 where they are not counted.
 	exits float64
 }
 
@@ -157,7 +158,7 @@ func (r *rawVM) boot(ctx context.Context) (b *booted, err error) {
 		return nil, errors.Join(errors.New("find the bare VMM's process"), err)
 	}
 	r.commandLine = children[0].commandLine
-	if b.exits, _, err = vmExits(children[0].pid); err != nil {
+	if b.exits, err = r.exits.of(children[0].pid); err != nil {
 		return nil, err
 	}
 	b.cpu, err = cpuTime(children[0].pid)

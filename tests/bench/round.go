@@ -18,6 +18,7 @@ type bench struct {
 	// runtimes are ours and those beside it that this host has.
 	runtimes []*runtime
 	raw      *rawVM
+	exits    *exitCounter
 	samples  samples
 	usage    usage
 	missing  []string
@@ -36,8 +37,11 @@ func newBench(ctx context.Context, o options) (*bench, error) {
 		return nil, err
 	}
 	b := &bench{options: o, dir: dir}
-	if err := b.prepare(ctx); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+	if b.exits, err = countExits(); err == nil {
+		err = b.prepare(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.exits.close(), os.RemoveAll(dir))
 	}
 	return b, nil
 }
@@ -63,7 +67,7 @@ func (b *bench) prepare(ctx context.Context) error {
 		return err
 	}
 	b.host = describeHost(env)
-	b.raw = &rawVM{env: env, dir: filepath.Join(b.dir, "raw")}
+	b.raw = &rawVM{env: env, dir: filepath.Join(b.dir, "raw"), exits: b.exits}
 	return nil
 }
 
@@ -101,7 +105,7 @@ func (b *bench) close(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
+	return errors.Join(append(errs, b.exits.close(), os.RemoveAll(b.dir))...)
 }
 
 // measure does all rounds.
