@@ -310,7 +310,8 @@ fails() {
 	needs_vm
 	own
 	cp "$B/config.json" "$B/good.json"
-	local field change
+	local field change disks=(/sys/dev/block/*) # of the host
+	local -x DISK=${disks[0]##*/}
 	while IFS='|' read -r field change; do
 		cp "$B/good.json" "$B/config.json"
 		config "$change"
@@ -335,7 +336,7 @@ fails() {
 		linux.seccomp.syscalls[0].action|.linux.seccomp = {defaultAction: "SCMP_ACT_ALLOW", syscalls: [{names: ["read"], action: "SCMP_ACT_NOTIFY"}]}
 		linux.namespaces[0].path|.linux.namespaces[0].path = "/proc/1/ns/pid"
 		linux.namespaces|.linux.namespaces |= map(select(.type != "ipc"))
-		linux.devices[0]|.linux.devices = [{path: "/dev/disk", type: "b", major: 7, minor: 0}]
+		linux.devices[0]|.linux.devices = (env.DISK / ":" | map(tonumber) | [{path: "/dev/disk", type: "b", major: .[0], minor: .[1]}])
 		linux.personality.flags|.linux.personality = {domain: "LINUX", flags: ["x"]}
 		linux.memoryPolicy.nodes|.linux.memoryPolicy = {mode: "MPOL_BIND", nodes: "1"}
 		linux.timeOffsets|.linux.timeOffsets = {monotonic: {secs: 1}}
