@@ -75,23 +75,15 @@ programs() {
 	done | sort
 }
 
-# the_vmm: the pid of the container's VMM.
-the_vmm() {
-	local pid
-	for pid in $(members); do
-		[[ $(tr '\0' ' ' <"/proc/$pid/cmdline") != *qemu-system-* ]] || echo "$pid"
-	done
-}
-
 # sandbox_is COUNT: the sandbox is that many shims, a VMM and a virtiofsd, and nothing else. (Some kinds of virtiofsd
 # are two processes.)
 sandbox_is() {
-	local all
+	local all vmm=${VMM_PROGRAM##*/}
 	all=$(programs)
 	[ "$(grep -c '^runch$' <<<"$all")" = "$1" ] &&
-		[ "$(grep -c '^qemu-system-' <<<"$all")" = 1 ] &&
+		[ "$(grep -c "^$vmm" <<<"$all")" = 1 ] &&
 		[[ $(grep -c '^virtiofsd$' <<<"$all") == [12] ]] &&
-		! grep -vE '^(runch|qemu-system-.*|virtiofsd)$' <<<"$all"
+		! grep -vE "^(runch|$vmm.*|virtiofsd)\$" <<<"$all"
 }
 
 # memory PID: the process's share of the host's memory (PSS), in KiB.
@@ -102,6 +94,14 @@ memory() {
 # switches PID: how often its threads were given the CPU.
 switches() {
 	cat "/proc/$1"/task/*/status | awk '/ctxt_switches/ { n += $2 } END { print n }'
+}
+
+# rest PID...: none of the processes' threads runs for three seconds.
+rest() {
+	local before pid
+	before=$(for pid; do switches "$pid"; done)
+	sleep 3 # an idle time is what is looked at
+	same "$(for pid; do switches "$pid"; done)" "$before"
 }
 
 # at_most LIMIT VALUE WHAT: says the value, whatever it is.
@@ -173,12 +173,8 @@ below() {
 	at_most 10 "$(awk '$1 == "Threads:" { print $2 }' "/proc/$PID/status")" "threads of the shim"
 	background one "$ID" sleep 100000
 	at_most 10 "$(awk '$1 == "Threads:" { print $2 }' "/proc/$EXEC/status")" "threads of an exec's shim"
-	# It comes to rest when it has given back what it needed to start, two seconds after.
-	sleep 4 # an idle time is what is looked at
-	local shim one
-	shim=$(switches "$PID") one=$(switches "$EXEC")
-	sleep 3
-	same "$(switches "$PID") $(switches "$EXEC")" "$shim $one"
+	# It comes to rest when it has given back what it needed to start, some two seconds after.
+	eventually 30 rest "$PID" "$EXEC"
 	kill -KILL "$EXEC"
 }
 
