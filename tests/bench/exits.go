@@ -16,7 +16,8 @@ const (
 
 	// exitHistogram counts exits by the thread that runs the guest, without what comes with each tick of its clock: an
 	// interrupt of the host's, the window for one of the guest's, and the write to the register that sets the timer. How
-	// many ticks a guest lives is how slow the machine is. The numbers are AMD's (isa 2) and Intel's (isa 1).
+	// many ticks a guest lives is how slow the machine is. The numbers are AMD's (isa 2; tests/lab/host.bats has them too) and
+	// Intel's (isa 1).
 	exitHistogram = "hist:keys=common_pid if " +
 		"(isa == 2 && exit_reason != 96 && exit_reason != 100 && exit_reason != 124) || " +
 		"(isa == 1 && exit_reason != 1 && exit_reason != 7 && exit_reason != 32 && exit_reason != 52)"
