@@ -49,12 +49,9 @@ type Cgroup struct {
 // memory limits. With systemd, annotations that begin with org.systemd.property.
 // set properties of its unit. Nothing is made on the host.
 func New(path string, systemd bool, res *specs.LinuxResources, overhead int64, annotations map[string]string) (*Cgroup, error) {
-	r, err := resources(res, overhead, cgroups.IsCgroup2UnifiedMode())
-	if err != nil {
-		return nil, err
-	}
-	config := &cgroups.Cgroup{Resources: r, Systemd: systemd}
+	config := &cgroups.Cgroup{Resources: resources(res, overhead), Systemd: systemd}
 	if systemd {
+		var err error
 		if config.SystemdProps, err = properties(annotations); err != nil {
 			return nil, err
 		}
@@ -138,29 +135,6 @@ func (c *Cgroup) Apply(pid int) error {
 		return c.applySystemd(pid)
 	}
 	return c.applyFiles(pid)
-}
-
-// Update changes the limits of a cgroup that is in use from those of before to
-// those of res; the overhead is that of New. Where the kernel refuses, those of
-// before are set again.
-func (c *Cgroup) Update(before, res *specs.LinuxResources, overhead int64) error {
-	v2 := cgroups.IsCgroup2UnifiedMode()
-	old, err := resources(before, overhead, v2)
-	if err != nil {
-		return err
-	}
-	limits, err := resources(res, overhead, v2)
-	if err != nil {
-		return err
-	}
-	limits.SkipDevices, old.SkipDevices = true, true
-	if err := c.manager.Set(limits); err != nil {
-		if undo := c.manager.Set(old); undo != nil {
-			err = errors.Join(err, undo)
-		}
-		return fmt.Errorf("set the limits of the host's cgroup: %w", err)
-	}
-	return nil
 }
 
 // applySystemd lets systemd make the unit around the process: it makes no

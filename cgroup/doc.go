@@ -5,8 +5,8 @@
 // cgroups hold the container to exactly them. The host's cgroup holds the VM to
 // what the container may take of the host:
 //
-//   - memory (limit, reservation, memory+swap, memory.max, memory.high): the
-//     container's figure and the overhead of a VM. Guest memory is shared
+//   - memory (limit, reservation, memory+swap): the container's figure and the
+//     overhead of a VM. Guest memory is shared
 //     memory of the host, charged to the cgroup of whoever touches a page
 //     first; all who can are in this cgroup.
 //   - cpu, cpuset, block I/O: as they are.
@@ -16,8 +16,7 @@
 //     which no container spec allows; the guest has no device of the host.
 //   - disabling the OOM killer, huge pages, RDMA, network classes and
 //     priorities: none. They are about what happens inside the guest.
-//   - unified: keys of memory, cpu, cpuset and io on cgroup v2, memory.max and
-//     memory.high with the overhead; on cgroup v1 they are left to the guest.
+//   - unified: none. Package oci makes fields of those files that mean the VM.
 //
 // The package starts and kills nothing.
 package cgroup

@@ -1,10 +1,7 @@
 package cgroup
 
 import (
-	"fmt"
 	"math"
-	"strconv"
-	"strings"
 
 	"github.com/opencontainers/cgroups"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -12,39 +9,15 @@ import (
 
 // resources are the host's limits for a VM whose container has those of res;
 // the package comment has the rule.
-func resources(res *specs.LinuxResources, overhead int64, v2 bool) (*cgroups.Resources, error) {
-	if overhead < 0 {
-		return nil, fmt.Errorf("overhead of %d bytes is negative", overhead)
-	}
+func resources(res *specs.LinuxResources, overhead int64) *cgroups.Resources {
 	r := &cgroups.Resources{}
 	if res == nil {
-		return r, nil
+		return r
 	}
 	setMemory(r, res.Memory, overhead)
 	setCPU(r, res.CPU)
 	setBlockIO(r, res.BlockIO)
-	if !v2 {
-		return r, nil
-	}
-	for key, value := range res.Unified {
-		controller, _, _ := strings.Cut(key, ".")
-		switch controller {
-		case "memory", "cpu", "cpuset", "io":
-		default:
-			continue
-		}
-		if key == "memory.max" || key == "memory.high" {
-			var err error
-			if value, err = unifiedPlus(value, overhead); err != nil {
-				return nil, fmt.Errorf("linux.resources.unified %q: %w", key, err)
-			}
-		}
-		if r.Unified == nil {
-			r.Unified = map[string]string{}
-		}
-		r.Unified[key] = value
-	}
-	return r, nil
+	return r
 }
 
 // setMemory adds the overhead to what limits memory.
@@ -70,22 +43,6 @@ func plus(limit *int64, overhead int64) int64 {
 		return math.MaxInt64
 	}
 	return *limit + overhead
-}
-
-// unifiedPlus does the same to a value of cgroup v2's files.
-func unifiedPlus(value string, overhead int64) (string, error) {
-	value = strings.TrimSpace(value)
-	if value == "max" {
-		return value, nil
-	}
-	n, err := strconv.ParseInt(value, 10, 64)
-	if err != nil || n < 0 {
-		return "", fmt.Errorf("%q is no number of bytes", value)
-	}
-	if n == 0 {
-		return strconv.FormatInt(overhead, 10), nil
-	}
-	return strconv.FormatInt(plus(&n, overhead), 10), nil
 }
 
 // setCPU takes the processor's values as they are.

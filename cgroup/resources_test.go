@@ -16,31 +16,29 @@ func TestResources(t *testing.T) {
 	u := func(v uint64) *uint64 { return &v }
 	tests := map[string]struct {
 		in   *specs.LinuxResources
-		v2   bool
 		want cgroups.Resources
 	}{
-		"none":  {nil, false, cgroups.Resources{}},
-		"empty": {&specs.LinuxResources{}, true, cgroups.Resources{}},
+		"none":  {nil, cgroups.Resources{}},
+		"empty": {&specs.LinuxResources{}, cgroups.Resources{}},
 		"memory": {
 			&specs.LinuxResources{Memory: &specs.LinuxMemory{
 				Limit: i(5000), Reservation: i(4000), Swap: i(6000), Swappiness: u(10), DisableOOMKiller: &yes,
 			}},
-			false,
 			cgroups.Resources{Memory: 6000, MemoryReservation: 5000, MemorySwap: 7000, MemorySwappiness: u(10)},
 		},
 		"memory without limits": {
-			&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: i(-1), Swap: i(-1), Reservation: i(0)}}, true,
+			&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: i(-1), Swap: i(-1), Reservation: i(0)}},
 			cgroups.Resources{Memory: -1, MemorySwap: -1},
 		},
 		"memory beyond all limits": {
-			&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: i(math.MaxInt64)}}, true,
+			&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: i(math.MaxInt64)}},
 			cgroups.Resources{Memory: math.MaxInt64},
 		},
 		"processor": {
 			&specs.LinuxResources{CPU: &specs.LinuxCPU{
 				Shares: u(1024), Quota: i(-1), Period: u(5), Burst: u(6), RealtimeRuntime: i(7), RealtimePeriod: u(8),
 				Cpus: "0-1", Mems: "0", Idle: i(1),
-			}}, true,
+			}},
 			cgroups.Resources{
 				CpuShares: 1024, CpuWeight: 100, CpuQuota: -1, CpuPeriod: 5, CpuBurst: u(6),
 				CpuRtRuntime: 7, CpuRtPeriod: 8, CpusetCpus: "0-1", CpusetMems: "0", CPUIdle: i(1),
@@ -53,42 +51,18 @@ func TestResources(t *testing.T) {
 				HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 1}},
 				Network:        &specs.LinuxNetwork{Priorities: []specs.LinuxInterfacePriority{{Name: "eth0"}}},
 				Rdma:           map[string]specs.LinuxRdma{"mlx5": {}},
-			}, true,
+				Unified:        map[string]string{"memory.max": "5000"},
+			},
 			cgroups.Resources{},
-		},
-		"unified on v1": {
-			&specs.LinuxResources{Unified: map[string]string{"memory.max": "5000"}}, false, cgroups.Resources{},
-		},
-		"unified": {
-			&specs.LinuxResources{Unified: map[string]string{
-				"memory.max": "5000", "memory.high": "max", "memory.low": "10", "pids.max": "20", "io.weight": "50",
-				"hugetlb.2MB.max": "0", "cgroup.freeze": "1",
-			}}, true,
-			cgroups.Resources{Unified: map[string]string{
-				"memory.max": "6000", "memory.high": "max", "memory.low": "10", "io.weight": "50",
-			}},
 		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := resources(tt.in, overhead, tt.v2)
-			if err != nil {
-				t.Fatal(err)
-			}
+			got := resources(tt.in, overhead)
 			if d := cmp.Diff(&tt.want, got); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
 			}
 		})
-	}
-}
-
-func TestResourcesRefused(t *testing.T) {
-	if _, err := resources(nil, -1, true); err == nil {
-		t.Error("a negative overhead passed")
-	}
-	bad := &specs.LinuxResources{Unified: map[string]string{"memory.max": "lots"}}
-	if _, err := resources(bad, 0, true); err == nil {
-		t.Error("a limit that is no number passed")
 	}
 }
 
@@ -98,13 +72,10 @@ func TestBlockIO(t *testing.T) {
 	device.Major, device.Minor = 8, 1
 	throttle := specs.LinuxThrottleDevice{Rate: 1 << 20}
 	throttle.Major = 8
-	got, err := resources(&specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{
+	got := resources(&specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{
 		Weight: &weight, LeafWeight: &leaf, WeightDevice: []specs.LinuxWeightDevice{device},
 		ThrottleReadBpsDevice: []specs.LinuxThrottleDevice{throttle},
-	}}, 0, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	}}, 0)
 	if got.BlkioWeight != 500 || got.BlkioLeafWeight != 300 || got.BlkioWeightDevice[0].WeightString() != "8:1 500" ||
 		got.BlkioThrottleReadBpsDevice[0].String() != "8:0 1048576" {
 		t.Errorf("got %+v", got)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"runch/cgroup"
 	"runch/hypervisor"
 	"runch/oci"
 	"runch/state"
@@ -71,4 +72,18 @@ func (r *Runtime) resize(ctx context.Context, dir *state.Dir, s *state.Sandbox, 
 	}
 	s.Now = to
 	return dir.SaveSandbox(s)
+}
+
+// hostLimits are those of the host's cgroup for a container with these resources:
+// the overheads are added, and the VM's memory is in them that it cannot give
+// back, which is more than that where the limit is below that of its making.
+func hostLimits(s *state.Sandbox, c *state.Container, r *specs.LinuxResources) cgroup.Limits {
+	l := cgroup.Limits{Resources: r, Overhead: c.Overhead}
+	host := oci.HostPart{Resources: r}
+	if limit, ok := host.MemoryLimit(); ok {
+		if more := int64(s.Boot.MemoryMiB-s.OverheadMiB)<<20 - limit; more > 0 {
+			l.Overhead += more
+		}
+	}
+	return l
 }

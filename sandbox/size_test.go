@@ -39,3 +39,26 @@ func TestSizeFor(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// The host's cgroup holds the container's limit and the overheads, and never less
+// than a VM that cannot give back what it was made with.
+func TestHostLimits(t *testing.T) {
+	const mib = 1 << 20
+	s := &state.Sandbox{Boot: state.VMSize{MemoryMiB: 512 + 128}, OverheadMiB: 128}
+	c := &state.Container{Overhead: (128 + 256) * mib}
+	for limit, want := range map[int64]int64{
+		512 * mib: c.Overhead,
+		600 * mib: c.Overhead,
+		64 * mib:  c.Overhead + (512-64)*mib,
+		0:         c.Overhead,
+		-1:        c.Overhead,
+	} {
+		r := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
+		if got := hostLimits(s, c, r).Overhead; got != want {
+			t.Errorf("limit %d: got an overhead of %d, want %d", limit, got, want)
+		}
+	}
+	if got := hostLimits(s, c, nil).Overhead; got != c.Overhead {
+		t.Errorf("no limits: got an overhead of %d", got)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"runch/agentproto"
 	"runch/cgroup"
@@ -13,6 +14,9 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
+
+// giveBackTimeout is how long a VM may take to give back memory.
+const giveBackTimeout = 20 * time.Second
 
 // Update changes a container's resources: the limits of its cgroup in the guest
 // are exact, those of the host's cgroup have the overhead added, and the VM has
@@ -54,43 +58,79 @@ type update struct {
 	size state.VMSize
 }
 
-// run gives before it takes: the VM grows first, and shrinks last. What fails
-// leaves everything as it was.
+// run gives before it takes: the VM grows first. Of memory, the guest's cgroup
+// gives its own back first, then the VM, and then the host's cgroup can.
+// What fails leaves everything as it was.
 func (u *update) run(ctx context.Context) error {
-	before := u.sandbox.Now
-	grown := state.VMSize{CPUs: max(before.CPUs, u.size.CPUs), MemoryMiB: max(before.MemoryMiB, u.size.MemoryMiB)}
-	if err := u.r.resize(ctx, u.dir, u.sandbox, grown); err != nil {
-		return err
-	}
-	if err := u.setLimits(ctx); err != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		defer cancel()
-		if undo := u.r.resize(ctx, u.dir, u.sandbox, before); undo != nil {
-			err = fmt.Errorf("%w; and undoing it: %w", err, undo)
-		}
-		return err
-	}
-	u.container.Resources = u.host
-	return errors.Join(u.dir.Save(u.container), u.r.resize(ctx, u.dir, u.sandbox, u.size))
-}
-
-// setLimits sets those of both cgroups, or none.
-func (u *update) setLimits(ctx context.Context) error {
 	c := u.container
-	data, err := json.Marshal(u.guest)
-	if err != nil {
-		return fmt.Errorf("encode the resources: %w", err)
-	}
 	group, err := cgroup.Open(c.Cgroup.Path, c.Cgroup.Systemd, c.Cgroup.Paths)
 	if err != nil {
 		return err
 	}
-	if err := group.Update(c.Resources, u.host, c.Overhead); err != nil {
+	before, limits := hostLimits(u.sandbox, c, c.Resources), hostLimits(u.sandbox, c, u.host)
+	late, err := takesMemory(group, before, limits)
+	if err != nil {
 		return err
 	}
-	err = u.r.call(ctx, c, func(ctx context.Context, agent agentproto.AgentService) error {
+	first := limits
+	if late {
+		first = limits.WithoutMemory()
+	}
+	if err := u.give(ctx, group, before, first); err != nil {
+		return err
+	}
+	c.Resources = u.host
+	if err := errors.Join(u.dir.Save(c), u.r.resize(ctx, u.dir, u.sandbox, u.size)); err != nil || !late {
+		return err
+	}
+	return u.takeMemory(ctx, group, first, limits)
+}
+
+// takesMemory says whether the limit of memory has to wait until memory was given
+// back: it is in use, or it may be used as long as the guest's limit is the old one.
+func takesMemory(group *cgroup.Cgroup, before, limits cgroup.Limits) (bool, error) {
+	if cgroup.TakesMemory(before, limits) {
+		return true, nil
+	}
+	err := group.CheckMemory(limits)
+	if errors.Is(err, cgroup.ErrMemoryHeld) { // since an earlier update, which warned of it
+		return true, nil
+	}
+	return false, err
+}
+
+// give makes the VM as large as it was or is to be, and sets the limits of both
+// cgroups; or it does nothing.
+func (u *update) give(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits) error {
+	size := u.sandbox.Now
+	grown := state.VMSize{CPUs: max(size.CPUs, u.size.CPUs), MemoryMiB: max(size.MemoryMiB, u.size.MemoryMiB)}
+	if err := u.r.resize(ctx, u.dir, u.sandbox, grown); err != nil {
+		return err
+	}
+	err := u.setLimits(ctx, group, before, limits)
+	if err == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if undo := u.r.resize(ctx, u.dir, u.sandbox, size); undo != nil {
+		err = fmt.Errorf("%w; and undoing it: %w", err, undo)
+	}
+	return err
+}
+
+// setLimits sets those of both cgroups, or none.
+func (u *update) setLimits(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits) error {
+	data, err := json.Marshal(u.guest)
+	if err != nil {
+		return fmt.Errorf("encode the resources: %w", err)
+	}
+	if err := group.Update(before, limits); err != nil {
+		return err
+	}
+	err = u.r.call(ctx, u.container, func(ctx context.Context, agent agentproto.AgentService) error {
 		_, err := agent.Update(ctx, &agentproto.UpdateRequest{
-			ContainerId: c.ID, Resources: data, Cpus: uint32(u.size.CPUs), // #nosec G115 -- a small number
+			ContainerId: u.container.ID, Resources: data, Cpus: uint32(u.size.CPUs), // #nosec G115 -- a small number
 		})
 		return err
 	})
@@ -98,8 +138,25 @@ func (u *update) setLimits(ctx context.Context) error {
 		return nil
 	}
 	// The guest has refused it, so the host's cgroup goes back as well.
-	if undo := group.Update(u.host, c.Resources, c.Overhead); undo != nil {
+	if undo := group.Update(limits, before); undo != nil {
 		return fmt.Errorf("%w; and undoing it on the host: %w", err, undo)
 	}
 	return err
+}
+
+// takeMemory sets the host's limit of memory when the VM has given back what does
+// not fit. A guest that keeps it is held by the limit that it had, and by the
+// one in the guest: the host's would kill the VM.
+func (u *update) takeMemory(ctx context.Context, group *cgroup.Cgroup, first, limits cgroup.Limits) error {
+	ctx, cancel := context.WithTimeout(ctx, giveBackTimeout)
+	defer cancel()
+	err := group.AwaitMemory(ctx, limits)
+	if errors.Is(err, cgroup.ErrMemoryHeld) {
+		u.r.Log.Warn("the guest has not given its memory back, so the host's limit stays as it was; update again when it has", "reason", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return group.Update(first, limits)
 }

@@ -6,12 +6,20 @@ load helpers
 
 setup_file() {
 	share
+	# Less room beside a guest's memory is filled sooner. The translator needs all of it.
+	FILL=450
+	if kvm; then
+		export RUNCH_VMM_OVERHEAD=96M
+		FILL=250
+	fi
+	export FILL
 	bundle
 	config '.linux.resources.memory = {limit: 67108864}
 		| .linux.resources.cpu = {shares: 100, quota: 50000, period: 100000}
 		| .linux.resources.pids = {limit: 20}'
 	config '.linux.namespaces += [{type: "cgroup"}]
-		| .mounts += [{destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["ro"]}]'
+		| .mounts += [{destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["ro"]},
+			{destination: "/mem", type: "tmpfs", source: "tmpfs", options: ["size=500m"]}]'
 	args sleep 10000
 	launch
 	shared
@@ -29,6 +37,9 @@ setup() {
 teardown() {
 	finish
 }
+
+# kvm: whether it is what runs the guests.
+kvm() { runch env | grep -q '^accel *kvm'; }
 
 # guest FILE: what a file of the container's own cgroup in the guest says.
 guest() {
@@ -49,11 +60,11 @@ guest() {
 @test "the VM has the memory and the CPUs for its new limits, and not more than it was made for" {
 	needs_vm
 	local before
-	before=$(execute awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
+	before=$(memory_total)
 	runch update --memory 640M --cpu-quota 150000 "$ID"
 	eventually 20 grown $((before + 500))
 	# An emulated processor has no others to add, and a quota is no promise.
-	if runch env | grep -q '^accel *kvm'; then
+	if kvm; then
 		same "$(execute nproc)" 2
 	else
 		same "$(execute nproc)" 1
@@ -70,8 +81,49 @@ guest() {
 }
 
 # grown MIB, shrunk MIB: the guest has at least, or less than, that much memory.
-grown() { [ "$(execute awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo)" -ge "$1" ]; }
-shrunk() { ! grown "$1"; }
+grown() { [ "$(memory_total)" -ge "$1" ]; }
+shrunk() { [ "$(memory_total)" -lt "$1" ]; }
+
+# memory_total: the guest's memory in MiB. It is none where nobody answers.
+memory_total() {
+	execute awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo
+}
+
+@test "memory that the container has freed is no use of it, whatever the host has seen: a lower limit is set and nobody dies" {
+	needs_vm
+	local before
+	before=$(host_limit memory memory.limit_in_bytes memory.max)
+	runch update --memory 640M --cpu-quota -1 "$ID"
+	use_and_free
+	runch update --memory 64M "$ID"
+	same "$(guest memory.max)" $((64 << 20))
+	same "$(host_limit memory memory.limit_in_bytes memory.max)" "$before"
+	same "$(execute echo alive)" alive
+}
+
+@test "memory that a VM was made with stays with it, so it is in the host's limit whatever the container's is" {
+	needs_vm
+	local made
+	own
+	config '.linux.resources.memory = {limit: 536870912}
+		| .mounts += [{destination: "/mem", type: "tmpfs", source: "tmpfs", options: ["size=500m"]}]'
+	args sleep 10000
+	launch
+	made=$(host_limit memory memory.limit_in_bytes memory.max)
+	use_and_free
+	runch update --memory 64M "$ID"
+	same "$(host_limit memory memory.limit_in_bytes memory.max)" "$made"
+	same "$(execute echo alive)" alive
+	runch update --memory 500M "$ID"
+	same "$(host_limit memory memory.limit_in_bytes memory.max)" "$made"
+	runch update --memory 600M "$ID"
+	same "$(host_limit memory memory.limit_in_bytes memory.max)" $((made + (88 << 20)))
+}
+
+# use_and_free: the container uses more memory for a moment than its host's cgroup may at first.
+use_and_free() {
+	execute sh -c "dd if=/dev/zero of=/mem/file bs=1M count=$FILL 2>/dev/null && rm /mem/file"
+}
 
 @test "limits given as JSON, by a file and by the standard input, with names in any case" {
 	echo '{"memory": {"limit": 50331648}, "Pids": {"LIMIT": 40}}' >"$T/resources"
