@@ -8,6 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
+
+	"runch/agentproto"
 )
 
 const (
@@ -48,6 +51,32 @@ func takeHardware(ctx context.Context, cpus int) error {
 		}
 	}
 	return nil
+}
+
+// AwaitSize waits for the kernel to give back CPUs and memory that the VM is to
+// have no longer. Of memory it gives back parts of blocks, which it tells nobody.
+func (a *Agent) AwaitSize(ctx context.Context, req *agentproto.AwaitSizeRequest) (*agentproto.AwaitSizeResponse, error) {
+	const pause = 50 * time.Millisecond
+	ticker := time.NewTicker(pause)
+	defer ticker.Stop()
+	for {
+		cpus, err := filepath.Glob(filepath.Join(cpuDir, "cpu[0-9]*"))
+		if err != nil {
+			return nil, err
+		}
+		memory, err := meminfo()
+		if err != nil {
+			return nil, err
+		}
+		if len(cpus) <= int(req.GetCpus()) && kilobytes(memory, memTotal) <= req.GetMemoryBytes() {
+			return &agentproto.AwaitSizeResponse{}, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("give back CPUs and memory: %w", context.Cause(ctx))
+		case <-ticker.C:
+		}
+	}
 }
 
 func bringOnline(file string) error {

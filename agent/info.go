@@ -16,9 +16,9 @@ import (
 
 // Info says what the guest is and what it uses.
 func (a *Agent) Info(context.Context, *agentproto.InfoRequest) (*agentproto.InfoResponse, error) {
-	meminfo, err := os.ReadFile("/proc/meminfo")
+	memory, err := meminfo()
 	if err != nil {
-		return nil, fmt.Errorf("read the guest's memory: %w", err)
+		return nil, err
 	}
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -26,13 +26,25 @@ func (a *Agent) Info(context.Context, *agentproto.InfoRequest) (*agentproto.Info
 	}
 	return &agentproto.InfoResponse{
 		KernelRelease:        kernelRelease(),
-		MemoryTotalBytes:     kilobytes(string(meminfo), "MemTotal:"),
-		MemoryAvailableBytes: kilobytes(string(meminfo), "MemAvailable:"),
+		MemoryTotalBytes:     kilobytes(memory, memTotal),
+		MemoryAvailableBytes: kilobytes(memory, "MemAvailable:"),
 		AgentRssBytes:        kilobytes(string(status), "VmRSS:"),
 		Timeline:             a.timeline.snapshot(),
 		GuestTimeNs:          time.Now().UnixNano(),
 		Calls:                a.calls.Load(),
 	}, nil
+}
+
+// memTotal is the line of meminfo that has all the memory of the guest.
+const memTotal = "MemTotal:"
+
+// meminfo is what the kernel says of the guest's memory.
+func meminfo() (string, error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return "", fmt.Errorf("read the guest's memory: %w", err)
+	}
+	return string(text), nil
 }
 
 // kilobytes finds a line like "MemTotal:  1234 kB" and gives bytes, 0 if there is none.

@@ -1235,6 +1235,94 @@ func (*UpdateResponse) Descriptor() ([]byte, []int) {
 	return file_agentproto_agent_proto_rawDescGZIP(), []int{21}
 }
 
+type AwaitSizeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cpus          uint32                 `protobuf:"varint,1,opt,name=cpus,proto3" json:"cpus,omitempty"`
+	MemoryBytes   uint64                 `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitSizeRequest) Reset() {
+	*x = AwaitSizeRequest{}
+	mi := &file_agentproto_agent_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitSizeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitSizeRequest) ProtoMessage() {}
+
+func (x *AwaitSizeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitSizeRequest.ProtoReflect.Descriptor instead.
+func (*AwaitSizeRequest) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *AwaitSizeRequest) GetCpus() uint32 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
+}
+
+func (x *AwaitSizeRequest) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+type AwaitSizeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitSizeResponse) Reset() {
+	*x = AwaitSizeResponse{}
+	mi := &file_agentproto_agent_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitSizeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitSizeResponse) ProtoMessage() {}
+
+func (x *AwaitSizeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitSizeResponse.ProtoReflect.Descriptor instead.
+func (*AwaitSizeResponse) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{23}
+}
+
 type StatsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
@@ -1244,7 +1332,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[22]
+	mi := &file_agentproto_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1344,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[22]
+	mi := &file_agentproto_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1357,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{22}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StatsRequest) GetContainerId() string {
@@ -1289,7 +1377,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[23]
+	mi := &file_agentproto_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1389,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[23]
+	mi := &file_agentproto_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1402,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{23}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StatsResponse) GetStats() []byte {
@@ -1335,7 +1423,7 @@ type AwaitOOMRequest struct {
 
 func (x *AwaitOOMRequest) Reset() {
 	*x = AwaitOOMRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[24]
+	mi := &file_agentproto_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1435,7 @@ func (x *AwaitOOMRequest) String() string {
 func (*AwaitOOMRequest) ProtoMessage() {}
 
 func (x *AwaitOOMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[24]
+	mi := &file_agentproto_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1448,7 @@ func (x *AwaitOOMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitOOMRequest.ProtoReflect.Descriptor instead.
 func (*AwaitOOMRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{24}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AwaitOOMRequest) GetContainerId() string {
@@ -1388,7 +1476,7 @@ type AwaitOOMResponse struct {
 
 func (x *AwaitOOMResponse) Reset() {
 	*x = AwaitOOMResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[25]
+	mi := &file_agentproto_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1488,7 @@ func (x *AwaitOOMResponse) String() string {
 func (*AwaitOOMResponse) ProtoMessage() {}
 
 func (x *AwaitOOMResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[25]
+	mi := &file_agentproto_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1501,7 @@ func (x *AwaitOOMResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitOOMResponse.ProtoReflect.Descriptor instead.
 func (*AwaitOOMResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{25}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AwaitOOMResponse) GetKills() uint64 {
@@ -1442,7 +1530,7 @@ type ProcessesRequest struct {
 
 func (x *ProcessesRequest) Reset() {
 	*x = ProcessesRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[26]
+	mi := &file_agentproto_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1542,7 @@ func (x *ProcessesRequest) String() string {
 func (*ProcessesRequest) ProtoMessage() {}
 
 func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[26]
+	mi := &file_agentproto_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1555,7 @@ func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{26}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ProcessesRequest) GetContainerId() string {
@@ -1501,7 +1589,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_agentproto_agent_proto_msgTypes[27]
+	mi := &file_agentproto_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1513,7 +1601,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[27]
+	mi := &file_agentproto_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1526,7 +1614,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{27}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Process) GetPid() int32 {
@@ -1594,7 +1682,7 @@ type ProcessesResponse struct {
 
 func (x *ProcessesResponse) Reset() {
 	*x = ProcessesResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[28]
+	mi := &file_agentproto_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +1694,7 @@ func (x *ProcessesResponse) String() string {
 func (*ProcessesResponse) ProtoMessage() {}
 
 func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[28]
+	mi := &file_agentproto_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1707,7 @@ func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{28}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ProcessesResponse) GetProcesses() []*Process {
@@ -1637,7 +1725,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[29]
+	mi := &file_agentproto_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1737,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[29]
+	mi := &file_agentproto_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1750,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{29}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{31}
 }
 
 type InfoResponse struct {
@@ -1681,7 +1769,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[30]
+	mi := &file_agentproto_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1781,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[30]
+	mi := &file_agentproto_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +1794,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{30}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *InfoResponse) GetKernelRelease() string {
@@ -1766,7 +1854,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[31]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1778,7 +1866,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[31]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1791,7 +1879,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{31}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{33}
 }
 
 type ShutdownResponse struct {
@@ -1802,7 +1890,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1902,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +1915,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{34}
 }
 
 // Timeline holds the guest's monotonic clock, in nanoseconds since its boot,
@@ -1845,7 +1933,7 @@ type Timeline struct {
 
 func (x *Timeline) Reset() {
 	*x = Timeline{}
-	mi := &file_agentproto_agent_proto_msgTypes[33]
+	mi := &file_agentproto_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +1945,7 @@ func (x *Timeline) String() string {
 func (*Timeline) ProtoMessage() {}
 
 func (x *Timeline) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[33]
+	mi := &file_agentproto_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +1958,7 @@ func (x *Timeline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeline.ProtoReflect.Descriptor instead.
 func (*Timeline) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{33}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Timeline) GetAgentStartNs() uint64 {
@@ -1921,7 +2009,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agentproto_agent_proto_msgTypes[34]
+	mi := &file_agentproto_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1933,7 +2021,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[34]
+	mi := &file_agentproto_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1946,7 +2034,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{34}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Hello) GetProtocol() uint32 {
@@ -1990,7 +2078,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_agentproto_agent_proto_msgTypes[35]
+	mi := &file_agentproto_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2090,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[35]
+	mi := &file_agentproto_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2103,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{35}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Network) GetInterfaces() []*Interface {
@@ -2062,7 +2150,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2162,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2175,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Interface) GetName() string {
@@ -2151,7 +2239,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2251,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2264,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Route) GetDestination() string {
@@ -2287,7 +2375,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2387,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2400,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Rule) GetFamily() uint32 {
@@ -2405,7 +2493,7 @@ type Neighbor struct {
 
 func (x *Neighbor) Reset() {
 	*x = Neighbor{}
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2417,7 +2505,7 @@ func (x *Neighbor) String() string {
 func (*Neighbor) ProtoMessage() {}
 
 func (x *Neighbor) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +2518,7 @@ func (x *Neighbor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbor.ProtoReflect.Descriptor instead.
 func (*Neighbor) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Neighbor) GetAddress() string {
@@ -2547,7 +2635,11 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1c\n" +
 	"\tresources\x18\x02 \x01(\fR\tresources\x12\x12\n" +
 	"\x04cpus\x18\x03 \x01(\rR\x04cpus\"\x10\n" +
-	"\x0eUpdateResponse\"1\n" +
+	"\x0eUpdateResponse\"I\n" +
+	"\x10AwaitSizeRequest\x12\x12\n" +
+	"\x04cpus\x18\x01 \x01(\rR\x04cpus\x12!\n" +
+	"\fmemory_bytes\x18\x02 \x01(\x04R\vmemoryBytes\"\x13\n" +
+	"\x11AwaitSizeResponse\"1\n" +
 	"\fStatsRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"%\n" +
 	"\rStatsResponse\x12\x14\n" +
@@ -2639,7 +2731,7 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x1c\n" +
 	"\tinterface\x18\x03 \x01(\tR\tinterface\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\rR\x05state\x12\x14\n" +
-	"\x05flags\x18\x05 \x01(\rR\x05flags2\x8a\t\n" +
+	"\x05flags\x18\x05 \x01(\rR\x05flags2\xdc\t\n" +
 	"\x05Agent\x12b\n" +
 	"\x0fCreateContainer\x12&.runch.agent.v1.CreateContainerRequest\x1a'.runch.agent.v1.CreateContainerResponse\x12_\n" +
 	"\x0eStartContainer\x12%.runch.agent.v1.StartContainerRequest\x1a&.runch.agent.v1.StartContainerResponse\x12A\n" +
@@ -2651,7 +2743,8 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"CloseStdin\x12!.runch.agent.v1.CloseStdinRequest\x1a\".runch.agent.v1.CloseStdinResponse\x12D\n" +
 	"\x05Pause\x12\x1c.runch.agent.v1.PauseRequest\x1a\x1d.runch.agent.v1.PauseResponse\x12G\n" +
 	"\x06Resume\x12\x1d.runch.agent.v1.ResumeRequest\x1a\x1e.runch.agent.v1.ResumeResponse\x12G\n" +
-	"\x06Update\x12\x1d.runch.agent.v1.UpdateRequest\x1a\x1e.runch.agent.v1.UpdateResponse\x12D\n" +
+	"\x06Update\x12\x1d.runch.agent.v1.UpdateRequest\x1a\x1e.runch.agent.v1.UpdateResponse\x12P\n" +
+	"\tAwaitSize\x12 .runch.agent.v1.AwaitSizeRequest\x1a!.runch.agent.v1.AwaitSizeResponse\x12D\n" +
 	"\x05Stats\x12\x1c.runch.agent.v1.StatsRequest\x1a\x1d.runch.agent.v1.StatsResponse\x12M\n" +
 	"\bAwaitOOM\x12\x1f.runch.agent.v1.AwaitOOMRequest\x1a .runch.agent.v1.AwaitOOMResponse\x12P\n" +
 	"\tProcesses\x12 .runch.agent.v1.ProcessesRequest\x1a!.runch.agent.v1.ProcessesResponse\x12A\n" +
@@ -2670,7 +2763,7 @@ func file_agentproto_agent_proto_rawDescGZIP() []byte {
 	return file_agentproto_agent_proto_rawDescData
 }
 
-var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_agentproto_agent_proto_goTypes = []any{
 	(*Stdio)(nil),                   // 0: runch.agent.v1.Stdio
 	(*TerminalSize)(nil),            // 1: runch.agent.v1.TerminalSize
@@ -2694,40 +2787,42 @@ var file_agentproto_agent_proto_goTypes = []any{
 	(*ResumeResponse)(nil),          // 19: runch.agent.v1.ResumeResponse
 	(*UpdateRequest)(nil),           // 20: runch.agent.v1.UpdateRequest
 	(*UpdateResponse)(nil),          // 21: runch.agent.v1.UpdateResponse
-	(*StatsRequest)(nil),            // 22: runch.agent.v1.StatsRequest
-	(*StatsResponse)(nil),           // 23: runch.agent.v1.StatsResponse
-	(*AwaitOOMRequest)(nil),         // 24: runch.agent.v1.AwaitOOMRequest
-	(*AwaitOOMResponse)(nil),        // 25: runch.agent.v1.AwaitOOMResponse
-	(*ProcessesRequest)(nil),        // 26: runch.agent.v1.ProcessesRequest
-	(*Process)(nil),                 // 27: runch.agent.v1.Process
-	(*ProcessesResponse)(nil),       // 28: runch.agent.v1.ProcessesResponse
-	(*InfoRequest)(nil),             // 29: runch.agent.v1.InfoRequest
-	(*InfoResponse)(nil),            // 30: runch.agent.v1.InfoResponse
-	(*ShutdownRequest)(nil),         // 31: runch.agent.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),        // 32: runch.agent.v1.ShutdownResponse
-	(*Timeline)(nil),                // 33: runch.agent.v1.Timeline
-	(*Hello)(nil),                   // 34: runch.agent.v1.Hello
-	(*Network)(nil),                 // 35: runch.agent.v1.Network
-	(*Interface)(nil),               // 36: runch.agent.v1.Interface
-	(*Route)(nil),                   // 37: runch.agent.v1.Route
-	(*Rule)(nil),                    // 38: runch.agent.v1.Rule
-	(*Neighbor)(nil),                // 39: runch.agent.v1.Neighbor
+	(*AwaitSizeRequest)(nil),        // 22: runch.agent.v1.AwaitSizeRequest
+	(*AwaitSizeResponse)(nil),       // 23: runch.agent.v1.AwaitSizeResponse
+	(*StatsRequest)(nil),            // 24: runch.agent.v1.StatsRequest
+	(*StatsResponse)(nil),           // 25: runch.agent.v1.StatsResponse
+	(*AwaitOOMRequest)(nil),         // 26: runch.agent.v1.AwaitOOMRequest
+	(*AwaitOOMResponse)(nil),        // 27: runch.agent.v1.AwaitOOMResponse
+	(*ProcessesRequest)(nil),        // 28: runch.agent.v1.ProcessesRequest
+	(*Process)(nil),                 // 29: runch.agent.v1.Process
+	(*ProcessesResponse)(nil),       // 30: runch.agent.v1.ProcessesResponse
+	(*InfoRequest)(nil),             // 31: runch.agent.v1.InfoRequest
+	(*InfoResponse)(nil),            // 32: runch.agent.v1.InfoResponse
+	(*ShutdownRequest)(nil),         // 33: runch.agent.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),        // 34: runch.agent.v1.ShutdownResponse
+	(*Timeline)(nil),                // 35: runch.agent.v1.Timeline
+	(*Hello)(nil),                   // 36: runch.agent.v1.Hello
+	(*Network)(nil),                 // 37: runch.agent.v1.Network
+	(*Interface)(nil),               // 38: runch.agent.v1.Interface
+	(*Route)(nil),                   // 39: runch.agent.v1.Route
+	(*Rule)(nil),                    // 40: runch.agent.v1.Rule
+	(*Neighbor)(nil),                // 41: runch.agent.v1.Neighbor
 }
 var file_agentproto_agent_proto_depIdxs = []int32{
 	0,  // 0: runch.agent.v1.CreateContainerRequest.stdio:type_name -> runch.agent.v1.Stdio
-	35, // 1: runch.agent.v1.CreateContainerRequest.network:type_name -> runch.agent.v1.Network
+	37, // 1: runch.agent.v1.CreateContainerRequest.network:type_name -> runch.agent.v1.Network
 	1,  // 2: runch.agent.v1.CreateContainerRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
-	35, // 3: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
+	37, // 3: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
 	0,  // 4: runch.agent.v1.ExecRequest.stdio:type_name -> runch.agent.v1.Stdio
 	1,  // 5: runch.agent.v1.ExecRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
 	1,  // 6: runch.agent.v1.ResizeRequest.size:type_name -> runch.agent.v1.TerminalSize
-	27, // 7: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
-	33, // 8: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
-	33, // 9: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
-	36, // 10: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
-	37, // 11: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
-	39, // 12: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
-	38, // 13: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
+	29, // 7: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
+	35, // 8: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
+	35, // 9: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
+	38, // 10: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
+	39, // 11: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
+	41, // 12: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
+	40, // 13: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
 	2,  // 14: runch.agent.v1.Agent.CreateContainer:input_type -> runch.agent.v1.CreateContainerRequest
 	4,  // 15: runch.agent.v1.Agent.StartContainer:input_type -> runch.agent.v1.StartContainerRequest
 	6,  // 16: runch.agent.v1.Agent.Exec:input_type -> runch.agent.v1.ExecRequest
@@ -2738,28 +2833,30 @@ var file_agentproto_agent_proto_depIdxs = []int32{
 	16, // 21: runch.agent.v1.Agent.Pause:input_type -> runch.agent.v1.PauseRequest
 	18, // 22: runch.agent.v1.Agent.Resume:input_type -> runch.agent.v1.ResumeRequest
 	20, // 23: runch.agent.v1.Agent.Update:input_type -> runch.agent.v1.UpdateRequest
-	22, // 24: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
-	24, // 25: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
-	26, // 26: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
-	29, // 27: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
-	31, // 28: runch.agent.v1.Agent.Shutdown:input_type -> runch.agent.v1.ShutdownRequest
-	3,  // 29: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
-	5,  // 30: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
-	7,  // 31: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
-	9,  // 32: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
-	11, // 33: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
-	13, // 34: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
-	15, // 35: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
-	17, // 36: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
-	19, // 37: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
-	21, // 38: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
-	23, // 39: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
-	25, // 40: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
-	28, // 41: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
-	30, // 42: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
-	32, // 43: runch.agent.v1.Agent.Shutdown:output_type -> runch.agent.v1.ShutdownResponse
-	29, // [29:44] is the sub-list for method output_type
-	14, // [14:29] is the sub-list for method input_type
+	22, // 24: runch.agent.v1.Agent.AwaitSize:input_type -> runch.agent.v1.AwaitSizeRequest
+	24, // 25: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
+	26, // 26: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
+	28, // 27: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
+	31, // 28: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
+	33, // 29: runch.agent.v1.Agent.Shutdown:input_type -> runch.agent.v1.ShutdownRequest
+	3,  // 30: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
+	5,  // 31: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
+	7,  // 32: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
+	9,  // 33: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
+	11, // 34: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
+	13, // 35: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
+	15, // 36: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
+	17, // 37: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
+	19, // 38: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
+	21, // 39: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
+	23, // 40: runch.agent.v1.Agent.AwaitSize:output_type -> runch.agent.v1.AwaitSizeResponse
+	25, // 41: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
+	27, // 42: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
+	30, // 43: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
+	32, // 44: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
+	34, // 45: runch.agent.v1.Agent.Shutdown:output_type -> runch.agent.v1.ShutdownResponse
+	30, // [30:46] is the sub-list for method output_type
+	14, // [14:30] is the sub-list for method input_type
 	14, // [14:14] is the sub-list for extension type_name
 	14, // [14:14] is the sub-list for extension extendee
 	0,  // [0:14] is the sub-list for field type_name
@@ -2776,7 +2873,7 @@ func file_agentproto_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agentproto_agent_proto_rawDesc), len(file_agentproto_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -18,6 +18,7 @@ type AgentService interface {
 	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
 	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
+	AwaitSize(context.Context, *AwaitSizeRequest) (*AwaitSizeResponse, error)
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
 	AwaitOOM(context.Context, *AwaitOOMRequest) (*AwaitOOMResponse, error)
 	Processes(context.Context, *ProcessesRequest) (*ProcessesResponse, error)
@@ -97,6 +98,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.Update(ctx, &req)
+			},
+			"AwaitSize": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req AwaitSizeRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.AwaitSize(ctx, &req)
 			},
 			"Stats": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req StatsRequest
@@ -222,6 +230,14 @@ func (c *agentClient) Resume(ctx context.Context, req *ResumeRequest) (*ResumeRe
 func (c *agentClient) Update(ctx context.Context, req *UpdateRequest) (*UpdateResponse, error) {
 	var resp UpdateResponse
 	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "Update", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) AwaitSize(ctx context.Context, req *AwaitSizeRequest) (*AwaitSizeResponse, error) {
+	var resp AwaitSizeResponse
+	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "AwaitSize", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -22,8 +22,8 @@ type Limits struct {
 	Overhead  int64
 }
 
-// WithoutMemory are the same limits but for those of memory: what a cgroup has
-// of these stays when the others are set.
+// WithoutMemory are the same limits but for those of memory: what a cgroup has of
+// these stays when the others are set.
 func (l Limits) WithoutMemory() Limits {
 	if l.Resources == nil {
 		return l
@@ -31,6 +31,19 @@ func (l Limits) WithoutMemory() Limits {
 	rest := *l.Resources
 	rest.Memory = nil
 	return Limits{Resources: &rest, Overhead: l.Overhead}
+}
+
+// WithoutSize are the same limits but for all that a VM's size comes from, the
+// memory and the CPU quota.
+func (l Limits) WithoutSize() Limits {
+	l = l.WithoutMemory()
+	if l.Resources == nil || l.Resources.CPU == nil {
+		return l
+	}
+	cpu := *l.Resources.CPU
+	cpu.Quota, cpu.Period = nil, nil
+	l.Resources.CPU = &cpu
+	return l
 }
 
 // TakesMemory says whether less memory may be used under after than under before.

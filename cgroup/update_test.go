@@ -35,18 +35,18 @@ func TestMemoryIsTaken(t *testing.T) {
 	}
 }
 
-func TestLimitsWithoutMemory(t *testing.T) {
-	quota := int64(50000)
+func TestLimitsWithoutSize(t *testing.T) {
+	quota, period, shares := int64(50000), uint64(100000), uint64(512)
 	l := memory(5)
-	l.Resources.CPU = &specs.LinuxCPU{Quota: &quota}
-	rest := l.WithoutMemory()
-	if rest.Resources.Memory != nil || *rest.Resources.CPU.Quota != quota {
-		t.Errorf("got %+v", rest.Resources)
+	l.Resources.CPU = &specs.LinuxCPU{Quota: &quota, Period: &period, Shares: &shares}
+	rest := l.WithoutSize().Resources
+	if rest.Memory != nil || rest.CPU.Quota != nil || rest.CPU.Period != nil || *rest.CPU.Shares != shares {
+		t.Errorf("got %+v, %+v", rest, rest.CPU)
 	}
-	if l.Resources.Memory == nil {
+	if l.Resources.Memory == nil || l.Resources.CPU.Quota == nil {
 		t.Error("the limits themselves have changed")
 	}
-	if got := (Limits{}).WithoutMemory(); got != (Limits{}) {
+	if got := (Limits{}).WithoutSize(); got != (Limits{}) {
 		t.Errorf("got %+v of no limits", got)
 	}
 }

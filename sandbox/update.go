@@ -15,8 +15,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// giveBackTimeout is how long a VM may take to give back memory.
-const giveBackTimeout = 20 * time.Second
+// giveBackTimeout is how long a VM may take to give back memory and CPUs.
+const giveBackTimeout = 30 * time.Second
 
 // Update changes a container's resources: the limits of its cgroup in the guest
 // are exact, those of the host's cgroup have the overhead added, and the VM has
@@ -41,8 +41,6 @@ func (r *Runtime) Update(ctx context.Context, id string, change *specs.LinuxReso
 	if u.size, err = sizeFor(u.sandbox, u.host); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	return u.run(ctx)
 }
 
@@ -58,9 +56,9 @@ type update struct {
 	size state.VMSize
 }
 
-// run gives before it takes: the VM grows first. Of memory, the guest's cgroup
-// gives its own back first, then the VM, and then the host's cgroup can.
-// What fails leaves everything as it was.
+// run gives before it takes. The VM grows first; and what the container is to have
+// no longer is given back by the guest's cgroup, then by the VM, and only then
+// held back by the host's. What fails leaves everything as it was.
 func (u *update) run(ctx context.Context) error {
 	c := u.container
 	group, err := cgroup.Open(c.Cgroup.Path, c.Cgroup.Systemd, c.Cgroup.Paths)
@@ -68,22 +66,22 @@ func (u *update) run(ctx context.Context) error {
 		return err
 	}
 	before, limits := hostLimits(u.sandbox, c, c.Resources), hostLimits(u.sandbox, c, u.host)
-	late, err := takesMemory(group, before, limits)
+	shrinks := u.size.CPUs < u.sandbox.Now.CPUs || u.size.MemoryMiB < u.sandbox.Now.MemoryMiB
+	takes, err := takesMemory(group, before, limits)
 	if err != nil {
 		return err
 	}
 	first := limits
-	if late {
-		first = limits.WithoutMemory()
+	if shrinks || takes {
+		first = limits.WithoutSize()
 	}
 	if err := u.give(ctx, group, before, first); err != nil {
 		return err
 	}
-	c.Resources = u.host
-	if err := errors.Join(u.dir.Save(c), u.r.resize(ctx, u.dir, u.sandbox, u.size)); err != nil || !late {
-		return err
+	if !shrinks && !takes {
+		return nil
 	}
-	return u.takeMemory(ctx, group, first, limits)
+	return u.take(ctx, group, first, limits, shrinks)
 }
 
 // takesMemory says whether the limit of memory has to wait until memory was given
@@ -99,24 +97,26 @@ func takesMemory(group *cgroup.Cgroup, before, limits cgroup.Limits) (bool, erro
 	return false, err
 }
 
-// give makes the VM as large as it was or is to be, and sets the limits of both
-// cgroups; or it does nothing.
+// give sets the limits of both cgroups while the VM is large enough for the old and
+// the new ones, and then tells it its size; or it does nothing.
 func (u *update) give(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	size := u.sandbox.Now
 	grown := state.VMSize{CPUs: max(size.CPUs, u.size.CPUs), MemoryMiB: max(size.MemoryMiB, u.size.MemoryMiB)}
 	if err := u.r.resize(ctx, u.dir, u.sandbox, grown); err != nil {
 		return err
 	}
-	err := u.setLimits(ctx, group, before, limits)
-	if err == nil {
-		return nil
+	if err := u.setLimits(ctx, group, before, limits); err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
+		if undo := u.r.resize(ctx, u.dir, u.sandbox, size); undo != nil {
+			err = fmt.Errorf("%w; and undoing it: %w", err, undo)
+		}
+		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-	defer cancel()
-	if undo := u.r.resize(ctx, u.dir, u.sandbox, size); undo != nil {
-		err = fmt.Errorf("%w; and undoing it: %w", err, undo)
-	}
-	return err
+	u.container.Resources = u.host
+	return errors.Join(u.dir.Save(u.container), u.r.resize(ctx, u.dir, u.sandbox, u.size))
 }
 
 // setLimits sets those of both cgroups, or none.
@@ -144,19 +144,34 @@ func (u *update) setLimits(ctx context.Context, group *cgroup.Cgroup, before, li
 	return err
 }
 
-// takeMemory sets the host's limit of memory when the VM has given back what does
-// not fit. A guest that keeps it is held by the limit that it had, and by the
-// one in the guest: the host's would kill the VM.
-func (u *update) takeMemory(ctx context.Context, group *cgroup.Cgroup, first, limits cgroup.Limits) error {
+// take sets the limits that were waiting for the VM. A guest that keeps its memory
+// is held by the limit that the host had, and by the new one in the guest: the
+// host's would kill the VM.
+func (u *update) take(ctx context.Context, group *cgroup.Cgroup, first, limits cgroup.Limits, shrinks bool) error {
 	ctx, cancel := context.WithTimeout(ctx, giveBackTimeout)
 	defer cancel()
-	err := group.AwaitMemory(ctx, limits)
-	if errors.Is(err, cgroup.ErrMemoryHeld) {
-		u.r.Log.Warn("the guest has not given its memory back, so the host's limit stays as it was; update again when it has", "reason", err)
-		return nil
+	var err error
+	if shrinks {
+		err = u.awaitSize(ctx)
+	}
+	if err == nil {
+		err = group.AwaitMemory(ctx, limits)
 	}
 	if err != nil {
-		return err
+		u.r.Log.Warn("the guest has not given back all that it is to have no longer, so the host's limit of memory stays; update again when it has", "reason", err)
+		limits = limits.WithoutMemory()
 	}
 	return group.Update(first, limits)
+}
+
+// awaitSize waits for the guest to give back what the VM is to have no longer. That
+// takes CPU time, which the host's cgroup may be about to take, and memory to move
+// what is in use.
+func (u *update) awaitSize(ctx context.Context) error {
+	return u.r.call(ctx, u.container, func(ctx context.Context, agent agentproto.AgentService) error {
+		_, err := agent.AwaitSize(ctx, &agentproto.AwaitSizeRequest{
+			Cpus: uint32(u.size.CPUs), MemoryBytes: uint64(u.size.MemoryMiB) << 20, // #nosec G115 -- as we made them
+		})
+		return err
+	})
 }
