@@ -35,9 +35,11 @@ type shimProcess struct {
 	ended chan struct{}
 }
 
-// shimEnv keeps the shim small: it has one thing to do at a time.
+// shimEnv keeps the shim small: it has one thing to do at a time. Where the kernel
+// gives huge pages to those who do not ask, its heap would have more of them than
+// it has memory in use.
 var shimEnv = []string{
-	"GOMAXPROCS=1", "GOGC=50", "GOTRACEBACK=single",
+	"GOMAXPROCS=1", "GOGC=50", "GOTRACEBACK=single", "GODEBUG=disablethp=1",
 	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 }
 
