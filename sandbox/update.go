@@ -81,7 +81,7 @@ func (u *update) run(ctx context.Context) error {
 	if !shrinks && !takes {
 		return nil
 	}
-	return u.take(ctx, group, first, limits, shrinks)
+	return u.take(ctx, group, first, limits)
 }
 
 // takesMemory says whether the limit of memory has to wait until memory was given
@@ -97,8 +97,8 @@ func takesMemory(group *cgroup.Cgroup, before, limits cgroup.Limits) (bool, erro
 	return false, err
 }
 
-// give sets the limits of both cgroups while the VM is large enough for the old and
-// the new ones, and then tells it its size; or it does nothing.
+// give sets the limits of both cgroups, with a VM that is large enough for the old
+// and the new ones, or it does nothing.
 func (u *update) give(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -116,7 +116,7 @@ func (u *update) give(ctx context.Context, group *cgroup.Cgroup, before, limits 
 		return err
 	}
 	u.container.Resources = u.host
-	return errors.Join(u.dir.Save(u.container), u.r.resize(ctx, u.dir, u.sandbox, u.size))
+	return u.dir.Save(u.container)
 }
 
 // setLimits sets those of both cgroups, or none.
@@ -144,21 +144,31 @@ func (u *update) setLimits(ctx context.Context, group *cgroup.Cgroup, before, li
 	return err
 }
 
-// take sets the limits that were waiting for the VM. A guest that keeps its memory
-// is held by the limit that the host had, and by the new one in the guest: the
-// host's would kill the VM.
-func (u *update) take(ctx context.Context, group *cgroup.Cgroup, first, limits cgroup.Limits, shrinks bool) error {
-	ctx, cancel := context.WithTimeout(ctx, giveBackTimeout)
+// take shrinks the VM and sets the limits that were waiting for that. A guest that
+// keeps its memory is held by the limit that the host had, and by the new one in
+// the guest: the host's would kill the VM.
+func (u *update) take(ctx context.Context, group *cgroup.Cgroup, first, limits cgroup.Limits) error {
+	ctx, cancel := context.WithTimeout(ctx, giveBackTimeout+callTimeout)
 	defer cancel()
-	var err error
-	if shrinks {
-		err = u.awaitSize(ctx)
+	waiting, cancel := context.WithTimeout(ctx, giveBackTimeout)
+	defer cancel()
+	// The fewer CPUs a guest has to ask about each page, the sooner its memory comes back.
+	fewer := state.VMSize{CPUs: u.size.CPUs, MemoryMiB: u.sandbox.Now.MemoryMiB}
+	var kept error
+	for _, size := range []state.VMSize{fewer, u.size} {
+		if size == u.sandbox.Now {
+			continue
+		}
+		if err := u.r.resize(ctx, u.dir, u.sandbox, size); err != nil {
+			return err
+		}
+		kept = u.awaitSize(waiting, size)
 	}
-	if err == nil {
-		err = group.AwaitMemory(ctx, limits)
+	if kept == nil {
+		kept = group.AwaitMemory(waiting, limits)
 	}
-	if err != nil {
-		u.r.Log.Warn("the guest has not given back all that it is to have no longer, so the host's limit of memory stays; update again when it has", "reason", err)
+	if kept != nil {
+		u.r.Log.Warn("the guest has not given back all that it is to have no longer, so the host's limit of memory stays; update again when it has", "reason", kept)
 		limits = limits.WithoutMemory()
 	}
 	return group.Update(first, limits)
@@ -167,10 +177,10 @@ func (u *update) take(ctx context.Context, group *cgroup.Cgroup, first, limits c
 // awaitSize waits for the guest to give back what the VM is to have no longer. That
 // takes CPU time, which the host's cgroup may be about to take, and memory to move
 // what is in use.
-func (u *update) awaitSize(ctx context.Context) error {
+func (u *update) awaitSize(ctx context.Context, size state.VMSize) error {
 	return u.r.call(ctx, u.container, func(ctx context.Context, agent agentproto.AgentService) error {
 		_, err := agent.AwaitSize(ctx, &agentproto.AwaitSizeRequest{
-			Cpus: uint32(u.size.CPUs), MemoryBytes: uint64(u.size.MemoryMiB) << 20, // #nosec G115 -- as we made them
+			Cpus: uint32(size.CPUs), MemoryBytes: uint64(size.MemoryMiB) << 20, // #nosec G115 -- as we made them
 		})
 		return err
 	})
