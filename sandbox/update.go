@@ -73,7 +73,7 @@ func (u *update) run(ctx context.Context) error {
 	}
 	first := limits
 	if shrinks || takes {
-		first = limits.WithoutSize()
+		first, before = limits.WithoutSize(), before.WithoutSize()
 	}
 	if err := u.give(ctx, group, before, first); err != nil {
 		return err
