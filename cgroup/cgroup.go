@@ -13,7 +13,6 @@ import (
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/cgroups/manager"
 	"github.com/opencontainers/cgroups/systemd"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,11 +44,10 @@ type Cgroup struct {
 // New describes the cgroup at path, which is linux.cgroupsPath: for cgroupfs a
 // path from the root of the hierarchies, or, without a leading slash, from the
 // cgroup of the calling process as runc has it; with systemd the words
-// slice:prefix:name. res may be nil; overhead is in bytes and is added to its
-// memory limits. With systemd, annotations that begin with org.systemd.property.
-// set properties of its unit. Nothing is made on the host.
-func New(path string, systemd bool, res *specs.LinuxResources, overhead int64, annotations map[string]string) (*Cgroup, error) {
-	config := &cgroups.Cgroup{Resources: resources(res, overhead), Systemd: systemd}
+// slice:prefix:name. With systemd, annotations that begin with
+// org.systemd.property. set properties of its unit. Nothing is made on the host.
+func New(path string, systemd bool, limits Limits, annotations map[string]string) (*Cgroup, error) {
+	config := &cgroups.Cgroup{Resources: resources(limits), Systemd: systemd}
 	if systemd {
 		var err error
 		if config.SystemdProps, err = properties(annotations); err != nil {

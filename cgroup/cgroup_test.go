@@ -95,7 +95,7 @@ func memoryLimit(t *testing.T, c *Cgroup) string {
 // apply makes the cgroup around a process.
 func apply(t *testing.T, path string, res *specs.LinuxResources, overhead int64, pid int) *Cgroup {
 	t.Helper()
-	c, err := New(path, false, res, overhead, nil)
+	c, err := New(path, false, Limits{Resources: res, Overhead: overhead}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestFailedApplyLeavesNothing(t *testing.T) {
 			path := testPath(t) // its end looks for remains
 			pid := tt.pid(t)
 			before, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-			c, err := New(path+"/parent/child", false, tt.res, 0, nil)
+			c, err := New(path+"/parent/child", false, Limits{Resources: tt.res}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -237,7 +237,7 @@ func TestFailedApplyLeavesNothing(t *testing.T) {
 func TestApplyRefusesACgroupInUse(t *testing.T) {
 	path, first, second := testPath(t), sleeper(t), sleeper(t)
 	c := apply(t, path, nil, 0, first.Process.Pid)
-	other, err := New(path, false, nil, 0, nil)
+	other, err := New(path, false, Limits{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestApplyRefusesACgroupInUse(t *testing.T) {
 
 func TestApplyRefusesAFrozenCgroup(t *testing.T) {
 	path, cmd := testPath(t), sleeper(t)
-	c, err := New(path, false, nil, 0, nil)
+	c, err := New(path, false, Limits{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +330,7 @@ func TestManyInOurParent(t *testing.T) {
 	_ = testPath(t)
 	round := func(i int, pid int) error {
 		path := fmt.Sprintf("%s/test-%d-%d", ownParent, os.Getpid(), i)
-		c, err := New(path, false, nil, 0, nil)
+		c, err := New(path, false, Limits{}, nil)
 		if err == nil {
 			err = c.Apply(pid)
 		}

@@ -6,9 +6,8 @@
 // what the container may take of the host:
 //
 //   - memory (limit, reservation, memory+swap): the container's figure and the
-//     overhead of a VM. Guest memory is shared
-//     memory of the host, charged to the cgroup of whoever touches a page
-//     first; all who can are in this cgroup.
+//     overhead of a VM. Guest memory is shared memory of the host, charged to
+//     the cgroup of whoever touches a page first; all who can are in this cgroup.
 //   - cpu, cpuset, block I/O: as they are.
 //   - pids: none. Threads of the VMM and of virtiofsd are no processes of the
 //     container, and a limit of 20 would kill the VM, not the container.

@@ -55,10 +55,10 @@ func TestPropertiesRefuse(t *testing.T) {
 
 func TestPropertiesAreForSystemd(t *testing.T) {
 	malformed := map[string]string{propertyPrefix + "x": ""}
-	if _, err := New("/a", false, nil, 0, malformed); err != nil {
+	if _, err := New("/a", false, Limits{}, malformed); err != nil {
 		t.Errorf("cgroupfs: %v", err)
 	}
-	if _, err := New("a.slice:p:n", true, nil, 0, malformed); !errors.Is(err, ErrProperty) {
+	if _, err := New("a.slice:p:n", true, Limits{}, malformed); !errors.Is(err, ErrProperty) {
 		t.Errorf("systemd: %v", err)
 	}
 }

@@ -7,16 +7,23 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// resources are the host's limits for a VM whose container has those of res;
-// the package comment has the rule.
-func resources(res *specs.LinuxResources, overhead int64) *cgroups.Resources {
+// Limits are what the cgroup of a container with these resources holds. Overhead is
+// in bytes and is added to the limits of memory; Resources may be nil.
+type Limits struct {
+	Resources *specs.LinuxResources
+	Overhead  int64
+}
+
+// resources are the limits as the kernel is to have them; the package comment has
+// the rule.
+func resources(l Limits) *cgroups.Resources {
 	r := &cgroups.Resources{}
-	if res == nil {
+	if l.Resources == nil {
 		return r
 	}
-	setMemory(r, res.Memory, overhead)
-	setCPU(r, res.CPU)
-	setBlockIO(r, res.BlockIO)
+	setMemory(r, l.Resources.Memory, l.Overhead)
+	setCPU(r, l.Resources.CPU)
+	setBlockIO(r, l.Resources.BlockIO)
 	return r
 }
 

@@ -58,7 +58,7 @@ func TestResources(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := resources(tt.in, overhead)
+			got := resources(Limits{Resources: tt.in, Overhead: overhead})
 			if d := cmp.Diff(&tt.want, got); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
 			}
@@ -72,10 +72,10 @@ func TestBlockIO(t *testing.T) {
 	device.Major, device.Minor = 8, 1
 	throttle := specs.LinuxThrottleDevice{Rate: 1 << 20}
 	throttle.Major = 8
-	got := resources(&specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{
+	got := resources(Limits{Resources: &specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{
 		Weight: &weight, LeafWeight: &leaf, WeightDevice: []specs.LinuxWeightDevice{device},
 		ThrottleReadBpsDevice: []specs.LinuxThrottleDevice{throttle},
-	}}, 0)
+	}}})
 	if got.BlkioWeight != 500 || got.BlkioLeafWeight != 300 || got.BlkioWeightDevice[0].WeightString() != "8:1 500" ||
 		got.BlkioThrottleReadBpsDevice[0].String() != "8:0 1048576" {
 		t.Errorf("got %+v", got)

@@ -8,19 +8,11 @@ import (
 	"time"
 
 	"github.com/opencontainers/cgroups"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // ErrMemoryHeld says that more memory is in use than a limit would allow, and
 // that the kernel cannot take it back.
 var ErrMemoryHeld = errors.New("more memory is in use than the limit would be")
-
-// Limits are what a cgroup holds for a container with these resources; the
-// overhead is that of New.
-type Limits struct {
-	Resources *specs.LinuxResources
-	Overhead  int64
-}
 
 // WithoutMemory are the same limits but for those of memory: what a cgroup has of
 // these stays when the others are set.
@@ -51,7 +43,7 @@ func TakesMemory(before, after Limits) bool { return after.memory() < before.mem
 
 // memory is the limit of memory in bytes, the largest number where there is none.
 func (l Limits) memory() int64 {
-	if limit := resources(l.Resources, l.Overhead).Memory; limit > 0 {
+	if limit := resources(l).Memory; limit > 0 {
 		return limit
 	}
 	return math.MaxInt64
@@ -60,7 +52,7 @@ func (l Limits) memory() int64 {
 // Update changes the limits of a cgroup that is in use. Where the kernel refuses,
 // those of before are set again.
 func (c *Cgroup) Update(before, after Limits) error {
-	limits, old := resources(after.Resources, after.Overhead), resources(before.Resources, before.Overhead)
+	limits, old := resources(after), resources(before)
 	limits.SkipDevices, old.SkipDevices = true, true
 	if err := c.manager.Set(limits); err != nil {
 		if undo := c.manager.Set(old); undo != nil {

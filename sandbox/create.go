@@ -180,7 +180,7 @@ func (c *creation) startShim(console *os.File) error {
 // it first: this command may be killed at any moment.
 func (c *creation) enterCgroup() error {
 	path := c.cgroupsPath()
-	group, err := cgroup.New(path, c.r.Systemd, c.record.Resources, c.record.Overhead, c.record.Annotations)
+	group, err := cgroup.New(path, c.r.Systemd, cgroup.Limits{Resources: c.record.Resources, Overhead: c.record.Overhead}, c.record.Annotations)
 	if err != nil {
 		return fmt.Errorf("make the cgroup %s: %w", path, err)
 	}

@@ -58,7 +58,7 @@ type update struct {
 
 // run gives before it takes. The VM grows first; and what the container is to have
 // no longer is given back by the guest's cgroup, then by the VM, and only then
-// held back by the host's. What fails leaves everything as it was.
+// held back by the host's. Where giving fails, everything is left as it was.
 func (u *update) run(ctx context.Context) error {
 	c := u.container
 	group, err := cgroup.Open(c.Cgroup.Path, c.Cgroup.Systemd, c.Cgroup.Paths)
