@@ -120,6 +120,32 @@ memory_total() {
 	same "$(host_limit memory memory.limit_in_bytes memory.max)" $((made + (88 << 20)))
 }
 
+@test "a guest that keeps its memory costs a warning, and the host's limit stays until it has given that back" {
+	needs_vm
+	local made grown
+	own
+	config '.linux.resources.memory = {limit: 67108864} | .linux.readonlyPaths = []'
+	args sleep 10000
+	launch
+	made=$(host_limit memory memory.limit_in_bytes memory.max)
+	runch update --memory "${MORE}M" "$ID"
+	grown=$(host_limit memory memory.limit_in_bytes memory.max)
+	# The guest's kernel gives back no huge pages for which it has no room elsewhere. These are more than the VM was made with.
+	execute sh -c 'echo 120 >/proc/sys/vm/nr_hugepages && grep -qx 120 /proc/sys/vm/nr_hugepages'
+	try runch update --memory 64M --pids-limit 30 "$ID"
+	same "$status" 0
+	[[ $stderr == *"has not given back"* ]]
+	same "$(host_limit memory memory.limit_in_bytes memory.max)" "$grown"
+	same "$(runch events --stats "$ID" | jq -c '[.data.memory.usage.limit, .data.pids.limit]')" "[$((64 << 20)),30]"
+
+	execute sh -c 'echo 0 >/proc/sys/vm/nr_hugepages'
+	runch update --memory "${MORE}M" "$ID"
+	try runch update --memory 64M "$ID"
+	same "$status" 0
+	same "$stderr" ""
+	same "$(host_limit memory memory.limit_in_bytes memory.max)" "$made"
+}
+
 # use_and_free: the container uses more memory for a moment than its host's cgroup may at first.
 use_and_free() {
 	execute sh -c "dd if=/dev/zero of=/mem/file bs=1M count=$FILL 2>/dev/null && rm /mem/file"
