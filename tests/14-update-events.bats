@@ -49,12 +49,12 @@ guest() {
 @test "limits given by flags are exact in the guest; on the host memory has the guest's overhead added" {
 	needs_vm
 	local before
-	before=$(host_limit memory memory.limit_in_bytes memory.max)
+	before=$(host_memory)
 	runch update --memory 96M --pids-limit 30 --cpu-quota 20000 --cpu-share 200 "$ID"
 	same "$(guest memory.max)" $((96 << 20))
 	same "$(guest pids.max)" 30
 	same "$(guest cpu.max)" "20000 100000" # the period is that of before
-	same "$(host_limit memory memory.limit_in_bytes memory.max)" $((before + (32 << 20)))
+	same "$(host_memory)" $((before + (32 << 20)))
 }
 
 @test "the VM has the memory and the CPUs for its new limits, and not more than it was made for" {
@@ -92,12 +92,12 @@ memory_total() {
 @test "memory that the container has freed is no use of it, whatever the host has seen: a lower limit is set and nobody dies" {
 	needs_vm
 	local before
-	before=$(host_limit memory memory.limit_in_bytes memory.max)
+	before=$(host_memory)
 	runch update --memory "${MORE}M" --cpu-quota -1 "$ID"
 	use_and_free
 	runch update --memory 64M "$ID"
 	same "$(guest memory.max)" $((64 << 20))
-	same "$(host_limit memory memory.limit_in_bytes memory.max)" "$before"
+	same "$(host_memory)" "$before"
 	same "$(execute echo alive)" alive
 }
 
@@ -109,33 +109,33 @@ memory_total() {
 		| .mounts += [{destination: "/mem", type: "tmpfs", source: "tmpfs", options: ["size=500m"]}]'
 	args sleep 10000
 	launch
-	made=$(host_limit memory memory.limit_in_bytes memory.max)
+	made=$(host_memory)
 	use_and_free
 	runch update --memory 64M "$ID"
-	same "$(host_limit memory memory.limit_in_bytes memory.max)" "$made"
+	same "$(host_memory)" "$made"
 	same "$(execute echo alive)" alive
 	runch update --memory 500M "$ID"
-	same "$(host_limit memory memory.limit_in_bytes memory.max)" "$made"
+	same "$(host_memory)" "$made"
 	runch update --memory 600M "$ID"
-	same "$(host_limit memory memory.limit_in_bytes memory.max)" $((made + (88 << 20)))
+	same "$(host_memory)" $((made + (88 << 20)))
 }
 
 @test "a guest that keeps its memory costs a warning, and the host's limit stays until it has given that back" {
 	needs_vm
-	local made grown
+	local made higher
 	own
 	config '.linux.resources.memory = {limit: 67108864} | .linux.readonlyPaths = []'
 	args sleep 10000
 	launch
-	made=$(host_limit memory memory.limit_in_bytes memory.max)
+	made=$(host_memory)
 	runch update --memory "${MORE}M" "$ID"
-	grown=$(host_limit memory memory.limit_in_bytes memory.max)
+	higher=$(host_memory)
 	# The guest's kernel gives back no huge pages for which it has no room elsewhere. These are more than the VM was made with.
 	execute sh -c 'echo 120 >/proc/sys/vm/nr_hugepages && grep -qx 120 /proc/sys/vm/nr_hugepages'
 	try runch update --memory 64M --pids-limit 30 "$ID"
 	same "$status" 0
 	[[ $stderr == *"has not given back"* ]]
-	same "$(host_limit memory memory.limit_in_bytes memory.max)" "$grown"
+	same "$(host_memory)" "$higher"
 	same "$(runch events --stats "$ID" | jq -c '[.data.memory.usage.limit, .data.pids.limit]')" "[$((64 << 20)),30]"
 
 	execute sh -c 'echo 0 >/proc/sys/vm/nr_hugepages'
@@ -143,7 +143,7 @@ memory_total() {
 	try runch update --memory 64M "$ID"
 	same "$status" 0
 	same "$stderr" ""
-	same "$(host_limit memory memory.limit_in_bytes memory.max)" "$made"
+	same "$(host_memory)" "$made"
 }
 
 # use_and_free: the container uses more memory for a moment than its host's cgroup may at first.

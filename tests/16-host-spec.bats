@@ -108,7 +108,7 @@ family() {
 	local overhead
 	overhead=$(runch env | awk '$1 ~ /^(vmm_)?overhead$/ {sum += $2} END {print sum * 1024 * 1024}')
 	[ "$overhead" -gt 0 ]
-	same "$(host_limit memory memory.limit_in_bytes memory.max)" $(((64 << 20) + overhead))
+	same "$(host_memory)" $(((64 << 20) + overhead))
 	same "$(host_limit memory memory.soft_limit_in_bytes memory.low)" $(((32 << 20) + overhead))
 }
 

@@ -246,6 +246,11 @@ host_limit() {
 	fi
 }
 
+# host_memory: its limit of memory, in bytes.
+host_memory() {
+	host_limit memory memory.limit_in_bytes memory.max
+}
+
 # gone: whether the runtime knows no such container any more.
 gone() {
 	try runch state "$ID"
