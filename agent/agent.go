@@ -89,7 +89,7 @@ func (a *Agent) intercept(ctx context.Context, decode ttrpc.Unmarshaler, info *t
 
 // hello says to the host that the agent serves.
 func (a *Agent) hello(conn net.Conn) error {
-	defer conn.Close() //nolint:errcheck // the host has read it or has gone
+	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return fmt.Errorf("say hello: %w", err)
 	}

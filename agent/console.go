@@ -16,7 +16,7 @@ const consoleTimeout = 10 * time.Second
 
 // receiveConsole takes the terminal's master that libcontainer sent.
 func receiveConsole(socket *os.File) (*os.File, error) {
-	fd := int(socket.Fd()) // #nosec G115 -- a file descriptor
+	fd := int(socket.Fd())
 	tv := unix.NsecToTimeval(consoleTimeout.Nanoseconds())
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
 		return nil, fmt.Errorf("receive terminal: %w", err)
@@ -84,5 +84,5 @@ func consoleFile(fd int) (*os.File, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("receive terminal: %w", err)
 	}
-	return os.NewFile(uintptr(fd), "/dev/ptmx"), nil // #nosec G115 -- a file descriptor
+	return os.NewFile(uintptr(fd), "/dev/ptmx"), nil
 }

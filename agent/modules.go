@@ -51,7 +51,7 @@ func moduleList(list string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read module list: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	paths, err := readModuleList(f)
 	if err != nil {
 		return nil, fmt.Errorf("read module list %s: %w", list, err)
@@ -80,8 +80,8 @@ func loadModule(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()                            //nolint:errcheck // read only
-	err = unix.FinitModule(int(f.Fd()), "", 0) // #nosec G115 -- a file descriptor
+	defer f.Close()
+	err = unix.FinitModule(int(f.Fd()), "", 0)
 	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENODEV) {
 		return nil
 	}

@@ -34,7 +34,7 @@ func bindNetNS(path string) (restored bool, err error) {
 	if err != nil {
 		return true, fmt.Errorf("open own network namespace: %w", err)
 	}
-	defer home.Close() //nolint:errcheck // only a handle
+	defer home.Close()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return true, fmt.Errorf("make network namespace: %w", err)
 	}
@@ -44,7 +44,7 @@ func bindNetNS(path string) (restored bool, err error) {
 	} else {
 		err = loopbackUp()
 	}
-	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil, err // #nosec G115 -- a file descriptor fits an int
+	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil, err
 }
 
 // adoptNetNS makes the network namespace of the process pid that of the

@@ -19,6 +19,6 @@ func inNetNS(path string, fn func(*netlink.Handle) error) error {
 	if err != nil {
 		return fmt.Errorf("open network namespace: %w", err)
 	}
-	defer ns.Close() //nolint:errcheck // only a handle
+	defer ns.Close()
 	return namespace.InNet(ns, fn)
 }

@@ -99,7 +99,7 @@ func readNow(f *os.File, buf []byte) (n int, err error) {
 	}
 	rerr := raw.Read(func(fd uintptr) bool {
 		for {
-			n, err = unix.Read(int(fd), buf) // #nosec G115 -- a file descriptor
+			n, err = unix.Read(int(fd), buf)
 			if !errors.Is(err, unix.EINTR) {
 				return true
 			}

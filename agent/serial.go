@@ -66,8 +66,8 @@ func yamuxConfig(log io.Writer) *yamux.Config {
 func demux(session *yamux.Session, helloPort uint32) *transport {
 	control, streams := newQueue(), newQueue()
 	go func() {
-		defer control.Close() //nolint:errcheck // cannot fail
-		defer streams.Close() //nolint:errcheck // cannot fail
+		defer control.Close()
+		defer streams.Close()
 		for {
 			conn, err := session.Accept()
 			if err != nil {

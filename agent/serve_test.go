@@ -207,7 +207,7 @@ func TestStrayPortIsClosed(t *testing.T) {
 func TestControlConnectionsEndPlainly(t *testing.T) {
 	there, here := net.Pipe()
 	_ = here.Close()
-	defer there.Close() //nolint:errcheck // a pipe
+	defer there.Close()
 	q := newQueue()
 	l := controlListener{Listener: q, open: new(atomic.Int64)}
 	go q.put(here)

@@ -185,7 +185,7 @@ func (s *stdio) resize(height, width uint16) error {
 	size := &unix.Winsize{Row: height, Col: width}
 	var ioctlErr error
 	err = raw.Control(func(fd uintptr) {
-		ioctlErr = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, size) // #nosec G115 -- a file descriptor
+		ioctlErr = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, size)
 	})
 	if err := errors.Join(err, ioctlErr); err != nil {
 		return fmt.Errorf("resize terminal: %w", err)

@@ -23,7 +23,7 @@ func connPair(t *testing.T) (host, guest net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // a test's
+	defer l.Close()
 	if host, err = new(net.Dialer).DialContext(t.Context(), "unix", l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}

@@ -106,7 +106,7 @@ func TestStreamTimes(t *testing.T) {
 	t.Run("no header comes", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			host, guest := net.Pipe()
-			defer host.Close() //nolint:errcheck // a pipe
+			defer host.Close()
 			if err := newStreams(streamTimeout).accept(guest); err == nil {
 				t.Error("accepted")
 			}

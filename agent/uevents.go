@@ -20,7 +20,7 @@ func awaitDevice(ctx context.Context, there func() (bool, error)) error {
 	if err != nil {
 		return err
 	}
-	defer events.Close() //nolint:errcheck // read only
+	defer events.Close()
 	stop := context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	buf := make([]byte, 8192)
@@ -45,5 +45,5 @@ func openUevents() (*os.File, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("listen to devices: %w", err)
 	}
-	return os.NewFile(uintptr(fd), "uevents"), nil // #nosec G115 -- a file descriptor
+	return os.NewFile(uintptr(fd), "uevents"), nil
 }

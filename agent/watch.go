@@ -24,7 +24,7 @@ func watchFile(path string) (*fileWatch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch %s: %w", path, err)
 	}
-	w := &fileWatch{file: os.NewFile(uintptr(fd), "inotify"), changed: make(chan struct{}, 1)} // #nosec G115 -- a file descriptor
+	w := &fileWatch{file: os.NewFile(uintptr(fd), "inotify"), changed: make(chan struct{}, 1)}
 	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_MODIFY); err != nil {
 		_ = w.file.Close()
 		return nil, fmt.Errorf("watch %s: %w", path, err)

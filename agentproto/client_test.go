@@ -15,7 +15,7 @@ type pipeDialer struct{ answer []byte }
 func (d pipeDialer) Dial(context.Context, uint32) (net.Conn, error) {
 	host, guest := net.Pipe()
 	go func() {
-		defer guest.Close() //nolint:errcheck // a pipe
+		defer guest.Close()
 		go func() { _, _ = io.Copy(io.Discard, guest) }()
 		_, _ = guest.Write(d.answer)
 	}()
@@ -36,7 +36,7 @@ func FuzzAnswers(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer client.Close() //nolint:errcheck // at its end
+		defer client.Close()
 		_, err = client.Info(ctx, &InfoRequest{})
 		if ctx.Err() != nil {
 			t.Fatal("the call outlived the guest")

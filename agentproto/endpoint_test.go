@@ -31,7 +31,7 @@ func hybrid(t *testing.T, handle func(net.Conn)) Endpoint {
 		if err != nil {
 			return
 		}
-		defer conn.Close() //nolint:errcheck // the test is about the other end
+		defer conn.Close()
 		handle(conn)
 	}()
 	t.Cleanup(func() {
@@ -54,7 +54,7 @@ func TestDialHybrid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // read to its end
+	defer conn.Close()
 	if got, err := io.ReadAll(conn); err != nil || string(got) != "first" {
 		t.Errorf("read %q, %v", got, err)
 	}
@@ -109,7 +109,7 @@ func TestOpenStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // only its header matters
+	defer conn.Close()
 	if id := <-got; id != 7 {
 		t.Errorf("the guest read id %d", id)
 	}

@@ -172,7 +172,7 @@ func awaitPidfd(ctx context.Context, fd int) bool {
 	// Short enough to see that ctx was cancelled.
 	const slice = 100 // ms
 	for ctx.Err() == nil {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, slice) //nolint:gosec // a descriptor
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, slice)
 		if n > 0 {
 			return true
 		}

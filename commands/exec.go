@@ -119,7 +119,7 @@ func execSpec(c *cli.Context, bundle string) (*specs.Process, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer f.Close() //nolint:errcheck // only read
+		defer f.Close()
 		return oci.LoadProcess(f)
 	}
 	if c.NArg() < 2 {

@@ -49,10 +49,10 @@ func lookAtHost(r *sandbox.Runtime) *host {
 func inspect(image *sandbox.Image) (*guest.Manifest, error) {
 	dir := filepath.Dir(image.Kernel)
 	if filepath.Dir(image.Initramfs) != dir {
-		return nil, nil //nolint:nilnil // there is nothing to read, and nothing wrong
+		return nil, nil
 	}
 	if _, err := os.Stat(filepath.Join(dir, guest.ManifestName)); errors.Is(err, os.ErrNotExist) {
-		return nil, nil //nolint:nilnil // as above
+		return nil, nil
 	}
 	return guest.Inspect(dir)
 }

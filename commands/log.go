@@ -35,7 +35,7 @@ type logHandler struct {
 
 func newLogHandler(stderr *os.File) *logHandler {
 	h := &logHandler{out: stderr, level: slog.LevelWarn, format: formatText}
-	if _, err := unix.IoctlGetTermios(int(stderr.Fd()), unix.TCGETS); err == nil { // #nosec G115 -- a file descriptor fits an int
+	if _, err := unix.IoctlGetTermios(int(stderr.Fd()), unix.TCGETS); err == nil {
 		h.format = formatTerminal
 	}
 	return h

@@ -96,7 +96,7 @@ func readResources(file string) (*specs.LinuxResources, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	return oci.DecodeResources(f)
 }
 

@@ -87,7 +87,7 @@ func probeKVM() error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", kvmDevice, err)
 	}
-	defer unix.Close(device) //nolint:errcheck // only asked
+	defer unix.Close(device)
 	version, err := ioctl(device, kvmGetAPIVersion, 0)
 	if err != nil || version != kvmAPIVersion {
 		return fmt.Errorf("%s speaks version %d: %w", kvmDevice, version, errors.Join(err, unix.ENOSYS))
@@ -96,7 +96,7 @@ func probeKVM() error {
 	if err != nil {
 		return fmt.Errorf("make a VM: %w", err)
 	}
-	defer unix.Close(vm) //nolint:errcheck // it ends with its last descriptor
+	defer unix.Close(vm)
 	memory, err := unix.Mmap(-1, 0, probeMemory, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return fmt.Errorf("make the guest's memory: %w", err)
@@ -122,7 +122,7 @@ func probeKVM() error {
 	if err != nil {
 		return fmt.Errorf("make a CPU: %w", err)
 	}
-	defer unix.Close(vcpu) //nolint:errcheck // as the VM
+	defer unix.Close(vcpu)
 	run, err := unix.Mmap(vcpu, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("map the CPU: %w", err)

@@ -109,5 +109,5 @@ func own(kind int) string {
 }
 
 func setns(ns *os.File, kind int) error {
-	return unix.Setns(int(ns.Fd()), kind) // #nosec G115 -- a file descriptor fits an int
+	return unix.Setns(int(ns.Fd()), kind)
 }

@@ -114,7 +114,7 @@ func TestInNet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ns.Close() //nolint:errcheck // only a handle
+	defer ns.Close()
 	var names []string
 	if err := InNet(ns, func(h *netlink.Handle) error {
 		links, err := Dump(h.LinkList)

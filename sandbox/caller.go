@@ -64,13 +64,13 @@ func owner() string {
 // does not wait for the caller to accept.
 func dialConsole(path string) (*os.File, error) {
 	if path == "" {
-		return nil, nil //nolint:nilnil // no socket is no file
+		return nil, nil
 	}
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("connect to the console socket: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // the file is a copy
+	defer conn.Close()
 	f, err := conn.File()
 	if err != nil {
 		return nil, fmt.Errorf("connect to the console socket: %w", err)

@@ -43,7 +43,7 @@ func (r *Runtime) Create(ctx context.Context, o CreateOptions) error {
 		return err
 	}
 	if console != nil {
-		defer console.Close() //nolint:errcheck // the shim has its own copy
+		defer console.Close()
 	}
 	_, err = r.create(ctx, o, terminalOf(o.Bundle.Spec.Process), console)
 	return err

@@ -107,7 +107,7 @@ func listenerOf(path string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("make a socket: %w", err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // only asked
+	defer unix.Close(fd)
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		return 0, fmt.Errorf("connect to %s: %w", path, err)
 	}
@@ -135,7 +135,7 @@ func killRemains(ctx context.Context, shim state.Process) error {
 // destroy takes down what a container without processes still has on the host.
 // Everything is tried; what is gone already is well gone. dir is closed.
 func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Container) error {
-	defer dir.Close() //nolint:errcheck // removed by then
+	defer dir.Close()
 	var errs []error
 	if c != nil {
 		if c.Network.NetNS != "" {

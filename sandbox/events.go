@@ -86,7 +86,7 @@ func (r *Runtime) Events(ctx context.Context, id string, interval time.Duration,
 	if err != nil {
 		return fmt.Errorf("%w: %w", agentproto.ErrUnreachable, err)
 	}
-	defer client.Close() //nolint:errcheck // it was only read from
+	defer client.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	kills := make(chan error, 1)

@@ -27,7 +27,7 @@ func TestExecLeavesTheHostsLabelsOnTheHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Close() //nolint:errcheck // only the lock
+	defer dir.Close()
 	c := &state.Container{ID: "c", Sandbox: "c", Created: time.Now()}
 	if err := dir.SaveSandbox(&state.Sandbox{ID: "c"}); err != nil {
 		t.Fatal(err)

@@ -46,13 +46,13 @@ func newForeground(detach bool, socket string, terminal *terminalOrders) (*foreg
 	}
 	f.console = os.NewFile(uintptr(fds[0]), "console")
 	ours := os.NewFile(uintptr(fds[1]), "console")
-	defer ours.Close() //nolint:errcheck // the connection is a copy
+	defer ours.Close()
 	conn, err := net.FileConn(ours)
 	if err != nil {
 		f.close()
 		return nil, fmt.Errorf("open the console socket: %w", err)
 	}
-	f.peer = conn.(*net.UnixConn) //nolint:forcetypeassert,errcheck // made as one above
+	f.peer = conn.(*net.UnixConn) //nolint:errcheck // made as one above
 	terminal.PlainNewlines = true
 	if f.tty, err = console.ConsoleFromFile(os.Stdin); err != nil {
 		f.tty = nil // the caller's stdin is no terminal
@@ -87,7 +87,7 @@ func (f *foreground) wait(p *shimProcess) (int, error) {
 			p.undo()
 			return 0, err
 		}
-		defer master.Close() //nolint:errcheck // the process has ended
+		defer master.Close()
 		finish, err := f.copyTerminal(master)
 		if err != nil {
 			p.undo()

@@ -198,7 +198,7 @@ func (in *inside) ready(r *readyReport) error {
 		if err != nil {
 			return fmt.Errorf("open the console socket: %w", err)
 		}
-		defer conn.Close() //nolint:errcheck // the message is with the kernel
+		defer conn.Close()
 		unixConn, ok := conn.(*net.UnixConn)
 		if !ok {
 			return errors.New("the console socket is no unix socket")

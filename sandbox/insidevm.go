@@ -126,7 +126,7 @@ func (g *guest) boot(ctx context.Context, id string, o *containerOrders) error {
 	if err != nil {
 		return fmt.Errorf("listen for the agent: %w", err)
 	}
-	defer listener.Close() //nolint:errcheck // the hello is all that comes
+	defer listener.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, o.VM.BootTimeout, fmt.Errorf("not within %v (boot_timeout)", o.VM.BootTimeout))
 	defer cancel()
 	err = labelled(o.SelinuxLabel, func() error { return g.start(ctx) })
@@ -199,7 +199,7 @@ func (g *guest) awaitHello(ctx context.Context, listener net.Listener) error {
 			done <- err
 			return
 		}
-		defer conn.Close() //nolint:errcheck // read to its end
+		defer conn.Close()
 		_, err = agentproto.ReadHello(conn)
 		done <- err
 	}()

@@ -47,7 +47,7 @@ func vanishing(t *testing.T, ends bool) *Runtime {
 		if err != nil {
 			return
 		}
-		defer conn.Close() //nolint:errcheck // this is the end that is tried
+		defer conn.Close()
 		in := bufio.NewReader(conn)
 		if _, err := in.ReadString('\n'); err != nil {
 			return
@@ -63,7 +63,7 @@ func vanishing(t *testing.T, ends bool) *Runtime {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Close() //nolint:errcheck // only the lock
+	defer dir.Close()
 	c := &state.Container{ID: "c", Sandbox: "c", Shim: process, Ready: true, Started: true}
 	s := &state.Sandbox{ID: "c", Shim: process, Endpoint: state.Endpoint{Unix: socket}}
 	if err := errors.Join(dir.Save(c), dir.SaveSandbox(s)); err != nil {

@@ -22,7 +22,7 @@ func keepLogs(logDir, dir, id string) string {
 		if err != nil {
 			continue
 		}
-		defer f.Close() //nolint:errcheck // only read
+		defer f.Close()
 		parts = append(parts, f)
 	}
 	if len(parts) == 0 {
@@ -37,7 +37,7 @@ func keepLogs(logDir, dir, id string) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close() //nolint:errcheck // what there is of it is better than nothing
+	defer f.Close()
 	if _, err := io.Copy(f, io.MultiReader(parts...)); err != nil {
 		return ""
 	}
@@ -98,7 +98,7 @@ func lastWords(path string) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.Size() > tailBytes {
 		if _, err := f.Seek(-tailBytes, io.SeekEnd); err != nil {
 			return ""

@@ -48,7 +48,7 @@ func (r *Runtime) tellLost(dir string, c *state.Container) {
 	if err != nil {
 		return
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	note, err := io.ReadAll(io.LimitReader(f, lastBytes))
 	if err != nil || len(note) == 0 {
 		return

@@ -23,7 +23,7 @@ func TestLostContainersAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer note.Close() //nolint:errcheck // it gives none
+	defer note.Close()
 	if err := os.WriteFile(filepath.Join(dir, consoleLog), []byte("[1.0] last words\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func (r *Runtime) setPaused(ctx context.Context, id string, paused bool, do func
 	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // only the lock
+	defer dir.Close()
 	switch status := c.Status(); {
 	case !paused && status != state.StatusPaused:
 		return state.ErrNotPaused

@@ -149,7 +149,7 @@ func (r *Runtime) call(ctx context.Context, c *state.Container, do func(context.
 	if err != nil {
 		return fmt.Errorf("%w: %w", agentproto.ErrUnreachable, err)
 	}
-	defer client.Close() //nolint:errcheck // the answer is here
+	defer client.Close()
 	err = agentproto.FromAgent(do(ctx, client))
 	if errors.Is(err, agentproto.ErrUnreachable) && ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(ctx, endTimeout)
@@ -173,7 +173,7 @@ func awaitGone(ctx context.Context, p state.Process) error {
 	if err != nil {
 		return fmt.Errorf("open process %d: %w", p.PID, err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // only a handle
+	defer unix.Close(fd)
 	if !p.Alive() {
 		return nil // and the descriptor is another's
 	}
@@ -182,7 +182,7 @@ func awaitGone(ctx context.Context, p state.Process) error {
 		if deadline, ok := ctx.Deadline(); ok {
 			wait = int(max(0, time.Until(deadline).Milliseconds()))
 		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wait) // #nosec G115 -- a file descriptor
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wait)
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:

@@ -58,7 +58,7 @@ func (r *Runtime) resize(ctx context.Context, dir *state.Dir, s *state.Sandbox, 
 	if err != nil {
 		return err
 	}
-	defer vm.Close() //nolint:errcheck // only the connection
+	defer vm.Close()
 	// A value that stays is none to the VMM, which may have refused it before.
 	var order hypervisor.Size
 	if to.CPUs != s.Now.CPUs {

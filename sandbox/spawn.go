@@ -50,7 +50,7 @@ func spawn(s shimSpec) (*shimProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer theirs.Close()                          //nolint:errcheck // the shim has its own copy
+	defer theirs.Close()
 	cmd := exec.Command("/proc/self/exe", "shim") //nolint:noctx // it outlives this command
 	cmd.Args[0] = "runch"
 	cmd.Env = shimEnv

@@ -22,7 +22,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // only the lock
+	defer dir.Close()
 	switch c.Status() {
 	case state.StatusStopped:
 		return ErrStartStopped
@@ -110,6 +110,6 @@ func (r *Runtime) plug(ctx context.Context, dir *state.Dir, c *state.Container, 
 	if err != nil {
 		return err
 	}
-	defer vm.Close() //nolint:errcheck // only the monitor's connection
+	defer vm.Close()
 	return vm.AddNIC(ctx, hypervisor.NIC{ID: tap.Name, MAC: tap.MAC, MTU: tap.MTU, Tap: tap.Files})
 }

@@ -26,7 +26,7 @@ func (r *Runtime) Update(ctx context.Context, id string, change *specs.LinuxReso
 	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // only the lock
+	defer dir.Close()
 	switch c.Status() {
 	case state.StatusStopped, state.StatusCreating:
 		return state.ErrNotRunning

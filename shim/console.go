@@ -56,7 +56,7 @@ func (c *Console) openSlave(path string, size *agentproto.TerminalSize) error {
 		err = clearOutputProcessing(slave)
 	}
 	if err == nil {
-		err = unix.IoctlSetInt(int(slave.Fd()), unix.TIOCSCTTY, 0) // #nosec G115 -- a file descriptor fits an int
+		err = unix.IoctlSetInt(int(slave.Fd()), unix.TIOCSCTTY, 0)
 	}
 	if err != nil {
 		_ = slave.Close()
@@ -69,7 +69,7 @@ func (c *Console) openSlave(path string, size *agentproto.TerminalSize) error {
 // clearOutputProcessing does what SetRaw leaves: newlines are the guest's to
 // make, whatever the owner of the master sets.
 func clearOutputProcessing(tty *os.File) error {
-	fd := int(tty.Fd()) // #nosec G115 -- a file descriptor fits an int
+	fd := int(tty.Fd())
 	termios, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
 		return fmt.Errorf("get the attributes: %w", err)
@@ -85,7 +85,7 @@ func clearOutputProcessing(tty *os.File) error {
 // carries one descriptor, and does not wait for an answer or an accept. The
 // console has no master from then on.
 func (c *Console) Send(conn *net.UnixConn) error {
-	fd := int(c.master.Fd()) // #nosec G115 -- a file descriptor fits an int
+	fd := int(c.master.Fd())
 	_, _, err := conn.WriteMsgUnix([]byte("/dev/ptmx"), unix.UnixRights(fd), nil)
 	runtime.KeepAlive(c.master)
 	if err != nil {

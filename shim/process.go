@@ -94,7 +94,7 @@ func (p *Process) resize(ctx context.Context) {
 
 // Size is the terminal's size.
 func Size(tty *os.File) (*agentproto.TerminalSize, error) {
-	ws, err := unix.IoctlGetWinsize(int(tty.Fd()), unix.TIOCGWINSZ) // #nosec G115 -- a file descriptor fits an int
+	ws, err := unix.IoctlGetWinsize(int(tty.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
 		return nil, fmt.Errorf("get the terminal's size: %w", err)
 	}

@@ -185,7 +185,7 @@ func TestSlowReaderLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer read.Close() //nolint:errcheck // only read
+	defer read.Close()
 	guest, host := net.Pipe()
 	o := &output{file: write, conn: host, done: make(chan struct{})}
 	go o.run()
@@ -257,7 +257,7 @@ func TestNullInputNeedsNoStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer null.Close() //nolint:errcheck // only read
+	defer null.Close()
 	streams, err := OpenStreams(t.Context(), newFakeAgent(), Files{Stdin: null})
 	if err != nil {
 		t.Fatal(err)

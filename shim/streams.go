@@ -220,7 +220,7 @@ func writable(f *os.File) bool {
 	}
 	ready := true
 	err = raw.Control(func(fd uintptr) {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0) // #nosec G115 -- a file descriptor
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0)
 		ready = n > 0 || err != nil
 	})
 	return ready || err != nil
@@ -241,7 +241,6 @@ func streamID() (uint64, error) {
 // isNull tells /dev/null from anything that may have input.
 func isNull(f *os.File) bool {
 	var st unix.Stat_t
-	// #nosec G115 -- a file descriptor fits an int
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return false
 	}

@@ -99,7 +99,7 @@ func tryLock(path, id string) (*Dir, error) {
 	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, nil //nolint:nilnil // The third answer: there, but taken.
+			return nil, nil
 		}
 		return nil, fmt.Errorf("lock container %s: %w", id, err)
 	}

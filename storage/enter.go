@@ -30,11 +30,10 @@ func EnterView(pid int) error {
 	if err != nil {
 		return fmt.Errorf("open a mount point: %w", err)
 	}
-	defer dir.Close() //nolint:errcheck // O_PATH
+	defer dir.Close()
 	if err := view.attach(dir); err != nil {
 		return err
 	}
-	// #nosec G115 -- a file descriptor fits an int
 	if err := unix.Fchdir(view.fd); err != nil {
 		return fmt.Errorf("chdir to the view: %w", err)
 	}
@@ -53,7 +52,7 @@ func viewOf(pid int) (*mountTree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open its mount namespace: %w", err)
 	}
-	defer ns.Close() //nolint:errcheck // only a handle
+	defer ns.Close()
 	var tree *mountTree
 	namespace.Do(func() bool {
 		tree, err = cloneIn(ns)
@@ -66,7 +65,6 @@ func cloneIn(ns *os.File) (*mountTree, error) {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return nil, fmt.Errorf("unshare a thread's root: %w", err)
 	}
-	// #nosec G115 -- a file descriptor fits an int
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
 		return nil, fmt.Errorf("join its mount namespace: %w", err)
 	}

@@ -44,7 +44,7 @@ func FuzzPathInRootfs(f *testing.F) {
 		if err != nil || file == nil {
 			return
 		}
-		defer file.Close() //nolint:errcheck // O_PATH
+		defer file.Close()
 		where, err := os.Readlink("/proc/self/fd/" + strconv.FormatUint(uint64(file.Fd()), 10))
 		if err != nil {
 			t.Fatal(err)

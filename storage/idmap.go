@@ -23,7 +23,7 @@ func (t *mountTree) mapIDs(source string, m *oci.IDMap) error {
 	if err != nil {
 		return fmt.Errorf("failed to create userns for %s id-mapping: %w", source, err)
 	}
-	defer ns.Close() //nolint:errcheck // only a handle
+	defer ns.Close()
 	flags := uint(unix.AT_EMPTY_PATH)
 	if m.Recursive {
 		flags |= unix.AT_RECURSIVE

@@ -101,7 +101,7 @@ func makeAs(dir, name string, uid, gid int) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close() //nolint:errcheck // only a directory handle
+	defer d.Close()
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: it ends with who it has become
@@ -109,7 +109,6 @@ func makeAs(dir, name string, uid, gid int) error {
 			done <- err
 			return
 		}
-		// #nosec G115 -- a file descriptor fits an int
 		fd, err := unix.Openat(int(d.Fd()), name, unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
 		if err == nil {
 			err = unix.Close(fd)

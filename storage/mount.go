@@ -39,7 +39,7 @@ func newTmpfs(size string, attr int) (*mountTree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a tmpfs: %w", err)
 	}
-	defer unix.Close(fs) //nolint:errcheck // nothing was written
+	defer unix.Close(fs)
 	for _, o := range [][2]string{{"size", size}, {"mode", "0755"}} {
 		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
 			return nil, fmt.Errorf("set a tmpfs's %s: %w", o[0], err)
@@ -71,7 +71,6 @@ func (t *mountTree) readOnly(below bool) error {
 
 // attach mounts the tree on the file or directory that target is open on.
 func (t *mountTree) attach(target *os.File) error {
-	// #nosec G115 -- a file descriptor fits an int
 	err := unix.MoveMount(t.fd, "", int(target.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 	if err != nil {
 		return &os.PathError{Op: "move_mount", Path: target.Name(), Err: err}
@@ -85,7 +84,7 @@ func (t *mountTree) attachPath(path string) error {
 	if err != nil {
 		return fmt.Errorf("open a mount point: %w", err)
 	}
-	defer target.Close() //nolint:errcheck // O_PATH
+	defer target.Close()
 	return t.attach(target)
 }
 

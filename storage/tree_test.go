@@ -210,7 +210,7 @@ func passageBody(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer served.Close() //nolint:errcheck // only read
+	defer served.Close()
 	runtime.LockOSThread()
 	if err := unix.Setfsuid(65534); err != nil {
 		return err

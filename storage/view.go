@@ -33,7 +33,7 @@ func (t *Tree) BuildView(id string, v View) error {
 	if err != nil {
 		return fmt.Errorf("open the view: %w", err)
 	}
-	defer root.Close() //nolint:errcheck // O_PATH
+	defer root.Close()
 	for _, dest := range v.Tmpfs {
 		if err := coverGuestOnly(root, base, dest, v.Binds); err != nil {
 			return fmt.Errorf("cover %s: %w", dest, err)
@@ -55,7 +55,7 @@ func (t *Tree) BuildView(id string, v View) error {
 func openInView(root *os.File, path string) (*os.File, error) {
 	f, err := securejoin.OpenatInRoot(root, path)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return nil, nil //nolint:nilnil // absence is an answer here, not an error
+		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s in the rootfs: %w", path, err)
@@ -70,7 +70,7 @@ func coverGuestOnly(root *os.File, base, dest string, binds []Bind) error {
 	if err != nil || target == nil {
 		return err
 	}
-	defer target.Close() //nolint:errcheck // O_PATH
+	defer target.Close()
 	tmpfs, err := newTmpfs(treeSize, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func coverGuestOnly(root *os.File, base, dest string, binds []Bind) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // only a directory handle
+	defer dir.Close()
 	for _, b := range binds {
 		below, ok := strings.CutPrefix(filepath.Clean(b.Destination), filepath.Clean(dest)+"/")
 		if !ok {
@@ -101,7 +101,7 @@ func bindInView(root *os.File, source string, b Bind) error {
 	if err != nil || target == nil {
 		return err
 	}
-	defer target.Close() //nolint:errcheck // O_PATH
+	defer target.Close()
 	tree, err := cloneTree(source, true)
 	if err != nil {
 		return err
@@ -132,8 +132,7 @@ func moveProc(root *os.File) error {
 	if target == nil {
 		err = unix.Unmount(procDir, unix.MNT_DETACH)
 	} else {
-		defer target.Close() //nolint:errcheck // O_PATH
-		// #nosec G115 -- a file descriptor fits an int
+		defer target.Close()
 		err = unix.MoveMount(unix.AT_FDCWD, procDir, int(target.Fd()), "", unix.MOVE_MOUNT_T_EMPTY_PATH)
 	}
 	if err != nil {
@@ -176,11 +175,10 @@ func mountPointFor(root *os.File, dest, source string) error {
 	if err != nil {
 		return fmt.Errorf("make the mount point %s: %w", dest, err)
 	}
-	defer parent.Close() //nolint:errcheck // only a directory handle
+	defer parent.Close()
 	if info.IsDir() {
 		return nil
 	}
-	// #nosec G115 -- a file descriptor fits an int
 	fd, err := unix.Openat(int(parent.Fd()), filepath.Base(dest), unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return fmt.Errorf("make the mount point %s: %w", dest, err)

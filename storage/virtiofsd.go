@@ -101,12 +101,12 @@ func (v *Virtiofsd) Serve(dir, socket string, log io.Writer) (*Server, error) {
 		return nil, fmt.Errorf("listen for the VMM: %w", err)
 	}
 	listener.SetUnlinkOnClose(false)
-	defer listener.Close() //nolint:errcheck // virtiofsd has its own copy
+	defer listener.Close()
 	passed, err := listener.File()
 	if err != nil {
 		return nil, fmt.Errorf("pass the socket on: %w", err)
 	}
-	defer passed.Close() //nolint:errcheck // virtiofsd has its own copy
+	defer passed.Close()
 	args := v.Args(dir, 3)
 	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // the configured program, which lives as long as the VM
 	cmd.Stdout, cmd.Stderr = log, log

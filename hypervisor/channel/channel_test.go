@@ -204,7 +204,7 @@ func TestHostileGuest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer c.Close() //nolint:errcheck // it has ended
+			defer c.Close()
 			go func() { _, _ = io.Copy(io.Discard, theirs) }()
 			if _, err := theirs.Write(sent); err != nil {
 				t.Fatal(err)
@@ -273,7 +273,7 @@ func TestServeIsAHybridVsock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // at its end
+	defer conn.Close()
 	if _, err := conn.Write([]byte("question")); err != nil {
 		t.Fatal(err)
 	}

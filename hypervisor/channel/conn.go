@@ -49,7 +49,7 @@ func (c *conn) Write(p []byte) (int, error) {
 func (c *conn) translate(err error) error {
 	switch {
 	case err == nil, errors.Is(err, io.EOF):
-		return err //nolint:wrapcheck // io.EOF must stay itself
+		return err
 	case c.isClosed():
 		return net.ErrClosed
 	case errors.Is(err, yamux.ErrTimeout):

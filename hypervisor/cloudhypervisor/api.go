@@ -58,7 +58,7 @@ func (a api) exchange(ctx context.Context, method, endpoint string, body, result
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // it has answered
+	defer conn.Close()
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
 		return fmt.Errorf("%T is no unix socket", conn)
@@ -72,7 +72,7 @@ func (a api) exchange(ctx context.Context, method, endpoint string, body, result
 	if err != nil {
 		return fmt.Errorf("its answer: %w", err)
 	}
-	defer response.Body.Close() //nolint:errcheck // nothing of it is kept
+	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
 	if err != nil {
 		return fmt.Errorf("its answer: %w", err)

@@ -41,11 +41,10 @@ func (vm *VM) Boot(ctx context.Context) error {
 
 // launch starts the process, once.
 func (vm *VM) launch() (*process.Process, error) {
-	//nolint:wrapcheck // it says all
 	return vm.life.Begin(func() (*process.Process, error) {
 		run, err := process.Number(vm.run)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // it says all
+			return nil, err
 		}
 		p, err := process.Start(process.Spec{
 			VMM: vmmName, Args: append([]string{vm.cfg.Binary}, vm.plan.arguments()...),
@@ -62,7 +61,7 @@ func (vm *VM) launch() (*process.Process, error) {
 		// The VMM's ends are closed here so that ours see its end.
 		vm.files.Close()
 		if err != nil {
-			return nil, err //nolint:wrapcheck // it says all
+			return nil, err
 		}
 		vm.work.Go(vm.events.accept)
 		vm.work.Go(func() {

@@ -51,7 +51,7 @@ func (h *Handle) Capabilities(ctx context.Context) (hypervisor.Capabilities, err
 // AddNIC plugs in an interface.
 func (h *Handle) AddNIC(ctx context.Context, nic hypervisor.NIC) error {
 	if err := nic.Validate(); err != nil {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
 	if err := h.api.add(ctx, "vm.add-net", newNet(nic), nic.Tap...); err != nil {
 		return fmt.Errorf("plug in interface %s: %w", nic.ID, err)
@@ -62,7 +62,7 @@ func (h *Handle) AddNIC(ctx context.Context, nic hypervisor.NIC) error {
 // AddDisk plugs in a disk, which the VMM opens.
 func (h *Handle) AddDisk(ctx context.Context, disk hypervisor.Disk) error {
 	if err := disk.Validate(); err != nil {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
 	if err := h.api.add(ctx, "vm.add-disk", newDisk(disk)); err != nil {
 		return fmt.Errorf("plug in disk %s: %w", disk.ID, err)
@@ -73,7 +73,7 @@ func (h *Handle) AddDisk(ctx context.Context, disk hypervisor.Disk) error {
 // AddShare plugs in a directory.
 func (h *Handle) AddShare(ctx context.Context, share hypervisor.Share) error {
 	if err := share.Validate(); err != nil {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
 	if err := reach(h.dir, share); err != nil {
 		return err
@@ -90,7 +90,7 @@ func (h *Handle) unreach(id string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return err //nolint:wrapcheck // it names the file
+	return err
 }
 
 // Remove unplugs a device and waits until the guest has let go of it.
@@ -108,7 +108,7 @@ func (h *Handle) remove(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("listen to %s: %w", vmmName, err)
 	}
-	defer conn.Close() //nolint:errcheck // it was only read
+	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {

@@ -27,13 +27,13 @@ func TestBoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer read.Close() //nolint:errcheck // it stands for a tap
-	defer tap.Close()  //nolint:errcheck // as above
+	defer read.Close()
+	defer tap.Close()
 	virtiofsd, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(cfg.Dir, "fs.sock"), Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer virtiofsd.Close() //nolint:errcheck // it gives none
+	defer virtiofsd.Close()
 	cfg.Share = &hypervisor.Share{Tag: "files", Socket: filepath.Join(cfg.Dir, "fs.sock")}
 	cfg.Disks = []hypervisor.Disk{{ID: "disk-with-a-long-name", Path: "disk", ReadOnly: true}}
 	cfg.NICs = []hypervisor.NIC{{ID: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, MTU: 1400, Tap: []*os.File{tap}}}
@@ -177,14 +177,14 @@ func TestControl(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer read.Close() //nolint:errcheck // it stands for a tap
-	defer tap.Close()  //nolint:errcheck // as above
+	defer read.Close()
+	defer tap.Close()
 	socket := filepath.Join(r.cfg.Dir, "more.sock")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // it gives none
+	defer l.Close()
 	write(t, hypervisor.InRunDir(r.cfg.Dir, "disk"), "bytes", 0o600)
 	nic := hypervisor.NIC{ID: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Tap: []*os.File{tap}}
 	for name, call := range map[string]func() error{
@@ -266,7 +266,7 @@ func TestRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // it gives none
+	defer l.Close()
 	if err := h.AddShare(ctx, hypervisor.Share{Tag: "files", Socket: socket}); err != nil {
 		t.Fatalf("AddShare: %v", err)
 	}
@@ -333,8 +333,8 @@ func TestSaveAndRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer read.Close() //nolint:errcheck // it stands for a tap
-	defer tap.Close()  //nolint:errcheck // as above
+	defer read.Close()
+	defer tap.Close()
 	cfg := testConfig(t, fakeOrders{})
 	cfg.Restore = dir
 	cfg.NICs = []hypervisor.NIC{{ID: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Tap: []*os.File{tap}}}

@@ -425,7 +425,7 @@ func (f *fake) vsock(l *net.UnixListener) {
 			return
 		}
 		go func() {
-			defer conn.Close() //nolint:errcheck // it gives none
+			defer conn.Close()
 			in := bufio.NewReader(conn)
 			if line, err := in.ReadString('\n'); err != nil || line != "CONNECT 7\n" {
 				return

@@ -171,7 +171,7 @@ func (r *rig) echo() {
 	if err != nil {
 		r.t.Fatalf("Dial: %v", err)
 	}
-	defer conn.Close() //nolint:errcheck // it gives none
+	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(limit))
 	buf := make([]byte, 4)
 	if _, err := io.WriteString(conn, "ping"); err != nil {

@@ -74,7 +74,7 @@ var (
 // wrap hypervisor.ErrConfig and hypervisor.ErrNotFound where they apply.
 func New(cfg *hypervisor.Config) (*VM, error) {
 	if err := cfg.Validate(); err != nil {
-		return nil, err //nolint:wrapcheck // it says all
+		return nil, err
 	}
 	if cfg.Accel == hypervisor.AccelTCG {
 		return nil, fmt.Errorf("%w: %s has no accelerator but KVM", hypervisor.ErrConfig, vmmName)
@@ -97,13 +97,13 @@ func (vm *VM) open() error {
 	}
 	kernel, err := process.OpenPayload("kernel", vm.cfg.Kernel, vm.user, vm.cfg.Dir)
 	if err != nil {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
 	vm.plan.kernel = vm.files.Take(kernel)
 	if vm.cfg.Initramfs != "" {
 		initramfs, err := process.OpenPayload("initramfs", vm.cfg.Initramfs, vm.user, vm.cfg.Dir)
 		if err != nil {
-			return err //nolint:wrapcheck // it says all
+			return err
 		}
 		vm.plan.initramfs = vm.files.Take(initramfs)
 	}
@@ -122,7 +122,7 @@ func (vm *VM) open() error {
 // openRunDir makes the VMM's working directory, in which it may make its vsock.
 func (vm *VM) openRunDir() error {
 	if err := process.MakeRunDir(vm.cfg.Dir); err != nil {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
 	dir := hypervisor.RunDir(vm.cfg.Dir)
 	if err := vm.give(dir); err != nil {
@@ -160,9 +160,9 @@ func (vm *VM) give(path string) error {
 func (vm *VM) openSockets() error {
 	l, err := process.Listen(vm.api.socket)
 	if err != nil {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
-	defer l.Close() //nolint:errcheck // the VMM has its own copy
+	defer l.Close()
 	file, err := l.File()
 	if err != nil {
 		return fmt.Errorf("make the API's socket: %w", err)
@@ -175,7 +175,7 @@ func (vm *VM) openSockets() error {
 	vm.eventsReader, vm.plan.events = read, vm.files.Take(write)
 	l, err = process.Listen(filepath.Join(vm.cfg.Dir, eventsSocket))
 	if err != nil {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
 	vm.events = newEvents(l)
 	return nil
@@ -231,7 +231,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if errors.Is(err, net.ErrClosed) {
 		return nil, net.ErrClosed
 	}
-	return conn, err //nolint:wrapcheck // it says all
+	return conn, err
 }
 
 // Listen takes the connections that the guest makes to a port of the host.
@@ -244,7 +244,7 @@ func (vm *VM) Listen(port uint32) (net.Listener, error) {
 		path := fmt.Sprintf("%s_%d", filepath.Join(hypervisor.RunDir(vm.cfg.Dir), vsockSocket), port)
 		l, err := process.Listen(path)
 		if err != nil {
-			return err //nolint:wrapcheck // it says all
+			return err
 		}
 		if err := vm.give(path); err != nil {
 			_ = l.Close()
@@ -255,7 +255,7 @@ func (vm *VM) Listen(port uint32) (net.Listener, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it says all
+		return nil, err
 	}
 	return own, nil
 }
@@ -267,7 +267,7 @@ func (vm *VM) Endpoint() agentproto.Endpoint {
 
 // Dial connects to a port of the guest.
 func (vm *VM) Dial(ctx context.Context, port uint32) (net.Conn, error) {
-	return vm.Endpoint().Dial(ctx, port) //nolint:wrapcheck // it says all
+	return vm.Endpoint().Dial(ctx, port)
 }
 
 // Wait returns when the VMM has ended.

@@ -75,7 +75,7 @@ func OpenPayload(what, path string, user *syscall.Credential, dir string) (*os.F
 	if user == nil || user.Uid == 0 || info.Mode()&0o004 != 0 {
 		return f, nil
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	return readableCopy(what, f, dir)
 }
 
@@ -156,5 +156,5 @@ func SendWithFiles(conn *net.UnixConn, message []byte, files []*os.File) error {
 	if err == nil && n < len(message) {
 		_, err = conn.Write(message[n:])
 	}
-	return err //nolint:wrapcheck // the caller names the message
+	return err
 }

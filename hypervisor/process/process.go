@@ -150,8 +150,8 @@ func startOnAllCPUs(cmd *exec.Cmd) error {
 	err := cmd.Start()
 	if own.Count() > 0 && unix.SchedSetaffinity(0, &own) != nil {
 		// A thread that cannot be put back ends with its goroutine, not before.
-		return err //nolint:wrapcheck // the caller names the program
+		return err
 	}
 	runtime.UnlockOSThread()
-	return err //nolint:wrapcheck // the caller names the program
+	return err
 }

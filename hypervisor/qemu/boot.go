@@ -17,7 +17,7 @@ func (vm *VM) Boot(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("boot: %w", err)
 	}
-	defer m.Close() //nolint:errcheck // QEMU serves the next client then
+	defer m.Close()
 	err = m.greet(ctx)
 	if err == nil && vm.cfg.Restore != "" {
 		err = m.restore(ctx, vm.state)
@@ -42,7 +42,7 @@ func (vm *VM) launch() (p *process.Process, m *monitor, err error) {
 		// QEMU's ends are closed here so that ours see its end.
 		vm.files.Close()
 		if err != nil {
-			return nil, err //nolint:wrapcheck // it says all
+			return nil, err
 		}
 		if vm.vsock != nil {
 			vm.served.Go(func() {
@@ -53,5 +53,5 @@ func (vm *VM) launch() (p *process.Process, m *monitor, err error) {
 		m, vm.monitor = vm.monitor, nil
 		return p, nil
 	})
-	return p, m, err //nolint:wrapcheck // it says all
+	return p, m, err
 }

@@ -119,7 +119,7 @@ func dialShare(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to virtiofsd: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // the file is a copy
+	defer conn.Close()
 	f, err := conn.File()
 	if err != nil {
 		return nil, fmt.Errorf("connect to virtiofsd: %w", err)

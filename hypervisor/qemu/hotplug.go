@@ -14,7 +14,7 @@ import (
 // AddNIC plugs in an interface.
 func (h *Handle) AddNIC(ctx context.Context, nic hypervisor.NIC) error {
 	if err := nic.Validate(); err != nil {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
 	if err := h.addNIC(ctx, nic); err != nil {
 		return fmt.Errorf("plug in interface %s: %w", nic.ID, err)
@@ -53,7 +53,7 @@ func (h *Handle) addNIC(ctx context.Context, nic hypervisor.NIC) error {
 // AddShare plugs in a directory.
 func (h *Handle) AddShare(ctx context.Context, share hypervisor.Share) error {
 	if err := share.Validate(); err != nil {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
 	if err := h.addShare(ctx, share); err != nil {
 		return fmt.Errorf("plug in share %s: %w", share.Tag, err)
@@ -70,7 +70,7 @@ func (h *Handle) addShare(ctx context.Context, share hypervisor.Share) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // QEMU has its own copy
+	defer conn.Close()
 	name := shareName(share.Tag)
 	if err := h.monitor.run(ctx, "getfd", map[string]any{"fdname": name}, nil, conn); err != nil {
 		return err
@@ -92,13 +92,13 @@ func (h *Handle) addShare(ctx context.Context, share hypervisor.Share) error {
 // AddDisk plugs in a disk. QEMU gets it open.
 func (h *Handle) AddDisk(ctx context.Context, disk hypervisor.Disk) error {
 	if err := disk.Validate(); err != nil {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
 	f, kind, err := openDisk(h.dir, disk)
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // QEMU has its own copy
+	defer f.Close()
 	if err := h.addDisk(ctx, disk, f, kind); err != nil {
 		return fmt.Errorf("plug in disk %s: %w", disk.ID, err)
 	}

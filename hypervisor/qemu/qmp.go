@@ -188,7 +188,7 @@ func (m *monitor) await(ctx context.Context, match func(*message) bool) (*messag
 func (m *monitor) read() (*message, error) {
 	if !m.in.Scan() {
 		if err := m.in.Err(); err != nil {
-			return nil, err //nolint:wrapcheck // the caller names the command
+			return nil, err
 		}
 		return nil, io.ErrUnexpectedEOF
 	}

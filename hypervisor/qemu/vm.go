@@ -50,11 +50,11 @@ var (
 // hypervisor.ErrNotFound where they apply.
 func New(cfg *hypervisor.Config) (*VM, error) {
 	if err := cfg.Validate(); err != nil {
-		return nil, err //nolint:wrapcheck // it says all
+		return nil, err
 	}
 	accel, err := hypervisor.ResolveAccel(string(cfg.Accel))
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it says all
+		return nil, err
 	}
 	vm := &VM{cfg: *cfg, life: process.NewLife()}
 	vm.plan = plan{cfg: &vm.cfg, accel: accel, firmware: findFirmware()}
@@ -68,7 +68,7 @@ func New(cfg *hypervisor.Config) (*VM, error) {
 
 func (vm *VM) open() error {
 	if err := process.MakeRunDir(vm.cfg.Dir); err != nil {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
 	if err := vm.openPayload(); err != nil {
 		return err
@@ -149,7 +149,7 @@ func (vm *VM) openMonitor() error {
 	if err != nil {
 		return err
 	}
-	defer l.Close() //nolint:errcheck // QEMU has its own copy
+	defer l.Close()
 	file, err := l.File()
 	if err != nil {
 		return fmt.Errorf("make QEMU's monitor: %w", err)
@@ -200,7 +200,7 @@ func (vm *VM) Listen(port uint32) (l net.Listener, err error) {
 		if errors.Is(err, channel.ErrInUse) {
 			return fmt.Errorf("listen for the guest on port %d: %w", port, hypervisor.ErrInUse)
 		}
-		return err //nolint:wrapcheck // it says all
+		return err
 	})
 	return l, err
 }
@@ -222,7 +222,7 @@ func (vm *VM) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 	if errors.Is(err, channel.ErrClosed) {
 		return nil, fmt.Errorf("%w: %w", hypervisor.ErrClosed, err)
 	}
-	return conn, err //nolint:wrapcheck // it says all
+	return conn, err
 }
 
 // Wait returns when QEMU has ended.

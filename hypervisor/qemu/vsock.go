@@ -41,7 +41,7 @@ type vsockTransport struct {
 func openVsock() (*vsockTransport, error) {
 	device, err := os.OpenFile(vhostVsockDevice, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, fs.ErrPermission) {
-		return nil, nil //nolint:nilnil // no such device is an answer
+		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open vsock: %w", err)
@@ -97,7 +97,7 @@ func (t *vsockTransport) helloPort() uint32 {
 }
 
 func (t *vsockTransport) dial(ctx context.Context, port uint32) (net.Conn, error) {
-	return agentproto.Endpoint{CID: t.cid}.Dial(ctx, port) //nolint:wrapcheck // it says all
+	return agentproto.Endpoint{CID: t.cid}.Dial(ctx, port)
 }
 
 // close gives the context id back, which ends the connections, and ends the

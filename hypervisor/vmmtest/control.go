@@ -22,7 +22,7 @@ func testResizeCPUs(t *testing.T, s *suite) {
 	m := s.boot(t, cfg)
 	defer m.close()
 	h := s.attach(t, m)
-	defer h.Close() //nolint:errcheck // it gives none
+	defer h.Close()
 	ctx := timeout(t, 2*time.Minute)
 	if err := h.Resize(ctx, hypervisor.Size{CPUs: 4}); err == nil {
 		t.Error("a resize to more CPUs than there can be is taken")
@@ -47,7 +47,7 @@ func testResizeMemory(t *testing.T, s *suite) {
 	m := s.boot(t, cfg)
 	defer m.close()
 	h := s.attach(t, m)
-	defer h.Close() //nolint:errcheck // it gives none
+	defer h.Close()
 	ctx := timeout(t, 2*time.Minute)
 	for _, mib := range []int{cfg.MaxMemoryMiB + 1, cfg.MemoryMiB - 1} {
 		if err := h.Resize(ctx, hypervisor.Size{MemoryMiB: mib}); err == nil {
@@ -73,10 +73,10 @@ func testPause(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
 	h := s.attach(t, m)
-	defer h.Close() //nolint:errcheck // it gives none
+	defer h.Close()
 	ctx := timeout(t, time.Minute)
 	conn := m.dial(guestports.Command)
-	defer conn.Close() //nolint:errcheck // it gives none
+	defer conn.Close()
 	for range 2 {
 		if err := h.Pause(ctx); err != nil {
 			t.Fatalf("Pause: %v", err)
@@ -103,7 +103,7 @@ func testStop(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
 	open := m.dial(guestports.Echo)
-	defer open.Close() //nolint:errcheck // it gives none
+	defer open.Close()
 	h := s.attach(t, m)
 	if err := h.Stop(timeout(t, time.Minute)); err != nil {
 		t.Errorf("Stop: %v", err)
@@ -135,7 +135,7 @@ func testSnapshot(t *testing.T, s *suite) {
 	defer m.close()
 	m.mustAnswer("<nil>", guestports.Remember, "me")
 	h := s.attach(t, m)
-	defer h.Close() //nolint:errcheck // it gives none
+	defer h.Close()
 	ctx := timeout(t, 2*time.Minute)
 	can, err := h.Capabilities(ctx)
 	if err != nil {
@@ -208,7 +208,7 @@ func testSnapshotShare(t *testing.T, s *suite) {
 	defer m.close()
 	m.mustAnswer("files", guestports.ReadShare, "files")
 	h := s.attach(t, m)
-	defer h.Close() //nolint:errcheck // it gives none
+	defer h.Close()
 	ctx := timeout(t, 2*time.Minute)
 	can, err := h.Capabilities(ctx)
 	if err != nil {
@@ -260,7 +260,7 @@ func testRefusals(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
 	h := s.attach(t, m)
-	defer h.Close() //nolint:errcheck // it gives none
+	defer h.Close()
 	ctx := timeout(t, time.Minute)
 	mustRefuse(t, "Remove of what is not there", h.Remove(ctx, "nothing"))
 	mustRefuse(t, "more CPUs than there can be", h.Resize(ctx, hypervisor.Size{CPUs: 200}))
@@ -280,7 +280,7 @@ func testRefusals(t *testing.T, s *suite) {
 func testGone(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	h := s.attach(t, m)
-	defer h.Close() //nolint:errcheck // it gives none
+	defer h.Close()
 	m.close()
 	ctx := timeout(t, time.Minute)
 	for name, call := range map[string]func() error{
@@ -330,7 +330,7 @@ func testUnprivileged(t *testing.T, s *suite) {
 	m.mustAnswer("files", guestports.ReadShare, "files")
 	m.mustAnswer("<nil>", guestports.AwaitNIC)
 	h := s.attach(t, m)
-	defer h.Close() //nolint:errcheck // it gives none
+	defer h.Close()
 	second, secondServer := newShare(t, cfg, "more")
 	if err := h.AddShare(timeout(t, time.Minute), second); err != nil {
 		t.Fatalf("AddShare: %v", err)

@@ -54,7 +54,7 @@ func testColdDisk(t *testing.T, s *suite) {
 	mustHold(t, cfg, disk, "changed")
 	mustHold(t, cfg, fixed, fixed.ID)
 	h := s.attach(t, m)
-	defer h.Close() //nolint:errcheck // it gives none
+	defer h.Close()
 	c, err := h.Counters(timeout(t, time.Minute))
 	if err != nil {
 		t.Fatalf("Counters: %v", err)
@@ -72,7 +72,7 @@ func testAddDisk(t *testing.T, s *suite) {
 	m := s.boot(t, cfg)
 	defer m.close()
 	h := s.attach(t, m)
-	defer h.Close() //nolint:errcheck // it gives none
+	defer h.Close()
 	ctx := timeout(t, time.Minute)
 	if err := h.AddDisk(ctx, hypervisor.Disk{ID: "a", Path: "none"}); err == nil {
 		t.Error("a disk that is nowhere is taken")

@@ -38,7 +38,7 @@ func testGuestEnds(t *testing.T, s *suite, how string) *machine {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
 	open := m.dial(guestports.Echo)
-	defer open.Close() //nolint:errcheck // it gives none
+	defer open.Close()
 	ended := make(chan struct{})
 	for range 2 {
 		go func() {
@@ -97,7 +97,7 @@ func isTimeout(err error) bool {
 func testClose(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	open := m.dial(guestports.Echo)
-	defer open.Close() //nolint:errcheck // it gives none
+	defer open.Close()
 	for range 2 {
 		if err := m.Close(); err != nil {
 			t.Errorf("Close: %v", err)
@@ -114,7 +114,7 @@ func testKilledFromOutside(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
 	open := m.dial(guestports.Echo)
-	defer open.Close() //nolint:errcheck // it gives none
+	defer open.Close()
 	for _, pid := range m.pids() {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
@@ -174,7 +174,7 @@ func testHostileChannel(t *testing.T, s *suite) {
 			m := s.boot(t, s.config(t, s.small))
 			defer m.close()
 			open := m.dial(guestports.Echo)
-			defer open.Close() //nolint:errcheck // it gives none
+			defer open.Close()
 			if m.command(how) == guestports.NoChannel {
 				t.Skip("the guest has a vsock, whose protocol is not ours")
 			}

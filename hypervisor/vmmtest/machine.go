@@ -91,7 +91,7 @@ func (m *machine) awaitHello() {
 		m.close()
 		m.t.Fatalf("no hello: %v; console:\n%s\nlog:\n%s", err, m.console, m.log)
 	}
-	defer conn.Close() //nolint:errcheck // read to its end
+	defer conn.Close()
 	if _, err := agentproto.ReadHello(conn); err != nil {
 		m.close()
 		m.t.Fatalf("hello: %v", err)
@@ -141,7 +141,7 @@ func (m *machine) mustAnswer(want string, words ...string) {
 func (m *machine) command(words ...string) string {
 	m.t.Helper()
 	conn := m.dial(guestports.Command)
-	defer conn.Close() //nolint:errcheck // it gives none
+	defer conn.Close()
 	if _, err := fmt.Fprintln(conn, strings.Join(words, " ")); err != nil {
 		return ""
 	}

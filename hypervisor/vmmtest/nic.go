@@ -72,7 +72,7 @@ func testAddNIC(t *testing.T, s *suite) {
 		}
 	}
 	h := s.attach(t, m)
-	defer h.Close() //nolint:errcheck // tested above
+	defer h.Close()
 	ctx := timeout(t, time.Minute)
 	broken := first
 	broken.Tap = []*os.File{os.Stdin}

@@ -39,7 +39,7 @@ func testAgent(t *testing.T, s *suite) {
 				t.Errorf("connect to the agent: %v", err)
 				return
 			}
-			defer client.Close() //nolint:errcheck // it was only asked
+			defer client.Close()
 			info, err := client.Info(ctx, &agentproto.InfoRequest{})
 			if err != nil || info.GetKernelRelease() == "" {
 				t.Errorf("Info: %v, %v", info, err)
@@ -72,7 +72,7 @@ func testTalk(t *testing.T, s *suite) {
 	})
 	t.Run("guest ends", func(t *testing.T) {
 		conn := m.dial(guestports.Source)
-		defer conn.Close() //nolint:errcheck // it gives none
+		defer conn.Close()
 		// A reader that begins late loses nothing.
 		<-time.After(500 * time.Millisecond)
 		n, err := io.Copy(io.Discard, conn)
@@ -98,7 +98,7 @@ func testTalk(t *testing.T, s *suite) {
 			return
 		}
 		_ = conn.SetDeadline(time.Now().Add(time.Minute))
-		defer conn.Close() //nolint:errcheck // it gives none
+		defer conn.Close()
 		if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("a port that nobody serves sent %d bytes, %v", n, err)
 		}
@@ -113,7 +113,7 @@ func testTalk(t *testing.T, s *suite) {
 	})
 	t.Run("deadline", func(t *testing.T) {
 		conn := m.dial(guestports.Echo)
-		defer conn.Close() //nolint:errcheck // it gives none
+		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(50 * time.Millisecond))
 		var timeout net.Error
 		if _, err := conn.Read(make([]byte, 1)); !errors.As(err, &timeout) || !timeout.Timeout() {
@@ -152,7 +152,7 @@ func testHybridSocket(t *testing.T, s *suite) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close() //nolint:errcheck // it gives none
+		defer conn.Close()
 		<-time.After(300 * time.Millisecond)
 		n, err := io.Copy(io.Discard, conn)
 		if err != nil || n != guestports.SourceBytes {
@@ -165,7 +165,7 @@ func testHybridSocket(t *testing.T, s *suite) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close() //nolint:errcheck // it gives none
+			defer conn.Close()
 			if _, err := io.WriteString(conn, request); err != nil {
 				t.Fatal(err)
 			}
@@ -180,7 +180,7 @@ func testHybridSocket(t *testing.T, s *suite) {
 
 // echo sends n bytes to the echo port while it reads them back, and closes conn.
 func echo(conn net.Conn, n int) error {
-	defer conn.Close() //nolint:errcheck // it gives none
+	defer conn.Close()
 	sent := make([]byte, n)
 	_, _ = rand.Read(sent)
 	wrote := make(chan error, 1)

@@ -38,7 +38,7 @@ func measure(ctx context.Context, start spawn, stdout *os.File, argv ...string) 
 		return cost{}, fmt.Errorf("make a file for what %s says: %w", argv[0], err)
 	}
 	words := os.NewFile(uintptr(stderr), "stderr")
-	defer words.Close()                                   //nolint:errcheck // it was only read
+	defer words.Close()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) // #nosec G204 -- the runtimes to measure
 	cmd.Stderr = words
 	if stdout != nil {

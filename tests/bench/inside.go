@@ -98,7 +98,7 @@ func askAgent(ctx context.Context, r *runtime) (*agentproto.InfoResponse, error)
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close() //nolint:errcheck // the answer is here
+	defer client.Close()
 	info, err := client.Info(ctx, &agentproto.InfoRequest{})
 	if err != nil {
 		return nil, fmt.Errorf("ask the agent: %w", err)

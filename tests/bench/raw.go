@@ -171,7 +171,7 @@ func hear(ctx context.Context, l net.Listener) (*agentproto.Hello, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("hear the agent: %w", err), ctx.Err())
 	}
-	defer conn.Close() //nolint:errcheck // only read
+	defer conn.Close()
 	return agentproto.ReadHello(conn)
 }
 

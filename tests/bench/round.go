@@ -174,7 +174,7 @@ func (b *bench) launch(ctx context.Context, r *runtime) error {
 	if err != nil {
 		return err
 	}
-	defer read.Close() //nolint:errcheck // only read
+	defer read.Close()
 	word := make(chan error, 1)
 	var spoke time.Time
 	go func() {

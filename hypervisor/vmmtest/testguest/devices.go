@@ -133,7 +133,7 @@ func firstLine(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close() //nolint:errcheck // what matters is checked
+	defer f.Close()
 	line, err := bufio.NewReaderSize(f, 512).ReadString('\n')
 	return strings.TrimSpace(line), err
 }
@@ -143,7 +143,7 @@ func writeLine(path, text string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // what matters is checked
+	defer f.Close()
 	block := make([]byte, 512)
 	copy(block, text+"\n")
 	if _, err := f.Write(block); err != nil {
@@ -240,7 +240,7 @@ func loadFile(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // what matters is checked
+	defer f.Close()
 	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("load %s: %w", path, err)
 	}

@@ -61,13 +61,13 @@ func kernelParams() (map[string]string, error) {
 }
 
 func hello(conn net.Conn) error {
-	defer conn.Close() //nolint:errcheck // it gives none
+	defer conn.Close()
 	return agentproto.WriteHello(conn, &agentproto.Hello{Protocol: agentproto.Version, AgentVersion: "testguest"})
 }
 
 // serve serves a connection to a port. breaker breaks the channel, if there is one.
 func serve(conn net.Conn, port uint32, breaker *breaker) {
-	defer conn.Close() //nolint:errcheck // it gives none
+	defer conn.Close()
 	switch port {
 	case guestports.Echo:
 		_, _ = io.Copy(conn, conn)
@@ -126,7 +126,7 @@ func flood(n string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer console.Close() //nolint:errcheck // each write is checked
+	defer console.Close()
 	line := strings.Repeat("x", 79) + "\n"
 	wrote := 0
 	for begin := time.Now(); wrote < count && time.Since(begin) < floodTime; wrote += len(line) {

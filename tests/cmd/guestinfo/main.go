@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer client.Close() //nolint:errcheck // the answer is here
+	defer client.Close()
 	info, err := client.Info(ctx, &agentproto.InfoRequest{})
 	if err != nil {
 		return err

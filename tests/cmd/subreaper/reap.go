@@ -103,7 +103,7 @@ func watch(logFile string, args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer log.Close() //nolint:errcheck // each write is checked
+	defer log.Close()
 	main, err := start(args)
 	if err != nil {
 		return 0, err

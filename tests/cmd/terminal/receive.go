@@ -16,7 +16,7 @@ func (s *screen) receive(socket string) error {
 	if err != nil {
 		return err
 	}
-	defer l.Close() //nolint:errcheck // nothing was written to it
+	defer l.Close()
 	lines := orders()
 	if first, ok := <-lines; !ok || first != "accept" {
 		return fmt.Errorf("the first order is %q, not accept", first)
@@ -25,7 +25,7 @@ func (s *screen) receive(socket string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // it is only read
+	defer conn.Close()
 	r, err := s.take(conn)
 	if err != nil {
 		return err

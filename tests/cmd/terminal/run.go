@@ -20,7 +20,7 @@ func (s *screen) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	defer slave.Close() //nolint:errcheck // we write nothing to it
+	defer slave.Close()
 	before, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
 	if err != nil {
 		return fmt.Errorf("read the terminal's modes: %w", err)
