@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,10 +29,11 @@ type Agent struct {
 	timeline timeline
 	calls    atomic.Uint64
 	control  atomic.Int64
-	// network is held while the interfaces are changed.
-	network sync.Mutex
-	// shareErr says why the shared directory is not there.
-	shareErr error
+	guest    guest
+	// moduleErr says which kernel modules did not load at boot. It is told only
+	// where it may be the reason of something else: most are for devices that
+	// this VM need not have.
+	moduleErr error
 }
 
 // newAgent makes an agent that has nothing yet.

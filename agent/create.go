@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -18,10 +17,7 @@ func (a *Agent) CreateContainer(ctx context.Context, req *agentproto.CreateConta
 	if err != nil {
 		return nil, err
 	}
-	if a.shareErr != nil && strings.HasPrefix(spec.Root.Path, agentproto.GuestSharedDir) {
-		return nil, a.shareErr
-	}
-	if err := setClock(req.GetHostTimeNs()); err != nil {
+	if err := a.guest.ready(); err != nil {
 		return nil, err
 	}
 	id := req.GetContainerId()
@@ -62,7 +58,7 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 	mountBelow(req.GetSubmounts())
 	own := makesNetNS(spec)
 	if !own {
-		if err := a.applyNetwork(ctx, req.GetNetwork()); err != nil {
+		if err := a.guest.applyNetwork(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -80,7 +76,7 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 			if err := adoptNetNS(pid, agentproto.GuestNetNS); err != nil {
 				return err
 			}
-			return a.applyNetwork(ctx, req.GetNetwork())
+			return a.guest.reapplyNetwork(ctx)
 		})
 	}
 	uid, gid, err := c.rootIDs()
@@ -131,7 +127,7 @@ func (a *Agent) StartContainer(ctx context.Context, req *agentproto.StartContain
 	if err != nil {
 		return nil, err
 	}
-	if err := a.applyNetwork(ctx, req.GetNetwork()); err != nil {
+	if err := a.guest.changeNetwork(ctx, req.GetNetwork()); err != nil {
 		return nil, err
 	}
 	if err := c.start(); err != nil {
@@ -161,23 +157,6 @@ func makesNetNS(spec *specs.Spec) bool {
 	return slices.ContainsFunc(spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool {
 		return ns.Type == specs.NetworkNamespace && ns.Path == ""
 	})
-}
-
-// applyNetwork makes the containers' interfaces what the host says, if it says
-// anything.
-func (a *Agent) applyNetwork(ctx context.Context, n *agentproto.Network) error {
-	if n == nil {
-		return nil
-	}
-	a.network.Lock()
-	defer a.network.Unlock()
-	if len(n.GetInterfaces()) > 0 {
-		// A driver that is part of the kernel is no module of the image.
-		if err := Modprobe(virtioNet); err != nil && !errors.Is(err, errNoModule) {
-			return err
-		}
-	}
-	return ApplyNetwork(ctx, agentproto.GuestNetNS, n)
 }
 
 // killAll ends every process of every container, before the power goes.

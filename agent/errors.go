@@ -28,6 +28,7 @@ var (
 	errNoTerminal     = errors.New("the process has no terminal")
 	errStreamMissing  = errors.New("the stream's connection did not arrive")
 	errStreamRefused  = errors.New("the stream's connection was not expected")
+	errNotConfigured  = errors.New("the guest is not configured")
 	errInvalidRequest = errors.New("invalid request")
 )
 
@@ -65,7 +66,7 @@ func codeOf(err error) codes.Code {
 		{codes.InvalidArgument, []error{errInvalidRequest, libcontainer.ErrInvalidID, ErrNetworkField}},
 		{codes.FailedPrecondition, []error{
 			errExists, errProcessExists, errNotRunning, errNotPaused, errProcessDone, errStartStopped, errStartRunning,
-			errExecStopped, errExecPaused, errNoTerminal, libcontainer.ErrRunning, libcontainer.ErrPaused,
+			errExecStopped, errExecPaused, errNoTerminal, errNotConfigured, libcontainer.ErrRunning, libcontainer.ErrPaused,
 		}},
 		{codes.ResourceExhausted, []error{errTooMany}},
 		{codes.Canceled, []error{context.Canceled}},

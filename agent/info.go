@@ -30,7 +30,6 @@ func (a *Agent) Info(context.Context, *agentproto.InfoRequest) (*agentproto.Info
 		MemoryAvailableBytes: kilobytes(memory, "MemAvailable:"),
 		AgentRssBytes:        kilobytes(string(status), "VmRSS:"),
 		Timeline:             a.timeline.snapshot(),
-		GuestTimeNs:          time.Now().UnixNano(),
 		Calls:                a.calls.Load(),
 	}, nil
 }
@@ -70,13 +69,6 @@ func kilobytes(text, key string) uint64 {
 // syncTimeout is how long the file systems may take to write what they hold: a
 // share whose server is gone would never.
 const syncTimeout = 5 * time.Second
-
-// Shutdown ends every container, writes what is unwritten and turns the VM off.
-// It answers only if that fails.
-func (a *Agent) Shutdown(context.Context, *agentproto.ShutdownRequest) (*agentproto.ShutdownResponse, error) {
-	a.killAll()
-	return nil, powerOff()
-}
 
 // powerOff turns the VM off by ACPI; a reset would start it again under some VMMs.
 func powerOff() error {

@@ -55,22 +55,17 @@ func Run(ctx context.Context) error {
 	a.timeline.t.AgentStartNs = start
 	go a.reaper.run(ctx)
 
-	// A module that does not load is told only if the host cannot be reached
-	// without it: most are for devices that this VM need not have.
-	moduleErr := loadModules(bootModules)
+	a.moduleErr = loadModules(bootModules)
 	if params.Transport == agentproto.TransportVsock {
-		moduleErr = errors.Join(moduleErr, loadModules(vsockModules))
+		a.moduleErr = errors.Join(a.moduleErr, loadModules(vsockModules))
 	}
 	a.timeline.mark(func(t *agentproto.Timeline) *uint64 { return &t.ModulesLoadedNs })
 	way, err := openTransport(ctx, params, out)
 	if err != nil {
-		return joinReason(err, moduleErr)
+		return joinReason(err, a.moduleErr)
 	}
 	if err := makeNetNS(agentproto.GuestNetNS); err != nil {
 		return err
-	}
-	if err := mountShare(); err != nil {
-		a.shareErr = joinReason(err, moduleErr)
 	}
 	return a.live(ctx, way)
 }

@@ -8,6 +8,7 @@ import (
 )
 
 type AgentService interface {
+	Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error)
 	CreateContainer(context.Context, *CreateContainerRequest) (*CreateContainerResponse, error)
 	StartContainer(context.Context, *StartContainerRequest) (*StartContainerResponse, error)
 	Exec(context.Context, *ExecRequest) (*ExecResponse, error)
@@ -23,12 +24,18 @@ type AgentService interface {
 	AwaitOOM(context.Context, *AwaitOOMRequest) (*AwaitOOMResponse, error)
 	Processes(context.Context, *ProcessesRequest) (*ProcessesResponse, error)
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
-	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 }
 
 func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 	srv.RegisterService("runch.agent.v1.Agent", &ttrpc.ServiceDesc{
 		Methods: map[string]ttrpc.Method{
+			"Configure": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req ConfigureRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Configure(ctx, &req)
+			},
 			"CreateContainer": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req CreateContainerRequest
 				if err := unmarshal(&req); err != nil {
@@ -134,13 +141,6 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 				}
 				return svc.Info(ctx, &req)
 			},
-			"Shutdown": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
-				var req ShutdownRequest
-				if err := unmarshal(&req); err != nil {
-					return nil, err
-				}
-				return svc.Shutdown(ctx, &req)
-			},
 		},
 	})
 }
@@ -153,6 +153,14 @@ func NewAgentClient(client *ttrpc.Client) AgentService {
 	return &agentClient{
 		client: client,
 	}
+}
+
+func (c *agentClient) Configure(ctx context.Context, req *ConfigureRequest) (*ConfigureResponse, error) {
+	var resp ConfigureResponse
+	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "Configure", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
 }
 
 func (c *agentClient) CreateContainer(ctx context.Context, req *CreateContainerRequest) (*CreateContainerResponse, error) {
@@ -270,14 +278,6 @@ func (c *agentClient) Processes(ctx context.Context, req *ProcessesRequest) (*Pr
 func (c *agentClient) Info(ctx context.Context, req *InfoRequest) (*InfoResponse, error) {
 	var resp InfoResponse
 	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "Info", req, &resp); err != nil {
-		return nil, err
-	}
-	return &resp, nil
-}
-
-func (c *agentClient) Shutdown(ctx context.Context, req *ShutdownRequest) (*ShutdownResponse, error) {
-	var resp ShutdownResponse
-	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "Shutdown", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

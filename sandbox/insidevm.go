@@ -278,11 +278,14 @@ func (in *inside) createContainer(ctx context.Context, g *guest, files shim.File
 	if err != nil {
 		return nil, err
 	}
-	_, err = client.CreateContainer(ctx, &agentproto.CreateContainerRequest{
-		ContainerId: in.orders.ID, Spec: o.Spec, Stdio: in.stdio(streams), HostTimeNs: nowNS(),
-		Network: g.nics, NoNewKeyring: o.NoNewKeyring, NoPivot: o.NoPivot, TerminalSize: in.terminalSize(), Submounts: submounts,
-		Bundle: o.Bundle,
-	})
+	_, err = client.Configure(ctx, &agentproto.ConfigureRequest{HostTimeNs: nowNS(), Network: g.nics})
+	if err == nil {
+		_, err = client.CreateContainer(ctx, &agentproto.CreateContainerRequest{
+			ContainerId: in.orders.ID, Spec: o.Spec, Stdio: in.stdio(streams),
+			NoNewKeyring: o.NoNewKeyring, NoPivot: o.NoPivot, TerminalSize: in.terminalSize(), Submounts: submounts,
+			Bundle: o.Bundle, Share: in.orders.ID,
+		})
+	}
 	if err != nil {
 		select {
 		case <-g.lost:

@@ -121,7 +121,7 @@ below() {
 	args sleep 100000
 	create
 	BEFORE=0
-	eventually 5 served 2
+	eventually 5 served 3
 	counted 1 runch start "$ID"
 	# Exec, and Wait.
 	counted 2 execute true
