@@ -9,7 +9,7 @@ import (
 	"os"
 
 	"runch/commands"
-	"runch/sandbox"
+	"runch/shim"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,9 +25,9 @@ func main() {
 		os.Exit(1)
 	}
 	// The process that stays with a container is this program again. It has to
-	// start fast and stay small, and its orders come by other ways than flags.
-	if len(os.Args) == 2 && os.Args[1] == "shim" {
-		os.Exit(sandbox.RunShim())
+	// start fast and stay small, and takes no flags.
+	if shim.IsShim(os.Args) {
+		os.Exit(shim.Main(os.Args, shim.NewVM))
 	}
 	os.Exit(commands.Main(context.Background(), os.Args, version))
 }

@@ -34,7 +34,7 @@ func Do(fn func() (restored bool)) {
 }
 
 // Namespace is one to join, by a path such as /proc/1/ns/net and its kind, which is
-// unix.CLONE_NEWNET or unix.CLONE_NEWPID.
+// unix.CLONE_NEWNET, _NEWPID, _NEWIPC or _NEWUTS.
 type Namespace struct {
 	Path string
 	Kind int
@@ -102,10 +102,16 @@ func leave(home []*os.File) error {
 
 // own is the calling thread's namespace of the kind.
 func own(kind int) string {
-	if kind == unix.CLONE_NEWPID {
+	switch kind {
+	case unix.CLONE_NEWPID:
 		return "/proc/thread-self/ns/pid_for_children"
+	case unix.CLONE_NEWIPC:
+		return "/proc/thread-self/ns/ipc"
+	case unix.CLONE_NEWUTS:
+		return "/proc/thread-self/ns/uts"
+	default:
+		return "/proc/thread-self/ns/net"
 	}
-	return "/proc/thread-self/ns/net"
 }
 
 func setns(ns *os.File, kind int) error {

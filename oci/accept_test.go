@@ -143,11 +143,11 @@ func TestSplitOnThisHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, guest, err := Split(b, "c1", testPaths())
+	host, guest, err := Split(b, "c1", testPlacement())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if host.Rootfs != b.Rootfs || !host.NewNetNS || guest.Root.Path != "/run/runch/shared/c1/rootfs" {
+	if host.Rootfs != b.Rootfs || host.Namespaces[specs.NetworkNamespace] != "" || guest.Root.Path != "/run/runch/shared/c1/rootfs" {
 		t.Errorf("host %+v, guest's root %+v", host, guest.Root)
 	}
 }

@@ -71,20 +71,3 @@ func validateAnnotations(annotations map[string]string) error {
 	}
 	return nil
 }
-
-// refuseMember refuses a pod's members: a VM of its own would part the
-// container from its pod without a word.
-func refuseMember(id string, annotations map[string]string) error {
-	role, sandbox, err := RoleOf(id, annotations)
-	if err != nil {
-		return err
-	}
-	if role != Member {
-		return nil
-	}
-	field := crioSandbox
-	if _, ok := annotations[field]; !ok {
-		field = containerdPod
-	}
-	return bad(key("annotations", field), "the container belongs to the pod of %s, and a VM holds one container", sandbox)
-}

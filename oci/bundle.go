@@ -28,7 +28,15 @@ type Bundle struct {
 	Spec *specs.Spec
 	// Rootfs is the absolute path of its root filesystem, without symbolic links.
 	Rootfs string
+
+	// plans say what becomes of the mounts, and env is the host that the spec was
+	// checked on; nil in a bundle that was not.
+	plans []mountPlan
+	env   *environment
 }
+
+// errNotLoaded is a mistake of this program: what comes from a caller is checked.
+var errNotLoaded = errors.New("the bundle was not checked")
 
 // Load reads the bundle in dir ("" is the working directory) and checks all of
 // its config.json that can be checked without making anything: runc's own
@@ -43,7 +51,11 @@ func Load(dir string) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := hostEnvironment()
+	return check(dir, spec, hostEnvironment())
+}
+
+// check makes a bundle of a spec that is fit to run in a VM on that host.
+func check(dir string, spec *specs.Spec, env *environment) (*Bundle, error) {
 	if err := validate(spec, env); err != nil {
 		return nil, err
 	}
@@ -51,8 +63,8 @@ func Load(dir string) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Bundle{Dir: dir, Spec: spec, Rootfs: rootfs}
-	if _, err := planMounts(b); err != nil {
+	b := &Bundle{Dir: dir, Spec: spec, Rootfs: rootfs, env: env}
+	if b.plans, err = planMounts(b); err != nil {
 		return nil, err
 	}
 	return b, nil

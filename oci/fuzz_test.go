@@ -48,7 +48,7 @@ func FuzzConfig(f *testing.F) {
 		if spec == nil {
 			return
 		}
-		host, guest, err := split(&Bundle{Dir: dir, Rootfs: dir, Spec: spec}, "c1", testPaths(), env)
+		host, guest, err := split(&Bundle{Dir: dir, Rootfs: dir, Spec: spec}, "c1", testPlacement(), env)
 		if err != nil {
 			checkError(t, err)
 			return
@@ -60,7 +60,7 @@ func FuzzConfig(f *testing.F) {
 // checkGuest holds an accepted spec to what the guest relies on.
 func checkGuest(t *testing.T, host *HostPart, guest *specs.Spec) {
 	t.Helper()
-	shared := testPaths().Shared + "/c1/"
+	shared := testPlacement().Shared + "/c1/"
 	if guest.Root.Path != shared+"rootfs" || guest.Linux.CgroupsPath != "/runch/c1" {
 		t.Errorf("root %q, cgroup %q", guest.Root.Path, guest.Linux.CgroupsPath)
 	}
@@ -68,7 +68,7 @@ func checkGuest(t *testing.T, host *HostPart, guest *specs.Spec) {
 		t.Error("labels of the host reached the guest")
 	}
 	for _, ns := range guest.Linux.Namespaces {
-		if ns.Path != "" && ns.Path != testPaths().NetNS {
+		if ns.Path != "" && ns.Path != testPlacement().NetNS {
 			t.Errorf("namespace %s has path %q", ns.Type, ns.Path)
 		}
 	}

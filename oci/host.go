@@ -4,12 +4,16 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// GuestPaths says where in the guest things are that the guest spec names.
-type GuestPaths struct {
-	// Shared is where the sandbox's shared directory is mounted.
+// Placement says where in the guest of a sandbox a container goes.
+type Placement struct {
+	// Shared is the container's part of the shared directory, a path in the guest.
 	Shared string
-	// NetNS is the network namespace that the sandbox's containers join.
+	// NetNS is the network namespace that the sandbox's containers join, a path in
+	// the guest.
 	NetNS string
+	// Joined are the other namespaces that the container has in common with the
+	// sandbox or one of its containers. The guest's spec names them without a path.
+	Joined map[specs.LinuxNamespaceType]bool
 }
 
 // HostPart is what the host does of a spec: everything that concerns its own
@@ -24,10 +28,9 @@ type HostPart struct {
 	// Binds are the files and directories to share, in the order of the mounts.
 	Binds []Bind
 
-	// NetNSPath is the network namespace to join; empty means NewNetNS.
-	NetNSPath string
-	// NewNetNS, NewIPC and NewUTS say which namespaces the shim is made with.
-	NewNetNS, NewIPC, NewUTS bool
+	// Namespaces are those of the spec, by type, each with the path on the host of
+	// the one to join, or "" for a new one.
+	Namespaces map[specs.LinuxNamespaceType]string
 
 	// CgroupsPath is linux.cgroupsPath as the caller wrote it.
 	CgroupsPath string
@@ -43,10 +46,6 @@ type HostPart struct {
 
 	// SelinuxLabel is process.selinuxLabel, to be put on the VMM and virtiofsd.
 	SelinuxLabel string
-	// MountLabel is linux.mountLabel.
-	MountLabel string
-	// ApparmorProfile is process.apparmorProfile. See Split for what becomes of it.
-	ApparmorProfile string
 	// OOMScoreAdj is process.oomScoreAdj, nil when the caller's stays.
 	OOMScoreAdj *int
 }
@@ -62,8 +61,6 @@ type Bind struct {
 	// container's part of the shared directory: "mounts/<n>/<name>". <name> is
 	// the source's own last element, since it shows in the guest's mountinfo.
 	GuestSource string
-	// Dir tells a directory from anything else.
-	Dir bool
 	// ReadOnly is enforced by the host as well as by the guest.
 	ReadOnly bool
 	// ReadOnlyBelow is ReadOnly for the mounts below the source.
@@ -72,8 +69,6 @@ type Bind struct {
 	Recursive bool
 	// IDMap is how the owners of its files are mapped; nil where they are not.
 	IDMap *IDMap
-	// Options are the mount's options as the caller wrote them.
-	Options []string
 }
 
 // MemoryLimit is the container's memory limit in bytes; ok is false when it
@@ -110,6 +105,19 @@ func (h *HostPart) CPUs() (n int, ok bool) {
 		cpus++
 	}
 	return int(cpus), true
+}
+
+// CPUQuota is the container's quota in each of these periods, in microseconds; ok
+// is false when it has none.
+func (h *HostPart) CPUQuota(period int64) (quota int64, ok bool) {
+	if _, ok := h.CPUs(); !ok {
+		return 0, false
+	}
+	own := int64(defaultPeriod)
+	if p := h.Resources.CPU.Period; p != nil && *p > 0 && *p <= maxPeriod {
+		own = int64(*p)
+	}
+	return *h.Resources.CPU.Quota * period / own, true
 }
 
 // maxPeriod is the longest CPU period that the kernel takes, in microseconds.

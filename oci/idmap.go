@@ -55,7 +55,7 @@ func validateIDMap(spec *specs.Spec, field string, m specs.Mount) error {
 		return nil
 	case !isBind(m):
 		return bad(asking, "id-mapped mounts are only supported for bind-mounts")
-	case m.UIDMappings == nil && m.GIDMappings == nil && namespacesOf(spec.Linux).has(specs.UserNamespace):
+	case m.UIDMappings == nil && m.GIDMappings == nil && namespacesOf(spec.Linux).has(specs.UserNamespace) && mapping.UIDs != nil:
 		return nil
 	case len(mapping.UIDs) == 0 || len(mapping.GIDs) == 0:
 		return bad(asking, "id-mapped mounts must have both uid and gid mappings specified")

@@ -135,11 +135,9 @@ func planBind(dir string, n int, m specs.Mount) (mountPlan, error) {
 		Source:        source,
 		Destination:   m.Destination,
 		GuestSource:   path.Join("mounts", strconv.Itoa(n), sourceName(source)),
-		Dir:           st.Mode&unix.S_IFMT == unix.S_IFDIR,
 		ReadOnly:      itself,
 		ReadOnlyBelow: below,
 		Recursive:     hasOption(m, "rbind"),
-		Options:       m.Options,
 	}}, nil
 }
 

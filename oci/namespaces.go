@@ -1,6 +1,8 @@
 package oci
 
 import (
+	"strings"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -17,6 +19,19 @@ var knownNamespaces = map[specs.LinuxNamespaceType]bool{
 	specs.TimeNamespace:    true,
 	specs.UserNamespace:    true,
 	specs.UTSNamespace:     true,
+}
+
+// joinable are the kinds of namespaces, besides the network's, that containers
+// of one sandbox can have in common.
+var joinable = map[specs.LinuxNamespaceType]bool{
+	specs.IPCNamespace:  true,
+	specs.PIDNamespace:  true,
+	specs.UserNamespace: true,
+	specs.UTSNamespace:  true,
+}
+
+func refuseJoin(field string, ns specs.LinuxNamespace) error {
+	return bad(field+".path", "cannot join the %s namespace %s: it is not in the container's VM", ns.Type, ns.Path)
 }
 
 // namespaceSet is a spec's namespaces by type, with their paths.
@@ -52,11 +67,15 @@ func validateNamespaces(spec *specs.Spec, env *environment) error {
 		if ns.Path == "" {
 			continue
 		}
-		if ns.Type != specs.NetworkNamespace {
-			return bad(field+".path", "cannot join the %s namespace %s: it is not in the container's VM", ns.Type, ns.Path)
-		}
-		if err := env.checkNetNS(ns.Path); err != nil {
-			return bad(field+".path", "%w", err)
+		switch {
+		case strings.IndexByte(ns.Path, 0) >= 0:
+			return bad(field+".path", "contains a null byte")
+		case ns.Type == specs.NetworkNamespace:
+			if err := env.checkNetNS(ns.Path); err != nil {
+				return bad(field+".path", "%w", err)
+			}
+		case !joinable[ns.Type]:
+			return refuseJoin(field, ns)
 		}
 	}
 	l := spec.Linux
@@ -94,6 +113,9 @@ func validateUTS(spec *specs.Spec, set namespaceSet) error {
 
 func validateUser(l *specs.Linux, set namespaceSet) error {
 	hasMappings := l.UIDMappings != nil || l.GIDMappings != nil
+	if !hasMappings && set[specs.UserNamespace] != "" {
+		return nil // those of the namespace that is joined hold
+	}
 	if !set.has(specs.UserNamespace) {
 		if hasMappings {
 			return bad("linux.uidMappings", "user namespace mappings specified, but user namespace isn't enabled in the config")
@@ -128,25 +150,30 @@ func validateTime(l *specs.Linux, set namespaceSet) error {
 
 // splitNamespaces points the guest's spec at the guest's network namespace and
 // gives it the host's names where the spec sets none: a new UTS namespace would
-// begin with the guest kernel's.
-func splitNamespaces(host *HostPart, guest *specs.Spec, paths GuestPaths, env *environment) {
+// begin with the guest kernel's. A namespace of another container is refused
+// unless that is in the same sandbox.
+func splitNamespaces(host *HostPart, guest *specs.Spec, in Placement, env *environment) error {
 	set := namespacesOf(guest.Linux)
-	host.NetNSPath = set[specs.NetworkNamespace]
-	host.NewNetNS = host.NetNSPath == ""
-	host.NewIPC = set.has(specs.IPCNamespace)
-	host.NewUTS = set.has(specs.UTSNamespace)
-
+	host.Namespaces = set
 	for i := range guest.Linux.Namespaces {
-		if guest.Linux.Namespaces[i].Type == specs.NetworkNamespace {
-			guest.Linux.Namespaces[i].Path = paths.NetNS
-			if set.has(specs.UserNamespace) {
-				// Its sysfs and sysctls are for a user namespace that owns it: the
-				// guest makes the two together.
-				guest.Linux.Namespaces[i].Path = ""
-			}
+		ns := &guest.Linux.Namespaces[i]
+		switch {
+		case ns.Type == specs.NetworkNamespace && set.has(specs.UserNamespace) && !in.Joined[specs.UserNamespace]:
+			// Its sysfs and sysctls are for a user namespace that owns it: the
+			// guest makes the two together.
+			ns.Path = ""
+		case ns.Type == specs.NetworkNamespace:
+			ns.Path = in.NetNS
+		case ns.Path != "" && !in.Joined[ns.Type]:
+			return refuseJoin(index(namespacesField, i), *ns)
+		default:
+			ns.Path = ""
 		}
 	}
-	if !host.NewUTS {
+	if in.Joined[specs.UTSNamespace] {
+		return nil // its names are there
+	}
+	if !set.has(specs.UTSNamespace) {
 		guest.Linux.Namespaces = append(guest.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UTSNamespace})
 	}
 	if guest.Hostname == "" {
@@ -155,4 +182,5 @@ func splitNamespaces(host *HostPart, guest *specs.Spec, paths GuestPaths, env *e
 	if guest.Domainname == "" {
 		guest.Domainname = env.domainname
 	}
+	return nil
 }

@@ -13,15 +13,16 @@ const guestCgroups = "/runch"
 
 // Split parts a bundle's spec: what the host does, and the spec that the guest's
 // libcontainer carries out, in which every path is one of the guest. The bundle
-// is not changed. Its errors are Load's: Split checks again, so that a bundle
-// made by other means is no way around.
+// is not changed, and must be one of Load's, which has checked it.
 //
 // Where the two parts meet:
 //   - The root filesystem and the sources of bind mounts are shared by the host
-//     below paths.Shared/<id> and taken from there by the guest. A bind of a
+//     below in.Shared and taken from there by the guest. A bind of a
 //     device node that every kernel has, such as /dev/null, takes the guest's own.
-//   - The network namespace is the guest's paths.NetNS, which mirrors the host's.
+//   - The network namespace is the guest's in.NetNS, which mirrors the host's.
 //     With a user namespace it is one that the guest makes for the container.
+//   - Other namespaces with a path are those of the sandbox or of another container
+//     in it (in.Joined), or refused.
 //   - The guest has its own cgroup for the container, with the exact limits; the
 //     host's cgroup of linux.cgroupsPath holds the VM. The CPUs, memory nodes
 //     and disks that a spec names are the host's, so cpuset and blockIO are
@@ -29,48 +30,36 @@ const guestCgroups = "/runch"
 //   - A hostname or domainname that is not set is the host's, as under runc.
 //   - SELinux labels go to the host's processes: the guest has no policy.
 //   - An AppArmor profile is held to what runc demands (the host has AppArmor),
-//     and goes to the host's part, not to the guest: a profile like
+//     and goes no further: a profile like
 //     containers-default or cri-containerd keeps a process from the host's
 //     kernel, from which the VM keeps it in any case, and no profile is loaded in
 //     the guest. It must not be put on the VMM or virtiofsd either, since such
 //     profiles deny what those need. Callers set one by default wherever the
 //     host has AppArmor, so refusing it would refuse every container.
-func Split(b *Bundle, id string, paths GuestPaths) (*HostPart, *specs.Spec, error) {
-	return split(b, id, paths, hostEnvironment())
-}
-
-func split(b *Bundle, id string, paths GuestPaths, env *environment) (*HostPart, *specs.Spec, error) {
+func Split(b *Bundle, id string, in Placement) (*HostPart, *specs.Spec, error) {
 	if err := ValidateID(id); err != nil {
 		return nil, nil, err
 	}
-	if err := validate(b.Spec, env); err != nil {
-		return nil, nil, err
-	}
-	if err := refuseMember(id, b.Spec.Annotations); err != nil {
-		return nil, nil, err
-	}
-	plans, err := planMounts(b)
-	if err != nil {
-		return nil, nil, err
+	if b.env == nil {
+		return nil, nil, errNotLoaded
 	}
 	guest, err := clone(b.Spec)
 	if err != nil {
 		return nil, nil, err
 	}
-	shared := path.Join(paths.Shared, id)
 	host := &HostPart{
 		Rootfs:          b.Rootfs,
 		RootfsReadonly:  b.Spec.Root.Readonly,
 		CgroupsPath:     b.Spec.Linux.CgroupsPath,
 		SelinuxLabel:    b.Spec.Process.SelinuxLabel,
-		MountLabel:      b.Spec.Linux.MountLabel,
-		ApparmorProfile: b.Spec.Process.ApparmorProfile,
 		OOMScoreAdj:     b.Spec.Process.OOMScoreAdj,
 	}
 	host.Hooks, guest.Hooks = splitHooks(b.Spec.Hooks)
 	host.Resources, guest.Linux.Resources = splitResources(guest.Linux.Resources)
-	host.Binds = applyMounts(guest, plans, shared)
-	splitNamespaces(host, guest, paths, env)
+	host.Binds = applyMounts(guest, b.plans, in.Shared)
+	if err := splitNamespaces(host, guest, in, b.env); err != nil {
+		return nil, nil, err
+	}
 	for i := range guest.Linux.Devices {
 		if d := &guest.Linux.Devices[i]; d.Type == "p" {
 			// A FIFO has no number, and libcontainer looks whether it got this one.
@@ -78,7 +67,7 @@ func split(b *Bundle, id string, paths GuestPaths, env *environment) (*HostPart,
 		}
 	}
 
-	guest.Root.Path = path.Join(shared, "rootfs")
+	guest.Root.Path = path.Join(in.Shared, "rootfs")
 	guest.Process = GuestProcess(guest.Process)
 	guest.Linux.MountLabel = ""
 	guest.Linux.CgroupsPath = path.Join(guestCgroups, id)

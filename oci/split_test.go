@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,8 +17,17 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-func testPaths() GuestPaths {
-	return GuestPaths{Shared: "/run/runch/shared", NetNS: "/run/runch/netns"}
+func testPlacement() Placement {
+	return Placement{Shared: "/run/runch/shared/c1", NetNS: "/run/runch/netns"}
+}
+
+// split checks a bundle as Load does, on that host, and splits it.
+func split(b *Bundle, id string, in Placement, env *environment) (*HostPart, *specs.Spec, error) {
+	checked, err := check(b.Dir, b.Spec, env)
+	if err != nil {
+		return nil, nil, err
+	}
+	return Split(checked, id, in)
 }
 
 // golden is what a golden file holds.
@@ -42,7 +53,7 @@ func TestSplitGolden(t *testing.T) {
 			}
 			b := testBundle(t, config)
 			before := mustJSON(t, b.Spec)
-			host, guest, err := split(b, "c1", testPaths(), env)
+			host, guest, err := split(b, "c1", testPlacement(), env)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -102,18 +113,6 @@ func TestSplitRefuses(t *testing.T) {
 		{"id", "a/b", "invalid container ID format", func(*specs.Spec) {}},
 		{"spec", "c1", "root: root must be specified", func(s *specs.Spec) { s.Root = nil }},
 		{
-			"podman's pod member", "c1",
-			`annotations["io.kubernetes.cri-o.SandboxID"]: the container belongs to the pod of p1, and a VM holds one container`,
-			func(s *specs.Spec) { s.Annotations = map[string]string{crioSandbox: "p1"} },
-		},
-		{
-			"containerd's pod member", "c1",
-			`annotations["io.kubernetes.cri.sandbox-id"]: the container belongs to the pod of p1, and a VM holds one container`,
-			func(s *specs.Spec) {
-				s.Annotations = map[string]string{containerdPod: "p1", containerdType: typeContainer}
-			},
-		},
-		{
 			"size", "c1", "the spec is too large: 4196159 bytes, and the guest takes 3145728",
 			func(s *specs.Spec) { s.Process.Args = []string{strings.Repeat("x", 4<<20)} },
 		},
@@ -131,11 +130,39 @@ func TestSplitRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			test.change(changed)
-			_, _, err = split(&Bundle{Dir: b.Dir, Rootfs: b.Rootfs, Spec: changed}, test.id, testPaths(), testEnvironment())
+			_, _, err = split(&Bundle{Dir: b.Dir, Rootfs: b.Rootfs, Spec: changed}, test.id, testPlacement(), testEnvironment())
 			if err == nil || err.Error() != test.want {
 				t.Errorf("error %v, want %s", err, test.want)
 			}
 		})
+	}
+}
+
+// A namespace with a path is another container's, and has to be in the same sandbox.
+func TestSplitJoinsNamespacesOfTheSandboxAlone(t *testing.T) {
+	for _, kind := range []specs.LinuxNamespaceType{specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.UserNamespace} {
+		b := testBundle(t, mustJSON(t, testSpec()))
+		set := slices.DeleteFunc(b.Spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == kind })
+		b.Spec.Linux.Namespaces = append(set, specs.LinuxNamespace{Type: kind, Path: "/p"})
+		_, _, err := split(b, "c1", testPlacement(), testEnvironment())
+		if want := fmt.Sprintf("cannot join the %s namespace /p: it is not in the container's VM", kind); err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: %v", kind, err)
+		}
+		in := testPlacement()
+		in.Joined = map[specs.LinuxNamespaceType]bool{kind: true}
+		host, guest, err := split(b, "c1", in, testEnvironment())
+		if err != nil {
+			t.Errorf("%s: %v", kind, err)
+			continue
+		}
+		if host.Namespaces[kind] != "/p" {
+			t.Errorf("%s: the host's part has %q", kind, host.Namespaces)
+		}
+		for _, ns := range guest.Linux.Namespaces {
+			if ns.Path != "" && ns.Path != in.NetNS {
+				t.Errorf("%s: the guest's has a path of the host's, %s", kind, ns.Path)
+			}
+		}
 	}
 }
 
@@ -185,7 +212,7 @@ func TestBindWithoutData(t *testing.T) {
 		{Destination: "/x", Source: "/", Options: []string{"nosuid", "mode=755", "rbind", "shared", "size=1k", "rro"}},
 		{Destination: "/y", Type: "tmpfs", Options: []string{"nosuid", "mode=755"}},
 	}
-	_, guest, err := split(b, "c1", testPaths(), testEnvironment())
+	_, guest, err := split(b, "c1", testPlacement(), testEnvironment())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +227,7 @@ func TestUserNamespaceOwnsItsNetwork(t *testing.T) {
 	b.Spec.Linux.Namespaces = append(b.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	b.Spec.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
 	b.Spec.Linux.GIDMappings = b.Spec.Linux.UIDMappings
-	_, guest, err := split(b, "c1", testPaths(), testEnvironment())
+	_, guest, err := split(b, "c1", testPlacement(), testEnvironment())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +239,7 @@ func TestUserNamespaceOwnsItsNetwork(t *testing.T) {
 func TestFIFOHasNoNumber(t *testing.T) {
 	b := testBundle(t, mustJSON(t, testSpec()))
 	b.Spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/fifo", Type: "p", Major: 8, Minor: 666}, {Path: "/dev/x", Type: "c", Major: 10, Minor: 666}}
-	_, guest, err := split(b, "c1", testPaths(), testEnvironment())
+	_, guest, err := split(b, "c1", testPlacement(), testEnvironment())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,23 +2,24 @@ package sandbox
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"time"
 
 	"runch/agentproto"
 	"runch/cgroup"
-	"runch/namespace"
-	"runch/network"
+	"runch/hooks"
 	"runch/oci"
+	"runch/shimproto"
 	"runch/state"
-	"runch/storage"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // CreateOptions are what create is asked for.
@@ -35,8 +36,9 @@ type CreateOptions struct {
 	Stdin, Stdout, Stderr *os.File
 }
 
-// Create makes a container in a VM of its own, up to the point where its
-// process waits for Start. What a failed Create has made is gone again.
+// Create makes a container, in a VM of its own or in that of its pod, up to the
+// point where its process waits for Start. What a failed Create has made is gone
+// again.
 func (r *Runtime) Create(ctx context.Context, o CreateOptions) error {
 	console, err := dialConsole(o.ConsoleSocket)
 	if err != nil {
@@ -54,17 +56,21 @@ type creation struct {
 	r *Runtime
 	o CreateOptions
 	// terminal is nil for a process without one.
-	terminal *terminalOrders
+	terminal *shimproto.Terminal
+	place    *place
 	host     *oci.HostPart
 	spec     *specs.Spec
-	vm       *vmOrders
-	fs       *storage.Virtiofsd
-	dir      *state.Dir
-	record   *state.Container
-	shim     *shimProcess
+	// vm is what to boot, where the sandbox is the container's own.
+	vm *shimproto.VM
+
+	dir    *state.Dir
+	record *state.Container
+	// sandbox is the one that the container is in.
+	sandbox *lockedSandbox
+	shim    *shimProcess
 }
 
-func (r *Runtime) create(ctx context.Context, o CreateOptions, terminal *terminalOrders, console *os.File) (*shimProcess, error) {
+func (r *Runtime) create(ctx context.Context, o CreateOptions, terminal *shimproto.Terminal, console *os.File) (*shimProcess, error) {
 	c := &creation{r: r, o: o, terminal: terminal}
 	if err := c.prepare(); err != nil {
 		return nil, err
@@ -85,21 +91,34 @@ func (c *creation) timeout() time.Duration {
 // prepare finds everything out that can be known before anything is made.
 func (c *creation) prepare() error {
 	var err error
-	c.host, c.spec, err = oci.Split(c.o.Bundle, c.o.ID, oci.GuestPaths{Shared: agentproto.GuestSharedDir, NetNS: agentproto.GuestNetNS})
+	if c.place, err = c.r.place(c.o.ID, c.o.Bundle.Spec); err != nil {
+		return err
+	}
+	share := rand.Text()
+	c.host, c.spec, err = oci.Split(c.o.Bundle, c.o.ID, oci.Placement{
+		Shared: path.Join(agentproto.GuestSharedDir, share), NetNS: agentproto.GuestNetNS, Joined: c.place.joined,
+	})
 	if err != nil {
 		return err
 	}
-	if c.fs, err = storage.FindVirtiofsd(c.r.Config.Virtiofsd); err != nil {
-		return err
-	}
-	if c.host.NetNSPath != "" {
-		if err := network.CheckNotHost(c.host.NetNSPath); err != nil {
+	c.r.warnOf(c.spec.Process)
+	if c.place.own {
+		if c.vm, err = c.r.vmFor(c.host, c.o.Bundle.Spec.Annotations); err != nil {
 			return err
 		}
 	}
-	c.r.warnOf(c.spec.Process)
-	c.vm, err = c.r.vmFor(c.host, c.o.Bundle.Spec.Annotations)
-	return err
+	creator, err := state.Self()
+	if err != nil {
+		return fmt.Errorf("identify this process: %w", err)
+	}
+	c.record = &state.Container{
+		Creator: creator, ID: c.o.ID, Sandbox: c.place.sandbox, Share: share,
+		OCIVersion: c.o.Bundle.Spec.Version, Bundle: c.o.Bundle.Dir, Rootfs: c.o.Bundle.Rootfs,
+		Created: time.Now().UTC(), Annotations: c.o.Bundle.Spec.Annotations, Owner: owner(),
+		Hooks: c.host.Hooks, StartHooks: startHooksTimeout(c.spec.Hooks),
+		Resources: c.host.Resources, Overhead: c.r.overhead(),
+	}
+	return nil
 }
 
 // make makes everything, in an order in which each step needs the one before.
@@ -108,26 +127,22 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 	if c.dir, err = c.r.Store.New(c.o.ID); err != nil {
 		return err
 	}
-	bundle := c.o.Bundle
-	creator, err := state.Self()
-	if err != nil {
-		return fmt.Errorf("identify this process: %w", err)
-	}
-	c.record = &state.Container{
-		Creator: creator,
-		ID:      c.o.ID, Sandbox: c.o.ID, OCIVersion: bundle.Spec.Version, Bundle: bundle.Dir, Rootfs: bundle.Rootfs,
-		Created: time.Now().UTC(), Annotations: bundle.Spec.Annotations, Owner: owner(),
-		Hooks: c.host.Hooks, StartHooks: startHooksTimeout(c.spec.Hooks),
-		Network: state.Network{NetNS: c.host.NetNSPath}, Terminal: c.terminal != nil, LogDir: c.r.Config.LogDir,
-		Resources: c.host.Resources, Overhead: int64(c.r.Config.OverheadMiB+c.r.Config.VMMOverheadMiB) << 20,
-	}
 	if err := c.dir.Save(c.record); err != nil {
+		return err
+	}
+	if err := c.enterSandbox(ctx); err != nil {
 		return err
 	}
 	if err := c.startShim(console); err != nil {
 		return err
 	}
-	if err := c.shim.channel.send(c.orders()); err != nil {
+	if !c.place.own {
+		// The others need not wait until this one is made.
+		if err := c.sandbox.Close(); err != nil {
+			return err
+		}
+	}
+	if err := c.shim.conn.Send(c.setup()); err != nil {
 		return err
 	}
 	if c.hasCreateHooks() {
@@ -142,87 +157,86 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 	return c.commit(ready)
 }
 
+// enterSandbox makes the container a member of its sandbox, which is locked then.
+// The container's own VM does not run before its shim does; any other runs, and is
+// large enough for it.
+func (c *creation) enterSandbox(ctx context.Context) error {
+	var err error
+	if c.place.own {
+		c.sandbox, err = c.r.newSandbox(c.o.ID, c.o.ID, c.vm, c.host)
+	} else {
+		c.sandbox, err = c.r.openSandbox(ctx, c)
+	}
+	if err != nil {
+		return err
+	}
+	return c.sandbox.admit(ctx, c.o.ID, c.record.Resources)
+}
+
 // startShim starts the shim in its namespaces and puts it into its cgroup
-// before it, or a child of it, has done anything.
+// before it, or a child of it, has done anything. The records know of both first:
+// this command may be killed at any moment.
 func (c *creation) startShim(console *os.File) error {
 	var err error
-	if err := os.Mkdir(filepath.Join(c.dir.Path(), treeDir), 0o700); err != nil {
-		return fmt.Errorf("make the sandbox's directory: %w", err)
-	}
-	s := shimSpec{unshare: unix.CLONE_NEWPID | unix.CLONE_NEWNS, console: console}
-	if c.terminal == nil {
-		s.stdio = [3]*os.File{c.o.Stdin, c.o.Stdout, c.o.Stderr}
-	}
-	if c.host.NetNSPath != "" {
-		s.join = append(s.join, namespace.Namespace{Kind: unix.CLONE_NEWNET, Path: c.host.NetNSPath})
-	} else {
-		s.unshare |= unix.CLONE_NEWNET
-	}
-	if c.host.NewIPC {
-		s.unshare |= unix.CLONE_NEWIPC
-	}
-	if c.host.NewUTS {
-		s.unshare |= unix.CLONE_NEWUTS
-	}
-	if c.shim, err = spawn(s); err != nil {
+	if c.shim, err = spawn(c.shimSpec(console)); err != nil {
 		return err
 	}
 	if c.record.Shim, err = state.ProcessOf(c.shim.pid()); err != nil {
 		return fmt.Errorf("identify the shim: %w", err)
 	}
-	if err := c.enterCgroup(); err != nil {
+	group, made, err := c.r.newCgroup(c.r.cgroupsPath(c.host, c.o.ID), c.limits(), c.record.Annotations)
+	if err != nil {
 		return err
 	}
-	return setOOMScoreAdj(c.shim.pid(), c.host.OOMScoreAdj)
-}
-
-// enterCgroup makes the cgroup and puts the shim into it. The record knows of
-// it first: this command may be killed at any moment.
-func (c *creation) enterCgroup() error {
-	path := c.cgroupsPath()
-	group, err := cgroup.New(path, c.r.Systemd, cgroup.Limits{Resources: c.record.Resources, Overhead: c.record.Overhead}, c.record.Annotations)
-	if err != nil {
-		return fmt.Errorf("make the cgroup %s: %w", path, err)
+	c.record.Cgroup = made
+	if err := c.sandbox.setShim(c.record); err != nil {
+		return err
 	}
-	c.record.Cgroup = state.Cgroup{Path: path, Systemd: c.r.Systemd, Paths: group.Paths()}
 	if err := c.dir.Save(c.record); err != nil {
 		return err
 	}
 	if err := group.Apply(c.shim.pid()); err != nil {
 		// Apply left nothing, and what was there before it is not ours.
 		c.record.Cgroup = state.Cgroup{}
-		return fmt.Errorf("enter the cgroup %s: %w", path, err)
+		return fmt.Errorf("enter the cgroup %s: %w", made.Path, err)
 	}
-	return nil
+	return setOOMScoreAdj(c.shim.pid(), c.host.OOMScoreAdj)
 }
 
-// orders are the shim's.
-func (c *creation) orders() *orders {
+// limits are those of the container's cgroup on the host: where the VM is in it,
+// the sandbox's.
+func (c *creation) limits() cgroup.Limits {
+	if c.place.own {
+		return hostLimits(c.sandbox.record)
+	}
+	return cgroup.Limits{Resources: c.record.Resources, Overhead: c.record.Overhead}
+}
+
+// setup is what the shim is asked for.
+func (c *creation) setup() *shimproto.Setup {
 	spec, err := json.Marshal(c.spec)
 	if err != nil {
-		spec = nil // a spec that was decoded from JSON can be encoded
+		spec = nil // oci.Split has encoded it before, to measure it
 	}
-	o := &orders{
-		ID: c.o.ID, Timeout: c.timeout(),
-		Container: &containerOrders{
-			Dir: c.dir.Path(), Spec: spec, Rootfs: c.host.Rootfs, RootfsReadonly: c.host.RootfsReadonly,
-			GuestOnly: guestOnly(c.spec), VM: *c.vm, Virtiofsd: *c.fs,
-			SelinuxLabel: c.host.SelinuxLabel, NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring, Bundle: c.o.Bundle.Dir,
+	s := &shimproto.Setup{
+		ID: c.o.ID, Timeout: c.timeout(), Terminal: c.terminal,
+		Container: &shimproto.Container{
+			Spec: spec, Rootfs: c.host.Rootfs, RootfsReadonly: c.host.RootfsReadonly, Binds: c.host.Binds,
+			GuestOnly: guestOnly(c.spec), Share: c.record.Share, NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring,
+			Bundle: c.o.Bundle.Dir, SharedNamespaces: c.place.shared,
 		},
 	}
 	if c.hasCreateHooks() {
-		o.Container.Hooks = &hookOrders{
+		s.Container.Hooks = &shimproto.Hooks{
 			CreateContainer: c.host.Hooks.CreateContainer, State: hookState(c.record, specs.StateCreating),
 		}
 	}
-	for _, b := range c.host.Binds {
-		o.Container.Binds = append(o.Container.Binds, storage.Bind{
-			Source: b.Source, Destination: b.Destination, Guest: b.GuestSource,
-			ReadOnly: b.ReadOnly, ReadOnlyBelow: b.ReadOnlyBelow, Recursive: b.Recursive, IDMap: b.IDMap,
-		})
+	if c.place.own {
+		s.VM = c.vm
+	} else {
+		s.Container.Holder, s.Container.Guest = c.sandbox.Path(), endpointOf(c.sandbox.record)
 	}
-	o.Terminal = c.terminal
-	return o
+	return s
 }
 
 // guestOnly are the destinations of the file systems that the guest makes:
@@ -238,12 +252,12 @@ func guestOnly(guest *specs.Spec) []string {
 	return list
 }
 
-// terminalOf gives the terminal's orders, nil for a process without one.
-func terminalOf(p *specs.Process) *terminalOrders {
+// terminalOf says what terminal a process has, nil for none.
+func terminalOf(p *specs.Process) *shimproto.Terminal {
 	if p == nil || !p.Terminal {
 		return nil
 	}
-	t := &terminalOrders{}
+	t := &shimproto.Terminal{}
 	if p.ConsoleSize != nil {
 		// #nosec G115 -- a wrong size is a size all the same
 		t.Size = &agentproto.TerminalSize{Height: uint32(p.ConsoleSize.Height), Width: uint32(p.ConsoleSize.Width)}
@@ -251,35 +265,22 @@ func terminalOf(p *specs.Process) *terminalOrders {
 	return t
 }
 
-// cgroupsPath is the spec's, or one of our own making.
-func (c *creation) cgroupsPath() string {
-	switch {
-	case c.host.CgroupsPath != "":
-		return c.host.CgroupsPath
-	case c.r.Systemd:
-		return "system.slice:runch:" + c.o.ID
-	default:
-		return "/runch/" + c.o.ID
-	}
-}
-
 // commit writes down what was made. The pid-file is the last of it: with it
-// callers hold the container for created. The word to the shim comes after.
-func (c *creation) commit(ready *readyReport) error {
-	err := c.dir.SaveSandbox(&state.Sandbox{
-		ID: c.o.ID, Shim: c.record.Shim, Endpoint: state.Endpoint{Unix: ready.Endpoint.Unix, CID: ready.Endpoint.CID},
-		VMM: c.vm.Driver, Boot: c.vm.size(), Now: c.vm.size(),
-		MaxCPUs: c.vm.MaxCPUs, MaxMemoryMiB: c.vm.MaxMemoryMiB, OverheadMiB: c.vm.OverheadMiB, Dir: c.dir.Path(), Console: filepath.Join(c.dir.Path(), consoleLog),
-	})
-	if err != nil {
-		return err
+// callers hold the container for created. The shim is told after it.
+func (c *creation) commit(ready *shimproto.Ready) error {
+	if c.place.own {
+		if err := c.sandbox.setReady(ready); err != nil {
+			return err
+		}
 	}
-	c.record.Network.Taps = ready.Taps
 	c.record.Ready = true
 	if err := c.dir.Save(c.record); err != nil {
 		return err
 	}
-	return handOver(c.shim, c.o.PIDFile)
+	if err := handOver(c.shim, c.o.PIDFile); err != nil {
+		return err
+	}
+	return c.sandbox.Close()
 }
 
 // handOver writes the pid-file and lets the shim live on without us.
@@ -287,16 +288,16 @@ func handOver(s *shimProcess, pidFile string) error {
 	if err := writePIDFile(pidFile, s.pid()); err != nil {
 		return err
 	}
-	if err := s.channel.send(reply{Commit: true}); err != nil {
+	if err := s.conn.Send(shimproto.Reply{Commit: true}); err != nil {
 		_ = os.Remove(pidFile)
 		return err
 	}
-	s.channel.close()
+	s.conn.Close()
 	return nil
 }
 
 // undo takes back what make has made, and gives the reason with what the user
-// needs besides: where a VM's last words are, and what could not be undone.
+// needs besides: where a VM's logs are, and what could not be undone.
 func (c *creation) undo(ctx context.Context, reason error) error {
 	if c.shim != nil {
 		c.shim.undo()
@@ -304,8 +305,11 @@ func (c *creation) undo(ctx context.Context, reason error) error {
 	if c.dir == nil {
 		return reason
 	}
-	if kept := keptWords(reason.Error(), c.r.Config.LogDir, c.dir.Path(), c.o.ID); kept != "" {
-		reason = fmt.Errorf("%w%s", reason, kept)
+	if c.place.own && c.sandbox != nil {
+		reason = c.sandbox.withLogs(reason)
+	}
+	if c.sandbox != nil {
+		reason = errors.Join(reason, c.sandbox.Close()) // destroy takes the lock itself
 	}
 	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 	defer cancel()
@@ -313,6 +317,36 @@ func (c *creation) undo(ctx context.Context, reason error) error {
 		reason = fmt.Errorf("%w; and undoing it: %w", reason, err)
 	}
 	return reason
+}
+
+// hasCreateHooks tells whether the shim has to wait for hooks: they may fill
+// the network namespace or the rootfs.
+func (c *creation) hasCreateHooks() bool {
+	h := c.host.Hooks
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // prestart is deprecated, and used
+}
+
+// runCreateHooks runs the hooks that come before the container, in the
+// specification's order: the runtime's here, those of the container in the shim,
+// whose namespaces are what the host has of the container's.
+func (c *creation) runCreateHooks(ctx context.Context) error {
+	if _, err := c.shim.receive(ctx); err != nil {
+		return err
+	}
+	h := c.host.Hooks
+	for _, kind := range []struct {
+		name string
+		list []specs.Hook
+	}{
+		{"prestart", h.Prestart}, //nolint:staticcheck // deprecated, and used
+		{"createRuntime", h.CreateRuntime},
+	} {
+		err := hooks.Run(ctx, kind.name, kind.list, c.record.Bundle, hookState(c.record, specs.StateCreating))
+		if err != nil {
+			return err
+		}
+	}
+	return c.shim.conn.Send(shimproto.Reply{Proceed: true})
 }
 
 // writePIDFile writes the pid as decimal digits and nothing else, in one step.

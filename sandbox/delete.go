@@ -7,9 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"runch/cgroup"
-	"runch/network"
 	"runch/state"
 
 	"golang.org/x/sys/unix"
@@ -18,62 +18,192 @@ import (
 // Delete removes a container that has stopped, or has only been created, and
 // with force whatever there is of it. It never needs the guest.
 func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
-	c, err := r.Store.Load(id)
-	switch {
-	case errors.Is(err, state.ErrNotExist) && force:
-		return r.deleteRemains(ctx, id)
-	case err != nil && !force:
-		return err
-	case err != nil:
-		// A record that cannot be read names no shim, but the sandbox's does.
-		return r.deleteRemains(ctx, id)
-	}
-	status := c.Status()
-	if !force && status != state.StatusStopped && status != state.StatusCreated {
-		return fmt.Errorf("cannot delete container %s %w: %s", id, ErrNotStopped, status)
-	}
-	goneCtx, cancel := context.WithTimeout(ctx, goneTimeout)
-	defer cancel()
-	// Before the lock: a create under way holds it until its shim is gone.
-	if err := kill9(goneCtx, c.Shim); err != nil {
-		return err
-	}
-	dir, err := r.lock(ctx, id)
-	if errors.Is(err, state.ErrNotExist) {
-		return nil // somebody else has deleted it meanwhile
+	dir, err := r.lockToDelete(ctx, id, force)
+	if errors.Is(err, state.ErrNotExist) && force {
+		return r.deleteLeftovers(ctx, id, nil)
 	}
 	if err != nil {
 		return err
 	}
+	c, err := dir.Load()
+	switch {
+	case err == nil:
+	case errors.Is(err, state.ErrNotExist) && !force:
+		return errors.Join(err, dir.Close())
+	case force:
+		return r.deleteLeftovers(ctx, id, dir)
+	default:
+		return errors.Join(err, dir.Close())
+	}
+	status := c.Status()
+	if !force && status != state.StatusStopped && status != state.StatusCreated {
+		return errors.Join(fmt.Errorf("cannot delete container %s %w: %s", id, ErrNotStopped, status), dir.Close())
+	}
 	return r.destroy(ctx, dir, c)
 }
 
-// deleteRemains removes what a create that was killed early has left, and a
-// container whose own record cannot be read.
-func (r *Runtime) deleteRemains(ctx context.Context, id string) error {
-	s, err := r.Store.LoadSandbox(id)
-	if err == nil && s.Shim.Alive() {
-		if err := killRemains(ctx, s.Shim); err != nil {
+// lockPause is how long delete --force waits for a container's lock before it looks
+// whether a create has named a shim meanwhile.
+const lockPause = 50 * time.Millisecond
+
+// lockToDelete takes the container's lock. A create under way holds it until its
+// shim is gone, so with force that one is ended first, as soon as the record names
+// it; without force that create is not disturbed.
+func (r *Runtime) lockToDelete(ctx context.Context, id string, force bool) (*state.Dir, error) {
+	if !force {
+		if c, err := r.Store.Load(id); err != nil || c.Status() == state.StatusCreating {
+			return r.refuseToDelete(id, err)
+		}
+		return r.lock(ctx, id)
+	}
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	for {
+		short, stop := context.WithTimeout(ctx, lockPause)
+		dir, err := r.Store.Lock(short, id)
+		stop()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return dir, err
+		}
+		if c, err := r.Store.Load(id); err == nil && !c.Ready {
+			if err := kill9(ctx, c.Shim); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// refuseToDelete says why a container is not deleted: it is being made, or its
+// record cannot be read.
+func (r *Runtime) refuseToDelete(id string, err error) (*state.Dir, error) {
+	if err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("cannot delete container %s %w: %s", id, ErrNotStopped, state.StatusCreating)
+}
+
+// destroy takes down what a container still has on the host, its shim first.
+// Everything is tried; what is not there any more is no error. dir is closed. After
+// an error the record stays, for another delete.
+func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Container) error {
+	defer dir.Close()
+	killCtx, cancel := context.WithTimeout(ctx, goneTimeout)
+	defer cancel()
+	if err := kill9(killCtx, c.Shim); err != nil {
+		return err
+	}
+	errs := []error{r.leaveSandbox(ctx, c)}
+	if c.Cgroup.Path != "" {
+		errs = append(errs, destroyCgroup(ctx, c.Cgroup))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := dir.Remove(); err != nil {
+		return err
+	}
+	if c.Shim.PID != 0 {
+		// Also of a create that failed: hooks that came before it may have made
+		// what these remove. They have their own time.
+		r.runPoststop(context.WithoutCancel(ctx), c)
+	}
+	return nil
+}
+
+// leaveSandbox takes a container, whose shim is gone, out of its sandbox.
+func (r *Runtime) leaveSandbox(ctx context.Context, c *state.Container) error {
+	lockCtx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	s, err := r.lockSandbox(lockCtx, c.Sandbox)
+	if errors.Is(err, state.ErrNotExist) {
+		return r.removeSandboxDir(lockCtx, c.Sandbox)
+	}
+	if err != nil {
+		return err
+	}
+	if _, member := s.record.Members[c.ID]; !member && s.record.Owner != c.ID {
+		return s.Close() // it was never admitted
+	}
+	return s.leave(ctx, c)
+}
+
+// removeSandboxDir removes a sandbox's directory without a record in it: its create
+// was killed before there was anything else.
+func (r *Runtime) removeSandboxDir(ctx context.Context, id string) error {
+	dir, err := r.Store.LockSandbox(ctx, id)
+	if errors.Is(err, state.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return dir.Remove()
+}
+
+// deleteLeftovers removes what a create that was killed early has left, and a
+// container whose own record cannot be read: the sandboxes know their members. dir
+// is the container's, nil where it has none; it is closed.
+func (r *Runtime) deleteLeftovers(ctx context.Context, id string, dir *state.Dir) error {
+	err := r.leaveAnySandbox(ctx, id)
+	if dir == nil {
+		return err
+	}
+	if err != nil {
+		return errors.Join(err, dir.Close())
+	}
+	return dir.Remove()
+}
+
+func (r *Runtime) leaveAnySandbox(ctx context.Context, id string) error {
+	sandboxes, err := r.Store.Sandboxes()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	// A record that cannot be read may be that of this container's own sandbox.
+	if err != nil {
+		if err := r.endUnreadable(ctx, id); err != nil {
 			return err
 		}
 	}
-	dir, lockErr := r.lock(ctx, id)
-	if errors.Is(lockErr, state.ErrNotExist) {
-		return nil
-	}
-	if lockErr != nil {
-		return lockErr
-	}
-	if err != nil && !errors.Is(err, state.ErrNotExist) {
-		if err := killListeners(ctx, dir.Path()); err != nil {
-			return errors.Join(err, dir.Close())
+	for _, s := range sandboxes {
+		m, member := s.Members[id]
+		if !member && s.Owner != id {
+			continue
+		}
+		if m.Shim.Alive() {
+			if err := killLeftover(ctx, m.Shim); err != nil {
+				return err
+			}
+		}
+		if err := r.leaveSandbox(ctx, &state.Container{ID: id, Sandbox: s.ID}); err != nil {
+			return err
 		}
 	}
-	return errors.Join(dir.Remove(), dir.Close())
+	return nil
 }
 
-// killListeners ends the shim of a sandbox whose records name none: it is who
-// listens on the sockets in the sandbox's directory.
+// endUnreadable ends the sandbox of this id whose record names no process: the
+// holder is who listens on the sockets in its directory.
+func (r *Runtime) endUnreadable(ctx context.Context, id string) error {
+	lockCtx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	dir, err := r.Store.LockSandbox(lockCtx, id)
+	if errors.Is(err, state.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := dir.Load(); err == nil || errors.Is(err, state.ErrNotExist) {
+		return dir.Close()
+	}
+	if err := killListeners(ctx, dir.Path()); err != nil {
+		return errors.Join(err, dir.Close())
+	}
+	return dir.Remove()
+}
+
+// killListeners ends the process that listens on the sockets in a directory.
 func killListeners(ctx context.Context, dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -84,17 +214,17 @@ func killListeners(ctx context.Context, dir string) error {
 			continue
 		}
 		pid, err := listenerOf(filepath.Join(dir, e.Name()))
-		if errors.Is(err, unix.ECONNREFUSED) {
-			continue // nobody listens any more
+		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EPROTOTYPE) {
+			continue // nobody listens any more, or on a socket of the other type
 		}
 		if err != nil {
 			return err
 		}
-		shim, err := state.ProcessOf(pid)
+		holder, err := state.ProcessOf(pid)
 		if err != nil {
-			return fmt.Errorf("identify the shim: %w", err)
+			return fmt.Errorf("identify the holder: %w", err)
 		}
-		if err := killRemains(ctx, shim); err != nil {
+		if err := killLeftover(ctx, holder); err != nil {
 			return err
 		}
 	}
@@ -118,8 +248,8 @@ func listenerOf(path string) (int, error) {
 	return int(cred.Pid), nil
 }
 
-// killRemains ends a shim, and so its VM, and removes the cgroup that it is in.
-func killRemains(ctx context.Context, shim state.Process) error {
+// killLeftover ends a shim, and what it holds, and removes the cgroup that it is in.
+func killLeftover(ctx context.Context, shim state.Process) error {
 	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 	defer cancel()
 	group, err := cgroup.RemainsOf(shim.PID)
@@ -130,36 +260,6 @@ func killRemains(ctx context.Context, shim state.Process) error {
 		return err
 	}
 	return group.Destroy(ctx)
-}
-
-// destroy takes down what a container without processes still has on the host.
-// Everything is tried; what is gone already is well gone. dir is closed.
-func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Container) error {
-	defer dir.Close()
-	var errs []error
-	if c != nil {
-		if c.Network.NetNS != "" {
-			errs = append(errs, network.Detach(ctx, c.Network.NetNS, c.Network.Taps))
-		}
-		if c.Cgroup.Path != "" {
-			errs = append(errs, destroyCgroup(ctx, c.Cgroup))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err // the record stays, for another delete
-	}
-	if c != nil {
-		r.tellLost(dir.Path(), c)
-	}
-	if err := dir.Remove(); err != nil {
-		return err
-	}
-	if c != nil && c.Shim.PID != 0 {
-		// Also of a create that failed: hooks that came before it may have made
-		// what these remove. They have their own time.
-		r.runPoststop(context.WithoutCancel(ctx), c)
-	}
-	return nil
 }
 
 func destroyCgroup(ctx context.Context, c state.Cgroup) error {

@@ -8,28 +8,23 @@ import (
 	"runch/hypervisor/qemu"
 )
 
-// newVM prepares a VM with the driver of that name.
-func newVM(driver string, cfg *hypervisor.Config) (hypervisor.VMM, error) {
-	if driver == hypervisor.DriverCloudHypervisor {
-		vm, err := cloudhypervisor.New(cfg)
-		if err != nil {
-			return nil, err // a nil of the driver's would be no nil
-		}
-		return vm, nil
+// AttachFunc takes hold of the running VM that a driver has booted for the sandbox
+// whose directory is dir. The caller closes it.
+type AttachFunc func(ctx context.Context, driver, dir string) (hypervisor.Control, error)
+
+func (r *Runtime) attach(ctx context.Context, driver, dir string) (hypervisor.Control, error) {
+	if r.Attach != nil {
+		return r.Attach(ctx, driver, dir)
 	}
-	vm, err := qemu.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return vm, nil
+	return attachVM(ctx, driver, dir)
 }
 
-// attachVM takes hold of a running VM.
+// attachVM is the drivers' AttachFunc.
 func attachVM(ctx context.Context, driver, dir string) (hypervisor.Control, error) {
 	if driver == hypervisor.DriverCloudHypervisor {
 		vm, err := cloudhypervisor.Attach(ctx, dir)
 		if err != nil {
-			return nil, err // as above
+			return nil, err // a nil *Handle in an interface would not be nil
 		}
 		return vm, nil
 	}

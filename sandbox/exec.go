@@ -15,6 +15,7 @@ import (
 	"runch/cgroup"
 	"runch/namespace"
 	"runch/oci"
+	"runch/shimproto"
 	"runch/state"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -52,16 +53,16 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 		}
 	}
 	r.warnOf(o.Process)
-	ord, err := r.execOrders(c, o)
+	setup, err := r.execSetup(c, o)
 	if err != nil {
 		return 0, err
 	}
-	f, err := newForeground(o.Detach, o.ConsoleSocket, ord.Terminal)
+	f, err := newForeground(o.Detach, o.ConsoleSocket, setup.Terminal)
 	if err != nil {
 		return 0, err
 	}
 	defer f.close()
-	p, err := r.startExecShim(ctx, c, o, ord, f.console)
+	p, err := r.startExecShim(ctx, c, o, setup, f.console)
 	if err != nil {
 		return 0, endedMeanwhile(ctx, c, err)
 	}
@@ -74,8 +75,8 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 // endedMeanwhile is err of a failed exec, or, where the container ended while it
 // was made, that: one that gets no answer may be faster than the shim's end.
 func endedMeanwhile(ctx context.Context, c *state.Container, err error) error {
-	if errors.Is(err, errWordless) || errors.Is(err, agentproto.ErrUnreachable) {
-		ctx, cancel := context.WithTimeout(ctx, lostGrace)
+	if errors.Is(err, errNoReport) || errors.Is(err, agentproto.ErrUnreachable) {
+		ctx, cancel := context.WithTimeout(ctx, shimproto.LostGrace)
 		defer cancel()
 		_ = awaitGone(ctx, c.Shim) // whether it is, is seen below
 	}
@@ -99,7 +100,7 @@ func (r *Runtime) setupTimeout() time.Duration {
 	return r.Config.BootTimeout + callTimeout
 }
 
-func (r *Runtime) execOrders(c *state.Container, o ExecOptions) (*orders, error) {
+func (r *Runtime) execSetup(c *state.Container, o ExecOptions) (*shimproto.Setup, error) {
 	process, err := json.Marshal(oci.GuestProcess(o.Process))
 	if err != nil {
 		return nil, fmt.Errorf("encode the process: %w", err)
@@ -108,27 +109,26 @@ func (r *Runtime) execOrders(c *state.Container, o ExecOptions) (*orders, error)
 	if err != nil {
 		return nil, err
 	}
-	return &orders{
+	return &shimproto.Setup{
 		ID: c.ID, Timeout: r.setupTimeout(), Terminal: terminalOf(o.Process),
-		Exec: &execOrders{
-			ExecID: rand.Text(), Process: process, Endpoint: endpoint, SandboxPID: c.Shim.PID,
+		Exec: &shimproto.Exec{
+			ID: rand.Text(), Process: process, Guest: endpoint, ShimPID: c.Shim.PID,
 			Cgroup: o.Cgroup, IgnorePaused: o.IgnorePaused,
 		},
 	}, nil
 }
 
-// startExecShim starts the shim in the sandbox's pid namespace: when the
-// sandbox's first shim ends, for whatever reason, the kernel ends this one.
-func (r *Runtime) startExecShim(ctx context.Context, c *state.Container, o ExecOptions, ord *orders, console *os.File) (*shimProcess, error) {
-	ns := filepath.Join("/proc", strconv.Itoa(c.Shim.PID), "ns")
+// startExecShim starts the shim in the container's pid namespace: when the
+// container's shim ends, for whatever reason, the kernel ends this one.
+func (r *Runtime) startExecShim(ctx context.Context, c *state.Container, o ExecOptions, setup *shimproto.Setup, console *os.File) (*shimProcess, error) {
 	s := shimSpec{
 		unshare: unix.CLONE_NEWNS, console: console,
 		join: []namespace.Namespace{
-			{Kind: unix.CLONE_NEWNET, Path: filepath.Join(ns, "net")},
-			{Kind: unix.CLONE_NEWPID, Path: filepath.Join(ns, "pid")},
+			{Kind: unix.CLONE_NEWNET, Path: filepath.Join("/proc", strconv.Itoa(c.Shim.PID), "ns/net")},
+			pidNSOf(c.Shim.PID),
 		},
 	}
-	if ord.Terminal == nil {
+	if setup.Terminal == nil {
 		s.stdio = [3]*os.File{o.Stdin, o.Stdout, o.Stderr}
 	}
 	p, err := spawn(s)
@@ -139,10 +139,10 @@ func (r *Runtime) startExecShim(ctx context.Context, c *state.Container, o ExecO
 		if err := cgroup.Join(c.Shim.PID, p.pid()); err != nil {
 			return err
 		}
-		if err := p.channel.send(ord); err != nil {
+		if err := p.conn.Send(setup); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(ctx, ord.Timeout)
+		ctx, cancel := context.WithTimeout(ctx, setup.Timeout)
 		defer cancel()
 		if _, err := p.await(ctx); err != nil {
 			return err

@@ -1,19 +1,16 @@
 package sandbox
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os/exec"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"runch/agentproto"
 	"runch/config"
-	"runch/shim"
+	"runch/shimproto"
 	"runch/state"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -28,11 +25,16 @@ func TestExecLeavesTheHostsLabelsOnTheHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	c := &state.Container{ID: "c", Sandbox: "c", Created: time.Now()}
-	if err := dir.SaveSandbox(&state.Sandbox{ID: "c"}); err != nil {
+	sandbox, err := r.Store.NewSandbox("c")
+	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := r.execOrders(c, ExecOptions{ID: "c", Process: &specs.Process{
+	defer sandbox.Close()
+	c := &state.Container{ID: "c", Sandbox: "c", Created: time.Now()}
+	if err := sandbox.Save(&state.Sandbox{ID: "c"}); err != nil {
+		t.Fatal(err)
+	}
+	o, err := r.execSetup(c, ExecOptions{ID: "c", Process: &specs.Process{
 		Args: []string{"true"}, Cwd: "/", SelinuxLabel: "a:b:c", ApparmorProfile: "containers-default",
 	}})
 	if err != nil {
@@ -64,18 +66,18 @@ func TestExecInAContainerThatEndsMeanwhile(t *testing.T) {
 	c := &state.Container{ID: "c", Shim: p}
 	answer := errors.New("no such program")
 	silence := fmt.Errorf("make the process: %w", agentproto.ErrUnreachable)
-	for _, err := range []error{answer, silence, errWordless} {
+	for _, err := range []error{answer, silence, errNoReport} {
 		if got := endedMeanwhile(t.Context(), c, err); !errors.Is(got, err) {
 			t.Errorf("in a container that runs, %q became %q", err, got)
 		}
 	}
 	ended := make(chan struct{})
-	time.AfterFunc(lostGrace/10, func() {
+	time.AfterFunc(shimproto.LostGrace/10, func() {
 		defer close(ended)
 		_ = shim.Process.Kill()
 		_ = shim.Wait() // killed
 	})
-	for _, err := range []error{silence, errWordless, answer} {
+	for _, err := range []error{silence, errNoReport, answer} {
 		if got := endedMeanwhile(t.Context(), c, err); !errors.Is(got, ErrExecStopped) {
 			t.Errorf("in a container that ended meanwhile: %q", got)
 		}
@@ -83,89 +85,29 @@ func TestExecInAContainerThatEndsMeanwhile(t *testing.T) {
 	<-ended
 }
 
-// That a guest does not answer is known on the other side of the shim's channel.
+// That a guest does not answer is known on the other side of the shim's socket.
 func TestShimSaysThatItsGuestDoesNotAnswer(t *testing.T) {
-	ours, f, err := newChannelPair()
+	ours, f, err := shimproto.Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ours.close()
-	theirs, err := newChannel(f)
+	defer ours.Close()
+	theirs, err := shimproto.Open(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer theirs.close()
-	p := &shimProcess{channel: ours}
+	defer theirs.Close()
+	p := &shimProcess{conn: ours}
 	for _, sent := range []error{agentproto.ErrUnreachable, errors.New("no such program")} {
-		if err := theirs.send(failed(sent)); err != nil {
+		if err := theirs.Send(shimproto.Failed(sent)); err != nil {
 			t.Fatal(err)
 		}
-		_, err := p.hear(t.Context())
+		_, err := p.receive(t.Context())
 		if err == nil || err.Error() != sent.Error() {
-			t.Errorf("sent %q, heard %v", sent, err)
+			t.Errorf("sent %q, received %v", sent, err)
 		}
 		if errors.Is(err, agentproto.ErrUnreachable) != errors.Is(sent, agentproto.ErrUnreachable) {
 			t.Errorf("%q is not the error that it was", err)
 		}
-	}
-}
-
-// silence is a guest that answers to nothing.
-type silence struct{}
-
-func (silence) Dial(ctx context.Context, _ uint32) (net.Conn, error) {
-	<-ctx.Done()
-	return nil, context.Cause(ctx)
-}
-
-// However slowly a guest boots and makes processes: one that does not even take a connection is given up soon.
-func TestConnectGivesASilentGuestUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		began := time.Now()
-		_, _, err := connectInTime(t.Context(), silence{}, shim.Files{})
-		if !errors.Is(err, agentproto.ErrUnreachable) {
-			t.Errorf("the error is %v", err)
-		}
-		if took := time.Since(began); took != callTimeout {
-			t.Errorf("given up after %s", took)
-		}
-	})
-}
-
-// busy is an agent that never has a process made, and says that it lives or does not.
-type busy struct {
-	agentproto.AgentService
-	alive bool
-}
-
-func (busy) Exec(ctx context.Context, _ *agentproto.ExecRequest) (*agentproto.ExecResponse, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
-func (b busy) Info(ctx context.Context, _ *agentproto.InfoRequest) (*agentproto.InfoResponse, error) {
-	if !b.alive {
-		<-ctx.Done()
-	}
-	return &agentproto.InfoResponse{}, ctx.Err()
-}
-
-func TestExecWaitsAsLongAsTheGuestLives(t *testing.T) {
-	for _, c := range []struct {
-		alive bool
-		want  time.Duration
-	}{{true, time.Hour}, {false, callTimeout + aliveTimeout}} {
-		synctest.Test(t, func(t *testing.T) {
-			began := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-			defer cancel()
-			err := execWhileAlive(ctx, busy{alive: c.alive}, nil)
-			if !errors.Is(err, agentproto.ErrUnreachable) {
-				t.Errorf("alive %t: the error is %v", c.alive, err)
-			}
-			if took := time.Since(began); took != c.want {
-				t.Errorf("alive %t: given up after %s, not %s", c.alive, took, c.want)
-			}
-		})
 	}
 }

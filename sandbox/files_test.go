@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,51 +9,8 @@ import (
 
 	"runch/config"
 	"runch/hypervisor"
+	"runch/shimproto"
 )
-
-func TestBoundedLogKeepsTheEnd(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	log, err := newBoundedLog(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.close()
-	line := bytes.Repeat([]byte("x"), 1000)
-	for range 2 * logLimit / len(line) {
-		if n, err := log.Write(line); n != len(line) || err != nil {
-			t.Fatalf("wrote %d, %v", n, err)
-		}
-	}
-	if _, err := log.Write([]byte("the last words")); err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(data) > logLimit || !bytes.HasSuffix(data, []byte("xxxthe last words")) {
-		t.Errorf("%d bytes, the end is %q", len(data), data[max(0, len(data)-20):])
-	}
-	if bytes.IndexByte(data, 0) >= 0 {
-		t.Error("there is a hole in the log")
-	}
-}
-
-func TestBoundedLogTakesAnythingAtOnce(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	log, err := newBoundedLog(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.close()
-	huge := append(bytes.Repeat([]byte("x"), 3*logLimit), "end"...)
-	if n, err := log.Write(huge); n != len(huge) || err != nil {
-		t.Errorf("wrote %d of %d, %v", n, len(huge), err)
-	}
-	if data, err := os.ReadFile(path); err != nil || len(data) > logLimit || !bytes.HasSuffix(data, []byte("xend")) {
-		t.Errorf("%d bytes are kept, %v", len(data), err)
-	}
-}
 
 func TestPIDFileIsTheNumberAlone(t *testing.T) {
 	dir := t.TempDir()
@@ -82,7 +38,7 @@ func TestLogsOfFailuresAreKeptAndBounded(t *testing.T) {
 	if kept := keepLogs(logs, box, "c"); kept != "" {
 		t.Errorf("a log of a VM that was never started: %s", kept)
 	}
-	for name, text := range map[string]string{vmmLog: "vmm\n", consoleLog: "console\n"} {
+	for name, text := range map[string]string{shimproto.VMMLog: "vmm\n", shimproto.ConsoleLog: "console\n"} {
 		if err := os.WriteFile(filepath.Join(box, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +61,7 @@ func TestLogsOfFailuresAreKeptAndBounded(t *testing.T) {
 
 func TestKeptWordsAreNotSaidTwice(t *testing.T) {
 	box, logs := t.TempDir(), t.TempDir()
-	if err := os.WriteFile(filepath.Join(box, vmmLog), []byte("one\ntwo\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(box, shimproto.VMMLog), []byte("one\ntwo\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got := keptWords("the VM ended", logs, box, "c"); !strings.HasSuffix(got, ".log and ends: one; two)") {

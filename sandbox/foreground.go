@@ -11,6 +11,7 @@ import (
 
 	"runch/agentproto"
 	"runch/shim"
+	"runch/shimproto"
 
 	"github.com/containerd/console"
 	"golang.org/x/sys/unix"
@@ -30,7 +31,7 @@ type foreground struct {
 
 // newForeground prepares for a process, whose terminal is nil without one.
 // Detached, the terminal goes to the caller's console socket.
-func newForeground(detach bool, socket string, terminal *terminalOrders) (*foreground, error) {
+func newForeground(detach bool, socket string, terminal *shimproto.Terminal) (*foreground, error) {
 	f := &foreground{}
 	if terminal == nil {
 		return f, nil
@@ -105,7 +106,7 @@ func (f *foreground) wait(p *shimProcess) (int, error) {
 				_ = master.ResizeFrom(f.tty)
 			case number == unix.SIGWINCH:
 			default:
-				_ = p.cmd.Process.Signal(number)
+				_ = p.process.Signal(number)
 			}
 		case <-p.ended:
 			return p.exitCode(), nil

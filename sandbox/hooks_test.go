@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"runch/config"
+	"runch/hooks"
 	"runch/oci"
 	"runch/state"
 
@@ -24,8 +25,8 @@ func shell(script string) specs.Hook {
 func TestHooksGetTheStateInTheirOrder(t *testing.T) {
 	dir := t.TempDir()
 	c := &state.Container{ID: "c", OCIVersion: "1.0.2", Bundle: dir, Shim: state.Process{PID: 42}, Annotations: map[string]string{"a": "b"}}
-	hooks := []specs.Hook{shell("cat > state; echo 1 >> order"), shell("echo 2 >> order")}
-	if err := runHooks(t.Context(), "createRuntime", hooks, c.Bundle, hookState(c, specs.StateCreating)); err != nil {
+	list := []specs.Hook{shell("cat > state; echo 1 >> order"), shell("echo 2 >> order")}
+	if err := hooks.Run(t.Context(), "createRuntime", list, c.Bundle, hookState(c, specs.StateCreating)); err != nil {
 		t.Fatal(err)
 	}
 	// A hook's directory is the bundle.
@@ -66,8 +67,8 @@ func TestPoststopHooksAllRunAndGetNoPid(t *testing.T) {
 
 func TestHookFailureNamesTheHook(t *testing.T) {
 	c := &state.Container{ID: "c", Bundle: t.TempDir()}
-	hooks := []specs.Hook{shell("true"), shell("echo words; exit 3"), shell("touch after")}
-	err := runHooks(t.Context(), "prestart", hooks, c.Bundle, hookState(c, specs.StateCreating))
+	list := []specs.Hook{shell("true"), shell("echo words; exit 3"), shell("touch after")}
+	err := hooks.Run(t.Context(), "prestart", list, c.Bundle, hookState(c, specs.StateCreating))
 	if err == nil {
 		t.Fatal("a failed hook is no error")
 	}
@@ -88,7 +89,7 @@ func TestHooksHaveTheirOwnTime(t *testing.T) {
 		CreateContainer: []specs.Hook{{Timeout: &long}},
 		Poststop:        []specs.Hook{{}},
 	}}}
-	want := c.r.Config.BootTimeout + callTimeout + time.Second + defaultHookTimeout + 2*time.Hour
+	want := c.r.Config.BootTimeout + callTimeout + time.Second + 5*time.Minute + 2*time.Hour
 	if got := c.timeout(); got != want {
 		t.Errorf("create may take %s, want %s", got, want)
 	}
@@ -101,7 +102,7 @@ func TestHooksHaveTheirOwnTime(t *testing.T) {
 func TestStartHooksTimeout(t *testing.T) {
 	three := 3
 	h := &specs.Hooks{StartContainer: []specs.Hook{{Timeout: &three}, {}}, Poststart: []specs.Hook{{}}}
-	if got := startHooksTimeout(h); got != 3*time.Second+defaultHookTimeout {
+	if got := startHooksTimeout(h); got != 3*time.Second+5*time.Minute {
 		t.Errorf("%s", got)
 	}
 	if got := startHooksTimeout(nil); got != 0 {
@@ -115,7 +116,7 @@ func TestHookTimeout(t *testing.T) {
 	second := 1
 	hook.Timeout = &second
 	started := time.Now()
-	err := runHooks(context.Background(), "poststart", []specs.Hook{hook}, c.Bundle, hookState(c, specs.StateRunning))
+	err := hooks.Run(context.Background(), "poststart", []specs.Hook{hook}, c.Bundle, hookState(c, specs.StateRunning))
 	if err == nil || !strings.Contains(err.Error(), "hook ran past specified timeout of 1.0s") {
 		t.Errorf("error %v", err)
 	}

@@ -11,6 +11,8 @@ import (
 	"runch/config"
 	"runch/hypervisor"
 	"runch/oci"
+	"runch/shimproto"
+	"runch/storage"
 )
 
 // ErrNoImage says that there is no guest image where one is looked for.
@@ -77,7 +79,7 @@ func imageDir() (string, error) {
 
 // vmFor sizes the VM for a container: its memory limit and the guest's
 // overhead, and a CPU for each one that its quota comes to.
-func (r *Runtime) vmFor(host *oci.HostPart, annotations map[string]string) (*vmOrders, error) {
+func (r *Runtime) vmFor(host *oci.HostPart, annotations map[string]string) (*shimproto.VM, error) {
 	cfg, err := r.Config.Annotate(annotations)
 	if err != nil {
 		return nil, err
@@ -90,13 +92,17 @@ func (r *Runtime) vmFor(host *oci.HostPart, annotations map[string]string) (*vmO
 	if err != nil {
 		return nil, err
 	}
+	server, err := storage.FindVirtiofsd(r.Config.Virtiofsd)
+	if err != nil {
+		return nil, err
+	}
 	if choice.Slow {
 		r.Log.Debug("guests are emulated, which is slow", "hypervisor", choice.Driver, "reason", choice.Why)
 	}
-	vm := &vmOrders{
+	vm := &shimproto.VM{
 		Driver: choice.Driver, Binary: choice.Path, Accel: choice.Accel, Kernel: image.Kernel, Initramfs: image.Initramfs,
 		Cmdline: cfg.KernelParams, CPUs: cfg.CPUs, MemoryMiB: cfg.MemoryMiB,
-		BootTimeout: cfg.BootTimeout,
+		BootTimeout: cfg.BootTimeout, Virtiofsd: *server, SelinuxLabel: host.SelinuxLabel,
 	}
 	if cpus, ok := host.CPUs(); ok {
 		vm.CPUs = cpus

@@ -64,9 +64,14 @@ func vanishing(t *testing.T, ends bool) *Runtime {
 		t.Fatal(err)
 	}
 	defer dir.Close()
+	sandbox, err := store.NewSandbox("c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sandbox.Close()
 	c := &state.Container{ID: "c", Sandbox: "c", Shim: process, Ready: true, Started: true}
-	s := &state.Sandbox{ID: "c", Shim: process, Endpoint: state.Endpoint{Unix: socket}}
-	if err := errors.Join(dir.Save(c), dir.SaveSandbox(s)); err != nil {
+	s := &state.Sandbox{ID: "c", Owner: "c", Holder: process, Endpoint: state.Endpoint{Unix: socket}}
+	if err := errors.Join(dir.Save(c), sandbox.Save(s)); err != nil {
 		t.Fatal(err)
 	}
 	return &Runtime{Store: store, Log: slog.New(slog.DiscardHandler)}

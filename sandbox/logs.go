@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"runch/shimproto"
 )
 
 // keptLogs is how many logs of VMs that failed are kept.
@@ -17,7 +19,7 @@ const keptLogs = 16
 // the sandbox, and says where; empty when it had nothing to say.
 func keepLogs(logDir, dir, id string) string {
 	var parts []io.Reader
-	for _, name := range []string{vmmLog, consoleLog} {
+	for _, name := range []string{shimproto.VMMLog, shimproto.ConsoleLog} {
 		f, err := os.Open(filepath.Join(dir, name))
 		if err != nil {
 			continue

@@ -1,41 +1,47 @@
 package sandbox
 
 import (
-	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"runch/shimproto"
 	"runch/state"
 )
 
-// TestLostContainersAreTold: what a shim notes of an end that it does not know
-// is what delete says, with the guest's last words; of others it says nothing.
+// TestLostContainersAreTold: what a holder notes of an end that it does not know
+// is what delete says, with the end of the guest's console; of others it says nothing.
 func TestLostContainersAreTold(t *testing.T) {
-	dir, logs := t.TempDir(), t.TempDir()
+	logs := t.TempDir()
 	var said strings.Builder
-	r := &Runtime{Log: slog.New(slog.NewTextHandler(&said, nil))}
-	c := &state.Container{ID: "c", LogDir: logs}
-	r.tellLost(dir, c) // a VM that was never started
-	note, err := newLostNote(dir)
+	store := state.NewStore(t.TempDir())
+	dir, err := store.NewSandbox("c")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer note.Close()
-	if err := os.WriteFile(filepath.Join(dir, consoleLog), []byte("[1.0] last words\n"), 0o600); err != nil {
-		t.Fatal(err)
+	defer dir.Close()
+	s := &lockedSandbox{
+		SandboxDir: dir, r: &Runtime{Log: slog.New(slog.NewTextHandler(&said, nil))},
+		record: &state.Sandbox{ID: "c", Owner: "c", LogDir: logs},
 	}
-	r.tellLost(dir, c)
+	s.tellLost() // a VM that was never started
+	note := filepath.Join(dir.Path(), shimproto.LostNote)
+	for path, text := range map[string]string{note: "", filepath.Join(dir.Path(), shimproto.ConsoleLog): "[1.0] the last line\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.tellLost()
 	if said.Len() != 0 {
 		t.Errorf("of a container that ended in order: %s", &said)
 	}
-
-	g := &guest{note: note, lost: make(chan struct{})}
-	g.leaveNote(errors.New("wait for the process: \x1b[2Jclosed"))
-	r.tellLost(dir, c)
-	for _, want := range []string{"how container c ended is not known: wait for the process: [2Jclosed", "last words", logs} {
+	if err := os.WriteFile(note, []byte("wait for the process: \x1b[2Jclosed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.tellLost()
+	for _, want := range []string{"how container c ended is not known: wait for the process: [2Jclosed", "the last line", logs} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("no %q in %s", want, &said)
 		}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"time"
 
 	"runch/agentproto"
 	"runch/state"
@@ -18,7 +19,7 @@ func (r *Runtime) Pause(ctx context.Context, id string) error {
 // Resume thaws them, and sets the guest's clock by the host's.
 func (r *Runtime) Resume(ctx context.Context, id string) error {
 	return r.setPaused(ctx, id, false, func(ctx context.Context, agent agentproto.AgentService) error {
-		_, err := agent.Resume(ctx, &agentproto.ResumeRequest{ContainerId: id, HostTimeNs: nowNS()})
+		_, err := agent.Resume(ctx, &agentproto.ResumeRequest{ContainerId: id, HostTimeNs: time.Now().UnixNano()})
 		return err
 	})
 }

@@ -1,7 +1,7 @@
 // Package sandbox is the life of a VM and of the containers in it: the one
 // package that ties hypervisor, storage, network, cgroup, shim and the agent
-// together. Its verbs are runc's. Part of it runs in the short commands, part
-// (inside*.go) in the shims that they start.
+// together. Its verbs are runc's. All of it runs in the short commands; what stays
+// are the processes of package shim that they start.
 package sandbox
 
 import (
@@ -58,6 +58,8 @@ type Runtime struct {
 	Log    *slog.Logger
 	// Systemd says that cgroups are made by systemd.
 	Systemd bool
+	// Attach takes hold of a running VM; nil is the drivers' own.
+	Attach AttachFunc
 }
 
 // State is what `state` and `list` say of a container, in runc's names: the
@@ -121,7 +123,7 @@ func (r *Runtime) lockAndLoad(ctx context.Context, id string) (*state.Dir, *stat
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := r.Store.Load(id)
+	c, err := dir.Load()
 	if err != nil {
 		_ = dir.Close()
 		return nil, nil, err
@@ -135,7 +137,7 @@ func (r *Runtime) endpoint(c *state.Container) (agentproto.Endpoint, error) {
 	if err != nil {
 		return agentproto.Endpoint{}, err
 	}
-	return agentproto.Endpoint{Unix: s.Endpoint.Unix, CID: s.Endpoint.CID}, nil
+	return endpointOf(s), nil
 }
 
 // call does one call to the agent of a container's guest. It gives errEnded

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"runch/cgroup"
@@ -23,25 +24,87 @@ func steps(mib int) int {
 	return (mib + hypervisor.HotplugStepMiB - 1) / hypervisor.HotplugStepMiB * hypervisor.HotplugStepMiB
 }
 
-// size is what the VM is made with.
-func (o *vmOrders) size() state.VMSize {
-	return state.VMSize{CPUs: o.CPUs, MemoryMiB: o.MemoryMiB}
+// grown is the larger of two sizes, each value by itself.
+func grown(a, b state.VMSize) state.VMSize {
+	return state.VMSize{CPUs: max(a.CPUs, b.CPUs), MemoryMiB: max(a.MemoryMiB, b.MemoryMiB)}
 }
 
-// sizeFor gives the size that a VM has to have for a container with these
-// resources. It is never less than that of the boot: a VMM cannot take that
-// back. Without a limit the VM stays as it is. A quota is a limit and no promise,
-// so CPUs that the VM cannot have are no error; memory that a program was told
-// to have is.
-func sizeFor(s *state.Sandbox, r *specs.LinuxResources) (state.VMSize, error) {
-	size := s.Now
-	host := oci.HostPart{Resources: r}
-	if cpus, ok := host.CPUs(); ok {
+// overhead is what is added to the host's limits of memory, in bytes.
+func (r *Runtime) overhead() int64 {
+	return int64(r.Config.OverheadMiB+r.Config.VMMOverheadMiB) << 20
+}
+
+// demand is what all members of a sandbox are to have.
+type demand struct {
+	// memory and quota are the sums of the limits, in bytes and in microseconds of
+	// each period; shares is the sum of the weights.
+	memory, quota int64
+	cpus          int
+	shares        uint64
+	// anyMemory and anyCPUs say that a member has no such limit.
+	anyMemory, anyCPUs bool
+}
+
+// period is the CPU period that the quotas of several members are told in, in
+// microseconds.
+const period = 100_000
+
+// defaultShares are a container's where its spec names none, as the kernel's.
+const defaultShares = 1024
+
+// demandOf adds up the members that there are; of those that have ended nothing
+// runs any more.
+func demandOf(s *state.Sandbox) demand {
+	var d demand
+	for _, m := range s.Members {
+		if m.Shim != (state.Process{}) && !m.Shim.Alive() {
+			continue
+		}
+		host := oci.HostPart{Resources: m.Resources}
+		if limit, ok := host.MemoryLimit(); ok {
+			d.memory += limit
+		} else {
+			d.anyMemory = true
+		}
+		if quota, ok := host.CPUQuota(period); ok {
+			d.quota += quota
+		} else {
+			d.anyCPUs = true
+		}
+		d.shares += sharesOf(m.Resources)
+	}
+	d.cpus = int((d.quota + period - 1) / period)
+	return d
+}
+
+func sharesOf(r *specs.LinuxResources) uint64 {
+	if r == nil || r.CPU == nil || r.CPU.Shares == nil || *r.CPU.Shares == 0 {
+		return defaultShares
+	}
+	return *r.CPU.Shares
+}
+
+// sizeFor gives the size that a sandbox's VM has to have for its members. It is
+// never less than that of the boot: a VMM cannot take that back. Members without a
+// limit share the default size; a container that is alone and loses its limit keeps
+// the VM that it has. A quota is a limit and no promise, so CPUs that the VM cannot
+// have are no error; memory that a program was told to have is.
+func sizeFor(s *state.Sandbox) (state.VMSize, error) {
+	d, size := demandOf(s), s.Now
+	alone := len(s.Members) == 1
+	if !alone || !d.anyCPUs {
+		cpus := d.cpus
+		if d.anyCPUs {
+			cpus = max(cpus, s.Default.CPUs)
+		}
 		size.CPUs = min(max(cpus, s.Boot.CPUs), s.MaxCPUs)
 	}
-	if limit, ok := host.MemoryLimit(); ok {
-		more := mebibytes(limit) + s.OverheadMiB - s.Boot.MemoryMiB
-		size.MemoryMiB = s.Boot.MemoryMiB + steps(max(0, more))
+	if !alone || !d.anyMemory {
+		mib := mebibytes(d.memory) + s.OverheadMiB
+		if d.anyMemory {
+			mib += s.Default.MemoryMiB
+		}
+		size.MemoryMiB = s.Boot.MemoryMiB + steps(max(0, mib-s.Boot.MemoryMiB))
 	}
 	if size.MemoryMiB > s.MaxMemoryMiB {
 		return size, fmt.Errorf("the memory limit needs a VM of %d MiB, and it was made for at most %d (max_memory of the configuration)", size.MemoryMiB, s.MaxMemoryMiB)
@@ -49,41 +112,110 @@ func sizeFor(s *state.Sandbox, r *specs.LinuxResources) (state.VMSize, error) {
 	return size, nil
 }
 
-// resize brings a VM to a size, and remembers it.
-func (r *Runtime) resize(ctx context.Context, dir *state.Dir, s *state.Sandbox, to state.VMSize) error {
-	if to == s.Now {
-		return nil
-	}
-	vm, err := attachVM(ctx, s.VMM, s.Dir)
-	if err != nil {
-		return err
-	}
-	defer vm.Close()
-	// A value that stays is none to the VMM, which may have refused it before.
-	var order hypervisor.Size
-	if to.CPUs != s.Now.CPUs {
-		order.CPUs = to.CPUs
-	}
-	if to.MemoryMiB != s.Now.MemoryMiB {
-		order.MemoryMiB = to.MemoryMiB
-	}
-	if err := vm.Resize(ctx, order); err != nil {
-		return fmt.Errorf("resize the VM: %w", err)
-	}
-	s.Now = to
-	return dir.SaveSandbox(s)
-}
-
-// hostLimits are those of the host's cgroup for a container with these resources:
-// the overheads are added, and the VM's memory is in them that it cannot give
-// back, which is more than that where the limit is below that of its making.
-func hostLimits(s *state.Sandbox, c *state.Container, r *specs.LinuxResources) cgroup.Limits {
-	l := cgroup.Limits{Resources: r, Overhead: c.Overhead}
-	host := oci.HostPart{Resources: r}
+// hostLimits are those of the host's cgroup that the VM is in: what its members are
+// to have in all. The overheads are added, and the VM's memory is in them that it
+// cannot give back, which is more than that where the limits are below that of its
+// making.
+func hostLimits(s *state.Sandbox) cgroup.Limits {
+	l := cgroup.Limits{Resources: totalResources(s), Overhead: s.Overhead}
+	host := oci.HostPart{Resources: l.Resources}
 	if limit, ok := host.MemoryLimit(); ok {
 		if more := int64(s.Boot.MemoryMiB-s.OverheadMiB)<<20 - limit; more > 0 {
 			l.Overhead += more
 		}
 	}
 	return l
+}
+
+// totalResources are one container's where it is alone, else the sums of what can be
+// summed up, beside what the owner alone has: the CPUs and disks of the host.
+func totalResources(s *state.Sandbox) *specs.LinuxResources {
+	owner := s.Members[s.Owner]
+	if len(s.Members) == 1 && s.Owner != "" {
+		return owner.Resources
+	}
+	d := demandOf(s)
+	total := &specs.LinuxResources{}
+	if owner.Resources != nil {
+		*total = *owner.Resources
+	}
+	unlimited := int64(-1)
+	total.Memory = &specs.LinuxMemory{Limit: &d.memory}
+	if d.anyMemory || d.memory == 0 {
+		total.Memory.Limit = &unlimited
+	}
+	cpu := specs.LinuxCPU{}
+	if total.CPU != nil {
+		cpu = specs.LinuxCPU{Cpus: total.CPU.Cpus, Mems: total.CPU.Mems}
+	}
+	shares, length := max(d.shares, 2), uint64(period)
+	cpu.Shares, cpu.Period, cpu.Quota = &shares, &length, &d.quota
+	if d.anyCPUs || d.quota == 0 {
+		cpu.Quota = &unlimited
+	}
+	total.CPU = &cpu
+	return total
+}
+
+// resize brings the VM to a size, and remembers it.
+func (s *lockedSandbox) resize(ctx context.Context, to state.VMSize) error {
+	now := s.record.Now
+	if to == now {
+		return nil
+	}
+	vm, err := s.r.attach(ctx, s.record.VMM, s.Path())
+	if err != nil {
+		return err
+	}
+	defer vm.Close()
+	// A value that stays is left out: the VMM may have refused it before.
+	var size hypervisor.Size
+	if to.CPUs != now.CPUs {
+		size.CPUs = to.CPUs
+	}
+	if to.MemoryMiB != now.MemoryMiB {
+		size.MemoryMiB = to.MemoryMiB
+	}
+	if err := vm.Resize(ctx, size); err != nil {
+		return fmt.Errorf("resize the VM: %w", err)
+	}
+	s.record.Now = to
+	return s.Save(s.record)
+}
+
+// raiseLimits sets the limits of the sandbox's cgroup for its members as they are
+// now, where before are those of before. What would take memory from the VM waits
+// for an update.
+func (s *lockedSandbox) raiseLimits(before cgroup.Limits) error {
+	if s.record.Cgroup.Path == "" {
+		return nil
+	}
+	group, err := cgroup.Open(s.record.Cgroup.Path, s.record.Cgroup.Systemd, s.record.Cgroup.Paths)
+	if err != nil {
+		return err
+	}
+	after := hostLimits(s.record)
+	if cgroup.TakesMemory(before, after) {
+		err := group.CheckMemory(after)
+		if err != nil && !errors.Is(err, cgroup.ErrMemoryHeld) {
+			return err
+		}
+		if err != nil {
+			after = after.WithoutMemory()
+		}
+	}
+	return group.Update(before, after)
+}
+
+// giveBack makes the VM smaller once a member has gone. It does not wait for the
+// guest, and what that keeps stays its own.
+func (s *lockedSandbox) giveBack(ctx context.Context, before cgroup.Limits) error {
+	size, err := sizeFor(s.record)
+	if err != nil {
+		return err
+	}
+	if err := s.resize(ctx, size); err != nil {
+		return err
+	}
+	return s.raiseLimits(before)
 }

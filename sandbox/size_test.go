@@ -9,6 +9,70 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
+func memoryOf(bytes int64) *specs.LinuxMemory { return &specs.LinuxMemory{Limit: &bytes} }
+
+// with is the sandbox of one container that has these limits.
+func with(s *state.Sandbox, memory *specs.LinuxMemory, quota int64) *state.Sandbox {
+	one := *s
+	one.Owner = "c"
+	one.Members = map[string]state.Member{"c": {Resources: &specs.LinuxResources{Memory: memory, CPU: &specs.LinuxCPU{Quota: &quota}}}}
+	return &one
+}
+
+// member is one with limits; 0 for none.
+func member(memoryMiB, quota int64, shares uint64) state.Member {
+	r := &specs.LinuxResources{Memory: memoryOf(memoryMiB << 20), CPU: &specs.LinuxCPU{Quota: &quota}}
+	if shares != 0 {
+		r.CPU.Shares = &shares
+	}
+	return state.Member{Resources: r}
+}
+
+// A pod's VM has room for all members that live, and its cgroup the limits of all
+// and the weight of all.
+func TestSizeAndLimitsOfAPod(t *testing.T) {
+	const mib = 1 << 20
+	ended := member(4096, 900_000, 4096)
+	ended.Shim = state.Process{PID: 1 << 30}
+	pod := func(members map[string]state.Member) *state.Sandbox {
+		return &state.Sandbox{
+			Boot: state.VMSize{CPUs: 1, MemoryMiB: 256 + 128}, Now: state.VMSize{CPUs: 1, MemoryMiB: 256 + 128},
+			Default: state.VMSize{CPUs: 1, MemoryMiB: 256}, MaxCPUs: 8, MaxMemoryMiB: 384 + 4096, OverheadMiB: 128,
+			Owner: "pause", Overhead: 384 * mib, Members: members,
+		}
+	}
+	pause := member(0, 0, 2)
+	for name, tt := range map[string]struct {
+		members map[string]state.Member
+		want    state.VMSize
+		memory  int64
+		shares  uint64
+	}{
+		"a pause container and one with limits": {
+			map[string]state.Member{"pause": pause, "a": member(256, 150_000, 512)},
+			state.VMSize{CPUs: 2, MemoryMiB: 384 + 256}, -1, 514,
+		},
+		"one that has ended counts for nothing": {
+			map[string]state.Member{"pause": pause, "a": member(256, 150_000, 512), "b": ended},
+			state.VMSize{CPUs: 2, MemoryMiB: 384 + 256}, -1, 514,
+		},
+		"all have limits": {
+			map[string]state.Member{"pause": member(16, 10_000, 2), "a": member(384, 200_000, 0)},
+			state.VMSize{CPUs: 3, MemoryMiB: 384 + 256}, 400 * mib, 1026,
+		},
+	} {
+		s := pod(tt.members)
+		got, err := sizeFor(s)
+		if err != nil || got != tt.want {
+			t.Errorf("%s: size %v, %v; want %v", name, got, err, tt.want)
+		}
+		r := hostLimits(s).Resources
+		if *r.Memory.Limit != tt.memory || *r.CPU.Shares != tt.shares {
+			t.Errorf("%s: memory %d, shares %d; want %d and %d", name, *r.Memory.Limit, *r.CPU.Shares, tt.memory, tt.shares)
+		}
+	}
+}
+
 func TestSizeFor(t *testing.T) {
 	s := &state.Sandbox{
 		Boot: state.VMSize{CPUs: 1, MemoryMiB: 192}, Now: state.VMSize{CPUs: 2, MemoryMiB: 320},
@@ -27,14 +91,13 @@ func TestSizeFor(t *testing.T) {
 		"a quota is no promise":    {0, 9_900_000, state.VMSize{CPUs: 4, MemoryMiB: 320}},
 	} {
 		bytes := tt.memoryMiB << 20
-		r := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &bytes}, CPU: &specs.LinuxCPU{Quota: &tt.quota}}
-		got, err := sizeFor(s, r)
+		got, err := sizeFor(with(s, memoryOf(bytes), tt.quota))
 		if err != nil || got != tt.want {
 			t.Errorf("%s: got %v, %v; want %v", name, got, err, tt.want)
 		}
 	}
 	tooMuch := int64(64+1025) << 20
-	_, err := sizeFor(s, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &tooMuch}})
+	_, err := sizeFor(with(s, memoryOf(tooMuch), 0))
 	if err == nil || !strings.Contains(err.Error(), "max_memory") {
 		t.Errorf("got %v", err)
 	}
@@ -45,20 +108,19 @@ func TestSizeFor(t *testing.T) {
 func TestHostLimits(t *testing.T) {
 	const mib = 1 << 20
 	s := &state.Sandbox{Boot: state.VMSize{MemoryMiB: 512 + 128}, OverheadMiB: 128}
-	c := &state.Container{Overhead: (128 + 256) * mib}
+	s.Overhead = (128 + 256) * mib
 	for limit, want := range map[int64]int64{
-		512 * mib: c.Overhead,
-		600 * mib: c.Overhead,
-		64 * mib:  c.Overhead + (512-64)*mib,
-		0:         c.Overhead,
-		-1:        c.Overhead,
+		512 * mib: s.Overhead,
+		600 * mib: s.Overhead,
+		64 * mib:  s.Overhead + (512-64)*mib,
+		0:         s.Overhead,
+		-1:        s.Overhead,
 	} {
-		r := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
-		if got := hostLimits(s, c, r).Overhead; got != want {
+		if got := hostLimits(with(s, memoryOf(limit), 0)).Overhead; got != want {
 			t.Errorf("limit %d: got an overhead of %d, want %d", limit, got, want)
 		}
 	}
-	if got := hostLimits(s, c, nil).Overhead; got != c.Overhead {
+	if got := hostLimits(with(s, nil, 0)).Overhead; got != s.Overhead {
 		t.Errorf("no limits: got an overhead of %d", got)
 	}
 }

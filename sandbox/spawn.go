@@ -1,17 +1,19 @@
 package sandbox
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"syscall"
-	"time"
 
-	"runch/agentproto"
 	"runch/namespace"
+	"runch/shim"
+	"runch/shimproto"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,20 +21,49 @@ import (
 type shimSpec struct {
 	// stdio are the files that become 0, 1 and 2; nil for /dev/null.
 	stdio [3]*os.File
-	// console becomes consoleFD.
+	// console becomes shimproto.ConsoleFD.
 	console *os.File
-	// join are the namespaces it is born in: a clone(2) flag and a path.
+	// join are the namespaces it is born in.
 	join []namespace.Namespace
 	// unshare are clone(2) flags of the namespaces that are made for it.
 	unshare uintptr
+	// nested makes its pid namespace below one that join names.
+	nested bool
 }
 
-// shimProcess is a shim that this command has started and not yet let go.
-type shimProcess struct {
-	cmd     *exec.Cmd
-	channel *channel
-	// ended is closed when it has ended; who then wants no more of it reaps it.
-	ended chan struct{}
+// shimSpec is that of the container's shim. It is in the network namespace of the
+// sandbox, and below the pid namespace of a holder that is another process: the
+// kernel ends it with that one.
+func (c *creation) shimSpec(console *os.File) shimSpec {
+	s := shimSpec{unshare: unix.CLONE_NEWPID | unix.CLONE_NEWNS, console: console}
+	if c.terminal == nil {
+		s.stdio = [3]*os.File{c.o.Stdin, c.o.Stdout, c.o.Stderr}
+	}
+	for _, kind := range []struct {
+		t    specs.LinuxNamespaceType
+		flag int
+	}{{specs.IPCNamespace, unix.CLONE_NEWIPC}, {specs.UTSNamespace, unix.CLONE_NEWUTS}, {specs.NetworkNamespace, unix.CLONE_NEWNET}} {
+		path, ok := c.host.Namespaces[kind.t]
+		if kind.t == specs.NetworkNamespace && !c.place.own {
+			path = netNSOf(c.sandbox.record)
+		}
+		switch {
+		case path != "":
+			s.join = append(s.join, namespace.Namespace{Kind: kind.flag, Path: path})
+		case ok:
+			s.unshare |= uintptr(kind.flag)
+		}
+	}
+	if !c.place.own {
+		s.nested = true
+		s.join = append(s.join, pidNSOf(c.sandbox.record.Holder.PID))
+	}
+	return s
+}
+
+// pidNSOf is the pid namespace of a shim or holder.
+func pidNSOf(pid int) namespace.Namespace {
+	return namespace.Namespace{Kind: unix.CLONE_NEWPID, Path: filepath.Join("/proc", strconv.Itoa(pid), "ns/pid")}
 }
 
 // shimEnv keeps the shim small: it has one thing to do at a time. Where the kernel
@@ -44,14 +75,36 @@ var shimEnv = []string{
 }
 
 // spawn starts a shim: this program again, leading a session of its own. It
-// does nothing before it has its orders.
+// does nothing before it has its setup.
 func spawn(s shimSpec) (*shimProcess, error) {
-	ours, theirs, err := newChannelPair()
+	conn, theirs, err := shimproto.Pair()
 	if err != nil {
 		return nil, err
 	}
+	process, err := startShim(s, conn, theirs)
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("start the shim: %w", err)
+	}
+	p := &shimProcess{process: process, conn: conn, ended: make(chan struct{})}
+	go func() {
+		defer close(p.ended)
+		awaitZombie(p.pid())
+	}()
+	return p, nil
+}
+
+// startShim starts the process, with theirs as its end of conn; theirs is closed.
+func startShim(s shimSpec, conn *shimproto.Conn, theirs *os.File) (*os.Process, error) {
 	defer theirs.Close()
-	cmd := exec.Command("/proc/self/exe", "shim") //nolint:noctx // it outlives this command
+	args, flags := shim.Args(), s.unshare
+	if s.nested {
+		if err := conn.PassCredentials(); err != nil {
+			return nil, err
+		}
+		args, flags = shim.NestedArgs(s.unshare), 0
+	}
+	cmd := exec.Command("/proc/self/exe", args...) //nolint:noctx // it outlives this command
 	cmd.Args[0] = "runch"
 	cmd.Env = shimEnv
 	cmd.Dir = "/"
@@ -60,29 +113,30 @@ func spawn(s shimSpec) (*shimProcess, error) {
 	if s.console != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, s.console)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: s.unshare}
-	err = namespace.In(s.join, func() error { return onAllCPUs(cmd.Start) })
-	if err != nil {
-		ours.close()
-		return nil, fmt.Errorf("start the shim: %w", err)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: flags}
+	err := namespace.In(s.join, func() error { return onAllCPUs(cmd.Start) })
+	if err != nil || !s.nested {
+		return cmd.Process, err
 	}
-	p := &shimProcess{cmd: cmd, channel: ours, ended: make(chan struct{})}
-	go func() {
-		defer close(p.ended)
-		awaitZombie(p.pid())
-	}()
-	return p, nil
+	_ = theirs.Close() // so that the shim's death is the end of conn
+	return nestedShim(cmd, conn)
 }
 
-// awaitZombie returns when a child has ended, and leaves it to be reaped: one
-// that was handed over is the caller's, also when it ends before this command.
-func awaitZombie(pid int) {
-	for {
-		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			return
+// nestedShim waits for the process that makes a shim in a pid namespace below its
+// own, and finds that shim, which is a child of this process.
+func nestedShim(cmd *exec.Cmd, conn *shimproto.Conn) (*os.Process, error) {
+	if err := cmd.Wait(); err != nil {
+		var r shimproto.Report
+		if conn.Receive(&r) == nil && r.Error != "" {
+			err = errors.New(r.Error)
 		}
+		return nil, err
 	}
+	pid, err := conn.ReceivePID()
+	if err != nil {
+		return nil, err
+	}
+	return os.FindProcess(pid)
 }
 
 func setStdio(cmd *exec.Cmd, stdio [3]*os.File) {
@@ -95,66 +149,4 @@ func setStdio(cmd *exec.Cmd, stdio [3]*os.File) {
 	if stdio[2] != nil {
 		cmd.Stderr = stdio[2]
 	}
-}
-
-func (p *shimProcess) pid() int { return p.cmd.Process.Pid }
-
-// undo ends the shim and what it has made, and returns when it is gone.
-func (p *shimProcess) undo() {
-	p.channel.close()
-	_ = p.cmd.Process.Kill()
-	<-p.ended
-	_ = p.cmd.Wait() // how it ended is our doing
-}
-
-// await hears the shim's last report, until ctx ends.
-func (p *shimProcess) await(ctx context.Context) (*readyReport, error) {
-	r, err := p.hear(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if r.Ready == nil {
-		return nil, errors.New("the shim's report is empty")
-	}
-	return r.Ready, nil
-}
-
-// errWordless is what is known of a shim that ended before it reported.
-var errWordless = errors.New("the shim ended without a word")
-
-// unreachable is a shim's report that its guest does not answer.
-type unreachable string
-
-func (u unreachable) Error() string { return string(u) }
-
-func (unreachable) Is(target error) bool { return target == agentproto.ErrUnreachable }
-
-// hear takes the shim's next report, until ctx ends.
-func (p *shimProcess) hear(ctx context.Context) (*report, error) {
-	stop := context.AfterFunc(ctx, func() { _ = p.channel.conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	var r report
-	if err := p.channel.receive(&r); err != nil {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("wait for the shim: %w", context.Cause(ctx))
-		}
-		return nil, fmt.Errorf("%w (killed, or out of memory): %w", errWordless, err)
-	}
-	switch {
-	case r.Unreachable:
-		return nil, unreachable(r.Error)
-	case r.Error != "":
-		return nil, errors.New(r.Error)
-	}
-	return &r, nil
-}
-
-// exitCode waits for the shim's end: the process's own exit code.
-func (p *shimProcess) exitCode() int {
-	<-p.ended
-	_ = p.cmd.Wait() // the state says it all
-	if ws, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		return 128 + int(ws.Signal())
-	}
-	return p.cmd.ProcessState.ExitCode()
 }

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
-	"strconv"
 
 	"runch/agentproto"
+	"runch/hooks"
 	"runch/hypervisor"
 	"runch/network"
 	"runch/state"
@@ -30,7 +29,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	default:
 		return ErrStartRunning
 	}
-	if err := r.startInGuest(ctx, dir, c); err != nil {
+	if err := r.startInGuest(ctx, c); err != nil {
 		return err
 	}
 	c.Started = true
@@ -40,7 +39,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	if c.Hooks == nil {
 		return nil
 	}
-	if err := runHooks(ctx, "poststart", c.Hooks.Poststart, c.Bundle, hookState(c, specs.StateRunning)); err != nil {
+	if err := hooks.Run(ctx, "poststart", c.Hooks.Poststart, c.Bundle, hookState(c, specs.StateRunning)); err != nil {
 		ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 		defer cancel()
 		return errors.Join(err, kill9(ctx, c.Shim))
@@ -49,10 +48,10 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 }
 
 // startInGuest has the agent let the process run.
-func (r *Runtime) startInGuest(ctx context.Context, dir *state.Dir, c *state.Container) error {
+func (r *Runtime) startInGuest(ctx context.Context, c *state.Container) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout+c.StartHooks)
 	defer cancel()
-	config, err := r.rescan(ctx, dir, c)
+	config, err := r.rescan(ctx, c)
 	if err != nil {
 		return fmt.Errorf("mirror the network: %w", err)
 	}
@@ -70,17 +69,22 @@ func (r *Runtime) startInGuest(ctx context.Context, dir *state.Dir, c *state.Con
 
 // rescan looks at the network namespace once more: some callers fill it
 // between create and start. What is new is added to the running VM.
-func (r *Runtime) rescan(ctx context.Context, dir *state.Dir, c *state.Container) (*agentproto.Network, error) {
-	ns := filepath.Join("/proc", strconv.Itoa(c.Shim.PID), "ns/net")
+func (r *Runtime) rescan(ctx context.Context, c *state.Container) (*agentproto.Network, error) {
+	s, err := r.lockSandbox(ctx, c.Sandbox)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	ns := netNSOf(s.record)
 	links, config, err := network.Scan(ctx, ns)
 	if err != nil {
 		return nil, err
 	}
 	for _, link := range links {
-		if slices.Contains(c.Network.Taps, network.TapName(link)) {
+		if slices.Contains(s.record.Network.Taps, network.TapName(link)) {
 			continue
 		}
-		if err := r.plug(ctx, dir, c, ns, link); err != nil {
+		if err := s.plug(ctx, ns, link); err != nil {
 			return nil, err
 		}
 	}
@@ -88,25 +92,17 @@ func (r *Runtime) rescan(ctx context.Context, dir *state.Dir, c *state.Container
 }
 
 // plug mirrors one more link into a running VM.
-func (r *Runtime) plug(ctx context.Context, dir *state.Dir, c *state.Container, ns string, link network.Link) error {
+func (s *lockedSandbox) plug(ctx context.Context, ns string, link network.Link) error {
 	tap, err := network.Attach(ctx, ns, link)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		for _, f := range tap.Files {
-			_ = f.Close() // the VMM has its own copies
-		}
-	}()
-	c.Network.Taps = append(c.Network.Taps, tap.Name)
-	if err := dir.Save(c); err != nil {
+	defer tap.Close() // the VMM has its own copies
+	s.record.Network.Taps = append(s.record.Network.Taps, tap.Name)
+	if err := s.Save(s.record); err != nil {
 		return err
 	}
-	sandbox, err := r.Store.LoadSandbox(c.Sandbox)
-	if err != nil {
-		return err
-	}
-	vm, err := attachVM(ctx, sandbox.VMM, dir.Path())
+	vm, err := s.r.attach(ctx, s.record.VMM, s.Path())
 	if err != nil {
 		return err
 	}

@@ -19,8 +19,9 @@ import (
 const giveBackTimeout = 30 * time.Second
 
 // Update changes a container's resources: the limits of its cgroup in the guest
-// are exact, those of the host's cgroup have the overhead added, and the VM has
-// the CPUs and the memory for them. What change does not name stays as it is.
+// are exact, those of the host's cgroups have the overhead added, and the VM has
+// the CPUs and the memory for all its containers. What change does not name stays
+// as it is.
 func (r *Runtime) Update(ctx context.Context, id string, change *specs.LinuxResources) error {
 	dir, c, err := r.lockAndLoad(ctx, id)
 	if err != nil {
@@ -32,15 +33,13 @@ func (r *Runtime) Update(ctx context.Context, id string, change *specs.LinuxReso
 		return state.ErrNotRunning
 	}
 	u := &update{r: r, dir: dir, container: c}
-	if u.sandbox, err = r.Store.LoadSandbox(c.Sandbox); err != nil {
-		return err
-	}
 	if u.host, u.guest, err = oci.SplitUpdate(c.Resources, change); err != nil {
 		return err
 	}
-	if u.size, err = sizeFor(u.sandbox, u.host); err != nil {
+	if u.sandbox, err = r.lockSandbox(ctx, c.Sandbox); err != nil {
 		return err
 	}
+	defer u.sandbox.Close()
 	return u.run(ctx)
 }
 
@@ -49,8 +48,9 @@ type update struct {
 	r         *Runtime
 	dir       *state.Dir
 	container *state.Container
-	sandbox   *state.Sandbox
-	// host is what the host's cgroup is to hold, guest the change for the guest's.
+	sandbox   *lockedSandbox
+	// host is what the host is to hold for the container, guest the change for the
+	// guest's cgroup.
 	host, guest *specs.LinuxResources
 	// size is what the VM is to have.
 	size state.VMSize
@@ -60,15 +60,23 @@ type update struct {
 // no longer is given back by the guest's cgroup, then by the VM, and only then
 // held back by the host's. Where giving fails, everything is left as it was.
 func (u *update) run(ctx context.Context) error {
-	c := u.container
-	group, err := cgroup.Open(c.Cgroup.Path, c.Cgroup.Systemd, c.Cgroup.Paths)
+	record := u.sandbox.record
+	group, err := cgroup.Open(record.Cgroup.Path, record.Cgroup.Systemd, record.Cgroup.Paths)
 	if err != nil {
 		return err
 	}
-	before, limits := hostLimits(u.sandbox, c, c.Resources), hostLimits(u.sandbox, c, u.host)
-	shrinks := u.size.CPUs < u.sandbox.Now.CPUs || u.size.MemoryMiB < u.sandbox.Now.MemoryMiB
+	before := hostLimits(record)
+	u.setResources(u.host)
+	limits := hostLimits(record)
+	u.size, err = sizeFor(record)
+	if err != nil {
+		u.setResources(u.container.Resources)
+		return err
+	}
+	shrinks := u.size.CPUs < record.Now.CPUs || u.size.MemoryMiB < record.Now.MemoryMiB
 	takes, err := takesMemory(group, before, limits)
 	if err != nil {
+		u.setResources(u.container.Resources)
 		return err
 	}
 	first := limits
@@ -76,12 +84,20 @@ func (u *update) run(ctx context.Context) error {
 		first, before = limits.WithoutSize(), before.WithoutSize()
 	}
 	if err := u.give(ctx, group, before, first); err != nil {
-		return err
+		u.setResources(u.container.Resources)
+		return errors.Join(err, u.sandbox.Save(record))
 	}
 	if !shrinks && !takes {
 		return nil
 	}
 	return u.take(ctx, group, first, limits)
+}
+
+// setResources is what the sandbox's record has of the container's.
+func (u *update) setResources(r *specs.LinuxResources) {
+	m := u.sandbox.record.Members[u.container.ID]
+	m.Resources = r
+	u.sandbox.record.Members[u.container.ID] = m
 }
 
 // takesMemory says whether the limit of memory has to wait until memory was given
@@ -102,21 +118,20 @@ func takesMemory(group *cgroup.Cgroup, before, limits cgroup.Limits) (bool, erro
 func (u *update) give(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	size := u.sandbox.Now
-	grown := state.VMSize{CPUs: max(size.CPUs, u.size.CPUs), MemoryMiB: max(size.MemoryMiB, u.size.MemoryMiB)}
-	if err := u.r.resize(ctx, u.dir, u.sandbox, grown); err != nil {
+	size := u.sandbox.record.Now
+	if err := u.sandbox.resize(ctx, grown(size, u.size)); err != nil {
 		return err
 	}
 	if err := u.setLimits(ctx, group, before, limits); err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 		defer cancel()
-		if undo := u.r.resize(ctx, u.dir, u.sandbox, size); undo != nil {
+		if undo := u.sandbox.resize(ctx, size); undo != nil {
 			err = fmt.Errorf("%w; and undoing it: %w", err, undo)
 		}
 		return err
 	}
 	u.container.Resources = u.host
-	return u.dir.Save(u.container)
+	return errors.Join(u.dir.Save(u.container), u.sandbox.Save(u.sandbox.record))
 }
 
 // setLimits sets those of both cgroups, or none.
@@ -126,6 +141,9 @@ func (u *update) setLimits(ctx context.Context, group *cgroup.Cgroup, before, li
 		return fmt.Errorf("encode the resources: %w", err)
 	}
 	if err := group.Update(before, limits); err != nil {
+		return err
+	}
+	if err := u.setOwnLimits(); err != nil {
 		return err
 	}
 	err = u.r.call(ctx, u.container, func(ctx context.Context, agent agentproto.AgentService) error {
@@ -144,6 +162,20 @@ func (u *update) setLimits(ctx context.Context, group *cgroup.Cgroup, before, li
 	return err
 }
 
+// setOwnLimits sets those of the cgroup of a container whose sandbox has another:
+// only its shim is in it.
+func (u *update) setOwnLimits() error {
+	c := u.container
+	if u.sandbox.record.Owner == c.ID {
+		return nil
+	}
+	group, err := cgroup.Open(c.Cgroup.Path, c.Cgroup.Systemd, c.Cgroup.Paths)
+	if err != nil {
+		return err
+	}
+	return group.Update(cgroup.Limits{Resources: c.Resources, Overhead: c.Overhead}, cgroup.Limits{Resources: u.host, Overhead: c.Overhead})
+}
+
 // take shrinks the VM and sets the limits that were waiting for that. A guest that
 // keeps its memory is held by the limit that the host had, and by the new one in
 // the guest: the host's would kill the VM.
@@ -153,13 +185,13 @@ func (u *update) take(ctx context.Context, group *cgroup.Cgroup, first, limits c
 	waiting, cancel := context.WithTimeout(ctx, giveBackTimeout)
 	defer cancel()
 	// The fewer CPUs a guest has to ask about each page, the sooner its memory comes back.
-	fewer := state.VMSize{CPUs: u.size.CPUs, MemoryMiB: u.sandbox.Now.MemoryMiB}
+	fewer := state.VMSize{CPUs: u.size.CPUs, MemoryMiB: u.sandbox.record.Now.MemoryMiB}
 	var kept error
 	for _, size := range []state.VMSize{fewer, u.size} {
-		if size == u.sandbox.Now {
+		if size == u.sandbox.record.Now {
 			continue
 		}
-		if err := u.r.resize(ctx, u.dir, u.sandbox, size); err != nil {
+		if err := u.sandbox.resize(ctx, size); err != nil {
 			return err
 		}
 		kept = u.awaitSize(waiting, size)

@@ -16,8 +16,8 @@ func FuzzState(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add(data[:len(data)/2])
-	f.Add([]byte(`{"version": 1, "id": "c1", "shim": {"pid": 1, "startTime": 2}, "endpoint": {"unix": "/s", "cid": 3}, "vmm": "qemu", "dir": "/d"}`))
-	f.Add([]byte(`{"version": 2}`))
+	f.Add([]byte(`{"version": 2, "id": "c1", "holder": {"pid": 1, "startTime": 2}, "endpoint": {"unix": "/s", "cid": 3}, "vmm": "qemu", "members": {"c1": {}}}`))
+	f.Add([]byte(`{"version": 3}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if c, err := decodeContainer(data, "c1"); err != nil {
 			checkError(t, explain(err, "/f", "c1"))

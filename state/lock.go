@@ -11,27 +11,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dir is a container's directory, locked against everybody else until Close or
-// Remove. It must not be used by several goroutines at once.
-type Dir struct {
+// directory is the locked directory of a container or of a sandbox.
+type directory struct {
 	id   string
 	path string
+	// record is the name of the file with its record.
+	record string
 	// lock is the directory itself: a lock file in it would have a moment in
 	// which the directory is there and the lock is not.
 	lock *os.File
 }
 
+// Dir is a container's directory, locked against everybody else until Close or
+// Remove. It must not be used by several goroutines at once.
+type Dir struct{ *directory }
+
+// SandboxDir is a sandbox's directory, locked as a Dir is. Whoever needs both
+// locks takes the container's first.
+type SandboxDir struct{ *directory }
+
 // New makes the directory of a container and locks it. The error is ErrExist
 // when there is one.
 func (s *Store) New(id string) (*Dir, error) {
-	path, err := s.dir(id)
+	d, err := s.make(containerFile, id)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{d}, nil
+}
+
+// NewSandbox makes the directory of a sandbox and locks it. The error is
+// ErrExist when there is one.
+func (s *Store) NewSandbox(id string) (*SandboxDir, error) {
+	d, err := s.make(sandboxFile, id)
+	if err != nil {
+		return nil, err
+	}
+	return &SandboxDir{d}, nil
+}
+
+func (s *Store) make(record, id string) (*directory, error) {
+	path, err := s.dir(record, id)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.makeRoot(); err != nil {
 		return nil, err
 	}
-	d, err := makeLocked(path, id)
+	d, err := makeLocked(path, record, id)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +70,7 @@ func (s *Store) New(id string) (*Dir, error) {
 }
 
 // makeLocked makes a directory and locks it.
-func makeLocked(path, id string) (*Dir, error) {
+func makeLocked(path, record, id string) (*directory, error) {
 	// Between the two, a forced delete of the same id may find the directory
 	// and take it away. That nobody does for ever.
 	const tries = 10
@@ -54,7 +81,7 @@ func makeLocked(path, id string) (*Dir, error) {
 			}
 			return nil, fmt.Errorf("make state directory: %w", err)
 		}
-		d, err := tryLock(path, id)
+		d, err := tryLock(path, record, id)
 		switch {
 		case errors.Is(err, ErrNotExist):
 		case err == nil && d == nil:
@@ -70,28 +97,45 @@ func makeLocked(path, id string) (*Dir, error) {
 // The error is ErrNotExist for an unknown id, and wraps ctx's cause when the
 // lock could not be had in time.
 func (s *Store) Lock(ctx context.Context, id string) (*Dir, error) {
-	path, err := s.dir(id)
+	d, err := s.lock(ctx, containerFile, id)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{d}, nil
+}
+
+// LockSandbox locks the directory of a sandbox as Lock does that of a container.
+func (s *Store) LockSandbox(ctx context.Context, id string) (*SandboxDir, error) {
+	d, err := s.lock(ctx, sandboxFile, id)
+	if err != nil {
+		return nil, err
+	}
+	return &SandboxDir{d}, nil
+}
+
+func (s *Store) lock(ctx context.Context, record, id string) (*directory, error) {
+	path, err := s.dir(record, id)
 	if err != nil {
 		return nil, err
 	}
 	for {
-		d, err := tryLock(path, id)
+		d, err := tryLock(path, record, id)
 		if err != nil || d != nil {
 			return d, err
 		}
 		// Either another process holds it, or it was replaced just now.
 		f, err := awaitLock(ctx, path)
 		if err != nil {
-			return nil, fmt.Errorf("lock container %s: %w", id, err)
+			return nil, fmt.Errorf("lock %s: %w", id, err)
 		}
-		if d, err := locked(f, path, id); err != nil || d != nil {
+		if d, err := locked(f, path, record, id); err != nil || d != nil {
 			return d, err
 		}
 	}
 }
 
 // tryLock locks the directory if nobody holds it, and returns nil if somebody does.
-func tryLock(path, id string) (*Dir, error) {
+func tryLock(path, record, id string) (*directory, error) {
 	f, err := openDir(path)
 	if err != nil {
 		return nil, err
@@ -101,19 +145,19 @@ func tryLock(path, id string) (*Dir, error) {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, nil
 		}
-		return nil, fmt.Errorf("lock container %s: %w", id, err)
+		return nil, fmt.Errorf("lock %s: %w", id, err)
 	}
-	return locked(f, path, id)
+	return locked(f, path, record, id)
 }
 
 // locked makes a Dir of a directory whose lock we have, or nil when the name
 // has come to mean another: the lock's former holder may have removed it.
-func locked(f *os.File, path, id string) (*Dir, error) {
+func locked(f *os.File, path, record, id string) (*directory, error) {
 	if same, err := isAt(f, path); err != nil || !same {
 		_ = f.Close()
 		return nil, err
 	}
-	return &Dir{id: id, path: path, lock: f}, nil
+	return &directory{id: id, path: path, record: record, lock: f}, nil
 }
 
 // awaitLock waits until it has the lock or ctx ends.
@@ -182,43 +226,42 @@ func isAt(f *os.File, path string) (bool, error) {
 	return os.SameFile(open, named), nil
 }
 
-// ID is the container's id.
-func (d *Dir) ID() string { return d.id }
+// ID is the id of the container or sandbox.
+func (d *directory) ID() string { return d.id }
 
-// Path is the directory's path. What else belongs to the container may be put
-// there: Remove takes it away.
-func (d *Dir) Path() string { return d.path }
+// Path is the directory's path. What else belongs to the container or sandbox may
+// be put there: Remove takes it away.
+func (d *directory) Path() string { return d.path }
 
 // Close gives the lock up. A second call does nothing.
-func (d *Dir) Close() error {
+func (d *directory) Close() error {
 	if d.lock == nil {
 		return nil
 	}
 	err := d.lock.Close()
 	d.lock = nil
 	if err != nil {
-		return fmt.Errorf("unlock container %s: %w", d.id, err)
+		return fmt.Errorf("unlock %s: %w", d.id, err)
 	}
 	return nil
 }
 
-// Remove deletes the directory with all that is in it, the container's record
-// last, so that a removal which was cut short can be asked for again; then it
-// gives the lock up.
-func (d *Dir) Remove() error {
+// Remove deletes the directory with all that is in it, the record last, so that a
+// removal which was cut short can be asked for again; then it gives the lock up.
+func (d *directory) Remove() error {
 	if err := d.remove(); err != nil {
-		return errors.Join(fmt.Errorf("remove state of container %s: %w", d.id, err), d.Close())
+		return errors.Join(fmt.Errorf("remove state of %s: %w", d.id, err), d.Close())
 	}
 	return d.Close()
 }
 
-func (d *Dir) remove() error {
+func (d *directory) remove() error {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
-		if entry.Name() == containerFile {
+		if entry.Name() == d.record {
 			continue
 		}
 		if err := os.RemoveAll(filepath.Join(d.path, entry.Name())); err != nil {

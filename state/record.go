@@ -16,29 +16,29 @@ const maxRecord = 16 << 20
 // Save writes the container's record, or leaves the former one as it is.
 func (d *Dir) Save(c *Container) error {
 	c.Version = Version
-	return d.write(containerFile, c)
-}
-
-// SaveSandbox writes the sandbox's record, or leaves the former one as it is.
-func (d *Dir) SaveSandbox(s *Sandbox) error {
-	s.Version = Version
-	return d.write(sandboxFile, s)
+	return d.write(c)
 }
 
 // Load reads the container's record.
 func (d *Dir) Load() (*Container, error) { return loadContainer(d.path, d.id) }
 
-// LoadSandbox reads the sandbox's record.
-func (d *Dir) LoadSandbox() (*Sandbox, error) { return loadSandbox(d.path, d.id) }
+// Save writes the sandbox's record, or leaves the former one as it is.
+func (d *SandboxDir) Save(s *Sandbox) error {
+	s.Version = Version
+	return d.write(s)
+}
+
+// Load reads the sandbox's record.
+func (d *SandboxDir) Load() (*Sandbox, error) { return loadSandbox(d.path, d.id) }
 
 // write replaces a record as a whole. It is not synced to disk: no container
 // outlives the machine's next boot, and nothing else reads records.
-func (d *Dir) write(name string, record any) error {
+func (d *directory) write(record any) error {
 	data, err := json.Marshal(record)
 	if err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
-	temp, err := os.CreateTemp(d.path, "."+name+".*")
+	temp, err := os.CreateTemp(d.path, "."+d.record+".*")
 	if err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
@@ -46,7 +46,7 @@ func (d *Dir) write(name string, record any) error {
 	// A full disk may show only here.
 	err = errors.Join(err, temp.Close())
 	if err == nil {
-		err = os.Rename(temp.Name(), filepath.Join(d.path, name))
+		err = os.Rename(temp.Name(), filepath.Join(d.path, d.record))
 	}
 	if err != nil {
 		_ = os.Remove(temp.Name())
@@ -151,7 +151,7 @@ func decodeSandbox(data []byte, id string) (*Sandbox, error) {
 	switch {
 	case s.ID != id:
 		return nil, fmt.Errorf("%w: it is of sandbox %.64q", ErrMalformed, s.ID)
-	case s.Shim.PID < 0:
+	case s.Holder.PID < 0 || s.Creator.PID < 0:
 		return nil, fmt.Errorf("%w: negative pid", ErrMalformed)
 	}
 	return &s, nil

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,10 @@ const (
 	containerFile = "container.json"
 	sandboxFile   = "sandbox.json"
 
+	// sandboxPrefix begins the names of sandboxes' directories. No container's id
+	// can have it: see oci.ValidateID.
+	sandboxPrefix = "@"
+
 	rootMode = 0o700
 	// Others may pass through a container's directory, as in runc's: sockets in
 	// it can be meant for them. Nobody else sees what is in it.
@@ -22,7 +27,7 @@ const (
 	fileMode = 0o600
 )
 
-// Store is a root directory with the records of containers. It holds nothing
+// Store is a root directory with the records of containers and sandboxes. It holds nothing
 // open, and may be used by several goroutines at once.
 type Store struct {
 	root string
@@ -62,14 +67,21 @@ func wholeUIDMap(uidMap string) bool {
 	return strings.Join(strings.Fields(uidMap), " ") == "0 0 4294967295"
 }
 
-// dir is the directory of a container. An id that is not a name for one is
-// refused: it may come from the command line as it is.
-func (s *Store) dir(id string) (string, error) {
-	if id == "" || id == "." || id == ".." || strings.ContainsAny(id, "/\x00") {
+// dir is the directory that has this file as the record of a container or of a
+// sandbox. An id that is not a name for one is refused: it may come from the
+// command line as it is.
+func (s *Store) dir(record, id string) (string, error) {
+	if id == "" || id == "." || id == ".." || strings.ContainsAny(id, "/\x00") || strings.HasPrefix(id, sandboxPrefix) {
 		return "", ErrInvalidID
+	}
+	if record == sandboxFile {
+		id = sandboxPrefix + id
 	}
 	return filepath.Join(s.root, id), nil
 }
+
+// SandboxDir is the path of a sandbox's directory, which need not exist.
+func (s *Store) SandboxDir(id string) (string, error) { return s.dir(sandboxFile, id) }
 
 // makeRoot makes the root directory. Under $XDG_RUNTIME_DIR it gets the sticky
 // bit, which by the XDG base directory specification keeps it from being
@@ -89,7 +101,7 @@ func (s *Store) makeRoot() error {
 // Load reads a container's record, without a lock. The error is ErrNotExist
 // for an unknown id.
 func (s *Store) Load(id string) (*Container, error) {
-	dir, err := s.dir(id)
+	dir, err := s.dir(containerFile, id)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +111,7 @@ func (s *Store) Load(id string) (*Container, error) {
 // LoadSandbox reads a sandbox's record, without a lock. The error is
 // ErrNotExist where there is none.
 func (s *Store) LoadSandbox(id string) (*Sandbox, error) {
-	dir, err := s.dir(id)
+	dir, err := s.dir(sandboxFile, id)
 	if err != nil {
 		return nil, err
 	}
@@ -111,43 +123,68 @@ func (s *Store) LoadSandbox(id string) (*Sandbox, error) {
 // be read, the others are returned together with an error that joins what is
 // wrong with each. The error wraps fs.ErrNotExist where there is no root directory.
 func (s *Store) List() ([]*Container, error) {
-	entries, err := os.ReadDir(s.root)
+	ids, err := s.IDs()
 	if err != nil {
-		return nil, fmt.Errorf("list containers: %w", err)
+		return nil, err
 	}
-	var (
-		containers []*Container
-		errs       []error
-	)
-	for _, entry := range entries {
-		if !entry.IsDir() {
-			continue
-		}
-		c, err := s.Load(entry.Name())
-		switch {
-		case err == nil:
-			containers = append(containers, c)
-		case !errors.Is(err, ErrNotExist):
-			errs = append(errs, fmt.Errorf("load container %s: %w", entry.Name(), err))
-		}
-	}
-	return containers, errors.Join(errs...)
+	return loadAll(ids, "container", s.Load)
 }
 
-// IDs are the names of all directories in the root directory, with or without
-// a record in them: what `delete --force` could be asked to clean.
+// Sandboxes reads the records of all sandboxes, as List does those of containers.
+func (s *Store) Sandboxes() ([]*Sandbox, error) {
+	names, err := s.directories()
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, name := range names {
+		if id, ok := strings.CutPrefix(name, sandboxPrefix); ok {
+			ids = append(ids, id)
+		}
+	}
+	return loadAll(ids, "sandbox", s.LoadSandbox)
+}
+
+func loadAll[T any](ids []string, what string, load func(string) (*T, error)) ([]*T, error) {
+	var (
+		records []*T
+		errs    []error
+	)
+	for _, id := range ids {
+		r, err := load(id)
+		switch {
+		case err == nil:
+			records = append(records, r)
+		case !errors.Is(err, ErrNotExist):
+			errs = append(errs, fmt.Errorf("load %s %s: %w", what, id, err))
+		}
+	}
+	return records, errors.Join(errs...)
+}
+
+// IDs are the names of all containers' directories in the root directory, with or
+// without a record in them: what `delete --force` could be asked to clean.
 func (s *Store) IDs() ([]string, error) {
+	names, err := s.directories()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, sandboxPrefix) }), nil
+}
+
+// directories are the names of those in the root directory.
+func (s *Store) directories() ([]string, error) {
 	entries, err := os.ReadDir(s.root)
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
-	var ids []string
+	var names []string
 	for _, entry := range entries {
 		if entry.IsDir() {
-			ids = append(ids, entry.Name())
+			names = append(names, entry.Name())
 		}
 	}
-	return ids, nil
+	return names, nil
 }
 
 // notThere tells the errors that mean: no such container.

@@ -20,9 +20,8 @@ func testContainer(id string) *Container {
 		Created:     time.Date(2024, 2, 29, 12, 0, 0, 7, time.UTC),
 		Annotations: map[string]string{"a": "b"}, Owner: "root",
 		Creator: Process{PID: 1, StartTime: 2}, Shim: Process{PID: 3, StartTime: 4},
-		Started: true, Ready: true, Terminal: true,
+		Started: true, Ready: true, Share: "s",
 		Cgroup:  Cgroup{Path: "/c", Systemd: true, Paths: map[string]string{"": "/sys/fs/cgroup/c"}},
-		Network: Network{NetNS: "/n", Taps: []string{"tap0"}},
 		Hooks:   &specs.Hooks{Poststop: []specs.Hook{{Path: "/bin/true", Timeout: &timeout}}},
 	}
 }
@@ -56,21 +55,52 @@ func TestRecordsRoundTrip(t *testing.T) {
 	if _, err := s.LoadSandbox("c1"); !errors.Is(err, ErrNotExist) {
 		t.Errorf("no sandbox: %v", err)
 	}
-	sandbox := &Sandbox{
-		ID: "c1", Shim: Process{PID: 3, StartTime: 4}, Endpoint: Endpoint{Unix: "/s"}, VMM: "qemu",
-		Dir: d.Path(), Console: "/log",
-	}
-	if err := d.SaveSandbox(sandbox); err != nil {
-		t.Fatal(err)
-	}
-	gotSandbox, err := d.LoadSandbox()
+	leftNothingElse(t, d.Path(), containerFile)
+}
+
+func TestSandboxesAreApartFromContainers(t *testing.T) {
+	s := NewStore(t.TempDir())
+	container := newDir(t, s, "c1")
+	d, err := s.NewSandbox("c1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(sandbox, gotSandbox); diff != "" {
+	defer d.Close()
+	want := &Sandbox{
+		ID: "c1", Holder: Process{PID: 3, StartTime: 4}, Owner: "c1", Endpoint: Endpoint{Unix: "/s"}, VMM: "qemu",
+		Members: map[string]Member{"c1": {Shim: Process{PID: 3, StartTime: 4}}},
+		Network: Network{NetNS: "/n", Taps: []string{"tap0"}},
+	}
+	if err := d.Save(want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("sandbox (-want +got):\n%s", diff)
 	}
-	leftNothingElse(t, d.Path(), containerFile, sandboxFile)
+	leftNothingElse(t, d.Path(), sandboxFile)
+	if ids, err := s.IDs(); err != nil || len(ids) != 1 || ids[0] != "c1" {
+		t.Errorf("containers %q, %v", ids, err)
+	}
+	if all, err := s.List(); err != nil || len(all) != 1 {
+		t.Errorf("%d containers, %v", len(all), err)
+	}
+	if all, err := s.Sandboxes(); err != nil || len(all) != 1 || all[0].ID != "c1" {
+		t.Errorf("sandboxes %v, %v", all, err)
+	}
+	// The lock of the one is not that of the other, nor does it end with it.
+	if err := container.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.LoadSandbox("c1"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.New(sandboxPrefix + "c1"); !errors.Is(err, ErrInvalidID) {
+		t.Errorf("a container called as a sandbox's directory: %v", err)
+	}
 }
 
 // leftNothingElse tells what is in dir besides the names.
@@ -198,7 +228,7 @@ func TestMalformedRecords(t *testing.T) {
 		{"null", `null`, "no version", ErrMalformed},
 		{"other id", `{"version": 1, "id": "c2"}`, `it is of container "c2"`, ErrMalformed},
 		{"pid", `{"version": 1, "id": "c1", "shim": {"pid": -1}}`, "negative pid", ErrMalformed},
-		{"newer", `{"version": 2, "shim": "another thing"}`, "2, this runch knows 1", ErrVersion},
+		{"newer", `{"version": 3, "shim": "another thing"}`, "3, this runch knows 2", ErrVersion},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := NewStore(t.TempDir())

@@ -8,7 +8,7 @@ import (
 
 // Version is the version of the records that this package writes. A record of
 // a newer version is refused.
-const Version = 1
+const Version = 2
 
 // Container is what is kept of a container. Its status is not: see Status.
 type Container struct {
@@ -35,10 +35,10 @@ type Container struct {
 	Started bool `json:"started,omitempty"`
 	Paused  bool `json:"paused,omitempty"`
 	// Ready is set once create is done.
-	Ready    bool `json:"ready,omitempty"`
-	Terminal bool `json:"terminal,omitempty"`
-	// LogDir is where the VM's logs are kept should it fail.
-	LogDir string `json:"logDir,omitempty"`
+	Ready bool `json:"ready,omitempty"`
+	// Share is the name of the container's directory in what the sandbox shares
+	// with its guest.
+	Share string `json:"share,omitempty"`
 
 	Cgroup Cgroup `json:"cgroup"`
 	// Resources are what the host's cgroup holds, before Overhead (in bytes) is
@@ -46,8 +46,7 @@ type Container struct {
 	Resources *specs.LinuxResources `json:"resources,omitempty"`
 	Overhead  int64                 `json:"overhead,omitempty"`
 
-	Network Network      `json:"network"`
-	Hooks   *specs.Hooks `json:"hooks,omitempty"`
+	Hooks *specs.Hooks `json:"hooks,omitempty"`
 	// StartHooks is how long the hooks that the guest runs at start may take.
 	StartHooks time.Duration `json:"startHooks,omitempty"`
 }
@@ -63,7 +62,7 @@ type Cgroup struct {
 	Paths map[string]string `json:"paths,omitempty"`
 }
 
-// Network is the container's network on the host.
+// Network is a sandbox's network on the host.
 type Network struct {
 	// NetNS is the path of the namespace, as the spec or the shim has it.
 	NetNS string `json:"netns,omitempty"`
@@ -71,14 +70,21 @@ type Network struct {
 	Taps []string `json:"taps,omitempty"`
 }
 
-// Sandbox is what is kept of a VM.
+// Sandbox is what is kept of a VM and of what belongs to it.
 type Sandbox struct {
-	// Version is set by SaveSandbox.
+	// Version is set by Save.
 	Version int    `json:"version"`
 	ID      string `json:"id"`
-	// Shim is the sandbox's first shim: PID 1 of the pid namespace that holds
-	// the VMM and virtiofsd.
-	Shim Process `json:"shim"`
+	// Creator is the command that makes the sandbox, Holder the process that holds
+	// the VM: PID 1 of the pid namespace with the VMM and virtiofsd in it, and all
+	// shims of the sandbox below. Zero until it is there.
+	Creator Process `json:"creator"`
+	Holder  Process `json:"holder"`
+	// Owner is the container whose shim is the holder, and with which the sandbox
+	// ends; empty where the holder is a process of its own.
+	Owner string `json:"owner,omitempty"`
+	// Members are the sandbox's containers, by their ids.
+	Members map[string]Member `json:"members,omitempty"`
 	// Endpoint is how the guest is reached.
 	Endpoint Endpoint `json:"endpoint"`
 	// VMM is the name of the driver.
@@ -86,15 +92,32 @@ type Sandbox struct {
 	// Boot is what the VM was made with, Now what it was last told to have.
 	Boot VMSize `json:"boot"`
 	Now  VMSize `json:"now"`
+	// Default is the size for members without limits of their own.
+	Default VMSize `json:"default"`
 	// MaxCPUs and MaxMemoryMiB are what it can grow to; OverheadMiB is the part
 	// of its memory that is for the guest's kernel and agent.
 	MaxCPUs      int `json:"maxCPUs"`
 	MaxMemoryMiB int `json:"maxMemoryMiB"`
 	OverheadMiB  int `json:"overheadMiB"`
-	// Dir is the sandbox's private directory on the host.
-	Dir string `json:"dir"`
-	// Console is the file that keeps the guest's last words.
-	Console string `json:"console,omitempty"`
+	// Cgroup is the holder's on the host; Overhead (in bytes) is added to its limit
+	// of memory for the guest and the VMM.
+	Cgroup   Cgroup `json:"cgroup"`
+	Overhead int64  `json:"overhead,omitempty"`
+	// Network is the pod's, on the host.
+	Network Network `json:"network"`
+	// LogDir is where the VM's logs are kept should it fail.
+	LogDir string `json:"logDir,omitempty"`
+}
+
+// Running tells whether the sandbox's VM is there to be used.
+func (s *Sandbox) Running() bool { return s.Holder.Alive() && s.Endpoint != (Endpoint{}) }
+
+// Member is what a sandbox knows of one of its containers.
+type Member struct {
+	// Shim is the process that stands for it, zero until it is there.
+	Shim Process `json:"shim"`
+	// Resources are its limits; nil where there are none.
+	Resources *specs.LinuxResources `json:"resources,omitempty"`
 }
 
 // VMSize is how large a VM is.

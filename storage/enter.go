@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EnterView gives this process, whose mount namespace is its own copy of the
+// JoinView gives this process, whose mount namespace is its own copy of the
 // host's, the same `/` as the shim of pid has, and lets go of the host's. A
 // multi-threaded process cannot join a mount namespace; a thread of it can, to
 // clone what is there.
-func EnterView(pid int) error {
+func JoinView(pid int) error {
 	view, err := viewOf(pid)
 	if err != nil {
 		return fmt.Errorf("clone the container's view: %w", err)
@@ -37,14 +37,7 @@ func EnterView(pid int) error {
 	if err := unix.Fchdir(view.fd); err != nil {
 		return fmt.Errorf("chdir to the view: %w", err)
 	}
-	// The old root ends up on top of the new one, and goes from there.
-	if err := unix.PivotRoot(".", "."); err != nil {
-		return fmt.Errorf("pivot_root to the view: %w", err)
-	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("let go of the host's root: %w", err)
-	}
-	return os.Chdir("/")
+	return pivotHere()
 }
 
 func viewOf(pid int) (*mountTree, error) {

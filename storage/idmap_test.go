@@ -61,11 +61,11 @@ func idMapBody(dir string) error {
 	if err != nil {
 		return err
 	}
-	binds := []Bind{
-		{Source: volume, Destination: "/data", Guest: "mounts/0/volume", Recursive: true, IDMap: others(false)},
-		{Source: volume, Destination: "/ro", Guest: "mounts/1/volume", Recursive: true, ReadOnly: true, ReadOnlyBelow: true, IDMap: others(true)},
+	binds := []oci.Bind{
+		{Source: volume, Destination: "/data", GuestSource: "mounts/0/volume", Recursive: true, IDMap: others(false)},
+		{Source: volume, Destination: "/ro", GuestSource: "mounts/1/volume", Recursive: true, ReadOnly: true, ReadOnlyBelow: true, IDMap: others(true)},
 	}
-	if err := t.Share("id", filepath.Join(dir, "rootfs"), binds); err != nil {
+	if _, err := shareClones(t, dir, binds); err != nil {
 		return err
 	}
 	mounts := filepath.Join(t.Shared(), "id/mounts")
@@ -86,10 +86,12 @@ func idMapBody(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := t.Leave(); err != nil {
+	clones, err := t.Clones("id")
+	if err != nil {
 		return err
 	}
-	if err := t.BuildView("id", View{Binds: binds}); err != nil {
+	defer CloseMounts(clones)
+	if err := errors.Join(t.Leave(), t.EnterView(clones, View{Binds: binds})); err != nil {
 		return err
 	}
 	return errors.Join(owned("/data/file", 2000, 2001), owned("/data/below/file", 1000, 1001), owned("/ro/below/file", 2000, 2001))

@@ -1,12 +1,11 @@
 // Package storage owns what a sandbox shares with its guest: one directory in
 // a private mount namespace, the clones of rootfs and volumes in it, the
-// virtiofsd that serves it, and the view of the container that the shim shows
+// virtiofsd that serves it, and the view of a container that its shim shows
 // as its `/`. It must be used by the process whose mount namespace that is,
 // and before that process has other plans with it.
 package storage
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
@@ -88,10 +87,13 @@ func (t *mountTree) attachPath(path string) error {
 	return t.attach(target)
 }
 
-// isDir tells a tree of a directory from that of a single file.
-func (t *mountTree) isDir() (bool, error) {
+// treeOf is the tree behind a file of open_tree(2), which stays the caller's.
+func treeOf(f *os.File) *mountTree { return &mountTree{fd: int(f.Fd())} }
+
+// isDir tells a directory, or the tree of one, from a single file.
+func isDir(f *os.File) (bool, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(t.fd, &st); err != nil {
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return false, fmt.Errorf("stat a mount: %w", err)
 	}
 	return st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
@@ -120,19 +122,4 @@ func PrivateMounts() error {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
 	return nil
-}
-
-// touch makes the mount point for a tree: a directory, or an empty file.
-func touch(path string, dir bool) error {
-	if dir {
-		if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, os.ErrExist) { // #nosec G301 -- a mount point, covered at once
-			return fmt.Errorf("make a mount point: %w", err)
-		}
-		return nil
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("make a mount point: %w", err)
-	}
-	return f.Close()
 }

@@ -5,23 +5,35 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 
-	"runch/oci"
+	"runch/namespace"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
-// Tree is a sandbox's directory tree in the shim's mount namespace:
+// Tree is a sandbox's directory tree in the holder's mount namespace:
 //
 //	<dir>               a tmpfs, later the root of the namespace
-//	<dir>/own/shared    what virtiofsd serves: <container id>/rootfs, <container id>/mounts/<n>/<name>
-//	<dir>/view          where the container's view is put together
+//	<dir>/own/shared    what virtiofsd serves: <share>/rootfs, <share>/mounts/<n>/<name>
+//	<dir>/view          where the view of the holder's own container is put together
 //
-// The namespace dies with the last process in it, and the tree with it.
+// What is shared may change as long as the tree lives: it is reached by a
+// descriptor, whatever the process's root is by then. The namespace dies with the
+// last process in it, and the tree with it.
 type Tree struct {
 	dir string
+
+	mu     sync.Mutex
+	root   *os.Root // of shared
+	shared *os.File
+	// shares are the paths that are mounted for each share.
+	shares map[string][]string
 }
+
+// ErrNoShare says that the tree has no share of that name.
+var ErrNoShare = errors.New("no such share")
 
 // treeSize bounds the tmpfs, which holds mount points only.
 const treeSize = "1m"
@@ -30,25 +42,6 @@ const treeSize = "1m"
 // container's init may be root of its user namespace alone, and passes through
 // as any other user does.
 const passage = 0o711
-
-// Bind is a volume of a container.
-type Bind struct {
-	// Source is a path on the host.
-	Source string
-	// Destination is a path in the container.
-	Destination string
-	// Guest is the path under which the guest finds it, relative to the
-	// container's part of the shared directory: mounts/<n>/<name>.
-	Guest string
-	// ReadOnly makes the host refuse writes, whatever the guest does.
-	ReadOnly bool
-	// ReadOnlyBelow is ReadOnly for the mounts below Source.
-	ReadOnlyBelow bool
-	// Recursive takes the mounts below Source along.
-	Recursive bool
-	// IDMap shows the owners of its files as others; nil leaves them.
-	IDMap *oci.IDMap
-}
 
 // NewTree makes the tree at dir, an empty directory, in the process's own
 // mount namespace, which must be private (PrivateMounts).
@@ -61,7 +54,7 @@ func NewTree(dir string) (*Tree, error) {
 	if err := tmpfs.attachPath(dir); err != nil {
 		return nil, err
 	}
-	t := &Tree{dir: dir}
+	t := &Tree{dir: dir, shares: make(map[string][]string)}
 	// An unprivileged VMM shares the namespace: it gets no further than here.
 	if err := os.Mkdir(filepath.Dir(t.Shared()), 0o700); err != nil {
 		return nil, fmt.Errorf("make the shared directory: %w", err)
@@ -72,6 +65,12 @@ func NewTree(dir string) (*Tree, error) {
 	if err := os.Mkdir(t.view(), 0o700); err != nil {
 		return nil, fmt.Errorf("make the view: %w", err)
 	}
+	if t.root, err = os.OpenRoot(t.Shared()); err != nil {
+		return nil, fmt.Errorf("open the shared directory: %w", err)
+	}
+	if t.shared, err = t.root.Open("."); err != nil {
+		return nil, fmt.Errorf("open the shared directory: %w", err)
+	}
 	return t, nil
 }
 
@@ -80,109 +79,158 @@ func (t *Tree) Shared() string { return filepath.Join(t.dir, "own", "shared") }
 
 func (t *Tree) view() string { return filepath.Join(t.dir, "view") }
 
-// Share clones a container's rootfs and volumes into the shared directory.
-func (t *Tree) Share(id, rootfs string, binds []Bind) error {
-	base := filepath.Join(t.Shared(), id)
-	if err := os.MkdirAll(base, passage); err != nil {
+func (t *Tree) fd() int { return int(t.shared.Fd()) }
+
+// Share attaches a container's mounts below the share's name. It may be called
+// again for the same share.
+func (t *Tree) Share(name string, mounts []Mount) error {
+	if !filepath.IsLocal(name) || filepath.Base(name) != name {
+		return fmt.Errorf("share %q: not a name", name)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.root.MkdirAll(name, passage); err != nil {
 		return fmt.Errorf("make the container's shared directory: %w", err)
 	}
-	if err := share(filepath.Join(base, "rootfs"), Bind{Source: rootfs, Recursive: true}); err != nil {
-		return fmt.Errorf("share the rootfs %s: %w", rootfs, err)
+	if _, ok := t.shares[name]; !ok {
+		t.shares[name] = nil
 	}
-	for _, b := range binds {
-		target := filepath.Join(base, b.Guest)
-		if err := os.MkdirAll(filepath.Dir(target), passage); err != nil {
-			return fmt.Errorf("make a volume's directory: %w", err)
+	for _, m := range mounts {
+		if err := t.attach(name, m); err != nil {
+			return fmt.Errorf("share %s: %w", m.Path, err)
 		}
-		if err := share(target, b); err != nil {
-			return fmt.Errorf("share the volume %s: %w", b.Source, err)
-		}
+		t.shares[name] = append(t.shares[name], m.Path)
 	}
 	return nil
 }
 
-// maxSubmounts bounds what Submounts lists. Those beyond it are found by the
-// guest when they are used.
-const maxSubmounts = 1024
-
-// Submounts are the mounts below a container's rootfs and volumes that came with
-// these, relative to the shared directory, each after the one that it is in.
-func (t *Tree) Submounts(id string) ([]string, error) {
-	base := filepath.Join(t.Shared(), id)
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(base))
+func (t *Tree) attach(name string, m Mount) error {
+	if !filepath.IsLocal(m.Path) {
+		return errors.New("not a path in the share")
+	}
+	target := filepath.Join(name, m.Path)
+	if err := t.root.MkdirAll(filepath.Dir(target), passage); err != nil {
+		return fmt.Errorf("make a volume's directory: %w", err)
+	}
+	dir, err := isDir(m.File)
 	if err != nil {
-		return nil, fmt.Errorf("list the container's mounts: %w", err)
+		return err
 	}
-	roots := make(map[string]bool)
-	var below []string
-	for _, m := range mounts {
-		// <id>/rootfs and <id>/mounts/<n>/<name> are the trees themselves.
-		rel, err := filepath.Rel(t.Shared(), m.Mountpoint)
-		if err != nil {
-			return nil, fmt.Errorf("list the container's mounts: %w", err)
-		}
-		if !isBelow(roots, rel) {
-			roots[rel] = true
-			continue
-		}
-		below = append(below, rel)
+	if err := t.touch(target, dir); err != nil {
+		return fmt.Errorf("make a mount point: %w", err)
 	}
-	return below[:min(len(below), maxSubmounts)], nil
+	err = unix.MoveMount(int(m.File.Fd()), "", t.fd(), target, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	if err != nil {
+		return &os.PathError{Op: "move_mount", Path: target, Err: err}
+	}
+	return nil
 }
 
-// isBelow tells whether a path is below one of the roots.
-func isBelow(roots map[string]bool, path string) bool {
-	for dir := filepath.Dir(path); dir != "."; dir = filepath.Dir(dir) {
-		if roots[dir] {
-			return true
-		}
+// touch makes the mount point for a tree: a directory, or an empty file.
+func (t *Tree) touch(path string, dir bool) error {
+	if dir {
+		return t.root.Mkdir(path, 0o755)
 	}
-	return false
+	f, err := t.root.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
-// Protect makes a container's rootfs read-only from the host's side, whatever
-// the guest does. The guest has made its mount points by then. It reaches
-// virtiofsd because that is in this mount namespace too.
-func (t *Tree) Protect(id string) error {
+// Protect makes a share's rootfs read-only from the host's side, whatever the
+// guest does. The guest has made its mount points by then. It reaches virtiofsd
+// because that is in this mount namespace too.
+func (t *Tree) Protect(name string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	rootfs := filepath.Join(t.Shared(), id, "rootfs")
-	if err := unix.MountSetattr(unix.AT_FDCWD, rootfs, unix.AT_RECURSIVE, &attr); err != nil {
+	if err := unix.MountSetattr(t.fd(), filepath.Join(name, RootfsPath), unix.AT_RECURSIVE, &attr); err != nil {
 		return fmt.Errorf("make the rootfs read-only: %w", err)
 	}
 	return nil
 }
 
-func share(target string, b Bind) error {
-	tree, err := cloneTree(b.Source, b.Recursive)
-	if err != nil {
-		return err
+// Clones clones what is mounted for a share, as it is now. The caller closes the
+// mounts.
+func (t *Tree) Clones(name string) (mounts []Mount, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	paths, ok := t.shares[name]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrNoShare, name)
 	}
-	defer tree.close()
-	if b.IDMap != nil {
-		if err := tree.mapIDs(b.Source, b.IDMap); err != nil {
-			return err
+	for _, path := range paths {
+		fd, err := unix.OpenTree(t.fd(), filepath.Join(name, path), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+		if err != nil {
+			CloseMounts(mounts)
+			return nil, &os.PathError{Op: "open_tree", Path: path, Err: err}
+		}
+		mounts = append(mounts, Mount{Path: path, File: os.NewFile(uintptr(fd), path)})
+	}
+	return mounts, nil
+}
+
+// Unshare detaches what is mounted for a share, and removes its directory. A name
+// that is not there is no error: somebody has asked for it before.
+func (t *Tree) Unshare(name string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	paths, ok := t.shares[name]
+	if !ok {
+		return nil
+	}
+	if err := t.detach(name, paths); err != nil {
+		return fmt.Errorf("detach the share %s: %w", name, err)
+	}
+	delete(t.shares, name)
+	return t.removeDirs(name, paths)
+}
+
+// detach unmounts paths of a share, the last one first. umount(2) takes a path
+// from the working directory, so a thread gets one of its own.
+func (t *Tree) detach(name string, paths []string) (err error) {
+	namespace.Do(func() bool {
+		if err = unix.Unshare(unix.CLONE_FS); err != nil {
+			return true
+		}
+		if err = unix.Fchdir(t.fd()); err != nil {
+			return false
+		}
+		for _, path := range slices.Backward(paths) {
+			if err = unix.Unmount(filepath.Join(name, path), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+				return false
+			}
+		}
+		return false
+	})
+	return err
+}
+
+// removeDirs removes a share's mount points and what leads to them. What has
+// something in it stays: were it a mount, its files would be the user's.
+func (t *Tree) removeDirs(name string, paths []string) error {
+	var dirs []string
+	for _, path := range slices.Backward(paths) {
+		for dir := filepath.Join(name, path); dir != "."; dir = filepath.Dir(dir) {
+			dirs = append(dirs, dir)
 		}
 	}
-	if b.ReadOnly {
-		if err := tree.readOnly(b.ReadOnlyBelow); err != nil {
-			return err
+	dirs = append(dirs, name)
+	slices.SortStableFunc(dirs, func(a, b string) int { return len(b) - len(a) })
+	for _, dir := range slices.Compact(dirs) {
+		if err := t.root.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove the share's directory: %w", err)
 		}
 	}
-	dir, err := tree.isDir()
-	if err != nil {
-		return err
-	}
-	if err := touch(target, dir); err != nil {
-		return err
-	}
-	return tree.attachPath(target)
+	return nil
 }
 
 // Leave makes the tree the root of the mount namespace and lets go of
 // everything of the host's that was copied with the namespace. A child that
 // still had the host's root has the tree's from then on. /proc comes along until
-// BuildView moves it into the view: paths are followed by it, and in a user
-// namespace no new one can be mounted where none is to be seen.
+// it is moved into the view: paths are followed by it, and in a user namespace no
+// new one can be mounted where none is to be seen.
 func (t *Tree) Leave() error {
 	if err := t.takeProc(); err != nil {
 		return err
@@ -204,7 +252,7 @@ func (t *Tree) Leave() error {
 	return errors.Join(os.Remove("/old"))
 }
 
-// procDir is where /proc is between Leave and BuildView.
+// procDir is where /proc is between Leave and the view.
 const procDir = "/proc"
 
 func (t *Tree) takeProc() error {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"runch/oci"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -23,6 +25,8 @@ var bodies = map[string]func(dir string) error{
 	"view":          viewBody,
 	"protect":       protectBody,
 	"enter":         enterBody,
+	"member":        memberBody,
+	"leave":         leaveBody,
 	"nothing":       nothingOfTheHostBody,
 	"pretends":      linkBody,
 	"passage":       passageBody,
@@ -75,12 +79,12 @@ func inNamespacesOf(t *testing.T, name string, attr *syscall.SysProcAttr) (dir s
 	return dir
 }
 
-func binds(dir string) []Bind {
-	return []Bind{
-		{Source: filepath.Join(dir, "volume"), Destination: "/data", Guest: "mounts/0/volume", Recursive: true},
-		{Source: filepath.Join(dir, "volume"), Destination: "/ro", Guest: "mounts/1/volume", ReadOnly: true},
-		{Source: filepath.Join(dir, "hosts"), Destination: "/etc/hosts", Guest: "mounts/4/hosts"},
-		{Source: filepath.Join(dir, "volume"), Destination: "/run/in/tmpfs", Guest: "mounts/5/volume"},
+func binds(dir string) []oci.Bind {
+	return []oci.Bind{
+		{Source: filepath.Join(dir, "volume"), Destination: "/data", GuestSource: "mounts/0/volume", Recursive: true},
+		{Source: filepath.Join(dir, "volume"), Destination: "/ro", GuestSource: "mounts/1/volume", ReadOnly: true},
+		{Source: filepath.Join(dir, "hosts"), Destination: "/etc/hosts", GuestSource: "mounts/4/hosts"},
+		{Source: filepath.Join(dir, "volume"), Destination: "/run/in/tmpfs", GuestSource: "mounts/5/volume"},
 	}
 }
 
@@ -90,10 +94,19 @@ func makeView(dir string) error {
 	if err != nil {
 		return err
 	}
+	mounts, err := t.Clones("id")
+	if err != nil {
+		return err
+	}
+	defer CloseMounts(mounts)
 	if err := t.Leave(); err != nil {
 		return err
 	}
-	return t.BuildView("id", View{Binds: binds(dir), Tmpfs: []string{"/run", "/absent"}})
+	return t.EnterView(mounts, viewOfTest(dir))
+}
+
+func viewOfTest(dir string) View {
+	return View{Binds: binds(dir), Tmpfs: []string{"/run", "/absent"}}
 }
 
 func shared(dir string) (*Tree, error) {
@@ -104,7 +117,19 @@ func shared(dir string) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t, t.Share("id", filepath.Join(dir, "rootfs"), binds(dir))
+	_, err = shareClones(t, dir, binds(dir))
+	return t, err
+}
+
+// shareClones clones a container's files, shares them as "id", and gives the
+// mounts below them.
+func shareClones(t *Tree, dir string, binds []oci.Bind) ([]string, error) {
+	mounts, submounts, err := Clone(filepath.Join(dir, "rootfs"), binds)
+	if err != nil {
+		return nil, err
+	}
+	defer CloseMounts(mounts)
+	return submounts, t.Share("id", mounts)
 }
 
 func contains(path, want string) error {
@@ -122,6 +147,10 @@ func viewBody(dir string) error {
 	if err := makeView(dir); err != nil {
 		return err
 	}
+	return checkView()
+}
+
+func checkView() error {
 	readOnly := func(path string) error {
 		if err := os.WriteFile(path, nil, 0o600); !errors.Is(err, unix.EROFS) {
 			return fmt.Errorf("write to %s: %w", path, err)
@@ -159,6 +188,10 @@ func nothingOfTheHostBody(dir string) error {
 	if err := makeView(dir); err != nil {
 		return err
 	}
+	return checkNothingOfTheHost(dir)
+}
+
+func checkNothingOfTheHost(dir string) error {
 	info, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return err
@@ -245,15 +278,11 @@ func belowBody(dir string) error {
 	if err != nil {
 		return err
 	}
-	err = t.Share("id", filepath.Join(dir, "rootfs"), []Bind{
-		{Source: volume, Guest: "mounts/0/ro", Recursive: true, ReadOnly: true},
-		{Source: volume, Guest: "mounts/1/rro", Recursive: true, ReadOnly: true, ReadOnlyBelow: true},
+	submounts, err := shareClones(t, dir, []oci.Bind{
+		{Source: volume, GuestSource: "mounts/0/ro", Recursive: true, ReadOnly: true},
+		{Source: volume, GuestSource: "mounts/1/rro", Recursive: true, ReadOnly: true, ReadOnlyBelow: true},
 	})
-	if err != nil {
-		return err
-	}
-	submounts, err := t.Submounts("id")
-	if err != nil || len(submounts) != 2 || submounts[0] != "id/mounts/0/ro/below" || submounts[1] != "id/mounts/1/rro/below" {
+	if err != nil || len(submounts) != 2 || submounts[0] != "mounts/0/ro/below" || submounts[1] != "mounts/1/rro/below" {
 		return fmt.Errorf("submounts %q, %w", submounts, err)
 	}
 	for name, want := range map[string]error{
@@ -275,7 +304,7 @@ func enterBody(dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := EnterView(pid); err != nil {
+		if err := JoinView(pid); err != nil {
 			return err
 		}
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
@@ -318,7 +347,83 @@ func enterBody(dir string) error {
 	return nil
 }
 
-func TestEnterView(t *testing.T) { inNamespaces(t, "enter") }
+func TestJoinView(t *testing.T) { inNamespaces(t, "enter") }
+
+// memberBody makes the view of a process that holds no tree, as the shim of a
+// container is whose VM another process holds.
+func memberBody(dir string) error {
+	if err := PrivateMounts(); err != nil {
+		return err
+	}
+	mounts, _, err := Clone(filepath.Join(dir, "rootfs"), binds(dir))
+	if err != nil {
+		return err
+	}
+	defer CloseMounts(mounts)
+	if err := EnterView(filepath.Join(dir, "rootfs"), mounts, viewOfTest(dir)); err != nil {
+		return err
+	}
+	return errors.Join(checkView(), checkNothingOfTheHost(dir))
+}
+
+func TestViewWithoutATree(t *testing.T) { inNamespaces(t, "member") }
+
+// leaveBody shares and unshares while the tree is no longer to be seen.
+func leaveBody(dir string) error {
+	if err := PrivateMounts(); err != nil {
+		return err
+	}
+	t, err := NewTree(filepath.Join(dir, "tree"))
+	if err != nil {
+		return err
+	}
+	served, err := os.OpenRoot(t.Shared())
+	if err != nil {
+		return err
+	}
+	if _, err := shareClones(t, dir, nil); err != nil {
+		return err
+	}
+	later, _, err := Clone(filepath.Join(dir, "rootfs"), binds(dir))
+	if err != nil {
+		return err
+	}
+	mounts, err := t.Clones("id")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(t.Leave(), t.EnterView(mounts, View{})); err != nil {
+		return err
+	}
+	if err := t.Share("later", later); err != nil {
+		return err
+	}
+	for name, want := range map[string]string{"id/rootfs/etc/name": "rootfs", "later/rootfs/etc/name": "rootfs", "later/mounts/0/volume/file": "volume"} {
+		if got, err := served.ReadFile(name); err != nil || string(got) != want {
+			return fmt.Errorf("%s has %q: %w", name, got, err)
+		}
+	}
+	if err := errors.Join(t.Unshare("later"), t.Unshare("later")); err != nil {
+		return err
+	}
+	if _, err := served.Stat("later"); !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("what is shared no longer is still there: %w", err)
+	}
+	if _, err := t.Clones("later"); !errors.Is(err, ErrNoShare) {
+		return fmt.Errorf("clones of what is shared no longer: %w", err)
+	}
+	if _, err := served.ReadFile("id/rootfs/etc/name"); err != nil {
+		return fmt.Errorf("the other share went as well: %w", err)
+	}
+	return t.Share("later", nil)
+}
+
+func TestSharesComeAndGoWhileTheTreeLives(t *testing.T) {
+	dir := inNamespaces(t, "leave")
+	if err := contains(filepath.Join(dir, "volume/file"), "volume"); err != nil {
+		t.Errorf("the user's files: %v", err)
+	}
+}
 
 // linkBody has a rootfs whose links point out of it.
 func linkBody(dir string) error {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"runch/oci"
+
 	securejoin "github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
 )
@@ -14,40 +16,72 @@ import (
 // View says what the container looks like from the host.
 type View struct {
 	// Binds are the container's volumes, in the order of its mounts.
-	Binds []Bind
+	Binds []oci.Bind
 	// Tmpfs are the destinations of file systems that live in the guest
 	// alone. The view has an empty read-only one there, so that a copy to
 	// it fails instead of going to a file that nobody in the guest sees.
 	Tmpfs []string
 }
 
-// BuildView puts the container's rootfs and volumes together and makes that
-// `/` for this process and for whoever enters its mount namespace. The guest
-// has made the mount points by then. Called after Leave.
-func (t *Tree) BuildView(id string, v View) error {
-	base := filepath.Join(t.Shared(), id)
-	if err := share(t.view(), Bind{Source: filepath.Join(base, "rootfs"), Recursive: true}); err != nil {
-		return fmt.Errorf("clone the rootfs: %w", err)
+// EnterView puts the container's rootfs and volumes together and makes that `/`
+// for this process, the tree's holder, and for whoever enters its mount
+// namespace. The guest has made the mount points by then. Called after Leave.
+func (t *Tree) EnterView(mounts []Mount, v View) error {
+	if err := assemble(t.view(), mounts, v); err != nil {
+		return err
 	}
-	root, err := os.OpenFile(t.view(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	// The tree has no /proc from then on: the VMM stays in there.
+	if err := unix.Unmount(procDir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("take /proc off the tree: %w", err)
+	}
+	if err := os.Remove(procDir); err != nil {
+		return fmt.Errorf("take /proc off the tree: %w", err)
+	}
+	return coverRoot(t.view())
+}
+
+// EnterView is Tree's for a process that holds no tree. Its mount namespace is a
+// private copy of the host's (PrivateMounts), of which nothing is left then. dir
+// is any directory in there.
+func EnterView(dir string, mounts []Mount, v View) error {
+	if err := assemble(dir, mounts, v); err != nil {
+		return err
+	}
+	if err := os.Chdir(dir); err != nil {
+		return fmt.Errorf("chdir to the view: %w", err)
+	}
+	return pivotHere()
+}
+
+// assemble attaches a container's mounts to each other, at dir.
+func assemble(dir string, mounts []Mount, v View) error {
+	files := make(map[string]*os.File, len(mounts))
+	for _, m := range mounts {
+		files[m.Path] = m.File
+	}
+	rootfs := files[RootfsPath]
+	if rootfs == nil {
+		return errors.New("build the container's view: no rootfs")
+	}
+	if err := treeOf(rootfs).attachPath(dir); err != nil {
+		return err
+	}
+	root, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open the view: %w", err)
 	}
 	defer root.Close()
 	for _, dest := range v.Tmpfs {
-		if err := coverGuestOnly(root, base, dest, v.Binds); err != nil {
+		if err := coverGuestOnly(root, files, dest, v.Binds); err != nil {
 			return fmt.Errorf("cover %s: %w", dest, err)
 		}
 	}
 	for _, b := range v.Binds {
-		if err := bindInView(root, filepath.Join(base, b.Guest), b); err != nil {
+		if err := bindInView(root, files[b.GuestSource], b); err != nil {
 			return fmt.Errorf("bind %s: %w", b.Destination, err)
 		}
 	}
-	if err := moveProc(root); err != nil {
-		return err
-	}
-	return enterView(t.view())
+	return moveProc(root)
 }
 
 // openInView opens a path under root, following the links in it as a process
@@ -65,7 +99,7 @@ func openInView(root *os.File, path string) (*os.File, error) {
 
 // coverGuestOnly puts an empty read-only tmpfs at dest, with the mount points
 // that volumes below it need.
-func coverGuestOnly(root *os.File, base, dest string, binds []Bind) error {
+func coverGuestOnly(root *os.File, files map[string]*os.File, dest string, binds []oci.Bind) error {
 	target, err := openInView(root, dest)
 	if err != nil || target == nil {
 		return err
@@ -86,7 +120,7 @@ func coverGuestOnly(root *os.File, base, dest string, binds []Bind) error {
 		if !ok {
 			continue
 		}
-		if err := mountPointFor(dir, below, filepath.Join(base, b.Guest)); err != nil {
+		if err := mountPointFor(dir, below, files[b.GuestSource]); err != nil {
 			return err
 		}
 	}
@@ -96,55 +130,43 @@ func coverGuestOnly(root *os.File, base, dest string, binds []Bind) error {
 	return tmpfs.attach(target)
 }
 
-func bindInView(root *os.File, source string, b Bind) error {
+// bindInView attaches a volume where the view has a mount point of its kind.
+func bindInView(root, volume *os.File, b oci.Bind) error {
 	target, err := openInView(root, b.Destination)
 	if err != nil || target == nil {
 		return err
 	}
 	defer target.Close()
-	tree, err := cloneTree(source, true)
+	dir, err := isDir(volume)
 	if err != nil {
 		return err
 	}
-	defer tree.close()
-	dir, err := tree.isDir()
-	if err != nil {
+	over, err := isDir(target)
+	if err != nil || over != dir {
 		return err
 	}
-	info, err := target.Stat()
-	if err != nil {
-		return fmt.Errorf("stat the mount point: %w", err)
-	}
-	if info.IsDir() != dir {
-		return nil
-	}
-	return tree.attach(target)
+	return treeOf(volume).attach(target)
 }
 
-// moveProc gives the view the tree's /proc, which is of the shim's pid namespace,
-// where the rootfs has the directory for one. The tree has none from then on: the
-// VMM stays in there.
+// moveProc gives the view the process's own /proc, where the rootfs has the
+// directory for one.
 func moveProc(root *os.File) error {
 	target, err := openInView(root, procDir)
-	if err != nil {
+	if err != nil || target == nil {
 		return err
 	}
-	if target == nil {
-		err = unix.Unmount(procDir, unix.MNT_DETACH)
-	} else {
-		defer target.Close()
-		err = unix.MoveMount(unix.AT_FDCWD, procDir, int(target.Fd()), "", unix.MOVE_MOUNT_T_EMPTY_PATH)
-	}
+	defer target.Close()
+	err = unix.MoveMount(unix.AT_FDCWD, procDir, int(target.Fd()), "", unix.MOVE_MOUNT_T_EMPTY_PATH)
 	if err != nil {
 		return fmt.Errorf("move /proc into the view: %w", err)
 	}
-	return os.Remove(procDir)
+	return nil
 }
 
-// enterView moves the mount at dir over the namespace's root. Whoever enters
+// coverRoot moves the mount at dir over the namespace's root. Whoever enters
 // the namespace with setns(2) lands on what is mounted there last; the
 // sandbox's tree stays below it, for the children whose root it is.
-func enterView(dir string) error {
+func coverRoot(dir string) error {
 	if err := os.Chdir(dir); err != nil {
 		return fmt.Errorf("chdir to the view: %w", err)
 	}
@@ -160,15 +182,31 @@ func enterView(dir string) error {
 	return nil
 }
 
+// pivotHere makes the working directory, a mount, the root of the mount namespace
+// and lets go of the host's.
+func pivotHere() error {
+	// The old root ends up on top of the new one, and goes from there.
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot_root to the view: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("let go of the host's root: %w", err)
+	}
+	if err := os.Chdir("/"); err != nil {
+		return fmt.Errorf("chdir to the view's root: %w", err)
+	}
+	return nil
+}
+
 // mountPointFor makes the mount point dest under root, a directory or a file
-// as source is one.
-func mountPointFor(root *os.File, dest, source string) error {
-	info, err := os.Stat(source)
+// as the volume is one.
+func mountPointFor(root *os.File, dest string, volume *os.File) error {
+	isDir, err := isDir(volume)
 	if err != nil {
-		return fmt.Errorf("stat the volume: %w", err)
+		return err
 	}
 	dir := dest
-	if !info.IsDir() {
+	if !isDir {
 		dir = filepath.Dir(dest)
 	}
 	parent, err := securejoin.MkdirAllHandle(root, dir, 0o755)
@@ -176,7 +214,7 @@ func mountPointFor(root *os.File, dest, source string) error {
 		return fmt.Errorf("make the mount point %s: %w", dest, err)
 	}
 	defer parent.Close()
-	if info.IsDir() {
+	if isDir {
 		return nil
 	}
 	fd, err := unix.Openat(int(parent.Fd()), filepath.Base(dest), unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o644)

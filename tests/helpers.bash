@@ -92,7 +92,7 @@ leftovers() {
 	done
 	grep -F -e "$T/" -e "${T##*/}" /proc/self/mountinfo | sed 's/^/mount /'
 	find /sys/fs/cgroup -type d -name "*${T##*/}*" -prune 2>/dev/null | sed 's/^/cgroup /'
-	find "$ROOT" -mindepth 1 -maxdepth 1 ! -name "${SHARED_ID:-}" 2>/dev/null | sed 's/^/state /'
+	find "$ROOT" -mindepth 1 -maxdepth 1 ! -name "${SHARED_ID:-}" ! -name "@${SHARED_ID:-}" 2>/dev/null | sed 's/^/state /'
 	find /run -path "*${T##*/}*" -prune 2>/dev/null | sed 's/^/file /'
 	return 0
 }

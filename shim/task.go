@@ -17,8 +17,8 @@ const callTimeout = 10 * time.Second
 // ExitLost is how a shim ends whose guest is gone: as if by SIGKILL.
 const ExitLost = 128 + int(unix.SIGKILL)
 
-// Process is a process in the guest and what the shim has of it.
-type Process struct {
+// Task is a process in the guest and what the shim has of it.
+type Task struct {
 	// Container and Exec name it; Exec is empty for the container's init.
 	Container, Exec string
 	Agent           agentproto.AgentService
@@ -31,31 +31,31 @@ type Process struct {
 // the exit code that stands for its end: 0 to 255, and 128+N for signal N. When
 // ctx ends or the guest is gone it is ExitLost, and the error says what was
 // met. The process exists in the guest already. signals is what Catch gave.
-func (p *Process) Run(ctx context.Context, signals <-chan os.Signal) (int, error) {
+func (t *Task) Run(ctx context.Context, signals <-chan os.Signal) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p.Streams.Start(func(bytes uint64) { p.closeStdin(ctx, bytes) })
-	go p.relay(ctx, signals)
-	answer, err := p.Agent.Wait(ctx, &agentproto.WaitRequest{ContainerId: p.Container, ExecId: p.Exec})
+	t.Streams.Start(func(bytes uint64) { t.closeStdin(ctx, bytes) })
+	go t.relay(ctx, signals)
+	answer, err := t.Agent.Wait(ctx, &agentproto.WaitRequest{ContainerId: t.Container, ExecId: t.Exec})
 	if err != nil {
 		return ExitLost, fmt.Errorf("wait for the process: %w", err)
 	}
-	if err := p.Streams.Drain(answer.GetStdoutBytes(), answer.GetStderrBytes()); err != nil {
+	if err := t.Streams.Drain(answer.GetStdoutBytes(), answer.GetStderrBytes()); err != nil {
 		return ExitLost, fmt.Errorf("pass the process's output on: %w", err)
 	}
 	return int(answer.GetExitCode() & 0xff), nil
 }
 
-func (p *Process) closeStdin(ctx context.Context, bytes uint64) {
+func (t *Task) closeStdin(ctx context.Context, bytes uint64) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	// An error says that the process, or the guest, has ended.
-	_, _ = p.Agent.CloseStdin(ctx, &agentproto.CloseStdinRequest{ContainerId: p.Container, ExecId: p.Exec, Bytes: bytes})
+	_, _ = t.Agent.CloseStdin(ctx, &agentproto.CloseStdinRequest{ContainerId: t.Container, ExecId: t.Exec, Bytes: bytes})
 }
 
 // relay passes signals on, one by one and in their order, and the terminal's
 // size when that changed.
-func (p *Process) relay(ctx context.Context, signals <-chan os.Signal) {
+func (t *Task) relay(ctx context.Context, signals <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -64,32 +64,32 @@ func (p *Process) relay(ctx context.Context, signals <-chan os.Signal) {
 			number, ok := sig.(unix.Signal)
 			switch {
 			case !ok:
-			case number == unix.SIGWINCH && p.Terminal != nil:
-				p.resize(ctx)
+			case number == unix.SIGWINCH && t.Terminal != nil:
+				t.resize(ctx)
 			default:
-				p.signal(ctx, number)
+				t.signal(ctx, number)
 			}
 		}
 	}
 }
 
-func (p *Process) signal(ctx context.Context, number unix.Signal) {
+func (t *Task) signal(ctx context.Context, number unix.Signal) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	// An error says that there is nobody left to signal.
-	_, _ = p.Agent.Signal(ctx, &agentproto.SignalRequest{
-		ContainerId: p.Container, ExecId: p.Exec, Signal: uint32(number), // #nosec G115 -- a signal's number
+	_, _ = t.Agent.Signal(ctx, &agentproto.SignalRequest{
+		ContainerId: t.Container, ExecId: t.Exec, Signal: uint32(number), // #nosec G115 -- a signal's number
 	})
 }
 
-func (p *Process) resize(ctx context.Context) {
-	size, err := Size(p.Terminal)
+func (t *Task) resize(ctx context.Context) {
+	size, err := Size(t.Terminal)
 	if err != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_, _ = p.Agent.Resize(ctx, &agentproto.ResizeRequest{ContainerId: p.Container, ExecId: p.Exec, Size: size})
+	_, _ = t.Agent.Resize(ctx, &agentproto.ResizeRequest{ContainerId: t.Container, ExecId: t.Exec, Size: size})
 }
 
 // Size is the terminal's size.

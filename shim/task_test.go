@@ -130,14 +130,14 @@ type end struct {
 	err  error
 }
 
-func start(t *testing.T, agent *fakeAgent, files Files, signals <-chan os.Signal) (*Process, <-chan end) {
+func start(t *testing.T, agent *fakeAgent, files Files, signals <-chan os.Signal) (*Task, <-chan end) {
 	t.Helper()
 	streams, err := OpenStreams(t.Context(), agent, files)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(streams.Close)
-	p := &Process{Container: "c", Agent: agent, Streams: streams}
+	p := &Task{Container: "c", Agent: agent, Streams: streams}
 	ended := make(chan end, 1)
 	go func() {
 		code, err := p.Run(t.Context(), signals)
@@ -298,7 +298,7 @@ func TestResize(t *testing.T) {
 	}
 	agent := newFakeAgent()
 	signals := make(chan os.Signal, 1)
-	p := &Process{Container: "c", Agent: agent, Terminal: c}
+	p := &Task{Container: "c", Agent: agent, Terminal: c}
 	go p.relay(t.Context(), signals)
 	if err := unix.IoctlSetWinsize(int(c.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 33, Col: 77}); err != nil {
 		t.Fatal(err)

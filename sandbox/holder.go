@@ -1,0 +1,184 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"runch/cgroup"
+	"runch/namespace"
+	"runch/oci"
+	"runch/shimproto"
+	"runch/state"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// ErrSandboxStopped says that a container's sandbox is there and its VM is not.
+var ErrSandboxStopped = errors.New("the pod's sandbox has stopped")
+
+// openSandbox locks the running sandbox that a container is to join. A pod that has
+// no container of its own gets a sandbox with a holder alone, by whichever member
+// comes first, and again when its VM was lost while no member lived.
+func (r *Runtime) openSandbox(ctx context.Context, c *creation) (*lockedSandbox, error) {
+	id := c.place.sandbox
+	for {
+		s, err := r.lockSandbox(ctx, id)
+		switch {
+		case errors.Is(err, state.ErrNotExist):
+			s, err = r.startHolder(ctx, c, nil)
+			if errors.Is(err, state.ErrExist) {
+				continue // another member was faster
+			}
+			return s, err
+		case err != nil:
+			return nil, err
+		case s.record.Running():
+			return s, s.checkNetwork(c.host)
+		case s.record.Owner != "":
+			return nil, errors.Join(fmt.Errorf("%w: %s", ErrSandboxStopped, id), s.Close())
+		}
+		members := s.record.Members
+		if err := s.end(ctx); err != nil {
+			return nil, err
+		}
+		s, err = r.startHolder(ctx, c, members)
+		if !errors.Is(err, state.ErrExist) {
+			return s, err
+		}
+	}
+}
+
+// checkNetwork refuses a container whose network is another than the sandbox's. The
+// lock is given up then.
+func (s *lockedSandbox) checkNetwork(host *oci.HostPart) error {
+	wanted := host.Namespaces[specs.NetworkNamespace]
+	at, err := os.Stat(wanted)
+	if err == nil {
+		var is os.FileInfo
+		if is, err = os.Stat(netNSOf(s.record)); err == nil && os.SameFile(at, is) {
+			return nil
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("cannot join the network namespace %s: the sandbox %s has another", wanted, s.record.ID)
+	}
+	return errors.Join(err, s.Close())
+}
+
+// startHolder makes a sandbox that belongs to no container: a process that boots
+// the VM and holds it. members are those of the VM that was there before.
+func (r *Runtime) startHolder(ctx context.Context, c *creation, members map[string]state.Member) (*lockedSandbox, error) {
+	vm, err := r.vmFor(&oci.HostPart{}, c.o.Bundle.Spec.Annotations)
+	if err != nil {
+		return nil, err
+	}
+	vm.SelinuxLabel = c.host.SelinuxLabel
+	s, err := r.newSandbox(c.place.sandbox, "", vm, c.host)
+	if err != nil {
+		return nil, err
+	}
+	if members != nil {
+		s.record.Members = members
+	}
+	p, err := s.spawnHolder(c.host)
+	if err == nil {
+		err = s.bootHolder(ctx, c, p, vm)
+	}
+	if err == nil {
+		return s, nil
+	}
+	if p != nil {
+		p.undo()
+	}
+	err = s.withLogs(err)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goneTimeout)
+	defer cancel()
+	if undo := s.end(ctx); undo != nil {
+		err = fmt.Errorf("%w; and undoing it: %w", err, undo)
+	}
+	return nil, err
+}
+
+func (s *lockedSandbox) spawnHolder(host *oci.HostPart) (*shimProcess, error) {
+	return spawn(shimSpec{
+		unshare: unix.CLONE_NEWPID | unix.CLONE_NEWNS,
+		join:    []namespace.Namespace{{Kind: unix.CLONE_NEWNET, Path: host.Namespaces[specs.NetworkNamespace]}},
+	})
+}
+
+// bootHolder puts the holder into the sandbox's cgroup and lets it boot the VM.
+func (s *lockedSandbox) bootHolder(ctx context.Context, c *creation, p *shimProcess, vm *shimproto.VM) error {
+	holder, err := state.ProcessOf(p.pid())
+	if err != nil {
+		return fmt.Errorf("identify the holder: %w", err)
+	}
+	group, made, err := s.r.newCgroup(s.r.holderCgroup(c.host, c.o.ID, s.record.ID), cgroup.Limits{}, nil)
+	if err != nil {
+		return err
+	}
+	s.record.Holder, s.record.Cgroup = holder, made
+	if err := s.Save(s.record); err != nil {
+		return err
+	}
+	if err := group.Apply(holder.PID); err != nil {
+		s.record.Cgroup = state.Cgroup{}
+		return fmt.Errorf("enter the cgroup %s: %w", made.Path, err)
+	}
+	if err := setOOMScoreAdj(holder.PID, c.host.OOMScoreAdj); err != nil {
+		return err
+	}
+	if err := p.conn.Send(&shimproto.Setup{ID: s.record.ID, Timeout: s.r.setupTimeout(), VM: vm}); err != nil {
+		return err
+	}
+	ready, err := p.await(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.setReady(ready); err != nil {
+		return err
+	}
+	return handOver(p, "")
+}
+
+// cgroupsPath is the spec's, or one of our own making.
+func (r *Runtime) cgroupsPath(host *oci.HostPart, id string) string {
+	switch {
+	case host.CgroupsPath != "":
+		return host.CgroupsPath
+	case r.Systemd:
+		return "system.slice:runch:" + id
+	default:
+		return "/runch/" + id
+	}
+}
+
+// holderCgroup is the path of the cgroup of a pod's holder: it is beside those of
+// the members, with the pod's id where theirs have their own.
+func (r *Runtime) holderCgroup(host *oci.HostPart, id, pod string) string {
+	member := r.cgroupsPath(host, id)
+	if r.Systemd {
+		slice, rest, _ := strings.Cut(member, ":")
+		prefix, _, _ := strings.Cut(rest, ":")
+		return slice + ":" + prefix + ":" + pod
+	}
+	dir, name := path.Split(path.Clean(member))
+	if i := strings.LastIndex(name, id); i >= 0 {
+		return dir + name[:i] + pod + name[i+len(id):]
+	}
+	return dir + "runch-" + pod
+}
+
+// newCgroup describes a cgroup to be made, and what the record has to know of it
+// before it is.
+func (r *Runtime) newCgroup(path string, limits cgroup.Limits, annotations map[string]string) (*cgroup.Cgroup, state.Cgroup, error) {
+	group, err := cgroup.New(path, r.Systemd, limits, annotations)
+	if err != nil {
+		return nil, state.Cgroup{}, fmt.Errorf("make the cgroup %s: %w", path, err)
+	}
+	return group, state.Cgroup{Path: path, Systemd: r.Systemd, Paths: group.Paths()}, nil
+}

@@ -1,0 +1,174 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"runch/agentproto"
+	"runch/network"
+	"runch/oci"
+	"runch/shimproto"
+	"runch/state"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// lockedSandbox is a sandbox whose record was read, or made, under its lock: it may
+// be changed until Close.
+type lockedSandbox struct {
+	*state.SandboxDir
+	r      *Runtime
+	record *state.Sandbox
+}
+
+// lockSandbox takes a sandbox's lock and reads its record. The error wraps
+// state.ErrNotExist where there is no such sandbox.
+func (r *Runtime) lockSandbox(ctx context.Context, id string) (*lockedSandbox, error) {
+	dir, err := r.Store.LockSandbox(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	record, err := dir.Load()
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return &lockedSandbox{SandboxDir: dir, r: r, record: record}, nil
+}
+
+// newSandbox makes the directory and the record of a sandbox, whose VM does not run
+// yet. owner is the container whose shim will hold it, empty for none.
+func (r *Runtime) newSandbox(id, owner string, vm *shimproto.VM, host *oci.HostPart) (*lockedSandbox, error) {
+	dir, err := r.Store.NewSandbox(id)
+	if err != nil {
+		return nil, err
+	}
+	creator, err := state.Self()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("identify this process: %w", err), dir.Remove())
+	}
+	size := state.VMSize{CPUs: vm.CPUs, MemoryMiB: vm.MemoryMiB}
+	s := &lockedSandbox{SandboxDir: dir, r: r, record: &state.Sandbox{
+		ID: id, Creator: creator, Owner: owner, VMM: vm.Driver, Boot: size, Now: size,
+		Default: state.VMSize{CPUs: r.Config.CPUs, MemoryMiB: r.Config.MemoryMiB},
+		MaxCPUs: vm.MaxCPUs, MaxMemoryMiB: vm.MaxMemoryMiB, OverheadMiB: vm.OverheadMiB, Overhead: r.overhead(),
+		Members: make(map[string]state.Member), Network: state.Network{NetNS: host.Namespaces[specs.NetworkNamespace]},
+		LogDir: r.Config.LogDir,
+	}}
+	vm.Sandbox, vm.Dir = id, dir.Path()
+	err = dir.Save(s.record)
+	if err == nil {
+		err = os.Mkdir(filepath.Join(dir.Path(), shimproto.TreeDir), 0o700)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make the sandbox's directory: %w", err), dir.Remove())
+	}
+	return s, nil
+}
+
+// admit makes a container a member. A VM that runs is made large enough for it
+// before, and so is the host's cgroup.
+func (s *lockedSandbox) admit(ctx context.Context, id string, resources *specs.LinuxResources) error {
+	if s.record.Members == nil {
+		s.record.Members = make(map[string]state.Member)
+	}
+	if !s.record.Running() {
+		s.record.Members[id] = state.Member{Resources: resources}
+		return s.Save(s.record)
+	}
+	before := hostLimits(s.record)
+	s.record.Members[id] = state.Member{Resources: resources}
+	size, err := sizeFor(s.record)
+	if err != nil {
+		return err
+	}
+	if err := s.resize(ctx, grown(s.record.Now, size)); err != nil {
+		return err
+	}
+	if err := s.raiseLimits(before); err != nil {
+		return err
+	}
+	return s.Save(s.record)
+}
+
+// setShim notes the shim of a member, and what the sandbox has of it where it holds
+// the VM.
+func (s *lockedSandbox) setShim(c *state.Container) error {
+	m := s.record.Members[c.ID]
+	m.Shim = c.Shim
+	s.record.Members[c.ID] = m
+	if s.record.Owner == c.ID {
+		s.record.Holder, s.record.Cgroup = c.Shim, c.Cgroup
+	}
+	return s.Save(s.record)
+}
+
+// setReady notes what there is once the guest runs.
+func (s *lockedSandbox) setReady(ready *shimproto.Ready) error {
+	s.record.Endpoint = state.Endpoint{Unix: ready.Endpoint.Unix, CID: ready.Endpoint.CID}
+	s.record.Network.Taps = ready.Taps
+	return s.Save(s.record)
+}
+
+// leave takes a container out of its sandbox: its files out of the shared tree, and
+// its share of what the VM has. The sandbox ends with the container that it belongs
+// to, and one that belongs to none with its last. It gives the lock up.
+func (s *lockedSandbox) leave(ctx context.Context, c *state.Container) error {
+	if s.record.Owner == c.ID {
+		return s.end(ctx)
+	}
+	before := hostLimits(s.record)
+	delete(s.record.Members, c.ID)
+	if s.record.Owner == "" && len(s.record.Members) == 0 {
+		return s.end(ctx)
+	}
+	defer s.Close()
+	if !s.record.Running() {
+		return s.Save(s.record)
+	}
+	if err := (shimproto.Holder{Dir: s.Path()}).Unshare(c.Share); err != nil && s.record.Running() {
+		return err
+	}
+	if err := s.Save(s.record); err != nil {
+		return err
+	}
+	if err := s.giveBack(ctx, before); err != nil {
+		s.r.Log.Debug("the VM keeps the size that it had", "sandbox", s.record.ID, "reason", err)
+	}
+	return nil
+}
+
+// end ends the VM and removes what the sandbox has on the host. Its lock is given
+// up. After an error the record stays, for another delete.
+func (s *lockedSandbox) end(ctx context.Context) error {
+	defer s.Close()
+	if err := kill9(ctx, s.record.Holder); err != nil {
+		return err
+	}
+	var errs []error
+	if ns := s.record.Network.NetNS; ns != "" {
+		errs = append(errs, network.Detach(ctx, ns, s.record.Network.Taps))
+	}
+	// That of a container goes with the container.
+	if s.record.Owner == "" && s.record.Cgroup.Path != "" {
+		errs = append(errs, destroyCgroup(ctx, s.record.Cgroup))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	s.tellLost()
+	return s.Remove()
+}
+
+// endpointOf says where a sandbox's guest is reached.
+func endpointOf(s *state.Sandbox) agentproto.Endpoint {
+	return agentproto.Endpoint{Unix: s.Endpoint.Unix, CID: s.Endpoint.CID}
+}
+
+// netNSOf is the path of a sandbox's network namespace while it runs.
+func netNSOf(s *state.Sandbox) string {
+	return filepath.Join("/proc", strconv.Itoa(s.Holder.PID), "ns/net")
+}

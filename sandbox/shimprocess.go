@@ -1,0 +1,101 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"runch/agentproto"
+	"runch/shimproto"
+
+	"golang.org/x/sys/unix"
+)
+
+// shimProcess is a shim that this command has started and not yet let go.
+type shimProcess struct {
+	process *os.Process
+	conn    *shimproto.Conn
+	// ended is closed when it has ended; who then wants no more of it reaps it.
+	ended chan struct{}
+}
+
+func (p *shimProcess) pid() int { return p.process.Pid }
+
+// awaitZombie returns when a child has ended, and leaves it to be reaped: one
+// that was handed over is the caller's, also when it ends before this command.
+func awaitZombie(pid int) {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// undo ends the shim and what it has made, and returns when it is gone.
+func (p *shimProcess) undo() {
+	p.conn.Close()
+	_ = p.process.Kill()
+	<-p.ended
+	_, _ = p.process.Wait() // how it ended is our doing
+}
+
+// await takes the shim's last report, until ctx ends.
+func (p *shimProcess) await(ctx context.Context) (*shimproto.Ready, error) {
+	r, err := p.receive(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.Ready == nil {
+		return nil, errors.New("the shim's report is empty")
+	}
+	return r.Ready, nil
+}
+
+// errNoReport is what is known of a shim that ended before it reported.
+var errNoReport = errors.New("the shim ended without a report")
+
+// unreachable is a shim's report that its guest does not answer.
+type unreachable string
+
+func (u unreachable) Error() string { return string(u) }
+
+func (unreachable) Is(target error) bool { return target == agentproto.ErrUnreachable }
+
+// receive takes the shim's next report, until ctx ends.
+func (p *shimProcess) receive(ctx context.Context) (*shimproto.Report, error) {
+	stop := context.AfterFunc(ctx, p.conn.Interrupt)
+	defer stop()
+	var r shimproto.Report
+	if err := p.conn.Receive(&r); err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("wait for the shim: %w", context.Cause(ctx))
+		}
+		return nil, fmt.Errorf("%w (killed, or out of memory): %w", errNoReport, err)
+	}
+	switch {
+	case r.Unreachable:
+		return nil, unreachable(r.Error)
+	case r.Error != "":
+		return nil, errors.New(r.Error)
+	}
+	return &r, nil
+}
+
+// exitCode waits for the shim's end: the process's own exit code.
+func (p *shimProcess) exitCode() int {
+	<-p.ended
+	state, err := p.process.Wait()
+	if err != nil {
+		return shimLost // somebody else has reaped it
+	}
+	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return state.ExitCode()
+}
+
+// shimLost is the exit code of a process whose end is not known.
+const shimLost = 137

@@ -1,0 +1,187 @@
+package shim
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"runch/agentproto"
+	"runch/hooks"
+	"runch/shimproto"
+	"runch/storage"
+)
+
+// shares is who shares a container's files with the guest: the sandbox's tree
+// where this process holds it, else the holder.
+type shares interface {
+	Share(name string, mounts []storage.Mount) error
+	Protect(name string) error
+	Clones(name string) ([]storage.Mount, error)
+}
+
+// makeWithVM boots the sandbox's VM and makes its own container in it.
+func (s *setup) makeWithVM(ctx context.Context, files Files) (*Task, *holder, error) {
+	h, err := newHolder(s.VM, s.newVM, s.settle)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := s.prepareContainer(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer c.close()
+	if err := c.share(h.tree); err != nil {
+		return nil, nil, err
+	}
+	if err := h.boot(ctx, s.VM); err != nil {
+		return nil, nil, err
+	}
+	client, streams, err := connect(ctx, h.vm, files)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := h.configure(ctx, client); err != nil {
+		return nil, nil, err
+	}
+	if err := s.createContainer(ctx, c, client, streams); err != nil {
+		return nil, nil, h.orLost("create the container", err)
+	}
+	mounts, err := c.settled(h.tree)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer storage.CloseMounts(mounts)
+	if err := h.tree.Leave(); err != nil {
+		return nil, nil, err
+	}
+	if err := h.tree.EnterView(mounts, c.view()); err != nil {
+		return nil, nil, fmt.Errorf("build the container's view: %w", err)
+	}
+	if err := s.ready(h.ready()); err != nil {
+		return nil, nil, err
+	}
+	return &Task{Container: s.ID, Agent: client, Streams: streams, Terminal: s.slave()}, h, nil
+}
+
+// makeHolder boots the VM of a sandbox whose containers have shims of their own.
+func (s *setup) makeHolder(ctx context.Context) (*holder, error) {
+	h, err := newHolder(s.VM, s.newVM, s.settle)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.boot(ctx, s.VM); err != nil {
+		return nil, err
+	}
+	client, err := agentproto.Connect(ctx, h.vm)
+	if err != nil {
+		return nil, fmt.Errorf("reach the agent: %w", err)
+	}
+	defer client.Close()
+	if err := h.configure(ctx, client); err != nil {
+		return nil, err
+	}
+	if err := h.tree.Leave(); err != nil {
+		return nil, err
+	}
+	return h, s.ready(h.ready())
+}
+
+// makeMember makes a container in a guest whose VM another process holds.
+func (s *setup) makeMember(ctx context.Context, files Files) (*Task, error) {
+	if err := storage.PrivateMounts(); err != nil {
+		return nil, err
+	}
+	c, err := s.prepareContainer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	h := shimproto.Holder{Dir: s.Container.Holder}
+	if err := c.share(h); err != nil {
+		return nil, err
+	}
+	client, streams, err := connectInTime(ctx, s.Container.Guest, files)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.createContainer(ctx, c, client, streams); err != nil {
+		return nil, err
+	}
+	mounts, err := c.settled(h)
+	if err != nil {
+		return nil, err
+	}
+	defer storage.CloseMounts(mounts)
+	if err := storage.EnterView(c.Rootfs, mounts, c.view()); err != nil {
+		return nil, fmt.Errorf("build the container's view: %w", err)
+	}
+	if err := s.ready(&shimproto.Ready{}); err != nil {
+		return nil, err
+	}
+	return &Task{Container: s.ID, Agent: client, Streams: streams, Terminal: s.slave()}, nil
+}
+
+// container is one that is being made.
+type container struct {
+	*shimproto.Container
+	mounts    []storage.Mount
+	submounts []string
+}
+
+// prepareContainer waits for the command's hooks, whose mounts in this namespace
+// are no longer the host's, runs those that belong into the container's, and
+// clones the container's files: the guest has what hooks mount in its rootfs.
+func (s *setup) prepareContainer(ctx context.Context) (*container, error) {
+	c := &container{Container: s.Container}
+	if c.Hooks != nil {
+		if err := s.awaitHooks(ctx); err != nil {
+			return nil, err
+		}
+		if err := hooks.Run(ctx, "createContainer", c.Hooks.CreateContainer, c.Rootfs, c.Hooks.State); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	c.mounts, c.submounts, err = storage.Clone(c.Rootfs, c.Binds)
+	return c, err
+}
+
+func (c *container) close() { storage.CloseMounts(c.mounts) }
+
+func (c *container) share(with shares) error {
+	if err := with.Share(c.Share, c.mounts); err != nil {
+		return err
+	}
+	c.close()
+	c.mounts = nil
+	return nil
+}
+
+// settled gives clones of the container's mounts once the guest has made the
+// mount points in them.
+func (c *container) settled(with shares) ([]storage.Mount, error) {
+	if c.RootfsReadonly {
+		if err := with.Protect(c.Share); err != nil {
+			return nil, err
+		}
+	}
+	return with.Clones(c.Share)
+}
+
+func (c *container) view() storage.View {
+	return storage.View{Binds: c.Binds, Tmpfs: c.GuestOnly}
+}
+
+// createContainer makes the container in the guest.
+func (s *setup) createContainer(ctx context.Context, c *container, client agentproto.AgentService, streams *Streams) error {
+	submounts := make([]string, len(c.submounts))
+	for i, m := range c.submounts {
+		submounts[i] = filepath.Join(c.Share, m)
+	}
+	_, err := client.CreateContainer(ctx, &agentproto.CreateContainerRequest{
+		ContainerId: s.ID, Spec: c.Spec, Stdio: s.stdio(streams), NoNewKeyring: c.NoNewKeyring, NoPivot: c.NoPivot,
+		TerminalSize: s.terminalSize(), Submounts: submounts, Bundle: c.Bundle,
+		SharedNamespaces: c.SharedNamespaces, Share: c.Container.Share,
+	})
+	return agentproto.FromAgent(err)
+}

@@ -1,0 +1,96 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// errNoServer says that there is nobody any more to serve files to the guest.
+var errNoServer = errors.New("virtiofsd has ended")
+
+// serverEnd is how long virtiofsd may live on after the VMM, its one client.
+const serverEnd = 2 * time.Second
+
+// start boots the VM, unless virtiofsd ends first: a VMM may wait long for one
+// that does not answer.
+func (h *holder) start(ctx context.Context) error {
+	ctx, abandon := context.WithCancelCause(ctx)
+	defer abandon(nil)
+	go func() {
+		select {
+		case <-h.server.Done():
+		case <-ctx.Done():
+			return
+		}
+		// It ends with a VMM that ends, too, whose own reason is the better one.
+		select {
+		case <-time.After(serverEnd):
+			abandon(errNoServer)
+		case <-ctx.Done():
+		}
+	}()
+	return h.vm.Boot(ctx)
+}
+
+// orServer adds to the error of a VMM that did not start how virtiofsd ended:
+// where that failed first, the VMM's own error does not say so.
+func (h *holder) orServer(err error) error {
+	select {
+	case <-h.server.Done():
+		if reason := h.server.Err(); reason != nil {
+			return fmt.Errorf("virtiofsd ended: %w (and %w)", reason, err)
+		}
+	case <-time.After(serverEnd):
+	}
+	return err
+}
+
+// watch makes one end of the VMM's and virtiofsd's.
+func (h *holder) watch() {
+	go func() {
+		_ = h.vm.Wait()
+		close(h.vmGone)
+	}()
+	select {
+	case <-h.vmGone:
+	case <-h.server.Done():
+	}
+	close(h.lost)
+}
+
+// orLost is err of a call to the guest, or why the VM has ended, if it has.
+func (h *holder) orLost(what string, err error) error {
+	select {
+	case <-h.lost:
+		return fmt.Errorf("%s: %w", what, h.lostReason())
+	default:
+		return err
+	}
+}
+
+// lostReason says which of the two has ended. virtiofsd ends well, and at once,
+// when the VMM does: then the VMM's end is the reason.
+func (h *holder) lostReason() error {
+	select {
+	case <-h.server.Done():
+		if err := h.server.Err(); err != nil {
+			return fmt.Errorf("virtiofsd ended: %w", err)
+		}
+	default:
+	}
+	select {
+	case <-h.vmGone:
+		return fmt.Errorf("the VM ended: %w", orClean(h.vm.Wait()))
+	case <-time.After(serverEnd):
+		return fmt.Errorf("virtiofsd ended: %w", orClean(nil))
+	}
+}
+
+func orClean(err error) error {
+	if err == nil {
+		return errors.New("exit status 0")
+	}
+	return err
+}

@@ -1,0 +1,72 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"runch/agentproto"
+	"runch/shimproto"
+	"runch/storage"
+)
+
+// makeExec makes one more process in a container.
+func (s *setup) makeExec(ctx context.Context, files Files) (*Task, error) {
+	e := s.Exec
+	client, streams, err := connectInTime(ctx, e.Guest, files)
+	if err != nil {
+		return nil, err
+	}
+	// From here on this process has nothing to do with the host's files.
+	if err := storage.JoinView(e.ShimPID); err != nil {
+		return nil, err
+	}
+	err = execWhileAlive(ctx, client, &agentproto.ExecRequest{
+		ContainerId: s.ID, ExecId: e.ID, Process: e.Process, Stdio: s.stdio(streams),
+		TerminalSize: s.terminalSize(), Cgroup: e.Cgroup, IgnorePaused: e.IgnorePaused,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.ready(&shimproto.Ready{}); err != nil {
+		return nil, err
+	}
+	return &Task{Container: s.ID, Exec: e.ID, Agent: client, Streams: streams, Terminal: s.slave()}, nil
+}
+
+const (
+	// answerTimeout is how long a call to the agent may take that has something to do.
+	answerTimeout = 30 * time.Second
+	// aliveTimeout is how long an agent may take to say that it is there.
+	aliveTimeout = 10 * time.Second
+)
+
+// connectInTime connects, for which a guest that lives has to do next to nothing.
+func connectInTime(ctx context.Context, d agentproto.Dialer, files Files) (*agentproto.Client, *Streams, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, agentproto.ErrUnreachable)
+	defer cancel()
+	return connect(ctx, d, files)
+}
+
+// execWhileAlive makes the process, which takes as long as it takes in a guest
+// that is slow. One that says nothing for answerTimeout is asked whether it lives,
+// and given up if it does not answer to that either.
+func execWhileAlive(ctx context.Context, agent agentproto.AgentService, req *agentproto.ExecRequest) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer time.AfterFunc(answerTimeout, func() {
+		ctx, stop := context.WithTimeout(ctx, aliveTimeout)
+		defer stop()
+		if _, err := agent.Info(ctx, &agentproto.InfoRequest{}); err != nil {
+			cancel(fmt.Errorf("%w: nothing in %v", agentproto.ErrUnreachable, answerTimeout+aliveTimeout))
+		}
+	}).Stop()
+	if _, err := agent.Exec(ctx, req); err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, agentproto.ErrUnreachable) {
+			return cause
+		}
+		return agentproto.FromAgent(err)
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"runch/agentproto"
+	"runch/hypervisor"
+	"runch/network"
+	"runch/shimproto"
+	"runch/storage"
+
+	"golang.org/x/sys/unix"
+)
+
+// holder is what holds a sandbox's VM: the VMM, virtiofsd, the shared tree and the
+// taps are its own, and end with its process.
+type holder struct {
+	tree   *storage.Tree
+	server *storage.Server
+	newVM  NewVMFunc
+	vm     hypervisor.VMM
+	// lost is closed when the VMM or virtiofsd has ended, vmGone when the VMM has.
+	lost, vmGone chan struct{}
+	// settle is called when something was done for a command.
+	settle func()
+	// note is for why the container's end is not known.
+	note *os.File
+	taps []string
+	nics *agentproto.Network
+}
+
+// hotplugSlots is how many network interfaces can come after the boot.
+const hotplugSlots = 4
+
+// newHolder makes the shared tree, and serves those who bring files into it.
+func newHolder(v *shimproto.VM, newVM NewVMFunc, settle func()) (*holder, error) {
+	if err := storage.PrivateMounts(); err != nil {
+		return nil, err
+	}
+	tree, err := storage.NewTree(filepath.Join(v.Dir, shimproto.TreeDir))
+	if err != nil {
+		return nil, fmt.Errorf("make the sandbox's tree: %w", err)
+	}
+	h := &holder{tree: tree, lost: make(chan struct{}), vmGone: make(chan struct{}), newVM: newVM, settle: settle}
+	return h, h.serve(v.Dir)
+}
+
+// boot starts virtiofsd and the VM and returns when the agent has said hello.
+func (h *holder) boot(ctx context.Context, v *shimproto.VM) error {
+	if err := h.acquire(ctx, v); err != nil {
+		return err
+	}
+	listener, err := h.vm.Listen(agentproto.HelloPort)
+	if err != nil {
+		return fmt.Errorf("listen for the agent: %w", err)
+	}
+	defer listener.Close()
+	ctx, cancel := context.WithTimeoutCause(ctx, v.BootTimeout, fmt.Errorf("not within %v (boot_timeout)", v.BootTimeout))
+	defer cancel()
+	err = labelled(v.SelinuxLabel, func() error { return h.start(ctx) })
+	if err != nil {
+		return fmt.Errorf("start the VM: %w", h.orServer(err))
+	}
+	go h.watch()
+	return h.awaitHello(ctx, listener)
+}
+
+// acquire makes everything that the VM needs, and the VM, but does not start it.
+func (h *holder) acquire(ctx context.Context, v *shimproto.VM) error {
+	log, err := newBoundedLog(filepath.Join(v.Dir, shimproto.VMMLog))
+	if err != nil {
+		return err
+	}
+	console, err := newBoundedLog(filepath.Join(v.Dir, shimproto.ConsoleLog))
+	if err != nil {
+		return err
+	}
+	if h.note, err = newLostNote(v.Dir); err != nil {
+		return err
+	}
+	socket := filepath.Join(v.Dir, shimproto.ShareSocket)
+	err = labelled(v.SelinuxLabel, func() (err error) {
+		h.server, err = v.Virtiofsd.Serve(h.tree.Shared(), socket, log)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("serve files to the guest: %w", err)
+	}
+	nics, err := h.mirrorNetwork(ctx)
+	if err != nil {
+		return fmt.Errorf("mirror the network: %w", err)
+	}
+	h.vm, err = h.newVM(v.Driver, &hypervisor.Config{
+		Name: v.Sandbox, Dir: v.Dir, Binary: v.Binary, Accel: v.Accel, Kernel: v.Kernel, Initramfs: v.Initramfs, Cmdline: v.Cmdline,
+		CPUs: v.CPUs, MaxCPUs: v.MaxCPUs, MemoryMiB: v.MemoryMiB, MaxMemoryMiB: v.MaxMemoryMiB,
+		Share: &hypervisor.Share{Tag: agentproto.ShareTag, Socket: socket}, NICs: nics,
+		Log: log, Console: console, Served: h.settle, HotplugSlots: hotplugSlots, User: v.User,
+	})
+	if err != nil {
+		if errors.Is(err, unix.ECONNREFUSED) {
+			err = h.orServer(err)
+		}
+		return fmt.Errorf("prepare the VM: %w", err)
+	}
+	return nil
+}
+
+// mirrorNetwork makes a NIC for each link of this process's network namespace.
+func (h *holder) mirrorNetwork(ctx context.Context) ([]hypervisor.NIC, error) {
+	links, config, err := network.Scan(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	h.nics = config
+	var nics []hypervisor.NIC
+	for _, link := range links {
+		tap, err := network.Attach(ctx, "", link)
+		if err != nil {
+			return nil, err
+		}
+		h.taps = append(h.taps, tap.Name)
+		nics = append(nics, hypervisor.NIC{ID: tap.Name, MAC: tap.MAC, MTU: tap.MTU, Tap: tap.Files})
+	}
+	return nics, nil
+}
+
+// configure tells a guest what it cannot know by itself.
+func (h *holder) configure(ctx context.Context, agent agentproto.AgentService) error {
+	_, err := agent.Configure(ctx, &agentproto.ConfigureRequest{HostTimeNs: time.Now().UnixNano(), Network: h.nics})
+	if err != nil {
+		return h.orLost("configure the guest", agentproto.FromAgent(err))
+	}
+	return nil
+}
+
+// ready is what the command has to know of the VM.
+func (h *holder) ready() *shimproto.Ready {
+	return &shimproto.Ready{Endpoint: h.vm.Endpoint(), Taps: h.taps}
+}
+
+// awaitHello waits for the agent's hello.
+func (h *holder) awaitHello(ctx context.Context, listener net.Listener) error {
+	done := make(chan error, 1)
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			done <- err
+			return
+		}
+		defer conn.Close()
+		_, err = agentproto.ReadHello(conn)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			return nil
+		}
+		// Where the VM ends, so do its connections, and they are seen first.
+		select {
+		case <-h.lost:
+			return fmt.Errorf("boot the guest: %w", h.lostReason())
+		case <-time.After(serverEnd):
+		}
+		return fmt.Errorf("hear the agent: %w", err)
+	case <-h.lost:
+		return fmt.Errorf("boot the guest: %w", h.lostReason())
+	case <-ctx.Done():
+		return fmt.Errorf("boot the guest: the agent has not answered: %w", context.Cause(ctx))
+	}
+}
+
+// newLostNote makes the note, which is empty for as long as all is well.
+func newLostNote(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, shimproto.LostNote), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("make the sandbox's note: %w", err)
+	}
+	return f, nil
+}
+
+// leaveNote writes why the container's end is not known: the end of its VM, or
+// else what the shim met.
+func (h *holder) leaveNote(met error) {
+	reason := met
+	select {
+	case <-h.lost:
+		reason = h.lostReason()
+	case <-time.After(shimproto.LostGrace):
+	}
+	_, _ = io.WriteString(h.note, reason.Error()) // there is nobody to tell
+}

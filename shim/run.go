@@ -1,0 +1,201 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"runch/agentproto"
+	"runch/shimproto"
+
+	"golang.org/x/sys/unix"
+)
+
+// exitUndone is how a shim ends that has undone itself; nobody reads it but the
+// command that started it.
+const exitUndone = 1
+
+// errUndo says that the command which started the shim is gone.
+var errUndo = errors.New("the command that started the shim is gone")
+
+// settleTime is when a shim has come to rest, after its setup or after the last
+// thing that it has done for a command.
+const settleTime = 2 * time.Second
+
+// run is a shim's life: it takes its Setup from file descriptor 3 and returns the
+// exit code to end with. announce makes it tell the command its pid first.
+func run(newVM NewVMFunc, announce bool) int {
+	signals := Catch()
+	unix.Umask(0o022)
+	conn, err := shimproto.Open(os.NewFile(shimproto.SetupFD, "setup"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "runch shim is started by other commands of runch:", err)
+		return exitUndone
+	}
+	if announce {
+		if err := conn.Announce(); err != nil {
+			return exitUndone
+		}
+	}
+	s := &setup{conn: conn, signals: signals, newVM: newVM}
+	if err := conn.Receive(&s.Setup); err != nil {
+		return exitUndone
+	}
+	// Set when there is something to give back. The host's /proc is there now.
+	s.release = time.AfterFunc(s.Timeout, ReadProgramMappings().Release)
+	defer s.release.Stop()
+	code, err := s.run()
+	if err != nil {
+		if !errors.Is(err, errUndo) {
+			_ = conn.Send(shimproto.Failed(err))
+		}
+		return exitUndone
+	}
+	return code
+}
+
+// setup is a shim that is being set up, by a command that waits for it.
+type setup struct {
+	shimproto.Setup
+	conn    *shimproto.Conn
+	newVM   NewVMFunc
+	signals <-chan os.Signal
+	console *Console
+	// replies are the command's, until the commit; closed when it is gone.
+	replies chan shimproto.Reply
+	// release gives memory back, when it fires.
+	release *time.Timer
+}
+
+func (s *setup) run() (int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.Timeout)
+	defer cancel()
+	ctx, undo := context.WithCancelCause(ctx)
+	defer undo(nil)
+	s.replies = make(chan shimproto.Reply)
+	go s.listen(undo)
+	files, err := s.files()
+	if err != nil {
+		return 0, err
+	}
+	task, holder, err := s.make(ctx, files)
+	if err != nil {
+		if errors.Is(context.Cause(ctx), errUndo) {
+			return 0, errUndo
+		}
+		return 0, err
+	}
+	if !s.committed(ctx) {
+		return 0, errUndo
+	}
+	return s.stay(task, holder), nil
+}
+
+// make makes what the command asks for; it gives no task where the process only
+// holds a VM, and no holder where another process holds it.
+func (s *setup) make(ctx context.Context, files Files) (*Task, *holder, error) {
+	switch {
+	case s.Container != nil && s.VM != nil:
+		return s.makeWithVM(ctx, files)
+	case s.VM != nil:
+		holder, err := s.makeHolder(ctx)
+		return nil, holder, err
+	case s.Container != nil:
+		task, err := s.makeMember(ctx, files)
+		return task, nil, err
+	case s.Exec != nil:
+		task, err := s.makeExec(ctx, files)
+		return task, nil, err
+	default:
+		return nil, nil, errors.New("the setup asks for nothing")
+	}
+}
+
+// settle makes the shim give back, once it has come to rest, what was needed
+// until now.
+func (s *setup) settle() { s.release.Reset(settleTime) }
+
+// stay carries the process until it has ended, and holds the VM until it has. What
+// the setup needed is given back: this lasts.
+func (s *setup) stay(task *Task, h *holder) int {
+	s.Setup = shimproto.Setup{}
+	s.settle()
+	if task == nil {
+		<-h.lost
+		return ExitLost
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if h != nil {
+		go func() {
+			<-h.lost
+			cancel()
+		}()
+	}
+	code, err := task.Run(ctx, s.signals)
+	if err != nil && h != nil {
+		h.leaveNote(err)
+	}
+	return code
+}
+
+// listen takes the command's replies; the socket's end before the commit
+// undoes everything.
+func (s *setup) listen(undo context.CancelCauseFunc) {
+	defer close(s.replies)
+	for {
+		var r shimproto.Reply
+		if err := s.conn.Receive(&r); err != nil {
+			undo(errUndo)
+			return
+		}
+		s.replies <- r
+		if r.Commit {
+			return
+		}
+	}
+}
+
+// awaitHooks tells the command that its hooks may enter this process's namespaces,
+// and waits until they have run.
+func (s *setup) awaitHooks(ctx context.Context) error {
+	if err := s.conn.Send(shimproto.Report{Namespaced: true}); err != nil {
+		return err
+	}
+	select {
+	case r := <-s.replies:
+		if r.Proceed {
+			return nil
+		}
+		return errUndo
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (s *setup) committed(ctx context.Context) bool {
+	defer s.conn.Close()
+	select {
+	case r := <-s.replies:
+		return r.Commit
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// connect opens what a process in a guest needs: a connection to the agent, and
+// its streams.
+func connect(ctx context.Context, d agentproto.Dialer, files Files) (*agentproto.Client, *Streams, error) {
+	client, err := agentproto.Connect(ctx, d)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reach the agent: %w", err)
+	}
+	streams, err := OpenStreams(ctx, d, files)
+	if err != nil {
+		_ = client.Close() // it was not used
+		return nil, nil, err
+	}
+	return client, streams, nil
+}

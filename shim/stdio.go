@@ -1,0 +1,69 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"runch/agentproto"
+	"runch/shimproto"
+)
+
+// files gives the host's side of the process's stdio: a pty, or what the
+// command left at 0, 1 and 2.
+func (s *setup) files() (Files, error) {
+	if s.Terminal == nil {
+		return Files{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, nil
+	}
+	c, err := NewConsole(s.Terminal.Size)
+	if err != nil {
+		return Files{}, err
+	}
+	s.console = c
+	return Files{Stdin: c.Slave, Stdout: c.Slave}, nil
+}
+
+// ready reports, and hands the terminal's master over first: the caller may
+// look for it as soon as the command has ended.
+func (s *setup) ready(r *shimproto.Ready) error {
+	if s.console != nil {
+		conn, err := net.FileConn(os.NewFile(shimproto.ConsoleFD, "console"))
+		if err != nil {
+			return fmt.Errorf("open the console socket: %w", err)
+		}
+		defer conn.Close()
+		unixConn, ok := conn.(*net.UnixConn)
+		if !ok {
+			return errors.New("the console socket is no unix socket")
+		}
+		if err := s.console.Send(unixConn); err != nil {
+			return err
+		}
+	}
+	return s.conn.Send(shimproto.Report{Ready: r})
+}
+
+// stdio says to the agent what the process's streams are.
+func (s *setup) stdio(streams *Streams) *agentproto.Stdio {
+	ids := streams.IDs()
+	ids.PlainNewlines = s.Terminal != nil && s.Terminal.PlainNewlines
+	return ids
+}
+
+func (s *setup) terminalSize() *agentproto.TerminalSize {
+	if s.Terminal == nil {
+		return nil
+	}
+	if size, err := Size(s.console.Slave); err == nil && size.GetHeight() != 0 {
+		return size
+	}
+	return s.Terminal.Size
+}
+
+func (s *setup) slave() *os.File {
+	if s.console == nil {
+		return nil
+	}
+	return s.console.Slave
+}

@@ -1,0 +1,118 @@
+package shimproto
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Conn is one end of the setup's socket.
+type Conn struct {
+	conn *net.UnixConn
+	enc  *json.Encoder
+	dec  *json.Decoder
+}
+
+// maxSetup bounds what one side takes, in bytes: a spec is a few dozen KiB.
+const maxSetup = 64 << 20
+
+// Open makes a Conn of the socket that is f, which is closed.
+func Open(f *os.File) (*Conn, error) {
+	c, err := net.FileConn(f)
+	_ = f.Close()
+	if err != nil {
+		return nil, fmt.Errorf("open the shim's socket: %w", err)
+	}
+	conn, ok := c.(*net.UnixConn)
+	if !ok {
+		_ = c.Close()
+		return nil, errors.New("open the shim's socket: not a unix socket")
+	}
+	return &Conn{conn: conn, enc: json.NewEncoder(conn), dec: json.NewDecoder(io.LimitReader(conn, maxSetup))}, nil
+}
+
+// Pair gives the command's end and the file that becomes the shim's.
+func Pair() (*Conn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make the shim's socket: %w", err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "setup")
+	ours, err := Open(os.NewFile(uintptr(fds[0]), "setup"))
+	if err != nil {
+		_ = theirs.Close()
+		return nil, nil, err
+	}
+	return ours, theirs, nil
+}
+
+// Send sends a message.
+func (c *Conn) Send(v any) error {
+	if err := c.enc.Encode(v); err != nil {
+		return fmt.Errorf("write to the shim's socket: %w", err)
+	}
+	return nil
+}
+
+// Receive takes the next message.
+func (c *Conn) Receive(v any) error {
+	if err := c.dec.Decode(v); err != nil {
+		return fmt.Errorf("read from the shim's socket: %w", err)
+	}
+	return nil
+}
+
+// Announce tells the other end who this process is: ReceivePID takes it.
+func (c *Conn) Announce() error {
+	if _, err := c.conn.Write([]byte{'\n'}); err != nil {
+		return fmt.Errorf("write to the shim's socket: %w", err)
+	}
+	return nil
+}
+
+// ReceivePID takes an announcement, before any other message, and gives the pid
+// of its sender as this process knows it, whatever pid namespaces are between
+// them: see SCM_CREDENTIALS of unix(7). PassCredentials comes before.
+func (c *Conn) ReceivePID() (int, error) {
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
+	_, n, _, _, err := c.conn.ReadMsgUnix(make([]byte, 1), oob)
+	if err != nil {
+		return 0, fmt.Errorf("read from the shim's socket: %w", err)
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil {
+		return 0, fmt.Errorf("read from the shim's socket: %w", err)
+	}
+	for _, m := range messages {
+		if cred, err := unix.ParseUnixCredentials(&m); err == nil {
+			return int(cred.Pid), nil
+		}
+	}
+	return 0, fmt.Errorf("read from the shim's socket: %w", io.ErrUnexpectedEOF)
+}
+
+// PassCredentials makes the kernel tell who sends.
+func (c *Conn) PassCredentials() error {
+	raw, err := c.conn.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("set up the shim's socket: %w", err)
+	}
+	var set error
+	err = raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) })
+	if err := errors.Join(err, set); err != nil {
+		return fmt.Errorf("set up the shim's socket: %w", err)
+	}
+	return nil
+}
+
+// Interrupt makes a Receive under way, and all later ones, fail.
+func (c *Conn) Interrupt() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) }
+
+// Close closes this end.
+func (c *Conn) Close() { _ = c.conn.Close() }

@@ -1,0 +1,239 @@
+package shimproto
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"runch/storage"
+
+	"golang.org/x/sys/unix"
+)
+
+// Request is one request to a holder: exactly one of its fields is set. The answer
+// is one Answer or several, of which the last has no More.
+type Request struct {
+	// Share attaches mounts, whose descriptors come along, below a share's name.
+	Share *ShareRequest `json:",omitempty"`
+	// Protect makes the rootfs of a share read-only.
+	Protect string `json:",omitempty"`
+	// Clones gives clones of what is mounted for a share.
+	Clones string `json:",omitempty"`
+	// Unshare detaches what is mounted for a share.
+	Unshare string `json:",omitempty"`
+}
+
+// ShareRequest names a share, and the path in it of each descriptor.
+type ShareRequest struct {
+	Name  string
+	Paths []string
+}
+
+// Answer is what a holder says to a Request.
+type Answer struct {
+	Error string `json:",omitempty"`
+	// Paths are those of the descriptors that come along.
+	Paths []string `json:",omitempty"`
+	More  bool     `json:",omitempty"`
+}
+
+const (
+	// maxFiles is how many descriptors one message carries; the kernel takes 253
+	// (SCM_MAX_FD).
+	maxFiles = 64
+	// maxDatagram bounds one message, in bytes: names for maxFiles paths, each not
+	// longer than NAME_MAX and a little.
+	maxDatagram = 64 << 10
+	// holderTimeout bounds one exchange with a holder.
+	holderTimeout = 30 * time.Second
+)
+
+// ErrTooLarge says that a message is larger than the protocol's bound.
+var ErrTooLarge = errors.New("message too large")
+
+// Holder asks the holder of the sandbox with this directory.
+type Holder struct{ Dir string }
+
+// Share attaches mounts below a share's name; they stay the caller's to close.
+func (h Holder) Share(name string, mounts []storage.Mount) error {
+	for len(mounts) > 0 {
+		some := mounts[:min(len(mounts), maxFiles)]
+		mounts = mounts[len(some):]
+		r := Request{Share: &ShareRequest{Name: name}}
+		for _, m := range some {
+			r.Share.Paths = append(r.Share.Paths, m.Path)
+		}
+		if _, err := h.ask(r, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Protect makes the rootfs of a share read-only.
+func (h Holder) Protect(name string) error {
+	_, err := h.ask(Request{Protect: name}, nil)
+	return err
+}
+
+// Clones gives clones of what is mounted for a share. The caller closes them.
+func (h Holder) Clones(name string) ([]storage.Mount, error) {
+	return h.ask(Request{Clones: name}, nil)
+}
+
+// Unshare detaches what is mounted for a share, if it is there.
+func (h Holder) Unshare(name string) error {
+	_, err := h.ask(Request{Unshare: name}, nil)
+	return err
+}
+
+func (h Holder) ask(r Request, mounts []storage.Mount) (answer []storage.Mount, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), holderTimeout)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unixpacket", filepath.Join(h.Dir, HolderSocket))
+	if err != nil {
+		return nil, fmt.Errorf("reach the sandbox's holder: %w", err)
+	}
+	defer c.Close()
+	conn, ok := c.(*net.UnixConn)
+	if !ok {
+		return nil, errors.New("reach the sandbox's holder: not a unix socket")
+	}
+	if err := conn.SetDeadline(time.Now().Add(holderTimeout)); err != nil {
+		return nil, fmt.Errorf("reach the sandbox's holder: %w", err)
+	}
+	if err := SendMounts(conn, r, mounts); err != nil {
+		return nil, fmt.Errorf("ask the sandbox's holder: %w", err)
+	}
+	return readAnswer(conn)
+}
+
+func readAnswer(conn *net.UnixConn) (mounts []storage.Mount, err error) {
+	defer func() {
+		if err != nil {
+			storage.CloseMounts(mounts)
+			mounts = nil
+		}
+	}()
+	for {
+		var a Answer
+		files, err := ReceiveFiles(conn, &a)
+		if err != nil {
+			return mounts, fmt.Errorf("the answer of the sandbox's holder: %w", err)
+		}
+		some, err := PairMounts(a.Paths, files)
+		if err != nil {
+			return mounts, err
+		}
+		mounts = append(mounts, some...)
+		switch {
+		case a.Error != "":
+			return mounts, errors.New(a.Error)
+		case !a.More:
+			return mounts, nil
+		}
+	}
+}
+
+// Respond sends mounts in as many answers as they need.
+func Respond(conn *net.UnixConn, mounts []storage.Mount, err error) error {
+	if err != nil {
+		return SendMounts(conn, Answer{Error: err.Error()}, nil)
+	}
+	for {
+		some := mounts[:min(len(mounts), maxFiles)]
+		mounts = mounts[len(some):]
+		a := Answer{More: len(mounts) > 0}
+		for _, m := range some {
+			a.Paths = append(a.Paths, m.Path)
+		}
+		if err := SendMounts(conn, a, some); err != nil || !a.More {
+			return err
+		}
+	}
+}
+
+// PairMounts puts paths and their descriptors together. The files are closed when
+// they do not fit each other.
+func PairMounts(paths []string, files []*os.File) ([]storage.Mount, error) {
+	mounts := make([]storage.Mount, len(files))
+	for i, f := range files {
+		mounts[i].File = f
+	}
+	if len(paths) != len(files) {
+		storage.CloseMounts(mounts)
+		return nil, fmt.Errorf("%d descriptors for %d paths", len(files), len(paths))
+	}
+	for i, path := range paths {
+		mounts[i].Path = path
+	}
+	return mounts, nil
+}
+
+// SendMounts sends one message, with the descriptors of mounts.
+func SendMounts(conn *net.UnixConn, v any, mounts []storage.Mount) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode a message: %w", err)
+	}
+	if len(data) > maxDatagram {
+		return ErrTooLarge
+	}
+	var rights []byte
+	if len(mounts) > 0 {
+		fds := make([]int, len(mounts))
+		for i, m := range mounts {
+			fds[i] = int(m.File.Fd())
+		}
+		rights = unix.UnixRights(fds...)
+	}
+	_, _, err = conn.WriteMsgUnix(data, rights, nil)
+	return err
+}
+
+// ReceiveFiles takes one message, and the descriptors that came along.
+func ReceiveFiles(conn *net.UnixConn, v any) ([]*os.File, error) {
+	data, oob := make([]byte, maxDatagram), make([]byte, unix.CmsgSpace(4*maxFiles))
+	n, oobn, flags, _, err := conn.ReadMsgUnix(data, oob)
+	if err != nil {
+		return nil, err
+	}
+	files, err := filesOf(oob[:oobn])
+	if err == nil && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		err = ErrTooLarge
+	}
+	if err == nil {
+		err = json.Unmarshal(data[:n], v)
+	}
+	if err != nil {
+		for _, f := range files {
+			_ = f.Close()
+		}
+		return nil, err
+	}
+	return files, nil
+}
+
+func filesOf(oob []byte) ([]*os.File, error) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	var files []*os.File
+	for _, m := range messages {
+		fds, err := unix.ParseUnixRights(&m)
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			files = append(files, os.NewFile(uintptr(fd), "passed"))
+		}
+	}
+	return files, nil
+}

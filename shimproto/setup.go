@@ -1,0 +1,140 @@
+package shimproto
+
+import (
+	"encoding/json"
+	"errors"
+	"syscall"
+	"time"
+
+	"runch/agentproto"
+	"runch/hypervisor"
+	"runch/oci"
+	"runch/storage"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// A command starts a process and sends it a Setup; says when its hooks have run
+// (Reply.Proceed); is told how it went (Report); and confirms what it has made of
+// that (Reply.Commit). A socket that closes before the commit tells the process
+// that the command is dead, and that everything is to be undone.
+
+// Setup is what a command asks of the process that it starts: to hold a VM, to
+// stand for a container, both, or to stand for an exec.
+type Setup struct {
+	// ID is the container's.
+	ID string `json:"id"`
+	// VM is the one to boot and to hold, nil where another process does.
+	VM        *VM
+	Container *Container
+	Exec      *Exec
+	Terminal  *Terminal
+	// Timeout bounds everything up to the report.
+	Timeout time.Duration
+}
+
+// Terminal is there when the process has a terminal. The console socket is the
+// shim's file descriptor ConsoleFD.
+type Terminal struct {
+	Size *agentproto.TerminalSize
+	// PlainNewlines is set where the command shows the terminal on the caller's,
+	// which makes lines of what it gets itself.
+	PlainNewlines bool
+}
+
+// VM is what to boot.
+type VM struct {
+	// Sandbox is the sandbox's id, Dir its directory on the host.
+	Sandbox string
+	Dir     string
+	// Driver is the name of the VMM's driver.
+	Driver    string
+	Binary    string
+	Accel     hypervisor.Accel
+	Kernel    string
+	Initramfs string
+	Cmdline   []string
+	CPUs      int
+	MemoryMiB int
+	// MaxCPUs and MaxMemoryMiB are what it may grow to.
+	MaxCPUs, MaxMemoryMiB int
+	// OverheadMiB is the part of the memory that is for the guest itself.
+	OverheadMiB int
+	// BootTimeout bounds the boot, up to the agent's hello.
+	BootTimeout time.Duration
+	// User is whom the VMM runs as, nil for root.
+	User *syscall.Credential
+	// Virtiofsd serves the shared directory.
+	Virtiofsd    storage.Virtiofsd
+	SelinuxLabel string
+}
+
+// Container is a container to make in the sandbox's guest.
+type Container struct {
+	// Spec is the guest's.
+	Spec           json.RawMessage
+	Rootfs         string
+	RootfsReadonly bool
+	Binds          []oci.Bind
+	// GuestOnly are the destinations of tmpfs and the like.
+	GuestOnly []string
+	// Share is the name of the container's part of the shared directory.
+	Share        string
+	NoPivot      bool
+	NoNewKeyring bool
+	Bundle       string
+	// SharedNamespaces are those that the container joins in the guest.
+	SharedNamespaces []*agentproto.SharedNamespace
+	// Hooks makes the shim wait for those of the command; nil for no hooks.
+	Hooks *Hooks
+	// Holder is the directory of the sandbox whose holder is another process, and
+	// Guest is how its guest is reached.
+	Holder string
+	Guest  agentproto.Endpoint
+}
+
+// Hooks are the hooks that the shim runs itself.
+type Hooks struct {
+	CreateContainer []specs.Hook
+	// State is the container's, for their stdin.
+	State *specs.State
+}
+
+// Exec is one more process in a container.
+type Exec struct {
+	ID      string
+	Process json.RawMessage
+	Guest   agentproto.Endpoint
+	// ShimPID is the pid of the container's shim.
+	ShimPID      int
+	Cgroup       string
+	IgnorePaused bool
+}
+
+// Reply is what the command sends after the setup.
+type Reply struct {
+	Proceed bool
+	Commit  bool
+}
+
+// Report is what the process sends: where there are hooks, that they may enter
+// its namespaces, and at last how it went.
+type Report struct {
+	Namespaced bool   `json:",omitempty"`
+	Error      string `json:",omitempty"`
+	// Unreachable: what went wrong is that the guest's agent does not answer.
+	Unreachable bool   `json:",omitempty"`
+	Ready       *Ready `json:",omitempty"`
+}
+
+// Failed is the report of an error.
+func Failed(err error) Report {
+	return Report{Error: err.Error(), Unreachable: errors.Is(err, agentproto.ErrUnreachable)}
+}
+
+// Ready says what the process has made.
+type Ready struct {
+	Endpoint agentproto.Endpoint
+	// Taps are the names of those made in the network namespace.
+	Taps []string
+}

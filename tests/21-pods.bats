@@ -1,0 +1,443 @@
+#!/usr/bin/env bats
+# Pods: several containers in one VM. What a container is to a pod is said by its caller's annotations, or by the
+# namespaces that it is to join. Members come and go in any order; the VM ends with the pod.
+
+load helpers
+
+setup() {
+	begin
+	POD=$ID
+	IDS=()
+}
+
+teardown() {
+	local file
+	finish
+	for file in "$T"/pinned/*; do
+		[ ! -e "$file" ] || umount "$file" 2>/dev/null || true
+	done
+	rm -rf "$T"
+}
+
+# --- the callers' containers: each makes a bundle for the container $POD or $POD-NAME, and its id is $ID ---
+
+# container NAME: a bundle of its own; without a name it is the pod's first container.
+container() {
+	ID=$POD${1:+-$1} B=$T/$POD${1:+-$1}.bundle
+	IDS+=("$ID")
+	bundle
+	args sleep 100000
+}
+
+# annotate KEY VALUE...: adds annotations.
+annotate() {
+	while [ $# -gt 0 ]; do
+		config --arg key "$1" --arg value "$2" '.annotations[$key] = $value'
+		shift 2
+	done
+}
+
+# join KIND PATH...: namespaces that the container does not make.
+join() {
+	while [ $# -gt 0 ]; do
+		config --arg kind "$1" --arg path "$2" '.linux.namespaces |= map(select(.type != $kind)) + [{type: $kind, path: $path}]'
+		shift 2
+	done
+}
+
+# pinned: the namespaces of a pod as CRI-O's pinns leaves them: files that belong to no process.
+pinned() {
+	mkdir -p "$T/pinned"
+	[ -e "$T/pinned/net" ] || {
+		mount --bind "$T/pinned" "$T/pinned"
+		mount --make-private "$T/pinned"
+		touch "$T"/pinned/{net,ipc,uts}
+		unshare --net="$T/pinned/net" --ipc="$T/pinned/ipc" --uts="$T/pinned/uts" true
+	}
+	join network "$T/pinned/net" ipc "$T/pinned/ipc" uts "$T/pinned/uts"
+}
+
+# crio TYPE [NAME]: one of CRI-O's containers.
+crio() {
+	container "${2:-}"
+	annotate io.kubernetes.cri-o.ContainerType "$1" io.kubernetes.cri-o.SandboxID "$POD"
+	config '.hostname = "pod"'
+	pinned
+}
+
+# containerd TYPE [NAME]: one of containerd's. A member joins the namespaces of the first container's process.
+containerd() {
+	container "${2:-}"
+	annotate io.kubernetes.cri.container-type "$1" io.kubernetes.cri.sandbox-id "$POD"
+	[ "$1" = sandbox ] || join network "/proc/$PAUSE/ns/net" ipc "/proc/$PAUSE/ns/ipc" uts "/proc/$PAUSE/ns/uts"
+}
+
+# --- what is looked at ---
+
+# in_container NAME COMMAND...: runs a command in a container of the pod.
+in_container() {
+	runch exec "$POD${1:+-$1}" "${@:2}"
+}
+
+# boot NAME: the boot of the kernel that a container is in.
+boot() {
+	in_container "$1" cat /proc/sys/kernel/random/boot_id
+}
+
+# namespace NAME KIND: a namespace of a container, in the guest.
+namespace() {
+	in_container "$1" readlink "/proc/self/ns/$2"
+}
+
+# vmms: how many VMM processes there are for this test.
+vmms() {
+	local pid count=0
+	for pid in $(pgrep -f "${VMM_PROGRAM##*/}" || true); do
+		! grep -qF "$POD" "/proc/$pid/cmdline" 2>/dev/null || count=$((count + 1))
+	done
+	echo $count
+}
+
+# pid_of NAME: the pid of a container of the pod, 0 when it has stopped.
+pid_of() {
+	runch state "$POD${1:+-$1}" | jq .pid
+}
+
+stopped() {
+	[ "$(pid_of "$1")" = 0 ]
+}
+
+# no_sandbox: the pod has no VM any more.
+no_sandbox() {
+	[ ! -e "$ROOT/@$POD" ]
+}
+
+# bats test_tags=contract:29,contract:30
+@test "CRI-O with its infra container: members share the pod's network, ipc and names, and have their own pids and files" {
+	needs_vm
+	crio sandbox
+	launch
+	local infra=$PID kind
+	crio container a
+	launch
+	local a=$PID
+	crio container b
+	launch
+	local b=$PID
+	same "$(vmms)" 1
+	same "$(boot a)" "$(boot '')"
+	same "$(boot b)" "$(boot a)"
+	for kind in net ipc uts; do
+		same "$(namespace a $kind)" "$(namespace '' $kind)"
+		same "$(namespace b $kind)" "$(namespace a $kind)"
+	done
+	for kind in pid mnt cgroup; do
+		[ "$(namespace a $kind)" != "$(namespace b $kind)" ]
+	done
+	same "$(in_container a hostname)" pod
+	same "$(in_container a ps -o pid,args | awk '$1 == 1 { print $2 }')" sleep
+	# On the host each is a process in namespaces of its own, below those of the first, and a child of its caller.
+	[ "$(readlink "/proc/$a/ns/pid")" != "$(readlink "/proc/$b/ns/pid")" ]
+	same "$(awk '$1 == "NSpid:" { print NF - 1, $NF }' "/proc/$a/status")" "3 1"
+	same "$(readlink "/proc/$a/ns/net")" "$(readlink "/proc/$infra/ns/net")"
+	same "$(parent "$a")" "$REAPER_PID"
+	same "$(parent "$b")" "$REAPER_PID"
+	# The end of one is its own.
+	runch kill "$POD-a" KILL
+	same "$(exit_status "$a" 10)" 137
+	alive "$b"
+	alive "$infra"
+	in_container b true
+}
+
+# bats test_tags=contract:29,contract:30
+@test "containerd: members join the namespaces of the sandbox's process, its pids too when they are to" {
+	needs_vm
+	containerd sandbox
+	launch
+	PAUSE=$PID
+	containerd container a
+	join pid "/proc/$PAUSE/ns/pid"
+	launch
+	containerd container b
+	launch
+	same "$(vmms)" 1
+	same "$(boot a)" "$(boot b)"
+	same "$(namespace a pid)" "$(namespace '' pid)"
+	[ "$(namespace b pid)" != "$(namespace a pid)" ]
+	[ "$(in_container a ps -o args | grep -c '^sleep')" = 2 ]
+	[ "$(in_container b ps -o args | grep -c '^sleep')" = 1 ]
+	# Killing it kills its own processes and no other's.
+	runch kill "$POD-a" KILL
+	eventually 10 stopped a
+	[ "$(in_container '' ps -o args | grep -c '^sleep')" = 1 ]
+	# The sandbox's end is that of all.
+	local b
+	b=$(pid_of b)
+	runch kill "$POD" KILL
+	same "$(exit_status "$PAUSE" 10)" 137
+	same "$(exit_status "$b" 10)" 137
+}
+
+# bats test_tags=contract:29
+@test "a container that joins the network of another by its path is in that one's VM" {
+	needs_vm
+	container
+	launch
+	local first=$PID
+	container b
+	join network "/proc/$first/ns/net"
+	launch
+	same "$(vmms)" 1
+	same "$(boot b)" "$(boot '')"
+	same "$(namespace b net)" "$(namespace '' net)"
+	[ "$(namespace b ipc)" != "$(namespace '' ipc)" ]
+	in_container '' sh -c 'echo hello | nc -l -p 7 >/dev/null' &
+	eventually 10 in_container b sh -c 'echo | nc -w 1 127.0.0.1 7'
+	wait
+}
+
+# bats test_tags=contract:29,contract:30
+@test "a pod without a container of its own: its first member starts the VM, its last ends it" {
+	needs_vm
+	crio container a
+	launch
+	local a=$PID holder
+	crio container b
+	launch
+	local b=$PID
+	same "$(vmms)" 1
+	same "$(boot a)" "$(boot b)"
+	for kind in net ipc uts; do
+		same "$(namespace a $kind)" "$(namespace b $kind)"
+	done
+	# What holds the VM is in a cgroup of the pod's, beside those of the members.
+	holder=$(jq .holder.pid "$ROOT/@$POD/sandbox.json")
+	grep -q "/runch-test/$POD\$" "/proc/$holder/cgroup"
+	grep -q "/runch-test/$POD-a\$" "/proc/$a/cgroup"
+	same "$(awk '$1 == "NSpid:" { print NF - 1, $NF }' "/proc/$a/status")" "3 1"
+	# An init container ends before the others, and the VM goes on; so it does when no member lives.
+	runch kill "$POD-a" KILL
+	same "$(exit_status "$a" 10)" 137
+	runch delete "$POD-a"
+	in_container b true
+	runch kill "$POD-b" KILL
+	same "$(exit_status "$b" 10)" 137
+	alive "$holder"
+	# Its ipc and names are still the pod's when the next one comes.
+	crio container c
+	launch
+	same "$(boot c)" "$(boot c)"
+	runch delete "$POD-b"
+	alive "$holder"
+	runch delete --force "$POD-c"
+	eventually 5 dead "$holder"
+	no_sandbox
+	same "$(vmms)" 0
+}
+
+# bats test_tags=contract:30
+@test "members are created, deleted and created again in any order and side by side, and their files can be unmounted" {
+	needs_vm
+	containerd sandbox
+	launch
+	PAUSE=$PID
+	local name round pids=()
+	for name in a b c; do
+		containerd container $name
+		mkdir "$B/layers"
+		mv "$B/rootfs" "$B/layers/rootfs"
+		mkdir "$B/rootfs"
+		mount --bind "$B/layers/rootfs" "$B/rootfs"
+	done
+	for round in 1 2; do
+		pids=()
+		for name in a b c; do
+			ID=$POD-$name B=$T/$POD-$name.bundle
+			launch &
+			pids+=($!)
+		done
+		for pid in "${pids[@]}"; do
+			wait "$pid"
+		done
+		for name in c a b; do
+			in_container $name sh -c "echo $name $round >/name"
+			same "$(in_container $name cat /name)" "$name $round"
+		done
+		for name in b c a; do
+			runch delete --force "$POD-$name"
+			umount "$T/$POD-$name.bundle/rootfs" # no flags: it is busy, or it is not
+			same "$(<"$T/$POD-$name.bundle/layers/rootfs/name")" "$name $round"
+			mount --bind "$T/$POD-$name.bundle/layers/rootfs" "$T/$POD-$name.bundle/rootfs"
+		done
+	done
+	for name in a b c; do
+		umount "$T/$POD-$name.bundle/rootfs"
+	done
+	in_container '' true
+	same "$(vmms)" 1
+}
+
+# bats test_tags=contract:30
+@test "a volume of two members is one: what either writes, and what the host changes, both see" {
+	needs_vm
+	mkdir "$T/volume"
+	containerd sandbox
+	launch
+	PAUSE=$PID
+	local name
+	for name in a b; do
+		containerd container $name
+		config --arg source "$T/volume" '.mounts += [{destination: "/volume", type: "bind", source: $source, options: ["rbind"]}]'
+		mkdir "$B/rootfs/volume"
+		launch
+	done
+	in_container a sh -c 'echo from a >/volume/a'
+	same "$(in_container b cat /volume/a)" "from a"
+	in_container b sh -c 'echo from b >/volume/a'
+	same "$(in_container a cat /volume/a)" "from b"
+	same "$(<"$T/volume/a")" "from b"
+	echo 'from the host' >"$T/volume/host"
+	eventually 5 in_container a grep -q 'from the host' /volume/host
+	eventually 5 in_container b grep -q 'from the host' /volume/host
+}
+
+# bats test_tags=contract:30
+@test "a pod that is deleted with members that live kills them, and they can be deleted after it" {
+	needs_vm
+	crio sandbox
+	launch
+	crio container a
+	launch
+	local a=$PID
+	crio container b
+	create
+	local b=$PID
+	runch delete --force "$POD"
+	same "$(exit_status "$a" 10)" 137
+	same "$(exit_status "$b" 10)" 137
+	no_sandbox
+	stopped a
+	runch delete "$POD-a"
+	runch delete "$POD-b"
+	same "$(vmms)" 0
+}
+
+# bats test_tags=contract:6
+@test "whatever holds the VM is killed: all members have ended with 137 within 2 s" {
+	needs_vm
+	crio container a
+	launch
+	local a=$PID
+	crio container b
+	launch
+	local b=$PID exec
+	background one "$POD-b" sleep 100000
+	exec=$EXEC
+	kill -KILL "$(jq .holder.pid "$ROOT/@$POD/sandbox.json")"
+	same "$(exit_status "$a" 2)" 137
+	same "$(exit_status "$b" 2)" 137
+	same "$(exit_status "$exec" 2)" 137
+	stopped a
+	runch delete "$POD-a"
+	# The pod's VM was lost: the next member has a new one, in which the one that has stopped is still to be deleted.
+	crio container c
+	launch
+	in_container c true
+	runch delete "$POD-b"
+	in_container c true
+}
+
+@test "kill -9 of a member's pid ends its own processes in the guest, and its execs" {
+	needs_vm
+	containerd sandbox
+	launch
+	PAUSE=$PID
+	containerd container a
+	join pid "/proc/$PAUSE/ns/pid"
+	launch
+	local a=$PID
+	background one "$POD-a" sleep 100000
+	kill -KILL "$a"
+	same "$(exit_status "$EXEC" 5)" 137
+	only_the_first() { [ "$(in_container '' ps -o args | grep -c '^sleep')" = 1 ]; }
+	eventually 10 only_the_first
+	alive "$PAUSE"
+}
+
+@test "what a member is killed for is told for it alone: memory" {
+	needs_vm
+	containerd sandbox
+	launch
+	PAUSE=$PID
+	containerd container a
+	config '.linux.resources.memory.limit = 33554432'
+	script 'head -c 200000000 /dev/zero | tail; sleep 100000'
+	create
+	containerd container b
+	launch
+	runch events --interval 1h "$POD-b" >"$T/b.events" &
+	local events=$!
+	runch events --interval 1h "$POD-a" >"$T/a.events" &
+	runch start "$POD-a"
+	eventually 20 says '"type":"oom"' "$T/a.events"
+	in_container b true
+	runch delete --force "$POD-a"
+	runch delete --force "$POD-b"
+	wait "$events" || true
+	! says oom "$T/b.events"
+}
+
+@test "the VM grows for its members, and what each may have is exact" {
+	needs_vm
+	containerd sandbox
+	config '.linux.resources.cpu.shares = 2'
+	launch
+	PAUSE=$PID
+	local before after
+	memory() { in_container '' awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo; }
+	before=$(memory)
+	containerd container a
+	config '.linux.resources.memory.limit = 268435456 | .linux.resources.cpu.shares = 512'
+	launch
+	more() { [ "$(memory)" -gt $((before + 200000)) ]; }
+	eventually 10 more
+	same "$(in_container a cat /sys/fs/cgroup/memory.max)" 268435456
+	# The VM has the weight of all, not the 2 shares of the first.
+	PID=$PAUSE
+	same "$(host_limit cpu cpu.shares cpu.weight)" "$([ -e /sys/fs/cgroup/cgroup.controllers ] && echo 20 || echo 514)"
+	after=$(memory)
+	echo '{"memory": {"limit": 536870912}}' >"$T/resources"
+	runch update --resources "$T/resources" "$POD-a"
+	same "$(in_container a cat /sys/fs/cgroup/memory.max)" 536870912
+	[ "$(memory)" -gt $((after + 200000)) ]
+}
+
+# bats test_tags=contract:27
+@test "a namespace that is not the pod's is refused, by its field" {
+	needs_vm
+	containerd sandbox
+	launch
+	PAUSE=$PID
+	helper unshare --ipc --uts --net sleep 1000
+	local foreign=$helper kind
+	for kind in ipc uts; do
+		containerd container "foreign-$kind"
+		join "$kind" "/proc/$foreign/ns/$kind"
+		try create
+		[ "$status" -ne 0 ]
+		[[ $output$stderr == *"linux.namespaces["*"].path: cannot join the $kind namespace /proc/$foreign/ns/$kind"* ]]
+	done
+	containerd container foreign-net
+	join network "/proc/$foreign/ns/net"
+	try create
+	[ "$status" -ne 0 ]
+	[[ $output$stderr == *"cannot join the network namespace /proc/$foreign/ns/net"* ]]
+	# A namespace of its own, where there is one network for all.
+	containerd container own
+	config '(.linux.namespaces[] | select(.type == "network")) |= {type}'
+	try create
+	[ "$status" -ne 0 ]
+	[[ $output$stderr == *"a network namespace of its own"* ]]
+	same "$(runch list --quiet | xargs)" "$POD"
+}
