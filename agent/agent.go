@@ -21,15 +21,16 @@ const maxControl = 8192
 
 // Agent serves one guest.
 type Agent struct {
-	log      *slog.Logger
-	debug    bool
-	streams  *streams
-	table    *table
-	reaper   *reaper
-	timeline timeline
-	calls    atomic.Uint64
-	control  atomic.Int64
-	guest    guest
+	log        *slog.Logger
+	debug      bool
+	streams    *streams
+	table      *table
+	reaper     *reaper
+	namespaces *namespaces
+	timeline   timeline
+	calls      atomic.Uint64
+	control    atomic.Int64
+	guest      guest
 	// moduleErr says which kernel modules did not load at boot. It is told only
 	// where it may be the reason of something else: most are for devices that
 	// this VM need not have.
@@ -39,11 +40,13 @@ type Agent struct {
 // newAgent makes an agent that has nothing yet.
 func newAgent(log *slog.Logger, debug bool) *Agent {
 	return &Agent{
-		log:     log,
-		debug:   debug,
-		streams: newStreams(streamTimeout),
-		table:   newTable(),
-		reaper:  newReaper(),
+		log:        log,
+		debug:      debug,
+		streams:    newStreams(streamTimeout),
+		table:      newTable(),
+		reaper:     newReaper(),
+		guest:      guest{mountShare: mountShare, applyNetwork: applyToContainers},
+		namespaces: newNamespaces(namespaceDir),
 	}
 }
 

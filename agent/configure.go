@@ -8,15 +8,18 @@ import (
 	"runch/agentproto"
 )
 
-// guest is what the agent was told of its guest by Configure. It is safe for
-// concurrent use.
+// guest is what the agent was told by Configure. It is safe for concurrent use.
 type guest struct {
+	mountShare   func() error
+	applyNetwork func(context.Context, *agentproto.Network) error
+
 	// mu is held while the shared directory is mounted and the interfaces are changed.
 	mu         sync.Mutex
 	configured bool
 	mounted    bool
 	network    *agentproto.Network
-	// applied says that the containers' network namespace is as network says.
+	// applied says that the containers' network namespace has been made what
+	// network says.
 	applied bool
 }
 
@@ -29,27 +32,27 @@ func (a *Agent) Configure(ctx context.Context, req *agentproto.ConfigureRequest)
 	if err := setClock(req.GetHostTimeNs()); err != nil {
 		return nil, err
 	}
-	if err := a.guest.configure(ctx, req.GetNetwork(), mountShare); err != nil {
+	if err := a.guest.configure(ctx, req.GetNetwork()); err != nil {
 		return nil, joinReason(err, a.moduleErr)
 	}
 	return &agentproto.ConfigureResponse{}, nil
 }
 
-// configure mounts the shared directory and remembers the network. Which
-// namespace that is for is known when the first container is made: it is applied
-// then, and here only where containers use it already.
-func (g *guest) configure(ctx context.Context, n *agentproto.Network, mount func() error) error {
+// configure mounts the shared directory and remembers the network. The first
+// container decides which namespace that is for (see sharing.addNetwork), so it
+// is applied here only where containers have it already.
+func (g *guest) configure(ctx context.Context, n *agentproto.Network) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.mounted {
-		if err := mount(); err != nil {
+		if err := g.mountShare(); err != nil {
 			return err
 		}
 		g.mounted = true
 	}
-	used := g.applied
+	again := g.applied
 	g.configured, g.network, g.applied = true, n, false
-	if !used {
+	if !again {
 		return nil
 	}
 	return g.applyLocked(ctx)
@@ -65,9 +68,9 @@ func (g *guest) ready() error {
 	return nil
 }
 
-// applyNetwork makes the containers' interfaces what the host said, if they are
+// joinNetwork makes the containers' interfaces what the host said, if they are
 // not so yet.
-func (g *guest) applyNetwork(ctx context.Context) error {
+func (g *guest) joinNetwork(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.applied {
@@ -76,8 +79,8 @@ func (g *guest) applyNetwork(ctx context.Context) error {
 	return g.applyLocked(ctx)
 }
 
-// reapplyNetwork does so in a namespace that is new.
-func (g *guest) reapplyNetwork(ctx context.Context) error {
+// moveNetwork gives the interfaces to a new network namespace of the containers.
+func (g *guest) moveNetwork(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.applyLocked(ctx)
@@ -88,25 +91,35 @@ func (g *guest) changeNetwork(ctx context.Context, n *agentproto.Network) error 
 	if n == nil {
 		return nil
 	}
+	if _, err := checkNetwork(n); err != nil {
+		return err
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.network = n
 	return g.applyLocked(ctx)
 }
 
+// applyLocked applies what is remembered. Where that fails, the next container
+// tries again.
 func (g *guest) applyLocked(ctx context.Context) error {
 	g.applied = false
 	if g.network != nil {
-		if len(g.network.GetInterfaces()) > 0 {
-			// A driver that is part of the kernel is no module of the image.
-			if err := Modprobe(virtioNet); err != nil && !errors.Is(err, errNoModule) {
-				return err
-			}
-		}
-		if err := ApplyNetwork(ctx, agentproto.GuestNetNS, g.network); err != nil {
+		if err := g.applyNetwork(ctx, g.network); err != nil {
 			return err
 		}
 	}
 	g.applied = true
 	return nil
+}
+
+// applyToContainers makes the network of the containers what the host says.
+func applyToContainers(ctx context.Context, n *agentproto.Network) error {
+	if len(n.GetInterfaces()) > 0 {
+		// A driver that is part of the kernel is no module of the image.
+		if err := Modprobe(virtioNet); err != nil && !errors.Is(err, errNoModule) {
+			return err
+		}
+	}
+	return ApplyNetwork(ctx, agentproto.GuestNetNS, n)
 }

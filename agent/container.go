@@ -32,7 +32,9 @@ const (
 // container is one container. Its mutex guards the phase and the maps, and is
 // never held while something is waited for.
 type container struct {
-	id     string
+	id string
+	// share is its directory below the shared one, empty if it has none.
+	share  string
 	config *configs.Config
 	cgroup cgroups.Manager
 	// gone is closed when everything of an ended container is removed.
@@ -60,7 +62,10 @@ type container struct {
 
 // newContainer turns the guest's spec into libcontainer's container. Nothing of
 // it exists yet but its state directory.
-func newContainer(req *agentproto.CreateContainerRequest, spec *specs.Spec) (*container, error) {
+func (a *Agent) newContainer(req *agentproto.CreateContainerRequest, spec *specs.Spec) (*container, error) {
+	// To read the mappings of a user namespace is done by a child.
+	a.reaper.begin()
+	defer a.reaper.end(0)
 	id := req.GetContainerId()
 	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
 		CgroupName:   id,
@@ -84,6 +89,7 @@ func newContainer(req *agentproto.CreateContainerRequest, spec *specs.Spec) (*co
 	}
 	c := &container{
 		id:         id,
+		share:      req.GetShare(),
 		config:     config,
 		cgroup:     cg,
 		lc:         lc,

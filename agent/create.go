@@ -2,9 +2,8 @@ package agent
 
 import (
 	"context"
-	"errors"
-	"slices"
 
+	"github.com/opencontainers/runc/libcontainer"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -44,6 +43,12 @@ func checkCreate(req *agentproto.CreateContainerRequest) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkShare(req.GetShare()); err != nil {
+		return nil, err
+	}
+	if err := checkShared(req, spec.Linux); err != nil {
+		return nil, err
+	}
 	return spec, checkStdio(req.GetStdio(), spec.Process.Terminal)
 }
 
@@ -55,70 +60,109 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 		return nil, err
 	}
 	lp.Init = true
-	mountBelow(req.GetSubmounts())
-	own := makesNetNS(spec)
-	if !own {
-		if err := a.guest.applyNetwork(ctx); err != nil {
-			return nil, err
-		}
-	}
 	conns, err := a.streams.claimAll(ctx, req.GetStdio())
 	if err != nil {
 		return nil, err
 	}
-	c, err := newContainer(req, spec)
+	shared, err := a.namespaces.join(ctx, req.GetSharedNamespaces(), spec.Linux, a.table.get)
 	if err != nil {
 		conns.close()
 		return nil, err
 	}
-	if own {
-		c.whenNamespaced(func(pid int) error {
-			if err := adoptNetNS(pid, agentproto.GuestNetNS); err != nil {
-				return err
-			}
-			return a.guest.reapplyNetwork(ctx)
-		})
-	}
-	uid, gid, err := c.rootIDs()
+	c, io, err := a.prepare(ctx, req, spec, lp, conns, shared)
 	if err != nil {
-		conns.close()
-		return nil, errors.Join(err, a.destroy(c))
-	}
-	io, err := newStdio(lp, conns, spec.Process.Terminal, uid, gid)
-	if err != nil {
-		return nil, errors.Join(err, a.destroy(c))
-	}
-	p, err := a.launch(ctx, func() (*process, error) { return a.startProcess(c.lc, lp, io) })
-	if err != nil {
-		_ = a.destroy(c) // its words would hide the reason
+		shared.settle(err)
+		a.remove(req.GetShare(), c)
 		return nil, err
 	}
-	c.init = p
+	start := func() (*process, error) {
+		p, err := a.startProcess(c.lc, lp, io)
+		shared.settle(err)
+		if err != nil {
+			a.remove(c.share, c)
+		}
+		return p, err
+	}
+	c.init, err = a.launch(ctx, start, func(p *process) {
+		a.discard(p)
+		a.remove(c.share, c)
+	})
+	if err != nil {
+		return nil, err
+	}
 	c.handles = append(c.handles, c.lc)
 	go a.watchInit(c)
 	return c, nil
 }
 
-// destroy removes what libcontainer made of a container that does not run. Its
-// hooks are children as well.
-func (a *Agent) destroy(c *container) error {
-	a.reaper.begin()
-	defer a.reaper.end(0)
-	return c.lc.Destroy()
+// prepare makes everything of a container but its process. With an error it may
+// give a container that is to be removed.
+func (a *Agent) prepare(ctx context.Context, req *agentproto.CreateContainerRequest, spec *specs.Spec, lp *libcontainer.Process, conns *conns, shared *sharing) (*container, *stdio, error) {
+	c, err := a.newContainer(req, spec)
+	if err != nil {
+		conns.close()
+		return nil, nil, err
+	}
+	c.whenNamespaced(shared.pin)
+	if shared.network {
+		c.whenNamespaced(func(pid int) error {
+			if err := adoptNetNS(pid, agentproto.GuestNetNS); err != nil {
+				return err
+			}
+			return a.guest.moveNetwork(ctx)
+		})
+	} else if err := a.guest.joinNetwork(ctx); err != nil {
+		conns.close()
+		return c, nil, err
+	}
+	uid, gid, err := c.rootIDs()
+	if err != nil {
+		conns.close()
+		return c, nil, err
+	}
+	mountBelow(req.GetSubmounts())
+	io, err := newStdio(lp, conns, spec.Process.Terminal, uid, gid)
+	return c, io, err
 }
 
-// watchInit waits for a container's init, answers those who wait, and removes
-// what is left.
+// remove takes away what there is of a container that has no process: none of it
+// for nil. Its hooks are children as well.
+func (a *Agent) remove(share string, c *container) {
+	a.unmountShare(share)
+	if c != nil {
+		a.destroy(c)
+	}
+	a.namespaces.leave()
+}
+
+// destroy removes what libcontainer made of a container that does not run. Its
+// hooks are children as well. An error would hide why.
+func (a *Agent) destroy(c *container) {
+	a.reaper.begin()
+	defer a.reaper.end(0)
+	if err := c.lc.Destroy(); err != nil {
+		a.log.Debug("destroy", "container", c.id, "error", err)
+	}
+}
+
+// watchInit waits for a container's init, lets go of its files, answers those who
+// wait, and removes what is left.
 func (a *Agent) watchInit(c *container) {
 	defer close(c.gone)
 	resp := &agentproto.WaitResponse{ExitCode: c.init.wait()}
 	a.reaper.untrack(c.init.pid)
 	resp.OomKilled = c.ended()
 	close(c.init.exited)
-	c.init.finish(resp)
-	if err := a.destroy(c); err != nil {
-		a.log.Debug("destroy", "container", c.id, "error", err)
+	if !c.privatePID {
+		// The kernel ends the others only with a pid namespace's own init.
+		if err := c.signalAll(unix.SIGKILL); err != nil {
+			a.log.Debug("kill the rest", "container", c.id, "error", err)
+		}
 	}
+	a.unmountShare(c.share)
+	c.init.finish(resp)
+	a.destroy(c)
+	a.namespaces.leave()
 }
 
 // StartContainer lets the user's program run.
@@ -149,14 +193,6 @@ func (a *Agent) StartContainer(ctx context.Context, req *agentproto.StartContain
 	}
 	a.timeline.mark(func(t *agentproto.Timeline) *uint64 { return &t.ContainerStartedNs })
 	return &agentproto.StartContainerResponse{}, nil
-}
-
-// makesNetNS tells whether a container's network namespace is made with it: the
-// guest's own is joined by its path.
-func makesNetNS(spec *specs.Spec) bool {
-	return slices.ContainsFunc(spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool {
-		return ns.Type == specs.NetworkNamespace && ns.Path == ""
-	})
 }
 
 // killAll ends every process of every container, before the power goes.

@@ -86,7 +86,7 @@ func (a *Agent) exec(ctx context.Context, c *container, req *agentproto.ExecRequ
 	p, err := a.launch(ctx, func() (*process, error) {
 		defer release()
 		return a.startProcess(h, lp, io)
-	})
+	}, a.discard)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (a *Agent) watchExec(c *container, p *process, oomBefore uint64) {
 
 // launch has an init or an exec started. A start that takes longer than the
 // caller waits is undone when it is over.
-func (a *Agent) launch(ctx context.Context, start func() (*process, error)) (*process, error) {
+func (a *Agent) launch(ctx context.Context, start func() (*process, error), undo func(*process)) (*process, error) {
 	type result struct {
 		p   *process
 		err error
@@ -125,14 +125,14 @@ func (a *Agent) launch(ctx context.Context, start func() (*process, error)) (*pr
 	select {
 	case r := <-done:
 		if r.err == nil && ctx.Err() != nil {
-			a.bury(r.p)
+			undo(r.p)
 			return nil, ctx.Err()
 		}
 		return r.p, r.err
 	case <-ctx.Done():
 		go func() {
 			if r := <-done; r.err == nil {
-				a.bury(r.p)
+				undo(r.p)
 			}
 		}()
 		return nil, fmt.Errorf("start the process: %w", ctx.Err())
@@ -155,14 +155,14 @@ func (a *Agent) startProcess(h *libcontainer.Container, lp *libcontainer.Process
 	}
 	p := &process{lc: lp, stdio: io, pid: pid, exited: make(chan struct{}), done: make(chan struct{})}
 	if err := io.start(); err != nil {
-		a.bury(p)
+		a.discard(p)
 		return nil, err
 	}
 	return p, nil
 }
 
-// bury ends a process that nobody is to see.
-func (a *Agent) bury(p *process) {
+// discard ends a process that nobody is told of.
+func (a *Agent) discard(p *process) {
 	_ = p.signal(unix.SIGKILL)
 	p.wait()
 	a.reaper.untrack(p.pid)

@@ -22,7 +22,7 @@ func (a *Agent) Wait(ctx context.Context, req *agentproto.WaitRequest) (*agentpr
 	case <-p.done:
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.Canceled) {
-			a.orphaned(c, p)
+			a.killUnwaited(c, p)
 		}
 		return nil, ctx.Err()
 	}
@@ -32,8 +32,8 @@ func (a *Agent) Wait(ctx context.Context, req *agentproto.WaitRequest) (*agentpr
 	return p.result, nil
 }
 
-// orphaned ends a process whose shim is gone.
-func (a *Agent) orphaned(c *container, p *process) {
+// killUnwaited ends a process whose shim is gone.
+func (a *Agent) killUnwaited(c *container, p *process) {
 	err := p.signal(unix.SIGKILL)
 	if p == c.init && !c.privatePID {
 		err = errors.Join(err, c.signalAll(unix.SIGKILL))

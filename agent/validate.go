@@ -2,12 +2,14 @@ package agent
 
 import (
 	"encoding/json"
+	"fmt"
 	"path"
 	"path/filepath"
 	"strings"
 
 	"github.com/opencontainers/runc/libcontainer"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
 )
@@ -110,6 +112,46 @@ func checkStdio(s *agentproto.Stdio, terminal bool) error {
 func checkSize(s *agentproto.TerminalSize) error {
 	if s.GetHeight() >= maxTerminal || s.GetWidth() >= maxTerminal {
 		return invalidf("terminal size: %dx%d is too large", s.GetWidth(), s.GetHeight())
+	}
+	return nil
+}
+
+// checkShare refuses a directory of the share that is not right below it.
+func checkShare(name string) error {
+	switch {
+	case len(name) > unix.NAME_MAX:
+		return invalidf("share: longer than %d bytes", unix.NAME_MAX)
+	case name == "." || name == ".." || strings.ContainsAny(name, "/\x00"):
+		return invalidf("share: %q is not one path element", name)
+	}
+	return nil
+}
+
+// checkShared refuses shared namespaces that mean nothing, or two things.
+func checkShared(req *agentproto.CreateContainerRequest, spec *specs.Linux) error {
+	seen := make(map[specs.LinuxNamespaceType]bool)
+	for i, ns := range req.GetSharedNamespaces() {
+		t, id := specs.LinuxNamespaceType(ns.GetType()), ns.GetContainerId()
+		field := fmt.Sprintf("shared_namespaces[%d]", i)
+		if id != "" {
+			if err := checkID(field+".container_id", id); err != nil {
+				return err
+			}
+		}
+		e := entry(spec, t)
+		switch {
+		case procName(t) == "":
+			return invalidf("%s.type: containers cannot share namespaces of type %q", field, t)
+		case seen[t]:
+			return invalidf("%s.type: %s is there twice", field, t)
+		case id == req.GetContainerId():
+			return invalidf("%s.container_id: a container cannot join itself", field)
+		case t == specs.PIDNamespace && id == "":
+			return invalidf("%s.container_id: missing, a pid namespace ends with its init", field)
+		case e == nil || e.Path != "":
+			return invalidf("%s.type: the spec has no %s namespace without a path", field, t)
+		}
+		seen[t] = true
 	}
 	return nil
 }

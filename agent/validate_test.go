@@ -31,7 +31,7 @@ func TestCheckID(t *testing.T) {
 	}
 }
 
-const goodSpec = `{"root":{"path":"/run/runch/shared/a/rootfs"},"process":{"args":["true"],"cwd":"/"},"linux":{"cgroupsPath":"/runch/a"}}`
+const goodSpec = `{"root":{"path":"/run/runch/shared/a/rootfs"},"process":{"args":["true"],"cwd":"/"},"linux":{"cgroupsPath":"/runch/a","namespaces":[{"type":"ipc"}]}}`
 
 func TestDecodeSpecNamesTheField(t *testing.T) {
 	if _, err := decodeSpec([]byte(goodSpec)); err != nil {
@@ -177,18 +177,62 @@ func TestStatusCodes(t *testing.T) {
 	}
 }
 
+func TestSharesAreOnePathElement(t *testing.T) {
+	for name, good := range map[string]bool{
+		"": true, "a": true, "a.b": true, strings.Repeat("x", 255): true,
+		".": false, "..": false, "a/b": false, "/": false, "a\x00": false, strings.Repeat("x", 256): false,
+	} {
+		if err := checkShare(name); good != (err == nil) || err != nil && codeOf(err) != codes.InvalidArgument {
+			t.Errorf("%.20q: %v", name, err)
+		}
+	}
+}
+
+func TestSharedNamespacesNameTheField(t *testing.T) {
+	spec := &specs.Linux{Namespaces: []specs.LinuxNamespace{
+		{Type: specs.IPCNamespace}, {Type: specs.PIDNamespace}, {Type: specs.UTSNamespace, Path: "/x"}, {Type: specs.MountNamespace},
+	}}
+	for _, tc := range []struct {
+		name   string
+		shared []*agentproto.SharedNamespace
+		field  string
+	}{
+		{"two", []*agentproto.SharedNamespace{{Type: "ipc"}, {Type: "pid", ContainerId: "b"}}, ""},
+		{"none", []*agentproto.SharedNamespace{nil}, "shared_namespaces[0].type"},
+		{"mount", []*agentproto.SharedNamespace{{Type: "mount"}}, "shared_namespaces[0].type"},
+		{"twice", []*agentproto.SharedNamespace{{Type: "ipc"}, {Type: "ipc", ContainerId: "b"}}, "shared_namespaces[1].type"},
+		{"with a path", []*agentproto.SharedNamespace{{Type: "uts"}}, "shared_namespaces[0].type"},
+		{"not in the spec", []*agentproto.SharedNamespace{{Type: "user"}}, "shared_namespaces[0].type"},
+		{"itself", []*agentproto.SharedNamespace{{Type: "ipc", ContainerId: "a"}}, "shared_namespaces[0].container_id"},
+		{"pid of nobody", []*agentproto.SharedNamespace{{Type: "pid"}}, "shared_namespaces[0].container_id"},
+		{"bad id", []*agentproto.SharedNamespace{{Type: "ipc", ContainerId: "b/c"}}, "invalid"},
+	} {
+		err := checkShared(&agentproto.CreateContainerRequest{ContainerId: "a", SharedNamespaces: tc.shared}, spec)
+		if tc.field == "" && err == nil {
+			continue
+		}
+		if err == nil || tc.field == "" || !strings.Contains(err.Error(), tc.field) || codeOf(err) != codes.InvalidArgument {
+			t.Errorf("%s: error %v does not name %q", tc.name, err, tc.field)
+		}
+	}
+}
+
 func FuzzRequests(f *testing.F) {
-	f.Add("a", []byte(goodSpec), uint64(1), uint64(2), uint32(24))
-	f.Add("..", []byte(`{"process":{"args":["a"],"cwd":"/","rlimits":[{"type":"x"}]}}`), uint64(0), uint64(0), uint32(1<<31))
-	f.Fuzz(func(t *testing.T, id string, data []byte, in, out uint64, height uint32) {
+	f.Add("a", []byte(goodSpec), uint64(1), uint64(2), uint32(24), "a", "ipc", "b")
+	f.Add("..", []byte(`{"process":{"args":["a"],"cwd":"/","rlimits":[{"type":"x"}]}}`), uint64(0), uint64(0), uint32(1<<31), "../a", "mount", "")
+	f.Fuzz(func(t *testing.T, id string, data []byte, in, out uint64, height uint32, share, ns, other string) {
 		req := &agentproto.CreateContainerRequest{
 			ContainerId: id, Spec: data,
 			Stdio:        &agentproto.Stdio{Stdin: in, Stdout: out},
 			TerminalSize: &agentproto.TerminalSize{Height: height},
+			Share:        share, SharedNamespaces: []*agentproto.SharedNamespace{{Type: ns, ContainerId: other}},
 		}
 		if spec, err := checkCreate(req); err == nil {
-			if strings.ContainsAny(id, "/\x00") || len(spec.Process.Args) == 0 {
-				t.Errorf("accepted %q, %s", id, data)
+			if strings.ContainsAny(id+share+other, "/\x00") || share == ".." || len(spec.Process.Args) == 0 {
+				t.Errorf("accepted %q, %q, %q, %s", id, share, other, data)
+			}
+			if e := entry(spec.Linux, specs.LinuxNamespaceType(ns)); e == nil || procName(e.Type) == "" || e.Path != "" {
+				t.Errorf("accepted %q of %q, %s", ns, other, data)
 			}
 			_, _ = newProcess(spec.Process, req.GetTerminalSize(), false)
 		}

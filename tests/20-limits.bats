@@ -116,7 +116,7 @@ below() {
 }
 
 @test "a verb is one call to the agent, and each process one more that stays open" {
-	# CreateContainer, and Wait. Nothing can be asked before.
+	# Configure, CreateContainer, and Wait. Nothing can be asked before.
 	own
 	args sleep 100000
 	create

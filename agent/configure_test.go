@@ -1,0 +1,146 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"runch/agentproto"
+)
+
+// fakeGuest counts what is done to it.
+type fakeGuest struct {
+	guest
+	mounts   int
+	mountErr error
+	applied  []string
+	applyErr error
+}
+
+func newFakeGuest() *fakeGuest {
+	f := &fakeGuest{}
+	f.mountShare = func() error {
+		f.mounts++
+		return f.mountErr
+	}
+	f.applyNetwork = func(_ context.Context, n *agentproto.Network) error {
+		f.applied = append(f.applied, n.GetInterfaces()[0].GetName())
+		return f.applyErr
+	}
+	return f
+}
+
+// named is a network with one interface.
+func named(name string) *agentproto.Network {
+	return &agentproto.Network{Interfaces: []*agentproto.Interface{{Name: name, Mac: testMAC(1)}}}
+}
+
+// appliedAre fails the test unless those networks were applied, in this order.
+func (f *fakeGuest) appliedAre(t *testing.T, names ...string) {
+	t.Helper()
+	if len(f.applied) != len(names) {
+		t.Fatalf("applied %q, want %q", f.applied, names)
+	}
+	for i, name := range names {
+		if f.applied[i] != name {
+			t.Fatalf("applied %q, want %q", f.applied, names)
+		}
+	}
+}
+
+func TestConfigureComesFirst(t *testing.T) {
+	a := newAgent(slog.New(slog.DiscardHandler), false)
+	_, err := a.CreateContainer(t.Context(), &agentproto.CreateContainerRequest{ContainerId: "a", Spec: []byte(goodSpec)})
+	if !errors.Is(err, errNotConfigured) || codeOf(err) != codes.FailedPrecondition {
+		t.Errorf("create: %v", err)
+	}
+}
+
+func TestConfigureRefusesBeforeItChanges(t *testing.T) {
+	a := newAgent(slog.New(slog.DiscardHandler), false)
+	f := newFakeGuest()
+	a.guest.mountShare = f.mountShare
+	bad := named("..")
+	for name, req := range map[string]*agentproto.ConfigureRequest{
+		"network": {Network: bad}, "clock": {HostTimeNs: -1},
+	} {
+		if _, err := a.Configure(t.Context(), req); codeOf(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if f.mounts != 0 || a.guest.ready() == nil {
+		t.Error("something was done all the same")
+	}
+}
+
+func TestMountThatFailsIsTheCallsError(t *testing.T) {
+	a := newAgent(slog.New(slog.DiscardHandler), false)
+	f := newFakeGuest()
+	f.mountErr = errors.New("no such device")
+	a.moduleErr = errors.New("load module virtiofs: bad")
+	a.guest.mountShare = f.mountShare
+	_, err := a.Configure(t.Context(), &agentproto.ConfigureRequest{})
+	if err == nil || err.Error() != "no such device (load module virtiofs: bad)" {
+		t.Errorf("error %v", err)
+	}
+	if a.guest.ready() == nil {
+		t.Error("configured all the same")
+	}
+	f.mountErr = nil
+	for range 2 {
+		if _, err := a.Configure(t.Context(), &agentproto.ConfigureRequest{}); err != nil {
+			t.Error(err)
+		}
+	}
+	if f.mounts != 2 || a.guest.ready() != nil {
+		t.Errorf("mounted %d times", f.mounts)
+	}
+}
+
+func TestNetworkIsAppliedOnce(t *testing.T) {
+	ctx := t.Context()
+	f := newFakeGuest()
+	if err := f.configure(ctx, named("boot")); err != nil {
+		t.Fatal(err)
+	}
+	f.appliedAre(t) // no container has said which namespace it is for
+	for range 3 {
+		if err := f.joinNetwork(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.appliedAre(t, "boot")
+	if err := errors.Join(f.changeNetwork(ctx, nil), f.changeNetwork(ctx, named("start")), f.joinNetwork(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	f.appliedAre(t, "boot", "start")
+	if err := errors.Join(f.moveNetwork(ctx), f.configure(ctx, named("restored")), f.joinNetwork(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	f.appliedAre(t, "boot", "start", "start", "restored")
+}
+
+func TestNetworkThatFailsIsTriedAgain(t *testing.T) {
+	ctx := t.Context()
+	f := newFakeGuest()
+	f.applyErr = errors.New("no NIC")
+	if err := f.configure(ctx, named("boot")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := f.joinNetwork(ctx); !errors.Is(err, f.applyErr) {
+			t.Errorf("error %v", err)
+		}
+	}
+	if err := f.changeNetwork(ctx, named("..")); codeOf(err) != codes.InvalidArgument {
+		t.Errorf("bad network: %v", err)
+	}
+	f.applyErr = nil
+	if err := f.joinNetwork(ctx); err != nil {
+		t.Error(err)
+	}
+	f.appliedAre(t, "boot", "boot", "boot")
+}

@@ -1,0 +1,251 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"runch/agentproto"
+)
+
+// nobody finds no container.
+func nobody(string) (*container, error) { return nil, errNoContainer }
+
+// asksFor is a spec's part that has those namespaces, without paths.
+func asksFor(types ...specs.LinuxNamespaceType) *specs.Linux {
+	l := new(specs.Linux)
+	for _, t := range types {
+		l.Namespaces = append(l.Namespaces, specs.LinuxNamespace{Type: t})
+	}
+	return l
+}
+
+// inode is that of the namespace at path.
+func inode(t *testing.T, path string) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Ino
+}
+
+// childIn starts a process with namespaces of its own, and gives what ends it.
+func childIn(t *testing.T, flags uintptr) (pid int, end func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: needs root to make namespaces")
+	}
+	child := exec.CommandContext(t.Context(), "cat")
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
+	in, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return child.Process.Pid, func() {
+		if err := errors.Join(in.Close(), child.Wait()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// testNamespaces are a sandbox's that go with the test.
+func testNamespaces(t *testing.T) *namespaces {
+	t.Helper()
+	n := newNamespaces(filepath.Join(t.TempDir(), "ns"))
+	t.Cleanup(func() {
+		for ns := range n.made {
+			_ = unix.Unmount(n.path(ns), unix.MNT_DETACH)
+		}
+	})
+	return n
+}
+
+func TestSandboxNamespacesAreMadeOnceAndStay(t *testing.T) {
+	n := testNamespaces(t)
+	pid, end := childIn(t, unix.CLONE_NEWIPC|unix.CLONE_NEWUTS|unix.CLONE_NEWUSER)
+	types := []specs.LinuxNamespaceType{specs.IPCNamespace, specs.UTSNamespace, specs.UserNamespace}
+	shared := []*agentproto.SharedNamespace{{Type: "ipc"}, {Type: "uts"}, {Type: "user"}}
+	first := asksFor(types...)
+	s, err := n.join(t.Context(), shared, first, nobody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make(map[specs.LinuxNamespaceType]uint64)
+	for _, ns := range first.Namespaces {
+		want[ns.Type] = inode(t, fmt.Sprintf("/proc/%d/ns/%s", pid, ns.Type))
+		if ns.Path != "" {
+			t.Errorf("the first container joins %s", ns.Path)
+		}
+	}
+	if err := s.pin(pid); err != nil {
+		t.Fatal(err)
+	}
+	s.settle(nil)
+	end()
+	n.leave()
+	for range 2 {
+		next := asksFor(types...)
+		s, err := n.join(t.Context(), shared, next, nobody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ns := range next.Namespaces {
+			if got := inode(t, ns.Path); got != want[ns.Type] {
+				t.Errorf("%s namespace %d, not the first container's %d", ns.Type, got, want[ns.Type])
+			}
+		}
+		if err := s.pin(0); err != nil {
+			t.Errorf("there is nothing to keep: %v", err)
+		}
+		s.settle(errors.New("it was not made"))
+	}
+}
+
+func TestNamespacesOfAContainerThatFailedAreMadeAnew(t *testing.T) {
+	n := testNamespaces(t)
+	shared := []*agentproto.SharedNamespace{{Type: "ipc"}}
+	for range 2 {
+		pid, end := childIn(t, unix.CLONE_NEWIPC)
+		spec := asksFor(specs.IPCNamespace)
+		s, err := n.join(t.Context(), shared, spec, nobody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if spec.Namespaces[0].Path != "" {
+			t.Errorf("joins %s of a container that was not made", spec.Namespaces[0].Path)
+		}
+		if err := s.pin(pid); err != nil {
+			t.Fatal(err)
+		}
+		s.settle(errors.New("no such program"))
+		n.leave()
+		end()
+	}
+	if mounts := mountsBelow(t, n.dir); mounts != 0 {
+		t.Errorf("%d namespaces are kept", mounts)
+	}
+}
+
+func TestTwoContainersDoNotMakeTheSameNamespace(t *testing.T) {
+	n := testNamespaces(t)
+	shared := []*agentproto.SharedNamespace{{Type: "uts"}}
+	first, err := n.join(t.Context(), shared, asksFor(specs.UTSNamespace), nobody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := n.join(ctx, nil, asksFor(), nobody); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a container that does not wait: %v", err)
+	}
+	joined := make(chan *specs.Linux)
+	go func() {
+		spec := asksFor(specs.UTSNamespace)
+		if _, err := n.join(t.Context(), shared, spec, nobody); err != nil {
+			t.Error(err)
+		}
+		joined <- spec
+	}()
+	pid, end := childIn(t, unix.CLONE_NEWUTS)
+	if err := first.pin(pid); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-joined:
+		t.Error("the second did not wait for the first")
+	case <-time.After(20 * time.Millisecond):
+	}
+	first.settle(nil)
+	if spec := <-joined; spec.Namespaces[0].Path != n.path(specs.UTSNamespace) {
+		t.Errorf("the second joins %q", spec.Namespaces[0].Path)
+	}
+	end()
+}
+
+func TestJoinOfAnotherContainer(t *testing.T) {
+	a := newAgent(slog.New(slog.DiscardHandler), false)
+	n := testNamespaces(t)
+	pid, end := childIn(t, unix.CLONE_NEWPID|unix.CLONE_NEWIPC)
+	c := fakeContainer(a, "b")
+	c.init.pid = pid
+	shared := []*agentproto.SharedNamespace{{Type: "pid", ContainerId: "b"}, {Type: "ipc", ContainerId: "b"}}
+	spec := asksFor(specs.IPCNamespace, specs.PIDNamespace, specs.UTSNamespace)
+	want := []uint64{inode(t, fmt.Sprintf("/proc/%d/ns/ipc", pid)), inode(t, fmt.Sprintf("/proc/%d/ns/pid", pid))}
+	s, err := n.join(t.Context(), shared, spec, a.table.get)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end() // its pid may now be another's
+	for i, ino := range want {
+		if got := inode(t, spec.Namespaces[i].Path); got != ino {
+			t.Errorf("%s namespace %d, not the container's %d", spec.Namespaces[i].Type, got, ino)
+		}
+	}
+	if spec.Namespaces[2].Path != "" {
+		t.Error("joins what it makes itself")
+	}
+	s.settle(nil)
+	if _, err := os.Stat(spec.Namespaces[0].Path); err == nil {
+		t.Error("the file is still open")
+	}
+
+	close(c.init.exited)
+	_, err = n.join(t.Context(), shared, asksFor(specs.PIDNamespace), a.table.get)
+	if !errors.Is(err, errNotRunning) || err.Error() != "cannot join the pid namespace of container b: container not running" {
+		t.Errorf("an ended one: %v", err)
+	}
+	shared[0].ContainerId = "x"
+	_, err = n.join(t.Context(), shared, asksFor(specs.PIDNamespace), a.table.get)
+	if !errors.Is(err, errNoContainer) || err.Error() != "cannot join the pid namespace of container x: container does not exist" {
+		t.Errorf("an unknown one: %v", err)
+	}
+	if n.containers.Load() != 1 {
+		t.Errorf("%d containers", n.containers.Load())
+	}
+}
+
+func TestWhoMakesTheNetwork(t *testing.T) {
+	n := testNamespaces(t)
+	join := func(shared []*agentproto.SharedNamespace, types ...specs.LinuxNamespaceType) (*sharing, string) {
+		t.Helper()
+		spec := asksFor(types...)
+		s, err := n.join(t.Context(), shared, spec, nobody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, entry(spec, specs.NetworkNamespace).Path
+	}
+	s, path := join([]*agentproto.SharedNamespace{{Type: "network"}}, specs.NetworkNamespace)
+	if s.network || path != agentproto.GuestNetNS {
+		t.Errorf("without a user namespace: %q", path)
+	}
+	if s, path := join(nil, specs.NetworkNamespace, specs.UserNamespace); s.network || path != agentproto.GuestNetNS {
+		t.Errorf("with others in the sandbox's network: %q", path)
+	}
+	n.leave()
+	n.leave()
+	s, path = join(nil, specs.UserNamespace, specs.NetworkNamespace)
+	if !s.network || path != "" || !s.decides {
+		t.Errorf("the first with a user namespace: %q", path)
+	}
+	s.settle(nil)
+	n.leave()
+	n.made[specs.UserNamespace] = true
+	if s, path := join([]*agentproto.SharedNamespace{{Type: "user"}}, specs.UserNamespace, specs.NetworkNamespace); s.network || path != agentproto.GuestNetNS {
+		t.Errorf("in the sandbox's user namespace, whose network that is: %q", path)
+	}
+}
