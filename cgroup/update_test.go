@@ -1,12 +1,7 @@
 package cgroup
 
 import (
-	"context"
-	"errors"
-	"os/exec"
-	"strconv"
 	"testing"
-	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -48,55 +43,5 @@ func TestLimitsWithoutSize(t *testing.T) {
 	}
 	if got := (Limits{}).WithoutSize(); got != (Limits{}) {
 		t.Errorf("got %+v of no limits", got)
-	}
-}
-
-// A limit below what processes hold would be refused, or kill them.
-func TestMemoryInUse(t *testing.T) {
-	const used, less, more = 32 << 20, 16 << 20, 64 << 20
-	path := testPath(t)
-	cmd := exec.CommandContext(context.Background(), "tail", "-c", "32M") // keeps as much until its input ends
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { end(t, cmd) })
-	c := apply(t, path, memory(more).Resources, 0, cmd.Process.Pid)
-	t.Cleanup(func() {
-		if err := c.Destroy(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	if _, err := in.Write(make([]byte, used)); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.CheckMemory(memory(less)); !errors.Is(err, ErrMemoryHeld) {
-		t.Errorf("got %v of %d bytes in use", err, used)
-	}
-	for name, l := range map[string]Limits{"more": memory(more), "no limit": {}} {
-		if err := c.CheckMemory(l); err != nil {
-			t.Errorf("%s: got %v", name, err)
-		}
-	}
-
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := c.AwaitMemory(ctx, memory(less)); !errors.Is(err, ErrMemoryHeld) {
-		t.Errorf("got %v of memory that stays in use", err)
-	}
-	time.AfterFunc(50*time.Millisecond, func() { _ = in.Close() })
-	ctx, cancel = context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if err := c.AwaitMemory(ctx, memory(less)); err != nil {
-		t.Errorf("got %v of memory that was given back", err)
-	}
-	if err := c.Update(memory(more), memory(less)); err != nil {
-		t.Error(err)
-	}
-	if got := memoryLimit(t, c); got != strconv.Itoa(less) {
-		t.Errorf("got a limit of %s, want %d", got, less)
 	}
 }

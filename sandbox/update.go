@@ -197,7 +197,7 @@ func (u *update) take(ctx context.Context, group *cgroup.Cgroup, first, limits c
 		kept = u.awaitSize(waiting, size)
 	}
 	if kept == nil {
-		kept = group.AwaitMemory(waiting, limits)
+		kept = group.LowerMemory(waiting, limits)
 	}
 	if kept != nil {
 		u.r.Log.Warn("the guest has not given back all that it is to have no longer, so the host's limit of memory stays; update again when it has", "reason", kept)
