@@ -10,6 +10,8 @@ import (
 
 	"github.com/mdlayher/vsock"
 	"golang.org/x/sys/unix"
+
+	"runch/unixsocket"
 )
 
 // Endpoint is where a sandbox's guest can be reached from the host.
@@ -32,8 +34,7 @@ func (e Endpoint) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 	if e.Unix == "" {
 		return e.dialVsock(ctx, port)
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", e.Unix)
+	conn, err := unixsocket.Dial(e.Unix)
 	if err != nil {
 		return nil, fmt.Errorf("dial the guest: %w", err)
 	}

@@ -126,9 +126,6 @@ const (
 	AccelTCG Accel = "tcg"
 )
 
-// maxSocketPath is the room in sockaddr_un, see unix(7), less the final zero.
-const maxSocketPath = 107
-
 // maxCmdline is COMMAND_LINE_SIZE of the Linux kernel on x86, less the final zero.
 const maxCmdline = 2047
 
@@ -160,9 +157,6 @@ func (c *Config) Validate() error {
 		return c.bad("%d MiB of memory and at most %d: the difference is no multiple of %d", c.MemoryMiB, c.MaxMemoryMiB, HotplugStepMiB)
 	case c.HotplugSlots < 0 || c.HotplugSlots > 16:
 		return c.bad("%d hot-plug slots; there are 0 to 16", c.HotplugSlots)
-	}
-	if len(RunDir(c.Dir))+len("/vsock_65535") > maxSocketPath {
-		return c.bad("directory %s: its name is too long for a socket in it", c.Dir)
 	}
 	for _, word := range c.Cmdline {
 		if word == "" || strings.ContainsAny(word, "\n\x00") {

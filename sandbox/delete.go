@@ -11,6 +11,7 @@ import (
 
 	"runch/cgroup"
 	"runch/state"
+	"runch/unixsocket"
 
 	"golang.org/x/sys/unix"
 )
@@ -233,16 +234,21 @@ func killListeners(ctx context.Context, dir string) error {
 
 // listenerOf gives the pid of the process that listens on a unix socket.
 func listenerOf(path string) (int, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	conn, err := unixsocket.Dial(path)
 	if err != nil {
-		return 0, fmt.Errorf("make a socket: %w", err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		return 0, fmt.Errorf("connect to %s: %w", path, err)
 	}
-	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	defer conn.Close()
+	raw, err := conn.SyscallConn()
 	if err != nil {
+		return 0, fmt.Errorf("ask who listens on %s: %w", path, err)
+	}
+	var cred *unix.Ucred
+	var optErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, optErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(err, optErr); err != nil {
 		return 0, fmt.Errorf("ask who listens on %s: %w", path, err)
 	}
 	return int(cred.Pid), nil

@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
+
+	"runch/unixsocket"
 )
 
 // virtiofsdPlaces are where distributions put it; it is on no PATH.
@@ -96,11 +97,10 @@ type Server struct {
 // returns. It ends when its one client, the VMM, leaves. Its words go to log. The
 // socket is the caller's to remove.
 func (v *Virtiofsd) Serve(dir, socket string, log io.Writer) (*Server, error) {
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	listener, err := unixsocket.Listen(socket)
 	if err != nil {
 		return nil, fmt.Errorf("listen for the VMM: %w", err)
 	}
-	listener.SetUnlinkOnClose(false)
 	defer listener.Close()
 	passed, err := listener.File()
 	if err != nil {

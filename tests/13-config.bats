@@ -196,6 +196,25 @@ root_of() {
 	refused "--root" "$RUNCH" --root / list
 }
 
+@test "a state directory may have a path of any length" {
+	# The address of a unix socket has room for 107 characters.
+	ROOT=$T/$(printf 'r%.0s' {1..200})
+	bundle
+	args sleep 100000
+	launch
+	same "$(runch exec "$ID" echo yes </dev/null)" yes
+	runch kill "$ID" KILL
+	same "$(exit_status "$PID")" 137
+	runch delete "$ID"
+	gone
+	# Without records, the sandbox's process is found by the sockets on which it listens.
+	create
+	echo '{' | tee "$ROOT/$ID/container.json" >"$ROOT/$ID/sandbox.json"
+	runch delete --force "$ID"
+	eventually 5 dead "$PID"
+	gone
+}
+
 @test "a state directory below XDG_RUNTIME_DIR is kept from being cleaned away, and is its owner's alone" {
 	bundle
 	args true

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -17,6 +16,7 @@ import (
 
 	"runch/hypervisor"
 	"runch/hypervisor/process"
+	"runch/unixsocket"
 )
 
 // vmmName is the driver's name in messages.
@@ -53,19 +53,14 @@ func (a api) exchange(ctx context.Context, method, endpoint string, body, result
 	if err != nil {
 		return err
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", a.socket)
+	conn, err := unixsocket.Dial(a.socket)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	unixConn, ok := conn.(*net.UnixConn)
-	if !ok {
-		return fmt.Errorf("%T is no unix socket", conn)
-	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := process.SendWithFiles(unixConn, message, files); err != nil {
+	if err := process.SendWithFiles(conn, message, files); err != nil {
 		return err
 	}
 	response, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, maxAnswer)), request)

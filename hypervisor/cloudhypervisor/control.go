@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
 	"runch/hypervisor"
+	"runch/unixsocket"
 )
 
 // Handle is a hold on a running VM; it is a hypervisor.Control. It keeps no
@@ -103,8 +103,7 @@ func (h *Handle) Remove(ctx context.Context, id string) error {
 
 // remove listens before it asks: the answer comes at once, the event later.
 func (h *Handle) remove(ctx context.Context, id string) error {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", filepath.Join(h.dir, eventsSocket))
+	conn, err := unixsocket.Dial(filepath.Join(h.dir, eventsSocket))
 	if err != nil {
 		return fmt.Errorf("listen to %s: %w", vmmName, err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"runch/hypervisor"
+	"runch/unixsocket"
 )
 
 // TestBoot: the whole way of a boot, each request as it is documented.
@@ -29,7 +30,7 @@ func TestBoot(t *testing.T) {
 	}
 	defer read.Close()
 	defer tap.Close()
-	virtiofsd, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(cfg.Dir, "fs.sock"), Net: "unix"})
+	virtiofsd, err := unixsocket.Listen(filepath.Join(cfg.Dir, "fs.sock"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +181,7 @@ func TestControl(t *testing.T) {
 	defer read.Close()
 	defer tap.Close()
 	socket := filepath.Join(r.cfg.Dir, "more.sock")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	l, err := unixsocket.Listen(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +263,7 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	socket := filepath.Join(r.cfg.Dir, "fs.sock")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	l, err := unixsocket.Listen(socket)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -72,9 +73,11 @@ func testConfig(t *testing.T, o fakeOrders) *hypervisor.Config {
 	write(t, program, script, 0o700)
 	cfg := &hypervisor.Config{
 		Name: t.Name(), Binary: program, Kernel: filepath.Join(dir, "kernel"), Initramfs: filepath.Join(dir, "initramfs"),
-		Cmdline: []string{"a=b"}, CPUs: 1, MaxCPUs: 4, MemoryMiB: 256, MaxMemoryMiB: 512, Dir: filepath.Join(dir, "d"),
+		Cmdline: []string{"a=b"}, CPUs: 1, MaxCPUs: 4, MemoryMiB: 256, MaxMemoryMiB: 512,
+		// A socket's address has room for 107 characters.
+		Dir: filepath.Join(dir, strings.Repeat("a", 150), strings.Repeat("b", 150)),
 	}
-	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	write(t, cfg.Kernel, "a kernel", 0o600)
@@ -91,7 +94,7 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 
 func newRig(t *testing.T, cfg *hypervisor.Config) *rig {
 	t.Helper()
-	r := &rig{t: t, console: &syncBuffer{}, log: filepath.Join(filepath.Dir(cfg.Dir), "requests")}
+	r := &rig{t: t, console: &syncBuffer{}, log: filepath.Join(filepath.Dir(cfg.Kernel), "requests")}
 	cfg.Console = r.console
 	vm, err := New(cfg)
 	if err != nil {

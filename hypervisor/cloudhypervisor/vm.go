@@ -27,6 +27,7 @@ import (
 	"runch/agentproto"
 	"runch/hypervisor"
 	"runch/hypervisor/process"
+	"runch/unixsocket"
 )
 
 // The driver's files: the sockets of Config.Dir, and those of the VMM's working
@@ -158,7 +159,7 @@ func (vm *VM) give(path string) error {
 // openSockets makes the API's socket, so that it can be connected to before the
 // VMM runs, and the way of its events.
 func (vm *VM) openSockets() error {
-	l, err := process.Listen(vm.api.socket)
+	l, err := unixsocket.Listen(vm.api.socket)
 	if err != nil {
 		return err
 	}
@@ -173,7 +174,7 @@ func (vm *VM) openSockets() error {
 		return fmt.Errorf("make the event monitor's pipe: %w", err)
 	}
 	vm.eventsReader, vm.plan.events = read, vm.files.Take(write)
-	l, err = process.Listen(filepath.Join(vm.cfg.Dir, eventsSocket))
+	l, err = unixsocket.Listen(filepath.Join(vm.cfg.Dir, eventsSocket))
 	if err != nil {
 		return err
 	}
@@ -242,7 +243,7 @@ func (vm *VM) Listen(port uint32) (net.Listener, error) {
 			return fmt.Errorf("listen for the guest on port %d: %w", port, hypervisor.ErrInUse)
 		}
 		path := fmt.Sprintf("%s_%d", filepath.Join(hypervisor.RunDir(vm.cfg.Dir), vsockSocket), port)
-		l, err := process.Listen(path)
+		l, err := unixsocket.Listen(path)
 		if err != nil {
 			return err
 		}

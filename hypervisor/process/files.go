@@ -95,26 +95,6 @@ func readableCopy(what string, f *os.File, dir string) (*os.File, error) {
 // FilePath is a path by which a program opens what it inherited as descriptor fd.
 func FilePath(fd int) string { return filepath.Join("/proc/self/fd", strconv.Itoa(fd)) }
 
-// Listen makes a socket that only its owner can connect to. One that a killed
-// predecessor left is replaced; closing the listener leaves the path alone.
-func Listen(path string) (*net.UnixListener, error) {
-	name := filepath.Base(path)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("make socket %s: %w", name, err)
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, fmt.Errorf("make socket %s: %w", name, err)
-	}
-	// Close would remove them by a path that then may mean another file.
-	l.SetUnlinkOnClose(false)
-	if err := os.Chmod(path, 0o600); err != nil {
-		_ = l.Close()
-		return nil, fmt.Errorf("make socket %s: %w", name, err)
-	}
-	return l, nil
-}
-
 // MakeRunDir makes the VMM's working directory below a sandbox's.
 func MakeRunDir(dir string) error {
 	if err := os.Mkdir(hypervisor.RunDir(dir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

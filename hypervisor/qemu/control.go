@@ -20,7 +20,7 @@ type Handle struct {
 // such client at a time: the caller closes the handle soon, and ctx bounds the
 // wait for others.
 func Attach(ctx context.Context, dir string) (*Handle, error) {
-	m, err := dialMonitor(ctx, filepath.Join(dir, monitorSocket))
+	m, err := dialMonitor(filepath.Join(dir, monitorSocket))
 	if err != nil {
 		return nil, err
 	}

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net"
 	"os"
 	"slices"
 	"strings"
 
 	"runch/hypervisor"
+	"runch/unixsocket"
 )
 
 // properties are a device's, as QMP takes them; options gives them as the
@@ -115,7 +115,7 @@ func openDisk(dir string, d hypervisor.Disk) (*os.File, string, error) {
 
 // dialShare connects to virtiofsd.
 func dialShare(path string) (*os.File, error) {
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	conn, err := unixsocket.Dial(path)
 	if err != nil {
 		return nil, fmt.Errorf("connect to virtiofsd: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"runch/hypervisor"
 	"runch/hypervisor/process"
+	"runch/unixsocket"
 )
 
 // monitor is a connection to QEMU's control socket. It is used by one goroutine,
@@ -68,18 +69,12 @@ type qmpError struct {
 
 // dialMonitor connects to the socket that a QEMU listens on, or is going to, and
 // waits for nothing.
-func dialMonitor(ctx context.Context, path string) (*monitor, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", path)
+func dialMonitor(path string) (*monitor, error) {
+	conn, err := unixsocket.Dial(path)
 	if err != nil {
 		return nil, fmt.Errorf("connect to QEMU's monitor: %w", err)
 	}
-	unixConn, ok := conn.(*net.UnixConn)
-	if !ok {
-		_ = conn.Close()
-		return nil, fmt.Errorf("connect to QEMU's monitor: %T is no unix socket", conn)
-	}
-	return newMonitor(unixConn), nil
+	return newMonitor(conn), nil
 }
 
 func newMonitor(conn *net.UnixConn) *monitor {

@@ -20,6 +20,7 @@ import (
 	"runch/hypervisor"
 	"runch/hypervisor/channel"
 	"runch/hypervisor/process"
+	"runch/unixsocket"
 )
 
 // VM is one virtual machine; it is a hypervisor.VMM.
@@ -145,7 +146,7 @@ func (vm *VM) openPayload() error {
 // openMonitor makes the control socket and connects to it: the connection waits
 // there for QEMU, and its end is QEMU's.
 func (vm *VM) openMonitor() error {
-	l, err := process.Listen(filepath.Join(vm.cfg.Dir, monitorSocket))
+	l, err := unixsocket.Listen(filepath.Join(vm.cfg.Dir, monitorSocket))
 	if err != nil {
 		return err
 	}
@@ -155,12 +156,8 @@ func (vm *VM) openMonitor() error {
 		return fmt.Errorf("make QEMU's monitor: %w", err)
 	}
 	vm.plan.qmp = vm.files.Take(file)
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: filepath.Join(vm.cfg.Dir, monitorSocket), Net: "unix"})
-	if err != nil {
-		return fmt.Errorf("connect to QEMU's monitor: %w", err)
-	}
-	vm.monitor = newMonitor(conn)
-	return nil
+	vm.monitor, err = dialMonitor(filepath.Join(vm.cfg.Dir, monitorSocket))
+	return err
 }
 
 func (vm *VM) openTransport() error {
@@ -181,7 +178,7 @@ func (vm *VM) openTransport() error {
 		_ = ours.Close()
 		return fmt.Errorf("open the channel to the guest: %w", err)
 	}
-	l, err := process.Listen(filepath.Join(vm.cfg.Dir, agentSocket))
+	l, err := unixsocket.Listen(filepath.Join(vm.cfg.Dir, agentSocket))
 	if err != nil {
 		return err
 	}

@@ -130,7 +130,6 @@ func testConfig(t *testing.T, s *suite) {
 		"no kernel":          func(c *hypervisor.Config) { c.Kernel = "" },
 		"no memory":          func(c *hypervisor.Config) { c.MemoryMiB = 0 },
 		"relative directory": func(c *hypervisor.Config) { c.Dir = "x" },
-		"long directory":     func(c *hypervisor.Config) { c.Dir = "/" + strings.Repeat("x", 120) },
 		"negative CPUs":      func(c *hypervisor.Config) { c.CPUs = -1 },
 		"too few CPUs":       func(c *hypervisor.Config) { c.CPUs, c.MaxCPUs = 2, 1 },
 		"accelerator":        func(c *hypervisor.Config) { c.Accel = "magic" },

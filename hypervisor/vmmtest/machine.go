@@ -35,18 +35,18 @@ func (s *suite) config(t *testing.T, image *Image) *hypervisor.Config {
 	return &hypervisor.Config{
 		Name: strings.ReplaceAll(t.Name(), "/", "-"), Binary: s.driver.Program, Accel: s.driver.Accel,
 		Kernel: image.Kernel, Initramfs: image.Initramfs, MemoryMiB: 256, HotplugSlots: 1,
-		Dir: shortTempDir(t), Console: &boundedBuffer{}, Log: &boundedBuffer{},
+		Dir: longTempDir(t), Console: &boundedBuffer{}, Log: &boundedBuffer{},
 	}
 }
 
-// shortTempDir is t.TempDir with a name that a socket's path has room for.
-func shortTempDir(t *testing.T) string {
+// longTempDir is a directory with a path of more than 300 characters: a socket's
+// address has room for 107.
+func longTempDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "vmm")
-	if err != nil {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("a", 150), strings.Repeat("b", 150))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"runch/agentproto"
 	"runch/hypervisor/vmmtest/guestports"
+	"runch/unixsocket"
 )
 
 // testHello: the guest's first word arrives at a listener that was there before.
@@ -161,7 +162,7 @@ func testHybridSocket(t *testing.T, s *suite) {
 	})
 	for _, request := range []string{"", "\n", "CONNECT\n", "CONNECT x\n", "CONNECT 99999999999\n", "GET / HTTP/1.0\n", "CONNECT 7", "CONNECT " + string(bytes.Repeat([]byte("7"), 100))} {
 		t.Run(fmt.Sprintf("bad request %.20q", request), func(t *testing.T) {
-			conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: endpoint.Unix, Net: "unix"})
+			conn, err := unixsocket.Dial(endpoint.Unix)
 			if err != nil {
 				t.Fatal(err)
 			}

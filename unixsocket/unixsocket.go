@@ -1,0 +1,96 @@
+// Package unixsocket binds and reaches unix sockets at paths of any length.
+//
+// An address of a unix socket has room for 107 bytes (unix(7)), and a container
+// engine may put a runtime's state below a longer path than that. So the socket is
+// named relative to its directory, by a thread whose working directory that is.
+// The kernel then remembers the short name too, and it needs no /proc.
+package unixsocket
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"runch/namespace"
+)
+
+// onlyOwner is a umask that leaves a socket to its owner.
+const onlyOwner = 0o177
+
+// Dial connects to the socket at path. It never waits: a unix socket takes a
+// connection at once, or refuses it. The caller closes the connection.
+func Dial(path string) (*net.UnixConn, error) {
+	dir, err := openDir(path)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return DialAt(dir, filepath.Base(path))
+}
+
+// DialAt is Dial for a socket in an open directory.
+func DialAt(dir *os.File, name string) (conn *net.UnixConn, err error) {
+	err = inDir(dir, func() error {
+		conn, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: name, Net: "unix"})
+		return err
+	})
+	return conn, err
+}
+
+// Listen makes a socket at path that only its owner can connect to. One that a
+// killed predecessor left there is replaced. Closing the listener leaves the path
+// alone, which may mean another file by then.
+func Listen(path string) (*net.UnixListener, error) {
+	dir, err := openDir(path)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	name := filepath.Base(path)
+	var l *net.UnixListener
+	err = inDir(dir, func() (err error) {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		unix.Umask(onlyOwner) // this thread's, as its working directory is
+		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make socket %s: %w", name, err)
+	}
+	l.SetUnlinkOnClose(false)
+	return l, nil
+}
+
+// openDir opens the directory of a socket, which need not be readable.
+func openDir(path string) (*os.File, error) {
+	dir, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the socket's directory: %w", err)
+	}
+	return dir, nil
+}
+
+// inDir calls fn on a thread that has dir for its working directory and ends
+// afterwards.
+func inDir(dir *os.File, fn func() error) (err error) {
+	namespace.Do(func() (restored bool) {
+		if err = unix.Unshare(unix.CLONE_FS); err != nil {
+			err = fmt.Errorf("make a thread with a directory of its own: %w", err)
+			return true
+		}
+		if err = unix.Fchdir(int(dir.Fd())); err != nil {
+			err = fmt.Errorf("go to the socket's directory: %w", err)
+			return false
+		}
+		err = fn()
+		return false
+	})
+	return err
+}
