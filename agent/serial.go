@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
+	"runch/transport/serial"
 )
 
 const (
@@ -84,7 +85,7 @@ func demux(session *yamux.Session, helloPort uint32) *transport {
 			if err != nil {
 				return nil, err
 			}
-			if err := agentproto.WritePort(conn, helloPort); err != nil {
+			if err := serial.WritePort(conn, helloPort); err != nil {
 				_ = conn.Close()
 				return nil, err
 			}
@@ -97,7 +98,7 @@ func demux(session *yamux.Session, helloPort uint32) *transport {
 // route reads a stream's port and hands the stream to who listens there.
 func route(conn net.Conn, control, streams *queue) {
 	_ = conn.SetReadDeadline(time.Now().Add(streamTimeout))
-	port, err := agentproto.ReadPort(conn)
+	port, err := serial.ReadPort(conn)
 	_ = conn.SetReadDeadline(time.Time{})
 	to := map[uint32]*queue{agentproto.ControlPort: control, agentproto.StreamPort: streams}[port]
 	if err != nil || to == nil || !to.put(conn) {

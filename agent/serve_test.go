@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
+	"runch/transport/serial"
 )
 
 // host is the other side of a serial transport.
@@ -25,7 +26,7 @@ func (h host) Dial(_ context.Context, port uint32) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return conn, agentproto.WritePort(conn, port)
+	return conn, serial.WritePort(conn, port)
 }
 
 // serveHost runs an agent that has no guest around it, over a pipe.
@@ -74,7 +75,7 @@ func TestHello(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if port, err := agentproto.ReadPort(conn); err != nil || port != agentproto.HelloPort {
+	if port, err := serial.ReadPort(conn); err != nil || port != agentproto.HelloPort {
 		t.Fatalf("port %d, %v", port, err)
 	}
 	hello, err := agentproto.ReadHello(conn)

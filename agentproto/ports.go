@@ -54,7 +54,6 @@ const (
 const (
 	streamMagic = "RUNCHST1"
 	headerSize  = len(streamMagic) + 8
-	portSize    = 4
 )
 
 // ErrProtocol is wrapped by every error about bytes that do not keep to the protocol.
@@ -83,22 +82,4 @@ func ReadStreamHeader(r io.Reader) (uint64, error) {
 		return 0, fmt.Errorf("stream header %q: %w", header, ErrProtocol)
 	}
 	return id, nil
-}
-
-// WritePort opens a stream of the serial transport: it says which port the
-// stream is for.
-func WritePort(w io.Writer, port uint32) error {
-	if _, err := w.Write(binary.BigEndian.AppendUint32(nil, port)); err != nil {
-		return fmt.Errorf("write port: %w", err)
-	}
-	return nil
-}
-
-// ReadPort reads what WritePort wrote.
-func ReadPort(r io.Reader) (uint32, error) {
-	var b [portSize]byte
-	if _, err := io.ReadFull(r, b[:]); err != nil {
-		return 0, fmt.Errorf("read port: %w", err)
-	}
-	return binary.BigEndian.Uint32(b[:]), nil
 }

@@ -40,16 +40,6 @@ func TestStreamHeaderRefusals(t *testing.T) {
 	}
 }
 
-func TestPortRoundTrip(t *testing.T) {
-	var b bytes.Buffer
-	if err := WritePort(&b, StreamPort); err != nil {
-		t.Fatal(err)
-	}
-	if port, err := ReadPort(&b); err != nil || port != StreamPort {
-		t.Errorf("port %d, %v", port, err)
-	}
-}
-
 func TestHelloRoundTrip(t *testing.T) {
 	var b bytes.Buffer
 	if err := WriteHello(&b, &Hello{Protocol: Version, KernelRelease: "6.12"}); err != nil {

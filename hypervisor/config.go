@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"runch/transport"
 )
 
 // Config is what a VM shall be.
@@ -22,9 +24,16 @@ type Config struct {
 	// Kernel and Initramfs are files of the host. They need not be readable by
 	// User: the driver opens them itself.
 	Kernel, Initramfs string
-	// Cmdline holds words for the guest's kernel; the driver puts its own words
-	// for console, transport and tuning before them.
+	// Cmdline holds parameters of the guest's kernel; the driver puts its own for
+	// the console and tuning before them, and what Announce gives.
 	Cmdline []string
+	// Announce gives the kernel parameters that tell the guest how it reaches the
+	// host. The driver calls it once, when Listen can be called no more; nil tells
+	// the guest nothing.
+	Announce func(transport.Guest) []string
+	// SerialPort is the name of the virtio-serial port that the guest has where it
+	// has no vsock.
+	SerialPort string
 
 	// CPUs is the number of virtual CPUs; 0 means 1. MaxCPUs is how many there
 	// may be after hot-plug; 0 means CPUs.
@@ -155,6 +164,8 @@ func (c *Config) Validate() error {
 		return c.bad("%d MiB of memory; a kernel needs %d", c.MemoryMiB, minMemoryMiB)
 	case c.MaxMemoryMiB != 0 && (c.MaxMemoryMiB < c.MemoryMiB || (c.MaxMemoryMiB-c.MemoryMiB)%HotplugStepMiB != 0):
 		return c.bad("%d MiB of memory and at most %d: the difference is no multiple of %d", c.MemoryMiB, c.MaxMemoryMiB, HotplugStepMiB)
+	case !plain(c.SerialPort):
+		return c.bad("the serial port %q", c.SerialPort)
 	case c.HotplugSlots < 0 || c.HotplugSlots > 16:
 		return c.bad("%d hot-plug slots; there are 0 to 16", c.HotplugSlots)
 	}
@@ -194,6 +205,14 @@ func (c *Config) validateDevices() error {
 		}
 	}
 	return nil
+}
+
+// Announced gives the kernel parameters that Announce has for the guest.
+func (c *Config) Announced(guest transport.Guest) []string {
+	if c.Announce == nil {
+		return nil
+	}
+	return c.Announce(guest)
 }
 
 func (c *Config) bad(format string, args ...any) error {

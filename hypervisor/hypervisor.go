@@ -27,7 +27,7 @@ import (
 	"errors"
 	"net"
 
-	"runch/agentproto"
+	"runch/transport"
 )
 
 // VMM is one virtual machine and the process that runs it. All methods but
@@ -45,7 +45,7 @@ type VMM interface {
 
 	// Endpoint is how other processes reach the guest, as long as the process
 	// that called Boot lives.
-	Endpoint() agentproto.Endpoint
+	Endpoint() transport.Endpoint
 
 	// Dial connects to a port of the guest, which is ready once it has said hello;
 	// before, bytes wait or the connection is refused, so set a deadline. A port

@@ -234,7 +234,7 @@ func (c *creation) setup() *shimproto.Setup {
 	if c.place.own {
 		s.VM = c.vm
 	} else {
-		s.Container.Holder, s.Container.Guest = c.sandbox.Path(), endpointOf(c.sandbox.record)
+		s.Container.Holder, s.Container.Guest = c.sandbox.Path(), c.sandbox.record.Endpoint
 	}
 	return s
 }

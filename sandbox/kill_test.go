@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"runch/state"
+	"runch/transport"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,7 +71,7 @@ func vanishing(t *testing.T, ends bool) *Runtime {
 	}
 	defer sandbox.Close()
 	c := &state.Container{ID: "c", Sandbox: "c", Shim: process, Ready: true, Started: true}
-	s := &state.Sandbox{ID: "c", Owner: "c", Holder: process, Endpoint: state.Endpoint{Unix: socket}}
+	s := &state.Sandbox{ID: "c", Owner: "c", Holder: process, Endpoint: transport.Endpoint{Unix: socket}}
 	if err := errors.Join(dir.Save(c), sandbox.Save(s)); err != nil {
 		t.Fatal(err)
 	}

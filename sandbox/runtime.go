@@ -14,6 +14,7 @@ import (
 	"runch/agentproto"
 	"runch/config"
 	"runch/state"
+	"runch/transport"
 
 	"golang.org/x/sys/unix"
 )
@@ -132,12 +133,12 @@ func (r *Runtime) lockAndLoad(ctx context.Context, id string) (*state.Dir, *stat
 }
 
 // endpoint says where a container's guest is reached.
-func (r *Runtime) endpoint(c *state.Container) (agentproto.Endpoint, error) {
+func (r *Runtime) endpoint(c *state.Container) (transport.Endpoint, error) {
 	s, err := r.Store.LoadSandbox(c.Sandbox)
 	if err != nil {
-		return agentproto.Endpoint{}, err
+		return transport.Endpoint{}, err
 	}
-	return endpointOf(s), nil
+	return s.Endpoint, nil
 }
 
 // call does one call to the agent of a container's guest. It gives errEnded

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"runch/agentproto"
 	"runch/network"
 	"runch/oci"
 	"runch/shimproto"
@@ -108,7 +107,7 @@ func (s *lockedSandbox) setShim(c *state.Container) error {
 
 // setReady notes what there is once the guest runs.
 func (s *lockedSandbox) setReady(ready *shimproto.Ready) error {
-	s.record.Endpoint = state.Endpoint{Unix: ready.Endpoint.Unix, CID: ready.Endpoint.CID}
+	s.record.Endpoint = ready.Endpoint
 	s.record.Network.Taps = ready.Taps
 	return s.Save(s.record)
 }
@@ -161,11 +160,6 @@ func (s *lockedSandbox) end(ctx context.Context) error {
 	}
 	s.tellLost()
 	return s.Remove()
-}
-
-// endpointOf says where a sandbox's guest is reached.
-func endpointOf(s *state.Sandbox) agentproto.Endpoint {
-	return agentproto.Endpoint{Unix: s.Endpoint.Unix, CID: s.Endpoint.CID}
 }
 
 // netNSOf is the path of a sandbox's network namespace while it runs.

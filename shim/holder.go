@@ -101,6 +101,7 @@ func (h *holder) acquire(ctx context.Context, v *shimproto.VM) error {
 		Name: v.Sandbox, Dir: v.Dir, Binary: v.Binary, Accel: v.Accel, Kernel: v.Kernel, Initramfs: v.Initramfs, Cmdline: v.Cmdline,
 		CPUs: v.CPUs, MaxCPUs: v.MaxCPUs, MemoryMiB: v.MemoryMiB, MaxMemoryMiB: v.MaxMemoryMiB,
 		Share: &hypervisor.Share{Tag: agentproto.ShareTag, Socket: socket}, NICs: nics,
+		Announce: agentproto.KernelParams, SerialPort: agentproto.SerialPort,
 		Log: log, Console: console, Served: h.settle, HotplugSlots: hotplugSlots, User: v.User,
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"runch/shimproto"
 	"runch/storage"
+	"runch/unixsocket"
 )
 
 // requestTimeout bounds one request of a command, from its connection on.
@@ -17,12 +18,10 @@ const requestTimeout = 30 * time.Second
 // serve answers the requests that commands and the shims of other containers make
 // to the holder, one after the other, as long as the process lives.
 func (h *holder) serve(dir string) error {
-	addr := &net.UnixAddr{Name: filepath.Join(dir, shimproto.HolderSocket), Net: "unixpacket"}
-	listener, err := net.ListenUnix("unixpacket", addr)
+	listener, err := unixsocket.ListenPacket(filepath.Join(dir, shimproto.HolderSocket))
 	if err != nil {
 		return fmt.Errorf("listen for requests to the sandbox: %w", err)
 	}
-	listener.SetUnlinkOnClose(false) // the directory goes as a whole
 	go func() {
 		for {
 			conn, err := listener.AcceptUnix()

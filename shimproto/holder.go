@@ -1,7 +1,6 @@
 package shimproto
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"runch/storage"
+	"runch/unixsocket"
 
 	"golang.org/x/sys/unix"
 )
@@ -93,18 +93,11 @@ func (h Holder) Unshare(name string) error {
 }
 
 func (h Holder) ask(r Request, mounts []storage.Mount) (answer []storage.Mount, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), holderTimeout)
-	defer cancel()
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unixpacket", filepath.Join(h.Dir, HolderSocket))
+	conn, err := unixsocket.DialPacket(filepath.Join(h.Dir, HolderSocket))
 	if err != nil {
 		return nil, fmt.Errorf("reach the sandbox's holder: %w", err)
 	}
-	defer c.Close()
-	conn, ok := c.(*net.UnixConn)
-	if !ok {
-		return nil, errors.New("reach the sandbox's holder: not a unix socket")
-	}
+	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(holderTimeout)); err != nil {
 		return nil, fmt.Errorf("reach the sandbox's holder: %w", err)
 	}

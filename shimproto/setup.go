@@ -10,6 +10,7 @@ import (
 	"runch/hypervisor"
 	"runch/oci"
 	"runch/storage"
+	"runch/transport"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -90,7 +91,7 @@ type Container struct {
 	// Holder is the directory of the sandbox whose holder is another process, and
 	// Guest is how its guest is reached.
 	Holder string
-	Guest  agentproto.Endpoint
+	Guest  transport.Endpoint
 }
 
 // Hooks are the hooks that the shim runs itself.
@@ -104,7 +105,7 @@ type Hooks struct {
 type Exec struct {
 	ID      string
 	Process json.RawMessage
-	Guest   agentproto.Endpoint
+	Guest   transport.Endpoint
 	// ShimPID is the pid of the container's shim.
 	ShimPID      int
 	Cgroup       string
@@ -134,7 +135,7 @@ func Failed(err error) Report {
 
 // Ready says what the process has made.
 type Ready struct {
-	Endpoint agentproto.Endpoint
+	Endpoint transport.Endpoint
 	// Taps are the names of those made in the network namespace.
 	Taps []string
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"runch/transport"
+
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -67,7 +69,7 @@ func TestSandboxesAreApartFromContainers(t *testing.T) {
 	}
 	defer d.Close()
 	want := &Sandbox{
-		ID: "c1", Holder: Process{PID: 3, StartTime: 4}, Owner: "c1", Endpoint: Endpoint{Unix: "/s"}, VMM: "qemu",
+		ID: "c1", Holder: Process{PID: 3, StartTime: 4}, Owner: "c1", Endpoint: transport.Endpoint{Unix: "/s"}, VMM: "qemu",
 		Members: map[string]Member{"c1": {Shim: Process{PID: 3, StartTime: 4}}},
 		Network: Network{NetNS: "/n", Taps: []string{"tap0"}},
 	}

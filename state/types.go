@@ -3,6 +3,8 @@ package state
 import (
 	"time"
 
+	"runch/transport"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -86,7 +88,7 @@ type Sandbox struct {
 	// Members are the sandbox's containers, by their ids.
 	Members map[string]Member `json:"members,omitempty"`
 	// Endpoint is how the guest is reached.
-	Endpoint Endpoint `json:"endpoint"`
+	Endpoint transport.Endpoint `json:"endpoint"`
 	// VMM is the name of the driver.
 	VMM string `json:"vmm"`
 	// Boot is what the VM was made with, Now what it was last told to have.
@@ -110,7 +112,7 @@ type Sandbox struct {
 }
 
 // Running tells whether the sandbox's VM is there to be used.
-func (s *Sandbox) Running() bool { return s.Holder.Alive() && s.Endpoint != (Endpoint{}) }
+func (s *Sandbox) Running() bool { return s.Holder.Alive() && s.Endpoint != (transport.Endpoint{}) }
 
 // Member is what a sandbox knows of one of its containers.
 type Member struct {
@@ -124,13 +126,6 @@ type Member struct {
 type VMSize struct {
 	CPUs      int `json:"cpus"`
 	MemoryMiB int `json:"memoryMiB"`
-}
-
-// Endpoint is how the guest is reached: a unix socket that speaks hybrid
-// vsock, or a vsock context id where Unix is empty.
-type Endpoint struct {
-	Unix string `json:"unix,omitempty"`
-	CID  uint32 `json:"cid,omitempty"`
 }
 
 // The statuses of a container, by the runtime spec and, for paused, by runc.

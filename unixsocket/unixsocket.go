@@ -22,30 +22,48 @@ import (
 // onlyOwner is a umask that leaves a socket to its owner.
 const onlyOwner = 0o177
 
-// Dial connects to the socket at path. It never waits: a unix socket takes a
-// connection at once, or refuses it. The caller closes the connection.
-func Dial(path string) (*net.UnixConn, error) {
+// The types of sockets.
+const (
+	stream = "unix"
+	packet = "unixpacket"
+)
+
+// Dial connects to the stream socket at path. It never waits: a unix socket takes
+// a connection at once, or refuses it. The caller closes the connection.
+func Dial(path string) (*net.UnixConn, error) { return dial(stream, path) }
+
+// DialPacket is Dial for a socket that keeps the bounds of messages, SOCK_SEQPACKET.
+func DialPacket(path string) (*net.UnixConn, error) { return dial(packet, path) }
+
+// DialAt is Dial for a socket in an open directory.
+func DialAt(dir *os.File, name string) (*net.UnixConn, error) { return dialAt(stream, dir, name) }
+
+func dial(network, path string) (*net.UnixConn, error) {
 	dir, err := openDir(path)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	return DialAt(dir, filepath.Base(path))
+	return dialAt(network, dir, filepath.Base(path))
 }
 
-// DialAt is Dial for a socket in an open directory.
-func DialAt(dir *os.File, name string) (conn *net.UnixConn, err error) {
+func dialAt(network string, dir *os.File, name string) (conn *net.UnixConn, err error) {
 	err = inDir(dir, func() error {
-		conn, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: name, Net: "unix"})
+		conn, err = net.DialUnix(network, nil, &net.UnixAddr{Name: name, Net: network})
 		return err
 	})
 	return conn, err
 }
 
-// Listen makes a socket at path that only its owner can connect to. One that a
-// killed predecessor left there is replaced. Closing the listener leaves the path
+// Listen makes a stream socket at path that only its owner can connect to. One that
+// a killed predecessor left there is replaced. Closing the listener leaves the path
 // alone, which may mean another file by then.
-func Listen(path string) (*net.UnixListener, error) {
+func Listen(path string) (*net.UnixListener, error) { return listen(stream, path) }
+
+// ListenPacket is Listen for a socket that keeps the bounds of messages.
+func ListenPacket(path string) (*net.UnixListener, error) { return listen(packet, path) }
+
+func listen(network, path string) (*net.UnixListener, error) {
 	dir, err := openDir(path)
 	if err != nil {
 		return nil, err
@@ -58,7 +76,7 @@ func Listen(path string) (*net.UnixListener, error) {
 			return err
 		}
 		unix.Umask(onlyOwner) // this thread's, as its working directory is
-		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
+		l, err = net.ListenUnix(network, &net.UnixAddr{Name: name, Net: network})
 		return err
 	})
 	if err != nil {
@@ -85,7 +103,7 @@ func inDir(dir *os.File, fn func() error) (err error) {
 			err = fmt.Errorf("make a thread with a directory of its own: %w", err)
 			return true
 		}
-		if err = unix.Fchdir(int(dir.Fd())); err != nil {
+		if err = changeDir(dir); err != nil {
 			err = fmt.Errorf("go to the socket's directory: %w", err)
 			return false
 		}
@@ -93,4 +111,15 @@ func inDir(dir *os.File, fn func() error) (err error) {
 		return false
 	})
 	return err
+}
+
+// changeDir is for a directory that somebody may close meanwhile.
+func changeDir(dir *os.File) error {
+	raw, err := dir.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var changed error
+	err = raw.Control(func(fd uintptr) { changed = unix.Fchdir(int(fd)) })
+	return errors.Join(err, changed)
 }

@@ -23,7 +23,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
-	"runch/agentproto"
+	"runch/transport/serial"
 )
 
 const (
@@ -49,6 +49,8 @@ var (
 	ErrClosed = errors.New("the channel to the guest has ended")
 	// ErrInUse says that the port has a listener.
 	ErrInUse = errors.New("port has a listener")
+	// ErrProtocol says that the guest sent what the channel's protocol has not.
+	ErrProtocol = errors.New("the guest broke the channel's protocol")
 	// ErrTooMany says that there are as many connections as there can be.
 	ErrTooMany = errors.New("too many connections to the guest")
 )
@@ -149,7 +151,7 @@ func (c *Channel) openStream(port uint32) (*conn, error) {
 		return nil, fmt.Errorf("%w: %w", ErrClosed, err)
 	}
 	conn := newConn(c, stream, release)
-	if err := agentproto.WritePort(stream, port); err != nil {
+	if err := serial.WritePort(stream, port); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("%w: %w", ErrClosed, err)
 	}

@@ -16,7 +16,8 @@ import (
 	"github.com/hashicorp/yamux"
 	"golang.org/x/sys/unix"
 
-	"runch/agentproto"
+	"runch/transport"
+	"runch/transport/serial"
 )
 
 // pair makes a connected pair of sockets, as QEMU's serial port is one.
@@ -65,7 +66,7 @@ func accepted(t *testing.T, guest *yamux.Session) (net.Conn, uint32) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, err := agentproto.ReadPort(conn)
+	port, err := serial.ReadPort(conn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +141,7 @@ func TestListen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := agentproto.WritePort(stray, 6); err != nil {
+	if err := serial.WritePort(stray, 6); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := stray.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
@@ -150,7 +151,7 @@ func TestListen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := agentproto.WritePort(stream, 5); err != nil {
+	if err := serial.WritePort(stream, 5); err != nil {
 		t.Fatal(err)
 	}
 	conn, err := l.Accept()
@@ -238,7 +239,7 @@ func TestTooManyConnections(t *testing.T) {
 
 // served makes a channel whose guest is reached through a socket; over is called
 // when a connection is over.
-func served(t *testing.T, over func()) (agentproto.Endpoint, *yamux.Session) {
+func served(t *testing.T, over func()) (transport.Endpoint, *yamux.Session) {
 	t.Helper()
 	c, guest := open(t)
 	path := filepath.Join(t.TempDir(), "agent.sock")
@@ -254,7 +255,7 @@ func served(t *testing.T, over func()) (agentproto.Endpoint, *yamux.Session) {
 			t.Errorf("serve: %v", err)
 		}
 	})
-	return agentproto.Endpoint{Unix: path}, guest
+	return transport.Endpoint{Unix: path}, guest
 }
 
 func TestServeIsAHybridVsock(t *testing.T) {
@@ -264,7 +265,7 @@ func TestServeIsAHybridVsock(t *testing.T) {
 		if err != nil {
 			return
 		}
-		port, _ := agentproto.ReadPort(conn)
+		port, _ := serial.ReadPort(conn)
 		got, _ := io.ReadAll(conn)
 		_, _ = fmt.Fprintf(conn, "port %d: %s", port, got)
 		_ = conn.Close()

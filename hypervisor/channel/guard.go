@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"time"
-
-	"runch/agentproto"
 )
 
 // The frames of yamux, see spec.md of github.com/hashicorp/yamux: version, type,
@@ -40,7 +38,7 @@ func newGuard(conn io.ReadWriteCloser) *guard {
 	return &guard{ReadWriteCloser: conn, now: time.Now}
 }
 
-// Read fails with agentproto.ErrProtocol at the first frame that is refused;
+// Read fails with ErrProtocol at the first frame that is refused;
 // that ends the session.
 func (g *guard) Read(p []byte) (int, error) {
 	n, err := g.ReadWriteCloser.Read(p)
@@ -78,15 +76,15 @@ func (g *guard) frame() error {
 	id := binary.BigEndian.Uint32(g.header[4:])
 	switch {
 	case g.header[0] != 0 || kind > typeLast:
-		return fmt.Errorf("frame %x: %w", g.header, agentproto.ErrProtocol)
+		return fmt.Errorf("frame %x: %w", g.header, ErrProtocol)
 	case kind == typePing && flags&flagSYN != 0:
 		now := g.now()
 		if now.Sub(g.lastPing) < pingInterval {
-			return fmt.Errorf("a flood of pings: %w", agentproto.ErrProtocol)
+			return fmt.Errorf("a flood of pings: %w", ErrProtocol)
 		}
 		g.lastPing = now
 	case kind < typePing && flags&flagSYN != 0 && (id == 0 || id%2 != 0):
-		return fmt.Errorf("the guest opened stream %d, which is ours: %w", id, agentproto.ErrProtocol)
+		return fmt.Errorf("the guest opened stream %d, which is ours: %w", id, ErrProtocol)
 	}
 	if kind == typeData {
 		g.payload = binary.BigEndian.Uint32(g.header[8:])

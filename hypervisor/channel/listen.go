@@ -8,7 +8,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
-	"runch/agentproto"
+	"runch/transport/serial"
 )
 
 // backlog is how many connections wait for Accept; more are refused.
@@ -106,7 +106,7 @@ func (c *Channel) accept() {
 // welcome reads which port the stream is for and hands it to the listener.
 func (c *Channel) welcome(stream *yamux.Stream, conn *conn) {
 	_ = stream.SetReadDeadline(time.Now().Add(preambleTimeout))
-	port, err := agentproto.ReadPort(stream)
+	port, err := serial.ReadPort(stream)
 	_ = stream.SetReadDeadline(time.Time{})
 	if err != nil || !c.deliver(port, conn) {
 		_ = conn.Close()

@@ -9,9 +9,9 @@ import (
 	"strconv"
 	"strings"
 
-	"runch/agentproto"
 	"runch/hypervisor"
 	"runch/hypervisor/process"
+	"runch/transport"
 )
 
 // guestCID is the guest's context id. It means something on this VMM's own vsock
@@ -160,7 +160,7 @@ func here(name string) string { return "./" + name }
 // cmdline gives the kernel's words. There is no serial port to look for.
 func (vm *VM) cmdline() string {
 	words := append([]string{"console=hvc0", "8250.nr_uarts=0"}, vm.cfg.KernelWords()...)
-	words = append(words, agentproto.TransportParam+"="+agentproto.TransportVsock)
+	words = append(words, vm.cfg.Announced(transport.Guest{})...)
 	return strings.Join(append(words, vm.cfg.Cmdline...), " ")
 }
 

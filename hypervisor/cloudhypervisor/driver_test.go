@@ -118,6 +118,16 @@ func TestBootFaults(t *testing.T) {
 	}
 }
 
+// TestDialsByDescriptor: the guest is reached also where its directory has no path
+// any more, as in a process that has changed its root.
+func TestDialsByDescriptor(t *testing.T) {
+	r, _ := booted(t, fakeOrders{})
+	if err := os.Rename(r.cfg.Dir, r.cfg.Dir+"-moved"); err != nil {
+		t.Fatal(err)
+	}
+	r.echo()
+}
+
 // TestVersions: what is too old, or no version, is refused.
 func TestVersions(t *testing.T) {
 	for version, want := range map[string]string{

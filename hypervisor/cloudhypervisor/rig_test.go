@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"runch/hypervisor"
+	"runch/transport"
 )
 
 // limit bounds what a test waits for.
@@ -73,7 +74,10 @@ func testConfig(t *testing.T, o fakeOrders) *hypervisor.Config {
 	write(t, program, script, 0o700)
 	cfg := &hypervisor.Config{
 		Name: t.Name(), Binary: program, Kernel: filepath.Join(dir, "kernel"), Initramfs: filepath.Join(dir, "initramfs"),
-		Cmdline: []string{"a=b"}, CPUs: 1, MaxCPUs: 4, MemoryMiB: 256, MaxMemoryMiB: 512,
+		Cmdline: []string{"a=b"}, CPUs: 1, MaxCPUs: 4, MemoryMiB: 256, MaxMemoryMiB: 512, SerialPort: "agent",
+		Announce: func(guest transport.Guest) []string {
+			return []string{fmt.Sprintf("transport=%v,%d", guest.Serial, guest.HostPort(1026))}
+		},
 		// A socket's address has room for 107 characters.
 		Dir: filepath.Join(dir, strings.Repeat("a", 150), strings.Repeat("b", 150)),
 	}

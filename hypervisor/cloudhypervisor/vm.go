@@ -24,9 +24,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"runch/agentproto"
 	"runch/hypervisor"
 	"runch/hypervisor/process"
+	"runch/transport"
 	"runch/unixsocket"
 )
 
@@ -262,13 +262,21 @@ func (vm *VM) Listen(port uint32) (net.Listener, error) {
 }
 
 // Endpoint is how other processes reach the guest.
-func (vm *VM) Endpoint() agentproto.Endpoint {
-	return agentproto.Endpoint{Unix: filepath.Join(hypervisor.RunDir(vm.cfg.Dir), vsockSocket)}
+func (vm *VM) Endpoint() transport.Endpoint {
+	return transport.Endpoint{Unix: filepath.Join(hypervisor.RunDir(vm.cfg.Dir), vsockSocket)}
 }
 
-// Dial connects to a port of the guest.
+// Dial connects to a port of the guest, by the open directory of its socket.
 func (vm *VM) Dial(ctx context.Context, port uint32) (net.Conn, error) {
-	return vm.Endpoint().Dial(ctx, port)
+	conn, err := unixsocket.DialAt(vm.run, vsockSocket)
+	if err != nil {
+		return nil, fmt.Errorf("dial the guest: %w", err)
+	}
+	if err := transport.Connect(ctx, conn, port); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // Wait returns when the VMM has ended.

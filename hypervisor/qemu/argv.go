@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 
-	"runch/agentproto"
 	"runch/hypervisor"
 	"runch/hypervisor/process"
 )
@@ -25,7 +24,7 @@ type plan struct {
 	channel           int // the serial channel to the agent, 0 with a vsock
 	vsock             int // an open /dev/vhost-vsock, 0 without
 	cid               uint32
-	helloPort         uint32     // the host's port for the hello, with a vsock
+	announced         []string   // the kernel parameters for the guest's way to the host
 	taps              [][]int    // for each of cfg.NICs
 	disks             []planDisk // for each of cfg.Disks
 }
@@ -158,12 +157,7 @@ func (p *plan) cmdline() string {
 		// derive keys: a tenth of the boot, and the first checks the translator.
 		words = append(words, "initcall_blacklist=jent_mod_init,crypto_kdf108_init")
 	}
-	if p.vsock != 0 {
-		words = append(words, agentproto.TransportParam+"="+agentproto.TransportVsock,
-			fmt.Sprintf("%s=%d", agentproto.HelloPortParam, p.helloPort))
-	} else {
-		words = append(words, agentproto.TransportParam+"="+agentproto.TransportSerial)
-	}
+	words = append(words, p.announced...)
 	return strings.Join(append(words, p.cfg.Cmdline...), " ")
 }
 
@@ -174,7 +168,7 @@ func (p *plan) transport() []string {
 	return []string{
 		"-device", "virtio-serial-pci,id=serial,max_ports=2" + noROM,
 		"-chardev", fmt.Sprintf("socket,id=%s,fd=%d", agentChardev, p.channel),
-		"-device", "virtserialport,bus=serial.0,chardev=" + agentChardev + ",name=" + agentproto.SerialPort,
+		"-device", "virtserialport,bus=serial.0,chardev=" + agentChardev + ",name=" + p.cfg.SerialPort,
 	}
 }
 

@@ -31,9 +31,7 @@ func (vm *VM) Boot(ctx context.Context) error {
 // launch starts the process, once.
 func (vm *VM) launch() (p *process.Process, m *monitor, err error) {
 	p, err = vm.life.Begin(func() (*process.Process, error) {
-		if vm.vsock != nil {
-			vm.plan.helloPort = vm.vsock.helloPort()
-		}
+		vm.plan.announced = vm.cfg.Announced(vm.guest())
 		drain := func() { process.DrainConsole(vm.console, vm.cfg.Console) }
 		p, err := process.Start(process.Spec{
 			VMM: vmmName, Args: append([]string{vm.cfg.Binary}, vm.plan.arguments()...), Dir: "/",

@@ -16,10 +16,10 @@ import (
 	"sync"
 	"syscall"
 
-	"runch/agentproto"
 	"runch/hypervisor"
 	"runch/hypervisor/channel"
 	"runch/hypervisor/process"
+	"runch/transport"
 	"runch/unixsocket"
 )
 
@@ -203,11 +203,19 @@ func (vm *VM) Listen(port uint32) (l net.Listener, err error) {
 }
 
 // Endpoint is how other processes reach the guest.
-func (vm *VM) Endpoint() agentproto.Endpoint {
+func (vm *VM) Endpoint() transport.Endpoint {
 	if vm.vsock != nil {
-		return agentproto.Endpoint{CID: vm.vsock.cid}
+		return transport.Endpoint{CID: vm.vsock.cid}
 	}
-	return agentproto.Endpoint{Unix: filepath.Join(vm.cfg.Dir, agentSocket)}
+	return transport.Endpoint{Unix: filepath.Join(vm.cfg.Dir, agentSocket)}
+}
+
+// guest is how the guest reaches the host.
+func (vm *VM) guest() transport.Guest {
+	if vm.vsock != nil {
+		return transport.Guest{Ports: vm.vsock.hostPorts()}
+	}
+	return transport.Guest{Serial: true}
 }
 
 // Dial connects to a port of the guest.

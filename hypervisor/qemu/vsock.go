@@ -14,8 +14,8 @@ import (
 	"github.com/mdlayher/vsock"
 	"golang.org/x/sys/unix"
 
-	"runch/agentproto"
 	"runch/hypervisor"
+	"runch/transport"
 )
 
 const (
@@ -32,7 +32,6 @@ const (
 type vsockTransport struct {
 	device    *os.File // QEMU's; holding it open is what holds the context id
 	cid       uint32
-	hello     net.Listener
 	listeners map[uint32]net.Listener // by the port that the guest means
 }
 
@@ -64,40 +63,35 @@ func openVsock() (*vsockTransport, error) {
 	return nil, fmt.Errorf("take a vsock context id: none of %d was free", cidTries)
 }
 
-// listen takes the guest's connections. The host's ports are shared by all
-// guests: only the hello's can be told to the guest, so it alone may differ.
+// listen takes the guest's connections. The host's ports are shared by all guests,
+// so it is any that is free: hostPorts says which.
 func (t *vsockTransport) listen(port uint32) (net.Listener, error) {
 	if t.listeners[port] != nil {
 		return nil, fmt.Errorf("listen for the guest on port %d: %w", port, hypervisor.ErrInUse)
 	}
-	hostPort := port
-	if port == agentproto.HelloPort {
-		hostPort = 0 // any that is free
-	}
-	l, err := vsock.ListenContextID(unix.VMADDR_CID_HOST, hostPort, nil)
+	const anyPort = 0
+	l, err := vsock.ListenContextID(unix.VMADDR_CID_HOST, anyPort, nil)
 	if err != nil {
-		return nil, fmt.Errorf("listen on vsock port %d: %w", port, err)
+		return nil, fmt.Errorf("listen for the guest on port %d: %w", port, err)
 	}
 	own := &ownGuest{Listener: l, cid: t.cid}
-	if port == agentproto.HelloPort {
-		t.hello = own
-	}
 	t.listeners[port] = own
 	return own, nil
 }
 
-// helloPort is the host's port that the guest is told.
-func (t *vsockTransport) helloPort() uint32 {
-	if t.hello != nil {
-		if a, ok := t.hello.Addr().(*vsock.Addr); ok {
-			return a.Port
+// hostPorts are the host's ports by those that the listeners are for.
+func (t *vsockTransport) hostPorts() map[uint32]uint32 {
+	ports := make(map[uint32]uint32)
+	for port, l := range t.listeners {
+		if a, ok := l.Addr().(*vsock.Addr); ok {
+			ports[port] = a.Port
 		}
 	}
-	return agentproto.HelloPort
+	return ports
 }
 
 func (t *vsockTransport) dial(ctx context.Context, port uint32) (net.Conn, error) {
-	return agentproto.Endpoint{CID: t.cid}.Dial(ctx, port)
+	return transport.Endpoint{CID: t.cid}.Dial(ctx, port)
 }
 
 // close gives the context id back, which ends the connections, and ends the

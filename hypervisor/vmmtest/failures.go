@@ -133,6 +133,8 @@ func testConfig(t *testing.T, s *suite) {
 		"negative CPUs":      func(c *hypervisor.Config) { c.CPUs = -1 },
 		"too few CPUs":       func(c *hypervisor.Config) { c.CPUs, c.MaxCPUs = 2, 1 },
 		"accelerator":        func(c *hypervisor.Config) { c.Accel = "magic" },
+		"no serial port":     func(c *hypervisor.Config) { c.SerialPort = "" },
+		"serial port":        func(c *hypervisor.Config) { c.SerialPort = "a,b" },
 		"slots":              func(c *hypervisor.Config) { c.HotplugSlots = 1000 },
 		"word with newline":  func(c *hypervisor.Config) { c.Cmdline = []string{"a\nb"} },
 		"long words":         func(c *hypervisor.Config) { c.Cmdline = []string{strings.Repeat("x", 4000)} },

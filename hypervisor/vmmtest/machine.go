@@ -35,6 +35,7 @@ func (s *suite) config(t *testing.T, image *Image) *hypervisor.Config {
 	return &hypervisor.Config{
 		Name: strings.ReplaceAll(t.Name(), "/", "-"), Binary: s.driver.Program, Accel: s.driver.Accel,
 		Kernel: image.Kernel, Initramfs: image.Initramfs, MemoryMiB: 256, HotplugSlots: 1,
+		Announce: agentproto.KernelParams, SerialPort: agentproto.SerialPort,
 		Dir: longTempDir(t), Console: &boundedBuffer{}, Log: &boundedBuffer{},
 	}
 }

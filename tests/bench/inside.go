@@ -94,7 +94,7 @@ func askAgent(ctx context.Context, r *runtime) (*agentproto.InfoResponse, error)
 	if err != nil {
 		return nil, err
 	}
-	client, err := agentproto.Connect(ctx, agentproto.Endpoint{Unix: s.Endpoint.Unix, CID: s.Endpoint.CID})
+	client, err := agentproto.Connect(ctx, s.Endpoint)
 	if err != nil {
 		return nil, err
 	}

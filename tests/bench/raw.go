@@ -94,6 +94,7 @@ func (r *rawVM) config(socket string) *hypervisor.Config {
 		Kernel: r.env.Kernel.Path, Initramfs: r.env.Initramfs.Path, Cmdline: strings.Fields(r.env.setting("kernel_params")),
 		CPUs: s.Boot.CPUs, MaxCPUs: s.MaxCPUs, MemoryMiB: s.Boot.MemoryMiB, MaxMemoryMiB: s.MaxMemoryMiB,
 		HotplugSlots: hotplugSlots, Share: &hypervisor.Share{Tag: agentproto.ShareTag, Socket: socket},
+		Announce: agentproto.KernelParams, SerialPort: agentproto.SerialPort,
 		Log: io.Discard, Console: io.Discard, User: &syscall.Credential{Uid: nobody, Gid: nobody},
 	}
 }

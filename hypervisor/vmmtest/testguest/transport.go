@@ -13,6 +13,7 @@ import (
 
 	"runch/agentproto"
 	"runch/hypervisor/vmmtest/guestports"
+	"runch/transport/serial"
 )
 
 // runVsock serves on a vsock.
@@ -70,7 +71,7 @@ func runSerial() error {
 	if err != nil {
 		return err
 	}
-	if err := agentproto.WritePort(conn, agentproto.HelloPort); err != nil {
+	if err := serial.WritePort(conn, agentproto.HelloPort); err != nil {
 		return err
 	}
 	if err := hello(conn); err != nil {
@@ -83,7 +84,7 @@ func runSerial() error {
 			return err
 		}
 		go func() {
-			port, err := agentproto.ReadPort(conn)
+			port, err := serial.ReadPort(conn)
 			if err != nil {
 				_ = conn.Close()
 				return

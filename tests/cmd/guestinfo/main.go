@@ -37,7 +37,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	client, err := agentproto.Connect(ctx, agentproto.Endpoint{Unix: s.Endpoint.Unix, CID: s.Endpoint.CID})
+	client, err := agentproto.Connect(ctx, s.Endpoint)
 	if err != nil {
 		return err
 	}

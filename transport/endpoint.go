@@ -1,4 +1,7 @@
-package agentproto
+// Package transport connects the host and a guest: by the host's own AF_VSOCK, or
+// by a unix socket that speaks hybrid vsock, as Firecracker introduced it. It knows
+// neither who serves the guest's ports nor what is said on them.
+package transport
 
 import (
 	"bytes"
@@ -14,7 +17,7 @@ import (
 	"runch/unixsocket"
 )
 
-// Endpoint is where a sandbox's guest can be reached from the host.
+// Endpoint is where a guest can be reached from the host.
 type Endpoint struct {
 	// Unix is a socket that speaks hybrid vsock: `CONNECT <port>\n` is
 	// answered by `OK <n>\n`, then the bytes are the guest's.
@@ -26,8 +29,12 @@ type Endpoint struct {
 // maxAnswer bounds the answer to CONNECT, in bytes.
 const maxAnswer = 32
 
-// ErrRefused says that nobody in the guest listens on the port.
-var ErrRefused = errors.New("the guest refused the connection")
+var (
+	// ErrRefused says that nobody in the guest listens on the port.
+	ErrRefused = errors.New("the guest refused the connection")
+	// ErrProtocol says that the answer to CONNECT is none.
+	ErrProtocol = errors.New("not an answer of hybrid vsock")
+)
 
 // Dial connects to a port of the guest. The caller closes the connection.
 func (e Endpoint) Dial(ctx context.Context, port uint32) (net.Conn, error) {
@@ -38,14 +45,9 @@ func (e Endpoint) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial the guest: %w", err)
 	}
-	stop := closeOn(ctx, conn)
-	err = connect(conn, port)
-	if !stop() {
-		err = errors.Join(context.Cause(ctx), err)
-	}
-	if err != nil {
+	if err := Connect(ctx, conn, port); err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("dial the guest's port %d: %w", port, err)
+		return nil, err
 	}
 	return conn, nil
 }
@@ -80,8 +82,21 @@ func (e Endpoint) dialVsock(ctx context.Context, port uint32) (net.Conn, error) 
 	}
 }
 
-// connect asks for the port. The answer is read byte by byte: what follows it
-// belongs to the caller.
+// Connect asks for a port on a connection to a socket that speaks hybrid vsock.
+// The connection stays the caller's, and is of no use after an error.
+func Connect(ctx context.Context, conn net.Conn, port uint32) error {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	err := connect(conn, port)
+	if !stop() {
+		err = errors.Join(context.Cause(ctx), err)
+	}
+	if err != nil {
+		return fmt.Errorf("dial the guest's port %d: %w", port, err)
+	}
+	return nil
+}
+
+// connect reads the answer byte by byte: what follows it belongs to the caller.
 func connect(conn net.Conn, port uint32) error {
 	if _, err := fmt.Fprintf(conn, "CONNECT %d\n", port); err != nil {
 		return fmt.Errorf("ask for it: %w", err)
@@ -100,41 +115,5 @@ func connect(conn net.Conn, port uint32) error {
 		}
 		line = append(line, b[0])
 	}
-	return fmt.Errorf("answer %q: %w", line, ErrProtocol)
-}
-
-// closeOn makes conn's reads and writes fail once ctx ends. The returned stop
-// reports whether that had not happened yet.
-func closeOn(ctx context.Context, conn net.Conn) (stop func() bool) {
-	return context.AfterFunc(ctx, func() {
-		_ = conn.SetDeadline(time.Unix(1, 0))
-	})
-}
-
-// OpenStream dials the guest and says which stream the connection carries.
-func (e Endpoint) OpenStream(ctx context.Context, id uint64) (net.Conn, error) {
-	return OpenStream(ctx, e, id)
-}
-
-// Dialer reaches the guest's ports: an Endpoint, or a running VMM.
-type Dialer interface {
-	Dial(ctx context.Context, port uint32) (net.Conn, error)
-}
-
-// OpenStream dials the guest through d and says which stream the connection carries.
-func OpenStream(ctx context.Context, d Dialer, id uint64) (net.Conn, error) {
-	conn, err := d.Dial(ctx, StreamPort)
-	if err != nil {
-		return nil, err
-	}
-	stop := closeOn(ctx, conn)
-	err = WriteStreamHeader(conn, id)
-	if !stop() {
-		err = errors.Join(context.Cause(ctx), err)
-	}
-	if err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	return conn, nil
+	return fmt.Errorf("%q: %w", line, ErrProtocol)
 }

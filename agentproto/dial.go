@@ -1,0 +1,31 @@
+package agentproto
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+)
+
+// Dialer reaches the guest's ports: a transport.Endpoint, or a running VM.
+type Dialer interface {
+	Dial(ctx context.Context, port uint32) (net.Conn, error)
+}
+
+// OpenStream dials the guest through d and says which stream the connection carries.
+func OpenStream(ctx context.Context, d Dialer, id uint64) (net.Conn, error) {
+	conn, err := d.Dial(ctx, StreamPort)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	err = WriteStreamHeader(conn, id)
+	if !stop() {
+		err = errors.Join(context.Cause(ctx), err)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}

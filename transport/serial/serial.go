@@ -1,0 +1,30 @@
+// Package serial is what both sides of a virtio-serial port that stands in for a
+// vsock agree on: the port carries a yamux session, and each of its streams begins
+// with the number of the port that it is for.
+package serial
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// portSize is that of a number on the wire, big-endian.
+const portSize = 4
+
+// WritePort opens a stream: it says which port the stream is for.
+func WritePort(w io.Writer, port uint32) error {
+	if _, err := w.Write(binary.BigEndian.AppendUint32(nil, port)); err != nil {
+		return fmt.Errorf("write port: %w", err)
+	}
+	return nil
+}
+
+// ReadPort reads what WritePort wrote, and not a byte more.
+func ReadPort(r io.Reader) (uint32, error) {
+	var b [portSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return 0, fmt.Errorf("read port: %w", err)
+	}
+	return binary.BigEndian.Uint32(b[:]), nil
+}
