@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/cgroups"
@@ -152,49 +151,6 @@ func TestLifeOfACgroup(t *testing.T) {
 	}
 	if c.Exists() {
 		t.Error("the cgroup exists still")
-	}
-}
-
-func TestDestroyWaitsForProcesses(t *testing.T) {
-	path, cmd := testPath(t), sleeper(t)
-	c := apply(t, path, nil, 0, cmd.Process.Pid)
-	// Killed and not reaped, as a shim whose subreaper is slow.
-	timer := time.AfterFunc(150*time.Millisecond, func() { _ = cmd.Process.Kill() })
-	defer timer.Stop()
-	start := time.Now()
-	if err := c.Destroy(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(start); took < 100*time.Millisecond || took > 3*time.Second {
-		t.Errorf("took %v", took)
-	}
-}
-
-func TestDestroyGivesUpOnLiveProcesses(t *testing.T) {
-	path, cmd := testPath(t), sleeper(t)
-	c := apply(t, path, nil, 0, cmd.Process.Pid)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := c.Destroy(ctx); !errors.Is(err, ErrInUse) {
-		t.Errorf("got %v, want ErrInUse", err)
-	}
-	end(t, cmd)
-	if err := c.Destroy(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestDestroyTakesWhatIsBelow(t *testing.T) {
-	path, cmd := testPath(t), sleeper(t)
-	c := apply(t, path, nil, 0, cmd.Process.Pid)
-	for _, dir := range c.Paths() {
-		if err := os.MkdirAll(filepath.Join(dir, "container", "deeper"), 0o750); err != nil {
-			t.Fatal(err)
-		}
-	}
-	end(t, cmd)
-	if err := c.Destroy(t.Context()); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"runch/state"
+
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
 )
@@ -96,7 +98,7 @@ func removeOnceEmpty(ctx context.Context, paths map[string]string) error {
 			return fmt.Errorf("remove cgroup: %w", err)
 		}
 		if !awaitExit(ctx, paths, pause) {
-			return fmt.Errorf("remove cgroup: %w: %w", ErrInUse, err)
+			return fmt.Errorf("remove cgroup: %w: %w (processes in it: %v)", ErrInUse, err, processes(paths))
 		}
 		pause = min(2*pause, 100*time.Millisecond)
 	}
@@ -142,19 +144,17 @@ func removeTree(dir string) error {
 }
 
 // awaitExit waits until a process of the cgroup ends, or for the pause when
-// none is seen (the kernel lets go of a cgroup a moment after its last
-// process; cgroup v1 tells nobody). It returns false once ctx is done.
+// none is seen: the kernel lets go of a cgroup a moment after its last process,
+// and cgroup v1 tells nobody. Zombies are none of its processes, and keep nothing.
+// It returns false once ctx is done.
 func awaitExit(ctx context.Context, paths map[string]string, pause time.Duration) bool {
 	for _, pid := range processes(paths) {
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
+		p, err := state.ProcessOf(pid)
+		if err != nil || !p.Alive() {
 			continue // gone meanwhile
 		}
-		ended := awaitPidfd(ctx, fd)
-		_ = unix.Close(fd)
-		if !ended {
-			return false
-		}
+		// Where it cannot be waited for, the pause has to do.
+		_ = p.AwaitEnd(ctx)
 		break
 	}
 	timer := time.NewTimer(pause)
@@ -165,22 +165,6 @@ func awaitExit(ctx context.Context, paths map[string]string, pause time.Duration
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// awaitPidfd waits for the process to end; false if ctx is done before.
-func awaitPidfd(ctx context.Context, fd int) bool {
-	// Short enough to see that ctx was cancelled.
-	const slice = 100 // ms
-	for ctx.Err() == nil {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, slice)
-		if n > 0 {
-			return true
-		}
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return true // cannot be waited for; the pause has to do
-		}
-	}
-	return false
 }
 
 // processes lists the processes of all the paths, without repetition.

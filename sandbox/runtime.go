@@ -15,8 +15,6 @@ import (
 	"runch/config"
 	"runch/state"
 	"runch/transport"
-
-	"golang.org/x/sys/unix"
 )
 
 // Errors in runc's words, for which callers of a runtime search, beside those
@@ -165,46 +163,7 @@ func (r *Runtime) call(ctx context.Context, c *state.Container, do func(context.
 }
 
 // awaitGone waits for the end of a process, which need not be a child.
-func awaitGone(ctx context.Context, p state.Process) error {
-	if !p.Alive() {
-		return nil
-	}
-	fd, err := unix.PidfdOpen(p.PID, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open process %d: %w", p.PID, err)
-	}
-	defer unix.Close(fd)
-	if !p.Alive() {
-		return nil // and the descriptor is another's
-	}
-	for {
-		wait := -1
-		if deadline, ok := ctx.Deadline(); ok {
-			wait = int(max(0, time.Until(deadline).Milliseconds()))
-		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wait)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return fmt.Errorf("wait for process %d: %w", p.PID, err)
-		case n == 0:
-			return fmt.Errorf("process %d did not end in time", p.PID)
-		default:
-			return nil
-		}
-	}
-}
+func awaitGone(ctx context.Context, p state.Process) error { return p.AwaitEnd(ctx) }
 
 // kill9 ends a process at once and waits until it is gone.
-func kill9(ctx context.Context, p state.Process) error {
-	if !p.Alive() {
-		return nil
-	}
-	if err := unix.Kill(p.PID, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("kill process %d: %w", p.PID, err)
-	}
-	return awaitGone(ctx, p)
-}
+func kill9(ctx context.Context, p state.Process) error { return p.Kill(ctx) }

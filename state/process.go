@@ -28,24 +28,44 @@ func ProcessOf(pid int) (Process, error) {
 	return Process{PID: pid, StartTime: st.startTime}, nil
 }
 
-// Alive tells whether the process is there and has not ended: a zombie, which
-// only waits for its parent to ask, is dead.
+// Alive tells whether the process is there and has not ended. Dead is what only
+// waits for somebody to reap: a zombie, whose parent may never ask, and the init of
+// a pid namespace with nothing but zombies in it.
 func (p Process) Alive() bool {
 	if p.PID <= 0 {
 		return false
 	}
 	st, err := readStat(p.PID)
-	return err == nil && st.startTime == p.StartTime && st.state != 'Z' && st.state != 'X'
+	if err != nil || st.startTime != p.StartTime || st.zombie() {
+		return false
+	}
+	return !st.exiting() || !onlyZombies(p.PID)
 }
 
 // stat is what we need of /proc/PID/stat; see proc_pid_stat(5).
 type stat struct {
 	state     byte
+	flags     uint64
+	threads   int
 	startTime uint64
 }
 
-func readStat(pid int) (stat, error) {
-	path := fmt.Sprintf("/proc/%d/stat", pid)
+// dead tells whether the thread has ended.
+func (st stat) dead() bool { return st.state == 'Z' || st.state == 'X' }
+
+// zombie tells whether the process has ended. Its first thread may have, and wait
+// for the others.
+func (st stat) zombie() bool { return st.dead() && st.threads <= 1 }
+
+// exiting tells whether the thread has ended or has begun to.
+func (st stat) exiting() bool {
+	const flag = 0x4 // PF_EXITING of linux/sched.h
+	return st.flags&flag != 0
+}
+
+func readStat(pid int) (stat, error) { return readStatFile(fmt.Sprintf("/proc/%d/stat", pid)) }
+
+func readStatFile(path string) (stat, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return stat{}, err
@@ -65,14 +85,21 @@ func parseStat(data []byte) (stat, error) {
 		return stat{}, fmt.Errorf("no command in %q", data)
 	}
 	fields := bytes.Fields(data[end+1:])
-	// The rest begins with field 3, the state; field 22 is the start time.
-	const stateField, startTimeField = 0, 22 - 3
+	// The rest begins with field 3, the state.
+	const stateField, flagsField, threadsField, startTimeField = 0, 9 - 3, 20 - 3, 22 - 3
 	if len(fields) <= startTimeField || len(fields[stateField]) != 1 {
 		return stat{}, fmt.Errorf("too few fields in %q", data)
 	}
-	start, err := strconv.ParseUint(string(fields[startTimeField]), 10, 64)
-	if err != nil {
+	st := stat{state: fields[stateField][0]}
+	var err error
+	if st.flags, err = strconv.ParseUint(string(fields[flagsField]), 10, 64); err != nil {
+		return stat{}, fmt.Errorf("flags: %w", err)
+	}
+	if st.threads, err = strconv.Atoi(string(fields[threadsField])); err != nil {
+		return stat{}, fmt.Errorf("number of threads: %w", err)
+	}
+	if st.startTime, err = strconv.ParseUint(string(fields[startTimeField]), 10, 64); err != nil {
 		return stat{}, fmt.Errorf("start time: %w", err)
 	}
-	return stat{state: fields[stateField][0], startTime: start}, nil
+	return st, nil
 }

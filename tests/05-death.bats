@@ -102,6 +102,24 @@ fsd() {
 	runch delete "$ID"
 }
 
+# bats test_tags=lab,contract:5
+@test "delete --force succeeds while the caller has not waited for an exec whose process was killed" {
+	is_runch || skip "${RUNCH##*/} fails: its init still runs then"
+	bundle
+	args sleep 1000
+	launch
+	helper "$TOOLS/subreaper" never -- "$RUNCH" --root "$ROOT" exec --detach --pid-file "$T/exec.pid" "$ID" sleep 1000
+	eventually 30 test -s "$T/exec.pid"
+	local exec
+	exec=$(<"$T/exec.pid")
+	kill -KILL "$exec"
+	eventually 5 dead "$exec"
+	within 5000 runch delete --force "$ID"
+	[ -d "/proc/$exec" ] # still a zombie
+	gone
+	same "$(find /sys/fs/cgroup -type d -name "$ID")" ""
+}
+
 # bats test_tags=lab,contract:6
 @test "when the VMM is killed, the container and its execs have ended with 137 within 2 s, and delete succeeds" {
 	needs_vm

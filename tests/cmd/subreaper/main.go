@@ -3,10 +3,12 @@
 //
 //	subreaper watch --log FILE -- COMMAND [ARG...]
 //	subreaper once [--pid-file FILE] -- COMMAND [ARG...]
+//	subreaper never -- COMMAND [ARG...]
 //
 // watch runs COMMAND and reaps every process that is reparented to it, one JSON line in FILE for each; it ends
 // with COMMAND's status. once runs COMMAND, then waits for the pid that COMMAND left in the pid file and prints
-// one JSON line about it.
+// one JSON line about it. never runs COMMAND and waits for nothing else: what COMMAND leaves behind stays a zombie
+// when it ends, until the subreaper does.
 package main
 
 import (
@@ -29,7 +31,7 @@ func main() {
 
 func run(args []string) (int, error) {
 	if len(args) == 0 {
-		return 0, errors.New("usage: subreaper watch|once [flags] -- command")
+		return 0, errors.New("usage: subreaper watch|once|never [flags] -- command")
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	logFile := flags.String("log", "", "file that gets a line for each reaped process")
@@ -49,6 +51,8 @@ func run(args []string) (int, error) {
 		return watch(*logFile, flags.Args())
 	case "once":
 		return once(*pidFile, flags.Args())
+	case "never":
+		return never(flags.Args())
 	default:
 		return 0, fmt.Errorf("unknown mode %q", args[0])
 	}

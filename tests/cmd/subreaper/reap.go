@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -157,6 +158,25 @@ func once(pidFile string, args []string) (int, error) {
 	result.CommandMS = took.Milliseconds()
 	result.WaitMS = (time.Since(began) - took).Milliseconds()
 	return 0, json.NewEncoder(os.Stdout).Encode(result)
+}
+
+// never runs the command and stays until it is ended.
+func never(args []string) (int, error) {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, unix.SIGTERM)
+	main, err := start(args)
+	if err != nil {
+		return 0, err
+	}
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(main, &status, 0, nil); err != nil {
+		return 0, fmt.Errorf("wait for the command: %w", err)
+	}
+	if status.ExitStatus() != 0 {
+		return 0, fmt.Errorf("the command failed: wait status %#x", status)
+	}
+	<-stop
+	return 0, nil
 }
 
 func readPID(file string) (int, error) {
