@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -112,8 +113,10 @@ func (s *sharing) add(ns *agentproto.SharedNamespace, spec *specs.Linux, find fu
 			return fmt.Errorf("cannot join the %s namespace of container %s: %w", t, id, err)
 		}
 		s.files = append(s.files, file)
-		// libcontainer's child opens it, whose own files are others.
-		e.Path = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd())
+		// libcontainer's child opens it, whose own files are others. The dot keeps
+		// libcontainer from reading the agent's mappings: it takes what begins with
+		// /proc/PID for a namespace of that process.
+		e.Path = fmt.Sprintf("/proc/./%d/fd/%d", os.Getpid(), file.Fd())
 		return nil
 	}
 	switch {
@@ -133,14 +136,18 @@ func openNamespace(id string, t specs.LinuxNamespaceType, find func(id string) (
 		return nil, err
 	}
 	file, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", c.init.pid, procName(t)))
+	if errors.Is(err, os.ErrNotExist) { // so it is with a process that has just ended
+		return nil, errNotRunning
+	}
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case <-c.init.exited:
-		if err == nil {
-			_ = file.Close()
-		}
+		_ = file.Close()
 		return nil, errNotRunning
 	default:
-		return file, err
+		return file, nil
 	}
 }
 

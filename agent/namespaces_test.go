@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/runc/libcontainer/specconv"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -203,6 +204,11 @@ func TestJoinOfAnotherContainer(t *testing.T) {
 		t.Error("the file is still open")
 	}
 
+	_, err = n.join(t.Context(), shared, asksFor(specs.PIDNamespace), a.table.get)
+	if !errors.Is(err, errNotRunning) {
+		t.Errorf("one that has just ended: %v", err)
+	}
+	c.init.pid = os.Getpid()
 	close(c.init.exited)
 	_, err = n.join(t.Context(), shared, asksFor(specs.PIDNamespace), a.table.get)
 	if !errors.Is(err, errNotRunning) || err.Error() != "cannot join the pid namespace of container b: container not running" {
@@ -215,6 +221,40 @@ func TestJoinOfAnotherContainer(t *testing.T) {
 	}
 	if n.containers.Load() != 1 {
 		t.Errorf("%d containers", n.containers.Load())
+	}
+}
+
+// libcontainer reads the mappings of a user namespace that is joined, and they
+// have to be those of the spec.
+func TestJoinedUserNamespaceKeepsItsMappings(t *testing.T) {
+	a := newAgent(slog.New(slog.DiscardHandler), false)
+	n := testNamespaces(t)
+	pid, end := childIn(t, unix.CLONE_NEWUSER)
+	defer end()
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/uid_map", pid), []byte("0 100000 65536\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/gid_map", pid), []byte("0 200000 65536\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	fakeContainer(a, "b").init.pid = pid
+	for _, id := range []string{"b", "", ""} { // another's; the sandbox's, made and joined
+		linux := asksFor(specs.UserNamespace)
+		linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+		linux.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 200000, Size: 65536}}
+		s, err := n.join(t.Context(), []*agentproto.SharedNamespace{{Type: "user", ContainerId: id}}, linux, a.table.get)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
+			CgroupName: "a", Spec: &specs.Spec{Root: &specs.Root{Path: "/"}, Linux: linux},
+		}); err != nil {
+			t.Errorf("user namespace of %q at %q: %v", id, linux.Namespaces[0].Path, err)
+		}
+		if err := s.pin(pid); err != nil {
+			t.Error(err)
+		}
+		s.settle(nil)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // tmpfs mounts one, with the directories in it, and takes it away with the test.
 func tmpfs(t *testing.T, path string, dirs ...string) {
 	t.Helper()
-	if err := os.MkdirAll(path, 0o755); err != nil {
+	if err := os.MkdirAll(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Mount("test", path, "tmpfs", 0, ""); err != nil {
@@ -20,7 +20,7 @@ func tmpfs(t *testing.T, path string, dirs ...string) {
 	}
 	t.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH) })
 	for _, dir := range dirs {
-		if err := os.MkdirAll(filepath.Join(path, dir), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(path, dir), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -70,7 +70,7 @@ func TestUnmountFollowsNoLinks(t *testing.T) {
 	if err := os.Symlink("../elsewhere", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "share"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "share"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "share/link")); err != nil {
