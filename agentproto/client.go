@@ -8,6 +8,8 @@ import (
 	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"runch/plaintext"
 )
 
 // Client calls the agent. One that is closed ends the calls it has open.
@@ -72,7 +74,8 @@ func FromAgent(err error) error {
 	if !ok || errors.Is(err, ttrpc.ErrClosed) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	text := printable(st.Message())
+	text := st.Message()
+	text = plaintext.Line(text[:min(len(text), maxErrorText)])
 	switch st.Code() {
 	case codes.NotFound:
 		return &Error{Kind: ErrNotFound, Text: text}
@@ -85,24 +88,4 @@ func FromAgent(err error) error {
 	default:
 		return &Error{Text: text}
 	}
-}
-
-// printable makes words of the guest fit for a terminal and a log: bounded, one
-// line, no control characters.
-func printable(s string) string {
-	if len(s) > maxErrorText {
-		s = s[:maxErrorText]
-	}
-	out := make([]rune, 0, len(s))
-	for _, r := range s {
-		switch {
-		case r == '\n' || r == '\t':
-			out = append(out, ' ')
-		case r < ' ' || (r >= 0x7f && r < 0xa0):
-			out = append(out, '?')
-		default:
-			out = append(out, r)
-		}
-	}
-	return string(out)
 }

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"runch/plaintext"
 	"runch/sandbox"
 
 	"github.com/urfave/cli/v2"
@@ -73,11 +74,11 @@ func columns() []column {
 		{"c", "C", func(p sandbox.Process, now time.Time) string { return strconv.Itoa(share(p, now)) }},
 		{"stime", "STIME", func(p sandbox.Process, now time.Time) string { return startTime(p, now) }},
 		{"tty", "TTY", func(p sandbox.Process, _ time.Time) string { return orDefault(p.TTY, "?") }},
-		{"stat", "STAT", func(p sandbox.Process, _ time.Time) string { return printable(p.State) }},
+		{"stat", "STAT", func(p sandbox.Process, _ time.Time) string { return plaintext.Line(p.State) }},
 		{"time", "TIME", func(p sandbox.Process, _ time.Time) string { return cpuTime(p) }},
 		{"bsdtime", "TIME", func(p sandbox.Process, _ time.Time) string { return bsdTime(p) }},
 		{"comm", "COMMAND", func(p sandbox.Process, _ time.Time) string { return shortCommand(p.Command) }},
-		{"args", "COMMAND", func(p sandbox.Process, _ time.Time) string { return printable(p.Command) }},
+		{"args", "COMMAND", func(p sandbox.Process, _ time.Time) string { return plaintext.Line(p.Command) }},
 	}
 }
 
@@ -230,18 +231,7 @@ func userName(uid int) string {
 
 func shortCommand(command string) string {
 	word, _, _ := strings.Cut(command, " ")
-	return printable(strings.TrimSuffix(word[strings.LastIndexByte(word, '/')+1:], ":"))
-}
-
-// printable keeps a process's words, which it chose itself, from moving the
-// cursor of the terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !strconv.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, text)
+	return plaintext.Line(strings.TrimSuffix(word[strings.LastIndexByte(word, '/')+1:], ":"))
 }
 
 func orDefault(text, other string) string {

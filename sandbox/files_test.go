@@ -50,7 +50,7 @@ func TestLogsOfFailuresAreKeptAndBounded(t *testing.T) {
 	if data, err := os.ReadFile(last); err != nil || string(data) != "vmm\nconsole\n" {
 		t.Errorf("kept %q, %v", data, err)
 	}
-	if words := lastWords(last); words != "vmm; console" {
+	if words := logTail(last); words != "vmm; console" {
 		t.Errorf("last words %q", words)
 	}
 	entries, err := os.ReadDir(logs)
@@ -59,15 +59,15 @@ func TestLogsOfFailuresAreKeptAndBounded(t *testing.T) {
 	}
 }
 
-func TestKeptWordsAreNotSaidTwice(t *testing.T) {
+func TestALogIsNotQuotedTwice(t *testing.T) {
 	box, logs := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(filepath.Join(box, shimproto.VMMLog), []byte("one\ntwo\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := keptWords("the VM ended", logs, box, "c"); !strings.HasSuffix(got, ".log and ends: one; two)") {
+	if got := describeLogs("the VM ended", logs, box, "c"); !strings.HasSuffix(got, ".log and ends: one; two)") {
 		t.Errorf("words the reason lacks: %q", got)
 	}
-	got := keptWords("the VM ended: one; two", logs, box, "c")
+	got := describeLogs("the VM ended: one; two", logs, box, "c")
 	if !strings.HasPrefix(got, " (the console's log is "+logs) || !strings.HasSuffix(got, ".log)") {
 		t.Errorf("words of the reason: %q", got)
 	}
@@ -116,24 +116,24 @@ func TestTheTranslatorGetsTheKernelThatIsUnpacked(t *testing.T) {
 	}
 }
 
-func TestLastWordsAreOneHarmlessLine(t *testing.T) {
+func TestALogsTailIsOneHarmlessLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	text := strings.Repeat("filler\n", 1000) + "one\ntwo \x1b[2J\r\n\n\u009bthree\x00\nfour\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := lastWords(path), "two [2J; three; four"; got != want {
+	if got, want := logTail(path), "two ?[2J; ?three?; four"; got != want {
 		t.Errorf("%q, not %q", got, want)
 	}
 }
 
-func TestLastWordsOfAKernelAreItsReason(t *testing.T) {
+func TestALogsTailIsTheKernelsReason(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "console.log")
 	trace := strings.Repeat("[    3.1]  ret_from_fork+0x31/0x50\n", 30)
 	if err := os.WriteFile(path, []byte("[    1.0] booting\n[    3.0] Kernel panic - not syncing: no init\n"+trace), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := lastWords(path), "[    3.0] Kernel panic - not syncing: no init"; got != want {
+	if got, want := logTail(path), "[    3.0] Kernel panic - not syncing: no init"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"runch/plaintext"
 	"runch/shimproto"
 )
 
@@ -33,7 +34,7 @@ func keepLogs(logDir, dir, id string) string {
 	if err := os.MkdirAll(logDir, 0o700); err != nil {
 		return ""
 	}
-	forgetLogs(logDir)
+	pruneLogs(logDir)
 	path := filepath.Join(logDir, fmt.Sprintf("%s-%d.log", id, time.Now().UnixNano()))
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -46,23 +47,23 @@ func keepLogs(logDir, dir, id string) string {
 	return path
 }
 
-// keptWords keeps the logs, and says where and how they end, as words that go on
-// from a reason; empty when there are none. What the reason says already, as it
-// may be the VMM's own words, is not said again.
-func keptWords(reason, logDir, dir, id string) string {
+// describeLogs keeps the logs, and gives text to append to the reason of a failure:
+// where they are, and how they end unless the reason has that text already, as the
+// VMM's stderr tail is in both. It is empty when there are no logs.
+func describeLogs(reason, logDir, dir, id string) string {
 	kept := keepLogs(logDir, dir, id)
 	if kept == "" {
 		return ""
 	}
 	place := " (the console's log is " + kept
-	if words := lastWords(kept); words != "" && !strings.Contains(reason, words) {
-		place += " and ends: " + words
+	if tail := logTail(kept); tail != "" && !strings.Contains(reason, tail) {
+		place += " and ends: " + tail
 	}
 	return place + ")"
 }
 
-// forgetLogs makes room for one more log: the oldest ones go.
-func forgetLogs(logDir string) {
+// pruneLogs makes room for one more log: the oldest ones go.
+func pruneLogs(logDir string) {
 	entries, err := os.ReadDir(logDir)
 	if err != nil {
 		return
@@ -84,18 +85,18 @@ func forgetLogs(logDir string) {
 	}
 }
 
-// The last words of a console that an error quotes: these lines, or the one
-// line by which the guest's kernel says why it gave up.
+// The tail of a console's log that an error quotes: so many lines and bytes of what
+// is read, or the one line by which the guest's kernel says why it panicked.
 const (
-	lastLines  = 3
-	lastBytes  = 600
-	tailBytes  = 16 << 10
-	kernelGave = "Kernel panic - "
+	tailLines   = 3
+	tailText    = 600
+	tailBytes   = 16 << 10
+	panicPrefix = "Kernel panic - "
 )
 
-// lastWords gives the end of a log, fit for one line of an error; empty when
+// logTail gives the end of a log, fit for one line of an error; empty when
 // there is nothing to show.
-func lastWords(path string) string {
+func logTail(path string) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return ""
@@ -112,7 +113,7 @@ func lastWords(path string) string {
 	}
 	var lines []string
 	for line := range strings.Lines(string(data)) {
-		line = strings.TrimSpace(strings.Map(plainRune, line))
+		line = strings.TrimSpace(plaintext.Line(line))
 		if line != "" {
 			lines = append(lines, line)
 		}
@@ -120,23 +121,11 @@ func lastWords(path string) string {
 	if len(lines) == 0 {
 		return ""
 	}
-	last := lines[max(0, len(lines)-lastLines):]
+	last := lines[max(0, len(lines)-tailLines):]
 	// What follows is a trace, which says less.
-	if i := slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, kernelGave) }); i >= 0 {
+	if i := slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, panicPrefix) }); i >= 0 {
 		last = lines[i : i+1]
 	}
-	words := strings.Join(last, "; ")
-	return words[max(0, len(words)-lastBytes):]
-}
-
-// plainRune drops what would move a terminal's cursor, or worse: the words are
-// the guest's.
-func plainRune(r rune) rune {
-	if r == '\t' {
-		return ' '
-	}
-	if r < ' ' || (r >= 0x7f && r < 0xa0) || r == '\ufffd' {
-		return -1
-	}
-	return r
+	tail := strings.Join(last, "; ")
+	return tail[max(0, len(tail)-tailText):]
 }

@@ -5,8 +5,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"runch/plaintext"
 	"runch/shimproto"
 )
 
@@ -18,19 +18,19 @@ func (s *lockedSandbox) tellLost() {
 		return
 	}
 	defer f.Close()
-	note, err := io.ReadAll(io.LimitReader(f, lastBytes))
+	note, err := io.ReadAll(io.LimitReader(f, tailText))
 	if err != nil || len(note) == 0 {
 		return
 	}
 	// The text may be the guest's.
-	reason := strings.Map(plainRune, string(note))
+	reason := plaintext.Line(string(note))
 	id := s.record.Owner
-	s.r.Log.Warn(fmt.Sprintf("how container %s ended is not known: %s%s", id, reason, keptWords(reason, s.record.LogDir, s.Path(), id)))
+	s.r.Log.Warn(fmt.Sprintf("how container %s ended is not known: %s%s", id, reason, describeLogs(reason, s.record.LogDir, s.Path(), id)))
 }
 
 // withLogs is err with where the logs of the sandbox's VM are kept, and how they end.
 func (s *lockedSandbox) withLogs(err error) error {
-	if kept := keptWords(err.Error(), s.record.LogDir, s.Path(), s.record.ID); kept != "" {
+	if kept := describeLogs(err.Error(), s.record.LogDir, s.Path(), s.record.ID); kept != "" {
 		return fmt.Errorf("%w%s", err, kept)
 	}
 	return err

@@ -41,7 +41,7 @@ func TestLostContainersAreTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.tellLost()
-	for _, want := range []string{"how container c ended is not known: wait for the process: [2Jclosed", "the last line", logs} {
+	for _, want := range []string{"how container c ended is not known: wait for the process: ?[2Jclosed", "the last line", logs} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("no %q in %s", want, &said)
 		}
