@@ -5,11 +5,11 @@ import (
 	"fmt"
 )
 
-// ErrNoKVM is wrapped by ProbeKVM's refusals.
+// ErrNoKVM is wrapped by the errors of ProbeKVM.
 var ErrNoKVM = errors.New("KVM cannot be used")
 
-// ResolveAccel turns a configured accelerator into the one to use: auto is KVM
-// where ProbeKVM says that it runs guests, else TCG.
+// ResolveAccel gives the accelerator to use for a configured one: auto is KVM where
+// ProbeKVM finds that it runs guests, else TCG.
 func ResolveAccel(name string) (Accel, error) {
 	switch a := Accel(name); a {
 	case AccelKVM, AccelTCG:

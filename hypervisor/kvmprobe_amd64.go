@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kvmDevice is where Linux has it.
+// kvmDevice is the device of KVM.
 const kvmDevice = "/dev/kvm"
 
-// paravirtualKVM is there where KVM has no hardware to work with and emulates
-// all that a guest did not leave to it.
+// paravirtualKVM exists where KVM runs without hardware virtualization: it emulates
+// what a guest does not do by hypercall.
 const paravirtualKVM = "/sys/module/kvm_pvm"
 
 // The requests and exits of linux/kvm.h.
@@ -46,18 +46,18 @@ const (
 	probePD     = 0x3000
 	probeCode   = 0x8000
 	probePort   = 0x42
-	// probeLoops is many enough to tell a processor from an emulator, which takes
-	// a microsecond for each instruction or more: two times this many run.
+	// probeLoops, of two instructions each, are enough to tell a processor from an
+	// emulator, which takes a microsecond or more for an instruction.
 	probeLoops = 200_000
-	// probeCPU bounds what a processor needs for it, in time of this thread: some
-	// 0.2 ms, and a few ten milliseconds where KVM itself runs in an emulated machine,
-	// most of it for one entry into the guest.
+	// probeCPU is the most CPU time that a processor may need for them. It needs some
+	// 0.2 ms, and a few ten milliseconds where KVM itself runs in an emulated
+	// machine, most of that for one entry into the guest.
 	probeCPU = 100 * time.Millisecond
-	// probeWall bounds it all, on a machine however busy.
+	// probeWall bounds the probe on a busy machine.
 	probeWall = 2 * time.Second
 )
 
-// probeProgram counts ecx down and says so at a port, in 64-bit mode.
+// probeProgram counts ecx down and writes to a port, in 64-bit mode.
 var probeProgram = append(binary.LittleEndian.AppendUint32([]byte{0xB9}, probeLoops), // mov ecx, probeLoops
 	0xFF, 0xC9, // dec ecx
 	0x75, 0xFC, // jnz -4
@@ -66,11 +66,10 @@ var probeProgram = append(binary.LittleEndian.AppendUint32([]byte{0xB9}, probeLo
 	0xF4, // hlt
 )
 
-// ProbeKVM says whether this host's KVM runs guests: it boots nothing, but has a
-// few instructions executed in the mode that a kernel lives in, within the time
-// that a processor needs for them. To open the device is not enough: there are
-// hosts whose KVM opens, makes a VM, and takes hours to unpack a kernel in it.
-// The error wraps ErrNoKVM and says what is wrong.
+// ProbeKVM finds out whether this host's KVM runs guests. It boots nothing, but runs
+// a small loop in 64-bit mode, as a kernel does, and measures whether that takes the
+// time of a processor. To open the device is not enough: there are hosts where KVM
+// makes a VM, but takes hours to unpack a kernel in it. The error wraps ErrNoKVM.
 func ProbeKVM() error {
 	if err := probeKVM(); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoKVM, err)
@@ -79,7 +78,7 @@ func ProbeKVM() error {
 }
 
 func probeKVM() error {
-	// It says so itself, and to let it show costs a tenth of a second.
+	// The loop would show it too, but takes a tenth of a second there.
 	if _, err := os.Stat(paravirtualKVM); err == nil {
 		return errors.New("the host's kvm_pvm runs only kernels that were made for it")
 	}
@@ -110,7 +109,7 @@ func probeKVM() error {
 	if _, err := ioctl(vm, kvmSetUserMemoryRegion, uintptr(unsafe.Pointer(&region))); err != nil { // #nosec G103 -- as above
 		return fmt.Errorf("give the guest memory: %w", err)
 	}
-	// Intel's older processors need a place for it; it is outside the memory.
+	// Older processors of Intel need a place for a TSS; it is outside the memory.
 	if _, err := ioctl(vm, kvmSetTSSAddr, 0xFFFBD000); err != nil {
 		return fmt.Errorf("prepare the VM: %w", err)
 	}
@@ -137,85 +136,13 @@ func probeKVM() error {
 	return runProbe(vcpu, run)
 }
 
-// fillProbe maps the first 2 MiB to themselves and puts the program there.
-func fillProbe(memory []byte) {
-	const present, writable, large = 1, 2, 1 << 7
-	binary.LittleEndian.PutUint64(memory[probePML4:], probePDPT|present|writable)
-	binary.LittleEndian.PutUint64(memory[probePDPT:], probePD|present|writable)
-	binary.LittleEndian.PutUint64(memory[probePD:], 0|present|writable|large)
-	copy(memory[probeCode:], probeProgram)
-}
-
-// maxCPUIDs is more than any KVM has.
-const maxCPUIDs = 256
-
-// setProbeFeatures gives the CPU what KVM has, without which it has no 64-bit mode.
-func setProbeFeatures(device, vcpu int) error {
-	// struct kvm_cpuid2: a count, padding, and entries of 40 bytes.
-	features := struct {
-		count, padding uint32
-		entries        [maxCPUIDs][10]uint32
-	}{count: maxCPUIDs}
-	if _, err := ioctl(device, kvmGetSupportedCPUID, uintptr(unsafe.Pointer(&features))); err != nil { // #nosec G103 -- the ioctl takes an address
-		return fmt.Errorf("ask for the CPU's features: %w", err)
-	}
-	if _, err := ioctl(vcpu, kvmSetCPUID2, uintptr(unsafe.Pointer(&features))); err != nil { // #nosec G103 -- as above
-		return fmt.Errorf("set the CPU's features: %w", err)
-	}
-	return nil
-}
-
-// The special registers as struct kvm_sregs has them.
-type kvmSegment struct {
-	base                            uint64
-	limit                           uint32
-	selector                        uint16
-	kind, present, dpl, db, s, l, g uint8
-	avl, unusable, padding          uint8
-}
-
-type kvmTable struct {
-	base    uint64
-	limit   uint16
-	padding [3]uint16
-}
-
-type kvmSregs struct {
-	cs, ds, es, fs, gs, ss, tr, ldt kvmSegment
-	gdt, idt                        kvmTable
-	cr0, cr2, cr3, cr4, cr8         uint64
-	efer, apicBase                  uint64
-	interrupts                      [4]uint64
-}
-
-// setProbeState puts the CPU into 64-bit mode at the program.
-func setProbeState(vcpu int) error {
-	var s kvmSregs
-	if _, err := ioctl(vcpu, kvmGetSregs, uintptr(unsafe.Pointer(&s))); err != nil { // #nosec G103 -- the ioctl takes an address
-		return fmt.Errorf("read the CPU's state: %w", err)
-	}
-	code := kvmSegment{limit: 0xFFFFFFFF, selector: 8, kind: 11, present: 1, s: 1, l: 1, g: 1}
-	data := kvmSegment{limit: 0xFFFFFFFF, selector: 16, kind: 3, present: 1, s: 1, db: 1, g: 1}
-	s.cs, s.ds, s.es, s.fs, s.gs, s.ss = code, data, data, data, data, data
-	s.cr0, s.cr3, s.cr4, s.efer = 0x80000011, probePML4, 1<<5, 1<<8|1<<10            // PG|ET|PE, PAE, LME|LMA
-	if _, err := ioctl(vcpu, kvmSetSregs, uintptr(unsafe.Pointer(&s))); err != nil { // #nosec G103 -- as above
-		return fmt.Errorf("set the CPU's state: %w", err)
-	}
-	var regs [18]uint64 // rax … r15, rip, rflags
-	regs[16], regs[17] = probeCode, 2
-	if _, err := ioctl(vcpu, kvmSetRegs, uintptr(unsafe.Pointer(&regs))); err != nil { // #nosec G103 -- as above
-		return fmt.Errorf("set the CPU's registers: %w", err)
-	}
-	return nil
-}
-
-// runProbe runs the program. What KVM says of it is in run, a struct kvm_run:
-// immediate_exit at 1, exit_reason at 8, for an exit at a port its number at 34.
+// runProbe runs the program. run is a struct kvm_run: immediate_exit is at 1,
+// exit_reason at 8, and for an exit by a port its number at 34.
 func runProbe(vcpu int, run []byte) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	// A thread in KVM_RUN comes back for a signal only. The runtime takes SIGURG
-	// for its own, to no harm.
+	// Only a signal interrupts a thread in KVM_RUN. Go's runtime uses SIGURG for
+	// itself and ignores one that it did not send.
 	var late atomic.Bool
 	thread := unix.Gettid()
 	timer := time.AfterFunc(probeWall, func() {

@@ -1,13 +1,13 @@
 // Package channel stands in for a vsock where the host has none: it multiplexes
 // connections over one byte stream to the guest, a virtio-serial port. The host
-// is the client of a yamux session, the guest its server; each stream of either
-// side begins with four bytes, big-endian: the port it is for.
+// is the client of a yamux session, the guest its server; package serial has what
+// each stream begins with.
 //
-// It owns the stream, the session and the unix socket on which other processes
-// reach the guest. It knows nothing of who starts the VM.
+// It owns the byte stream, the session and the unix socket on which other processes
+// reach the guest. It does not know who starts the VM.
 //
 // The guest is hostile: what it can make us hold is bounded (streams, their
-// windows, pings), what it must say first has a deadline, and the worst it can do
+// windows, pings), what it must send first has a deadline, and the worst it can do
 // is to lose its own channel.
 package channel
 
@@ -35,11 +35,11 @@ const (
 	maxGuestStreams = 16
 	// preambleTimeout is how long either side may take to name its port.
 	preambleTimeout = 10 * time.Second
-	// never stands for no timeout where the multiplexer wants a number: what waits
-	// has its own deadline, and a guest that is paused for a night is no error.
+	// never stands for no timeout where yamux takes a number: a caller has a deadline
+	// of its own, and a guest may be paused for days.
 	never = 10 * 365 * 24 * time.Hour
-	// maxComplaints is how many lines the multiplexer may log in all.
-	maxComplaints = 20
+	// maxLogLines is how many lines yamux may log in all.
+	maxLogLines = 20
 )
 
 // Errors of a channel.
@@ -49,7 +49,7 @@ var (
 	ErrClosed = errors.New("the channel to the guest has ended")
 	// ErrInUse says that the port has a listener.
 	ErrInUse = errors.New("port has a listener")
-	// ErrProtocol says that the guest sent what the channel's protocol has not.
+	// ErrProtocol says that the guest sent a frame that it must not send.
 	ErrProtocol = errors.New("the guest broke the channel's protocol")
 	// ErrTooMany says that there are as many connections as there can be.
 	ErrTooMany = errors.New("too many connections to the guest")
@@ -69,18 +69,18 @@ type Channel struct {
 	work sync.WaitGroup
 }
 
-// New begins a session on conn, which it owns from now on. Complaints about the
-// guest's bytes go to log, a few lines at most.
+// New begins a session on conn, which it owns from now on. yamux logs errors of the
+// guest to log, a few lines at most.
 func New(conn io.ReadWriteCloser, log io.Writer) (*Channel, error) {
 	config := yamux.DefaultConfig()
 	config.EnableKeepAlive = false
 	config.ConnectionWriteTimeout = never
 	config.StreamOpenTimeout = 0
 	// A stream that we have ended is kept until the guest has read all of it and
-	// ends its side; a timer here would throw away what it has not read yet.
+	// ends its side; a timer here would drop what it has not read yet.
 	config.StreamCloseTimeout = 0
 	config.LogOutput = nil
-	config.Logger = &complaints{to: log}
+	config.Logger = &boundedLogger{to: log}
 	session, err := yamux.Client(newGuard(conn), config)
 	if err != nil {
 		return nil, fmt.Errorf("begin the session with the guest: %w", err)
@@ -96,9 +96,9 @@ func New(conn io.ReadWriteCloser, log io.Writer) (*Channel, error) {
 }
 
 // Dial opens a connection to a port of the guest. It does not wait for the guest:
-// bytes wait until it reads. A port that nobody serves ends the connection.
-// Closing the connection tells the guest so, and what the guest still sends is
-// dropped.
+// what is written waits until the guest reads. A port without a listener ends the
+// connection. When the connection is closed, the guest sees its end, and what the
+// guest still sends is dropped.
 func (c *Channel) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 	conn, err := c.open(ctx, port)
 	if err != nil {
@@ -121,7 +121,7 @@ func (c *Channel) open(ctx context.Context, port uint32) (*conn, error) {
 		err  error
 	}
 	done := make(chan result, 1)
-	// Opening waits when the guest reads nothing, and has no deadline of its own.
+	// OpenStream blocks when the guest does not read, and has no deadline.
 	opened := c.start(func() {
 		conn, err := c.openStream(port)
 		done <- result{conn, err}
@@ -172,8 +172,8 @@ func (c *Channel) start(f func()) bool {
 // Done is closed when the session has ended.
 func (c *Channel) Done() <-chan struct{} { return c.session.CloseChan() }
 
-// Close ends the session, every connection and listener, and whatever Serve has
-// open; it returns when all that has ended.
+// Close ends the session, all connections and listeners, and what Serve has open;
+// it returns when all of that has ended.
 func (c *Channel) Close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -200,23 +200,22 @@ func (c *Channel) Close() error {
 	return nil
 }
 
-// complaints bounds what the multiplexer logs: the guest decides how often it
-// has reason to.
-type complaints struct {
+// boundedLogger bounds what yamux logs: the guest decides how often it has reason to.
+type boundedLogger struct {
 	to io.Writer
 	n  atomic.Int32
 }
 
-// Printf writes one line, while there are few.
-func (c *complaints) Printf(format string, v ...any) {
-	if c.to == nil || c.n.Add(1) > maxComplaints {
+// Printf writes one line, up to maxLogLines.
+func (c *boundedLogger) Printf(format string, v ...any) {
+	if c.to == nil || c.n.Add(1) > maxLogLines {
 		return
 	}
 	_, _ = fmt.Fprintf(c.to, "channel to the guest: "+format+"\n", v...)
 }
 
-// Print writes one line, while there are few.
-func (c *complaints) Print(v ...any) { c.Printf("%s", fmt.Sprint(v...)) }
+// Print is Printf without a format.
+func (c *boundedLogger) Print(v ...any) { c.Printf("%s", fmt.Sprint(v...)) }
 
-// Println writes one line, while there are few.
-func (c *complaints) Println(v ...any) { c.Printf("%s", fmt.Sprint(v...)) }
+// Println is Print: each line has its end.
+func (c *boundedLogger) Println(v ...any) { c.Printf("%s", fmt.Sprint(v...)) }

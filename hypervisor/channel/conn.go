@@ -12,14 +12,14 @@ import (
 	"github.com/hashicorp/yamux"
 )
 
-// conn makes a stream behave like any connection. A stream's own Close ends one
+// conn is a stream with a Close like that of other connections: yamux's own ends one
 // direction only and leaves a blocked Read waiting.
 type conn struct {
 	*yamux.Stream
 	channel *Channel
 	release func()
 
-	reading sync.Mutex // held by whoever reads, the drain after Close excepted
+	reading sync.Mutex // held by Read, not by the drain after Close
 	closing sync.Once
 	closed  chan struct{}
 }
@@ -45,7 +45,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, c.translate(err)
 }
 
-// translate gives the errors that the users of a net.Conn look for.
+// translate gives the errors that users of a net.Conn expect.
 func (c *conn) translate(err error) error {
 	switch {
 	case err == nil, errors.Is(err, io.EOF):
@@ -68,13 +68,12 @@ func (c *conn) isClosed() bool {
 	}
 }
 
-// Close tells the guest that nothing more comes, and drops what it still sends:
-// a guest that writes to a connection nobody reads must not stall. The stream
-// ends when the guest ends its side.
+// Close ends our side of the stream, and drops what the guest still sends, so that
+// the guest's writes do not block. The stream ends when the guest ends its side.
 func (c *conn) Close() error {
 	c.closing.Do(func() {
 		close(c.closed)
-		// Who is blocked in Read or Write comes back.
+		// A blocked Read or Write returns.
 		_ = c.SetDeadline(time.Unix(1, 0))
 		if !c.channel.start(c.drain) {
 			c.release()
@@ -86,9 +85,9 @@ func (c *conn) Close() error {
 func (c *conn) drain() {
 	defer c.release()
 	_ = c.Stream.Close()
-	// Who reads now comes back first; who comes later sees that it is closed.
+	// A Read that is under way returns first; a later one sees that it is closed.
 	c.reading.Lock()
-	c.reading.Unlock() //nolint:staticcheck // it is waited for, nothing more
+	c.reading.Unlock() //nolint:staticcheck // to wait for the reader is all it is for
 	_ = c.SetReadDeadline(time.Time{})
 	_, _ = io.Copy(io.Discard, c.Stream)
 }

@@ -17,14 +17,14 @@ const (
 	flagSYN     = 1
 )
 
-// pingInterval is the least time between two pings of the guest. Each costs the
-// multiplexer a goroutine until its answer is out, so a flood of them from a
-// guest that reads nothing would fill our memory.
+// pingInterval is the least time between two pings of the guest. yamux starts a
+// goroutine for each, which lives until the answer is written: a guest that pings and
+// does not read could fill our memory.
 const pingInterval = 100 * time.Millisecond
 
-// guard reads the guest's bytes and lets no frame through that the multiplexer
-// would believe too much of: streams the guest opens with ids of our half, and
-// floods of pings. Everything else is bounded by the multiplexer's own windows.
+// guard reads the guest's bytes and refuses frames that yamux does not check: streams
+// that the guest opens with ids of our half, and too many pings. All else is bounded
+// by yamux's own windows.
 type guard struct {
 	io.ReadWriteCloser
 	header   [frameHeader]byte
@@ -38,12 +38,12 @@ func newGuard(conn io.ReadWriteCloser) *guard {
 	return &guard{ReadWriteCloser: conn, now: time.Now}
 }
 
-// Read fails with ErrProtocol at the first frame that is refused;
-// that ends the session.
+// Read fails with ErrProtocol at the first frame that is refused; that ends the
+// session.
 func (g *guard) Read(p []byte) (int, error) {
 	n, err := g.ReadWriteCloser.Read(p)
-	if bad := g.check(p[:n]); bad != nil {
-		return 0, bad
+	if refusal := g.check(p[:n]); refusal != nil {
+		return 0, refusal
 	}
 	return n, err
 }

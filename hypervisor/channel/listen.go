@@ -56,7 +56,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends the listener and the connections that nobody has accepted.
+// Close ends the listener and the connections that were not accepted.
 func (l *listener) Close() error {
 	l.closing.Do(func() {
 		l.channel.mu.Lock()
@@ -83,8 +83,8 @@ type addr uint32
 func (addr) Network() string  { return "runch-guest" }
 func (a addr) String() string { return fmt.Sprintf("port %d", uint32(a)) }
 
-// accept takes the guest's streams until the session ends. A guest that opens
-// more than it may loses the session.
+// accept takes the guest's streams until the session ends. A guest that opens too
+// many loses the session.
 func (c *Channel) accept() {
 	for {
 		stream, err := c.session.AcceptStream()
@@ -97,14 +97,14 @@ func (c *Channel) accept() {
 			return
 		}
 		conn := newConn(c, stream, release)
-		if !c.start(func() { c.welcome(stream, conn) }) {
+		if !c.start(func() { c.route(stream, conn) }) {
 			return
 		}
 	}
 }
 
-// welcome reads which port the stream is for and hands it to the listener.
-func (c *Channel) welcome(stream *yamux.Stream, conn *conn) {
+// route reads which port the stream is for and gives it to the listener.
+func (c *Channel) route(stream *yamux.Stream, conn *conn) {
 	_ = stream.SetReadDeadline(time.Now().Add(preambleTimeout))
 	port, err := serial.ReadPort(stream)
 	_ = stream.SetReadDeadline(time.Time{})

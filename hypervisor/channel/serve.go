@@ -14,14 +14,14 @@ import (
 // maxRequest bounds the line `CONNECT <port>\n`, in bytes.
 const maxRequest = 32
 
-// hostPort is the first of the numbers that answers carry; they mean nothing
-// here, hybrid vsock just has them.
+// hostPort is the first of the numbers in the answers: hybrid vsock gives the host's
+// port there, and nothing here uses it.
 const hostPort = 1 << 30
 
-// Serve lets other processes reach the guest: each connection that ln accepts
-// says `CONNECT <port>\n` and is answered by `OK <n>\n`, after which the bytes
-// are the guest's. It owns ln and returns when ln or the channel has ended. Each
-// time that a connection is over, served is called, nil for nobody.
+// Serve lets other processes reach the guest: on each connection that ln accepts,
+// `CONNECT <port>\n` is answered by `OK <n>\n`, after which the bytes are the
+// guest's. It owns ln and returns when ln or the channel has ended. served, when not
+// nil, is called each time that a connection has ended.
 func (c *Channel) Serve(ln *net.UnixListener, served func()) error {
 	if !c.track(ln) {
 		_ = ln.Close()
@@ -56,7 +56,7 @@ func (c *Channel) Serve(ln *net.UnixListener, served func()) error {
 	}
 }
 
-// track lets Close close s. It reports false when that has happened already.
+// track has Close close s. It reports false when Close was called before.
 func (c *Channel) track(s io.Closer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -108,9 +108,9 @@ func readRequest(r io.Reader) (uint32, error) {
 			line = append(line, b[0])
 			continue
 		}
-		word, rest, _ := strings.Cut(string(line), " ")
-		port, err := strconv.ParseUint(rest, 10, 32)
-		if err != nil || !strings.EqualFold(word, "CONNECT") {
+		method, argument, _ := strings.Cut(string(line), " ")
+		port, err := strconv.ParseUint(argument, 10, 32)
+		if err != nil || !strings.EqualFold(method, "CONNECT") {
 			break
 		}
 		return uint32(port), nil
@@ -118,12 +118,11 @@ func readRequest(r io.Reader) (uint32, error) {
 	return 0, fmt.Errorf("request %q is no CONNECT", line)
 }
 
-// join copies both ways until both sides have ended.
+// join copies in both directions until both sides have ended.
 //
-// When the client ends, the guest gets all that the client sent, then its end;
-// what the guest still sends is given to the client while it takes it, and then
-// dropped. When the guest ends, the client gets all that the guest sent, then its
-// end, and its writes fail.
+// When the client ends, the guest gets all that the client sent, then the end; the
+// client still gets what the guest sends, unless it has closed. When the guest ends,
+// the client gets all that the guest sent, then the end, and its writes fail.
 func join(client *net.UnixConn, guest *conn) {
 	up := make(chan struct{})
 	go func() {
@@ -133,13 +132,13 @@ func join(client *net.UnixConn, guest *conn) {
 			_ = guest.Stream.Close()
 			return
 		}
-		// The guest takes no more: so that the client does not see its connection
-		// reset before it has read everything, take what it still sends.
+		// The guest reads no more. What the client still sends is read all the same:
+		// otherwise the kernel resets its connection before it has read everything.
 		_, _ = io.Copy(io.Discard, client)
 	}()
 	_, err := io.Copy(client, guest.Stream)
 	if err != nil {
-		// Either the client is gone, or the channel is.
+		// The client has closed, or the channel has ended.
 		_ = client.Close()
 	}
 	_ = client.CloseWrite()
