@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// Wishes say which VMM is wanted; empty values are left to Choose.
-type Wishes struct {
+// Options say which VMM to use; what is empty is up to Choose.
+type Options struct {
 	// Driver is a driver's name or auto.
 	Driver string
 	// Accel is an accelerator's name or auto.
 	Accel string
-	// CloudHypervisor and QEMU are the paths of programs.
+	// CloudHypervisor and QEMU are the paths of the programs, empty for the host's.
 	CloudHypervisor, QEMU string
 }
 
@@ -19,45 +19,45 @@ type Wishes struct {
 type Choice struct {
 	Program
 	Accel Accel
-	// Why says in a few words what decided.
+	// Why is the reason for the choice, for a message.
 	Why string
-	// Slow says that guests are emulated though nobody asked for that.
+	// Slow says that guests are emulated though the options do not demand it.
 	Slow bool
 }
 
 // Choose takes cloud-hypervisor where there is one and KVM runs guests, else QEMU
-// with KVM, else QEMU with its translator, within what is wished. Where no VMM
-// fits the wishes, the error says what is in the way. It starts no process.
-func Choose(w Wishes) (*Choice, error) {
-	return w.choose(ProbeKVM)
+// with KVM, else QEMU with its translator, as far as the options allow it. Where
+// they allow none, the error says why. It starts no process.
+func Choose(o Options) (*Choice, error) {
+	return o.choose(ProbeKVM)
 }
 
-// choose has the probe made at most once, and only where it decides something.
-func (w Wishes) choose(probe func() error) (*Choice, error) {
-	accel := Accel(w.Accel)
+// choose calls probe at most once, and only where it decides something.
+func (o Options) choose(probe func() error) (*Choice, error) {
+	accel := Accel(o.Accel)
 	if accel == "" {
 		accel = AccelAuto
 	}
 	if accel != AccelAuto && accel != AccelKVM && accel != AccelTCG {
-		return nil, fmt.Errorf("%w: unknown accelerator %q: it is auto, kvm or tcg", ErrConfig, w.Accel)
+		return nil, fmt.Errorf("%w: unknown accelerator %q: it is auto, kvm or tcg", ErrConfig, o.Accel)
 	}
-	switch w.Driver {
+	switch o.Driver {
 	case DriverCloudHypervisor:
-		return w.cloudHypervisor(accel, probe)
+		return o.cloudHypervisor(accel, probe)
 	case DriverQEMU:
-		return w.qemu(accel, probe, nil)
+		return o.qemu(accel, probe, nil)
 	case DriverAuto, "":
-		return w.auto(accel, probe)
+		return o.auto(accel, probe)
 	default:
-		return nil, fmt.Errorf("%w: unknown hypervisor %q: it is auto, cloud-hypervisor or qemu", ErrConfig, w.Driver)
+		return nil, fmt.Errorf("%w: unknown hypervisor %q: it is auto, cloud-hypervisor or qemu", ErrConfig, o.Driver)
 	}
 }
 
-func (w Wishes) cloudHypervisor(accel Accel, probe func() error) (*Choice, error) {
+func (o Options) cloudHypervisor(accel Accel, probe func() error) (*Choice, error) {
 	if accel == AccelTCG {
 		return nil, fmt.Errorf("%w: cloud-hypervisor has no accelerator but KVM", ErrConfig)
 	}
-	p, err := Find(DriverCloudHypervisor, w.CloudHypervisor)
+	p, err := Find(DriverCloudHypervisor, o.CloudHypervisor)
 	if err != nil {
 		return nil, err
 	}
@@ -69,9 +69,9 @@ func (w Wishes) cloudHypervisor(accel Accel, probe func() error) (*Choice, error
 	return &Choice{Program: *p, Accel: AccelKVM, Why: "the configuration asks for it"}, nil
 }
 
-// qemu resolves an accelerator of auto; reasons are why it is QEMU.
-func (w Wishes) qemu(accel Accel, probe func() error, reasons []string) (*Choice, error) {
-	p, err := Find(DriverQEMU, w.QEMU)
+// qemu resolves the accelerator auto; reasons say why it is QEMU.
+func (o Options) qemu(accel Accel, probe func() error, reasons []string) (*Choice, error) {
+	p, err := Find(DriverQEMU, o.QEMU)
 	if err != nil {
 		return nil, err
 	}
@@ -90,21 +90,21 @@ func (w Wishes) qemu(accel Accel, probe func() error, reasons []string) (*Choice
 	return c, nil
 }
 
-func (w Wishes) auto(accel Accel, probe func() error) (*Choice, error) {
+func (o Options) auto(accel Accel, probe func() error) (*Choice, error) {
 	if accel == AccelTCG {
-		return w.qemu(accel, probe, []string{"only QEMU has the accelerator tcg"})
+		return o.qemu(accel, probe, []string{"only QEMU has the accelerator tcg"})
 	}
-	p, err := Find(DriverCloudHypervisor, w.CloudHypervisor)
+	p, err := Find(DriverCloudHypervisor, o.CloudHypervisor)
 	if err != nil {
-		if w.CloudHypervisor != "" {
-			return nil, err // one that is named is wanted
+		if o.CloudHypervisor != "" {
+			return nil, err // one that is named must be there
 		}
-		return w.qemu(accel, probe, []string{"there is no cloud-hypervisor"})
+		return o.qemu(accel, probe, []string{"there is no cloud-hypervisor"})
 	}
 	if accel == AccelAuto {
 		if err := probe(); err != nil {
 			failed := func() error { return err }
-			return w.qemu(accel, failed, []string{"cloud-hypervisor needs KVM"})
+			return o.qemu(accel, failed, []string{"cloud-hypervisor needs KVM"})
 		}
 	}
 	return &Choice{Program: *p, Accel: AccelKVM, Why: "it is there, and KVM runs guests"}, nil

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestChoose: every wish with and without KVM and cloud-hypervisor.
+// TestChoose: every option with and without KVM and cloud-hypervisor.
 func TestChoose(t *testing.T) {
 	dir := t.TempDir()
 	program := func(name string) string {
@@ -22,31 +22,31 @@ func TestChoose(t *testing.T) {
 	ch, qemu, none := program("ch"), program("qemu"), filepath.Join(dir, "none")
 	noKVM := fmt.Errorf("%w: for the test", ErrNoKVM)
 	for name, tc := range map[string]struct {
-		wishes Wishes
-		kvm    error
-		want   string // driver, accelerator, slow; or what is in the error
-		err    error
+		options Options
+		kvm     error
+		want    string // driver, accelerator, slow; or what is in the error
+		err     error
 	}{
-		"best":                     {Wishes{CloudHypervisor: ch, QEMU: qemu}, nil, "cloud-hypervisor kvm false", nil},
-		"best by name":             {Wishes{Driver: "auto", Accel: "auto", CloudHypervisor: ch, QEMU: qemu}, nil, "cloud-hypervisor kvm false", nil},
-		"no KVM":                   {Wishes{CloudHypervisor: ch, QEMU: qemu}, noKVM, "qemu tcg true", nil},
-		"tcg wanted":               {Wishes{Accel: "tcg", CloudHypervisor: ch, QEMU: qemu}, nil, "qemu tcg false", nil},
-		"kvm wanted":               {Wishes{Accel: "kvm", CloudHypervisor: ch, QEMU: qemu}, noKVM, "cloud-hypervisor kvm false", nil},
-		"qemu wanted":              {Wishes{Driver: "qemu", CloudHypervisor: ch, QEMU: qemu}, nil, "qemu kvm false", nil},
-		"qemu without KVM":         {Wishes{Driver: "qemu", QEMU: qemu}, noKVM, "qemu tcg true", nil},
-		"qemu with kvm wanted":     {Wishes{Driver: "qemu", Accel: "kvm", QEMU: qemu}, noKVM, "qemu kvm false", nil},
-		"ch wanted":                {Wishes{Driver: "cloud-hypervisor", CloudHypervisor: ch}, nil, "cloud-hypervisor kvm false", nil},
-		"ch without KVM":           {Wishes{Driver: "cloud-hypervisor", CloudHypervisor: ch}, noKVM, "for the test", ErrNoKVM},
-		"ch with tcg":              {Wishes{Driver: "cloud-hypervisor", Accel: "tcg", CloudHypervisor: ch}, nil, "no accelerator but KVM", ErrConfig},
-		"ch wanted, none":          {Wishes{Driver: "cloud-hypervisor", CloudHypervisor: none}, nil, none, ErrNotFound},
-		"ch named, none":           {Wishes{CloudHypervisor: none, QEMU: qemu}, nil, none, ErrNotFound},
-		"no KVM and no qemu":       {Wishes{CloudHypervisor: ch, QEMU: none}, noKVM, none, ErrNotFound},
-		"a driver that is none":    {Wishes{Driver: "xen"}, nil, "xen", ErrConfig},
-		"an accelerator of others": {Wishes{Accel: "hvf"}, nil, "hvf", ErrConfig},
+		"best":                 {Options{CloudHypervisor: ch, QEMU: qemu}, nil, "cloud-hypervisor kvm false", nil},
+		"best by name":         {Options{Driver: "auto", Accel: "auto", CloudHypervisor: ch, QEMU: qemu}, nil, "cloud-hypervisor kvm false", nil},
+		"no KVM":               {Options{CloudHypervisor: ch, QEMU: qemu}, noKVM, "qemu tcg true", nil},
+		"tcg wanted":           {Options{Accel: "tcg", CloudHypervisor: ch, QEMU: qemu}, nil, "qemu tcg false", nil},
+		"kvm wanted":           {Options{Accel: "kvm", CloudHypervisor: ch, QEMU: qemu}, noKVM, "cloud-hypervisor kvm false", nil},
+		"qemu wanted":          {Options{Driver: "qemu", CloudHypervisor: ch, QEMU: qemu}, nil, "qemu kvm false", nil},
+		"qemu without KVM":     {Options{Driver: "qemu", QEMU: qemu}, noKVM, "qemu tcg true", nil},
+		"qemu with kvm wanted": {Options{Driver: "qemu", Accel: "kvm", QEMU: qemu}, noKVM, "qemu kvm false", nil},
+		"ch wanted":            {Options{Driver: "cloud-hypervisor", CloudHypervisor: ch}, nil, "cloud-hypervisor kvm false", nil},
+		"ch without KVM":       {Options{Driver: "cloud-hypervisor", CloudHypervisor: ch}, noKVM, "for the test", ErrNoKVM},
+		"ch with tcg":          {Options{Driver: "cloud-hypervisor", Accel: "tcg", CloudHypervisor: ch}, nil, "no accelerator but KVM", ErrConfig},
+		"ch wanted, none":      {Options{Driver: "cloud-hypervisor", CloudHypervisor: none}, nil, none, ErrNotFound},
+		"ch named, none":       {Options{CloudHypervisor: none, QEMU: qemu}, nil, none, ErrNotFound},
+		"no KVM and no qemu":   {Options{CloudHypervisor: ch, QEMU: none}, noKVM, none, ErrNotFound},
+		"unknown driver":       {Options{Driver: "xen"}, nil, "xen", ErrConfig},
+		"another accelerator":  {Options{Accel: "hvf"}, nil, "hvf", ErrConfig},
 	} {
 		t.Run(name, func(t *testing.T) {
 			probes := 0
-			c, err := tc.wishes.choose(func() error { probes++; return tc.kvm })
+			c, err := tc.options.choose(func() error { probes++; return tc.kvm })
 			if probes > 1 {
 				t.Errorf("%d probes", probes)
 			}

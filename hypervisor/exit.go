@@ -6,25 +6,25 @@ import (
 	"strings"
 )
 
-// ExitError says that the VMM's process ended by itself, and what it said last.
+// ExitError says that the VMM's process ended by itself, and what it wrote last.
 type ExitError struct {
 	// VMM is the driver's name.
 	VMM string
 	// State is how the process ended, nil when it was not started.
 	State *os.ProcessState
-	// LastWords are the last lines of its standard error, bounded by the driver,
+	// StderrTail are the last lines of its standard error, bounded by the driver,
 	// without control characters.
-	LastWords []string
+	StderrTail []string
 }
 
-// Error gives one line: the end and the last words.
+// Error gives one line: how the process ended, and the tail of its standard error.
 func (e *ExitError) Error() string {
 	text := e.VMM + " ended"
 	if e.State != nil {
 		text = fmt.Sprintf("%s ended with %s", e.VMM, e.State)
 	}
-	if len(e.LastWords) > 0 {
-		text += ": " + strings.Join(e.LastWords, "; ")
+	if len(e.StderrTail) > 0 {
+		text += ": " + strings.Join(e.StderrTail, "; ")
 	}
 	return text
 }

@@ -14,7 +14,7 @@ import (
 
 // The drivers' names.
 const (
-	// DriverAuto is the best driver that this host has a program for.
+	// DriverAuto is the best driver that this host has a program for: see Choose.
 	DriverAuto = "auto"
 	// DriverCloudHypervisor is package hypervisor/cloudhypervisor.
 	DriverCloudHypervisor = "cloud-hypervisor"
@@ -30,21 +30,21 @@ type Program struct {
 	Path string
 }
 
-// programs are the drivers' programs for each machine of Go's, as far as a driver
-// knows the machine.
+// programs are the drivers' programs by GOARCH, for the architectures that a driver
+// supports.
 var programs = map[string]map[string]string{
 	DriverCloudHypervisor: {"amd64": "cloud-hypervisor"},
 	DriverQEMU:            {"amd64": "qemu-system-x86_64"},
 }
 
-// advice is how one gets a program.
+// advice is how to get a program.
 var advice = map[string]string{
 	DriverCloudHypervisor: "install one from cloud-hypervisor's releases, or name it in the configuration (cloud_hypervisor)",
 	DriverQEMU:            "install the package qemu-system-x86, or name the program in the configuration (qemu)",
 }
 
-// places are where programs are when PATH does not say so: callers of a runtime
-// have been seen to give it an empty environment.
+// places are where programs are looked for besides PATH: containerd's shim and
+// conmon may start a runtime with an empty environment.
 var places = []string{"/usr/bin", "/usr/local/bin", "/usr/libexec"}
 
 // Find gives the program of a driver: the one at path, or the host's own where
@@ -96,7 +96,7 @@ func checkProgram(path string) (string, error) {
 }
 
 // Version asks the program what it is, for instance "QEMU emulator version
-// 10.0.2". It starts a process: not for the way of a create.
+// 10.0.2". It starts a process, which takes too long for every create.
 func (p *Program) Version(ctx context.Context) (string, error) {
 	cmd := exec.CommandContext(ctx, p.Path, "--version") // #nosec G204 -- the configured program
 	cmd.Env = []string{"LC_ALL=C"}

@@ -3,35 +3,23 @@ package hypervisor
 import (
 	"fmt"
 	"strings"
+
+	"runch/plaintext"
 )
 
-// RefusedError says that the VMM has taken an order and refused it.
+// RefusedError says that the VMM has understood a request and refused it.
 type RefusedError struct {
-	// VMM is the driver's name, Order what was asked for in the VMM's own terms.
-	VMM, Order string
-	// Words are the VMM's reasons, the outermost first.
-	Words []string
+	// VMM is the driver's name, Request what was asked for in the VMM's own terms.
+	VMM, Request string
+	// Reasons are the VMM's, the outermost first.
+	Reasons []string
 }
 
-// maxRefusal bounds what a refusal quotes, in bytes.
-const maxRefusal = 1000
+// maxReasons bounds what an error quotes of the reasons, in bytes.
+const maxReasons = 1000
 
 // Error gives one line.
 func (e *RefusedError) Error() string {
-	words := strings.Join(e.Words, ": ")
-	if len(words) > maxRefusal {
-		words = words[:maxRefusal]
-	}
-	return fmt.Sprintf("%s refuses %s: %s", e.VMM, e.Order, Printable(words))
-}
-
-// Printable makes one line without control characters of what a VMM says: a
-// part of it may be the guest's.
-func Printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(strings.TrimRight(text, "\r\n"), "?"))
+	reasons := strings.Join(e.Reasons, ": ")
+	return fmt.Sprintf("%s refuses %s: %s", e.VMM, e.Request, plaintext.Line(reasons[:min(len(reasons), maxReasons)]))
 }

@@ -126,7 +126,7 @@ func (r *Runtime) vmFor(host *oci.HostPart, annotations map[string]string) (*shi
 
 // ChooseVMM gives the VMM that a configuration leads to on this host.
 func ChooseVMM(c *config.Config) (*hypervisor.Choice, error) {
-	return hypervisor.Choose(hypervisor.Wishes{
+	return hypervisor.Choose(hypervisor.Options{
 		Driver: c.Hypervisor, Accel: c.Accel, CloudHypervisor: c.CloudHypervisor, QEMU: c.QEMU,
 	})
 }

@@ -57,7 +57,7 @@ type Runtime struct {
 	Log    *slog.Logger
 	// Systemd says that cgroups are made by systemd.
 	Systemd bool
-	// Attach takes hold of a running VM; nil is the drivers' own.
+	// Attach gives control over a running VM: AttachVM.
 	Attach AttachFunc
 }
 

@@ -163,7 +163,7 @@ func (s *lockedSandbox) resize(ctx context.Context, to state.VMSize) error {
 	if to == now {
 		return nil
 	}
-	vm, err := s.r.attach(ctx, s.record.VMM, s.Path())
+	vm, err := s.r.Attach(ctx, s.record.VMM, s.Path())
 	if err != nil {
 		return err
 	}

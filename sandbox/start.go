@@ -102,7 +102,7 @@ func (s *lockedSandbox) plug(ctx context.Context, ns string, link network.Link) 
 	if err := s.Save(s.record); err != nil {
 		return err
 	}
-	vm, err := s.r.attach(ctx, s.record.VMM, s.Path())
+	vm, err := s.r.Attach(ctx, s.record.VMM, s.Path())
 	if err != nil {
 		return err
 	}

@@ -7,20 +7,12 @@ import (
 )
 
 // NewVMFunc prepares a VM with the driver of that name.
-type NewVMFunc func(driver string, cfg *hypervisor.Config) (hypervisor.VMM, error)
+type NewVMFunc func(driver string, cfg *hypervisor.Config) (hypervisor.VM, error)
 
 // NewVM is the NewVMFunc of the drivers that there are.
-func NewVM(driver string, cfg *hypervisor.Config) (hypervisor.VMM, error) {
+func NewVM(driver string, cfg *hypervisor.Config) (hypervisor.VM, error) {
 	if driver == hypervisor.DriverCloudHypervisor {
-		vm, err := cloudhypervisor.New(cfg)
-		if err != nil {
-			return nil, err // a nil *VM in an interface would not be nil
-		}
-		return vm, nil
+		return cloudhypervisor.New(cfg)
 	}
-	vm, err := qemu.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return vm, nil
+	return qemu.New(cfg)
 }

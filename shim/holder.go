@@ -25,7 +25,7 @@ type holder struct {
 	tree   *storage.Tree
 	server *storage.Server
 	newVM  NewVMFunc
-	vm     hypervisor.VMM
+	vm     hypervisor.VM
 	// lost is closed when the VMM or virtiofsd has ended, vmGone when the VMM has.
 	lost, vmGone chan struct{}
 	// settle is called when something was done for a command.

@@ -16,6 +16,7 @@ import (
 
 	"runch/hypervisor"
 	"runch/hypervisor/process"
+	"runch/plaintext"
 	"runch/unixsocket"
 )
 
@@ -26,13 +27,13 @@ const vmmName = "cloud-hypervisor"
 const maxAnswer = 4 << 20
 
 // api is the VMM's API on its socket. Each call has a connection of its own: the
-// server takes ten at most, and one that is kept is one less for others.
+// server accepts ten at most, and one that is kept is one less for others.
 type api struct {
 	socket string
 }
 
-// call asks the VMM. body and result may be nil; files ride on the request, which
-// has to be one that takes them. A refusal is a *hypervisor.RefusedError.
+// call makes a request. body and result may be nil; files are sent with a request
+// that takes them. A refusal is a *hypervisor.RefusedError.
 func (a api) call(ctx context.Context, method, endpoint string, body, result any, files ...*os.File) error {
 	err := a.exchange(ctx, method, endpoint, body, result, files)
 	var refused *hypervisor.RefusedError
@@ -73,7 +74,7 @@ func (a api) exchange(ctx context.Context, method, endpoint string, body, result
 		return fmt.Errorf("its answer: %w", err)
 	}
 	if response.StatusCode/100 != 2 {
-		return &hypervisor.RefusedError{VMM: vmmName, Order: endpoint, Words: refusalWords(response, answer)}
+		return &hypervisor.RefusedError{VMM: vmmName, Request: endpoint, Reasons: reasons(response, answer)}
 	}
 	if result == nil {
 		return nil
@@ -84,8 +85,8 @@ func (a api) exchange(ctx context.Context, method, endpoint string, body, result
 	return nil
 }
 
-// newRequest gives a request and its bytes: files can only go with bytes that we
-// send by ourselves. The server knows no chunks, so the length has to be said.
+// newRequest gives a request and its bytes: net/http cannot send files with them.
+// The server does not support chunks, so the request has a Content-Length.
 func newRequest(ctx context.Context, method, endpoint string, body any) (*http.Request, []byte, error) {
 	var content io.Reader
 	if body != nil {
@@ -109,11 +110,11 @@ func newRequest(ctx context.Context, method, endpoint string, body any) (*http.R
 	return request, message.Bytes(), nil
 }
 
-// refusalWords reads the reasons: an array of strings, or text in older versions.
-func refusalWords(response *http.Response, answer []byte) []string {
-	var words []string
-	if json.Unmarshal(answer, &words) == nil && len(words) > 0 {
-		return words
+// reasons reads those of a refusal: an array of strings, or text in older versions.
+func reasons(response *http.Response, answer []byte) []string {
+	var list []string
+	if json.Unmarshal(answer, &list) == nil && len(list) > 0 {
+		return list
 	}
 	if text := strings.TrimSpace(string(answer)); text != "" {
 		return []string{text}
@@ -129,23 +130,23 @@ func (a api) put(ctx context.Context, endpoint string, body any, files ...*os.Fi
 	return a.call(ctx, http.MethodPut, endpoint, body, nil, files...)
 }
 
-// add puts a device and says when there is no more room for one.
+// add plugs in a device; the error is ErrNoSlot when every slot is taken.
 func (a api) add(ctx context.Context, endpoint string, body any, files ...*os.File) error {
 	err := a.put(ctx, endpoint, body, files...)
 	var refused *hypervisor.RefusedError
-	if errors.As(err, &refused) && strings.Contains(strings.Join(refused.Words, " "), noSlotWords) {
+	if errors.As(err, &refused) && strings.Contains(strings.Join(refused.Reasons, " "), noSlotReason) {
 		return fmt.Errorf("%w: %w", hypervisor.ErrNoSlot, err)
 	}
 	return err
 }
 
-// noSlotWords are the VMM's for a bus that is full.
-const noSlotWords = "available device slot"
+// noSlotReason is in the VMM's reasons when the PCI bus is full.
+const noSlotReason = "available device slot"
 
-// firstVersion is the oldest that is known to do what is asked of it here.
+// firstVersion is the oldest that is known to support all requests of this driver.
 const firstVersion = 40
 
-// version asks the VMM what it is. It answers as soon as it runs.
+// version asks the VMM for its version. It answers as soon as it runs.
 func (a api) version(ctx context.Context) (string, error) {
 	var p pingResponse
 	if err := a.get(ctx, "vmm.ping", &p); err != nil {
@@ -155,10 +156,10 @@ func (a api) version(ctx context.Context) (string, error) {
 	number, _, _ := strings.Cut(text, ".")
 	major, err := strconv.Atoi(number)
 	if err != nil {
-		return "", fmt.Errorf("%s says that its version is %q", vmmName, hypervisor.Printable(p.Version))
+		return "", fmt.Errorf("%s gives %q for its version", vmmName, plaintext.Line(p.Version))
 	}
 	if major < firstVersion {
-		return "", fmt.Errorf("%s %s is too old: %d is needed", vmmName, hypervisor.Printable(text), firstVersion)
+		return "", fmt.Errorf("%s %s is too old: %d is needed", vmmName, plaintext.Line(text), firstVersion)
 	}
 	return text, nil
 }

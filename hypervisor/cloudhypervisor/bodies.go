@@ -3,8 +3,8 @@ package cloudhypervisor
 import "encoding/json"
 
 // The bodies of the API's requests and answers, as its documentation
-// (cloud-hypervisor.yaml) names them; only what is used. The VMM drops what it
-// does not know without a word, so a test holds these names to the documented ones.
+// (cloud-hypervisor.yaml) names them; only what is used. The VMM ignores a field that
+// it does not know, so a test checks these names against the documented ones.
 
 type vmConfig struct {
 	CPUs           cpusConfig     `json:"cpus"`
@@ -109,7 +109,7 @@ type pingResponse struct {
 	Version string `json:"version"`
 }
 
-// infoResponse is what is needed of vm.info.
+// infoResponse is the part of vm.info that is used.
 type infoResponse struct {
 	Config struct {
 		Memory memoryConfig `json:"memory"`
@@ -120,7 +120,7 @@ type infoResponse struct {
 // countersResponse is by device and then by counter.
 type countersResponse map[string]map[string]uint64
 
-// event is one of the event monitor's.
+// event is what the event monitor reports.
 type event struct {
 	Source     string          `json:"source"`
 	Event      string          `json:"event"`

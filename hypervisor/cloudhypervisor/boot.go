@@ -14,51 +14,50 @@ import (
 	"runch/transport"
 )
 
-// guestCID is the guest's context id. It means something on this VMM's own vsock
-// only, so all guests have the same.
+// guestCID is the guest's context id. The VMM itself serves the vsock, so all guests
+// can have the same one.
 const guestCID = 3
 
-// Boot starts the VMM and returns when the CPUs run. Whatever goes wrong ends
-// the process.
+// Boot starts the VMM and returns when the CPUs run. Any error ends the process.
 func (vm *VM) Boot(ctx context.Context) error {
 	p, err := vm.launch()
 	if err != nil {
 		return fmt.Errorf("boot: %w", err)
 	}
-	err = vm.order(ctx)
-	// Now the VMM has the console open, or never will.
+	err = vm.create(ctx)
+	// By now the VMM has opened the console, or never will.
 	closeFile(vm.consoleWriter)
 	if err == nil {
-		err = vm.takeBack()
+		err = vm.lockRunDir()
 	}
 	if err == nil {
 		return nil
 	}
 	var refused *hypervisor.RefusedError
-	// Where the API ended, the VMM's own end, which says why, is near.
+	// Without an answer by the API, the VMM is probably ending, and says why.
 	return fmt.Errorf("boot: %w", p.Abort(ctx, err, !errors.As(err, &refused)))
 }
 
 // launch starts the process, once.
 func (vm *VM) launch() (*process.Process, error) {
-	return vm.life.Begin(func() (*process.Process, error) {
-		run, err := process.Number(vm.run)
+	return vm.lifecycle.Begin(func() (*process.Process, error) {
+		run, err := process.Descriptor(vm.run)
 		if err != nil {
 			return nil, err
 		}
 		p, err := process.Start(process.Spec{
 			VMM: vmmName, Args: append([]string{vm.cfg.Binary}, vm.plan.arguments()...),
 			Name: fmt.Sprintf("%s (%s)", filepath.Base(vm.cfg.Binary), vm.cfg.Name),
-			// By descriptor: User has no way to the directory. The child still has
-			// ours when it goes there.
+			// By descriptor, since User cannot reach the path. The child changes
+			// directory before exec closes its copies of our descriptors.
 			Dir:   process.FilePath(run),
 			Files: vm.files.Passed(), User: vm.user, Log: vm.cfg.Log,
 			Drains: []func(){
 				func() { process.DrainConsole(vm.console, vm.cfg.Console) },
-				func() { vm.events.pass(vm.eventsReader, vm.see) },
+				func() { vm.events.relay(vm.eventsReader, vm.handleEvent) },
 			},
 		})
-		// The VMM's ends are closed here so that ours see its end.
+		// Our copies of the VMM's ends are closed, so that ours end when it does.
 		vm.files.Close()
 		if err != nil {
 			return nil, err
@@ -66,7 +65,7 @@ func (vm *VM) launch() (*process.Process, error) {
 		vm.work.Go(vm.events.accept)
 		vm.work.Go(func() {
 			<-p.Done()
-			vm.hangUp()
+			vm.closeListeners()
 		})
 		return p, nil
 	})
@@ -81,8 +80,8 @@ func (p *plan) arguments() []string {
 	}
 }
 
-// order makes the VM by the API and lets it run.
-func (vm *VM) order(ctx context.Context) error {
+// create makes the VM by the API and starts its CPUs.
+func (vm *VM) create(ctx context.Context) error {
 	if _, err := vm.api.version(ctx); err != nil {
 		return err
 	}
@@ -93,7 +92,7 @@ func (vm *VM) order(ctx context.Context) error {
 		return err
 	}
 	for _, nic := range vm.cfg.NICs {
-		// Only this request takes taps, also before the boot.
+		// vm.create takes no descriptors, so taps come by vm.add-net before the boot.
 		if err := vm.api.put(ctx, "vm.add-net", newNet(nic), nic.Tap...); err != nil {
 			return err
 		}
@@ -101,7 +100,7 @@ func (vm *VM) order(ctx context.Context) error {
 	return vm.api.put(ctx, "vm.boot", nil)
 }
 
-// restore lets the VM go on from a saved one.
+// restore makes the VM from a saved one and resumes it.
 func (vm *VM) restore(ctx context.Context) error {
 	request := restoreRequest{Source: fileURL(vm.cfg.Restore)}
 	var taps []*os.File
@@ -115,23 +114,23 @@ func (vm *VM) restore(ctx context.Context) error {
 	return vm.api.put(ctx, "vm.resume", nil)
 }
 
-// fileURL is what the VMM takes for a directory: a relative path is one from its
-// working directory here, too.
+// fileURL names a directory for the VMM. It takes a relative path, too, from its
+// working directory.
 func fileURL(path string) string { return "file://" + path }
 
-// config is the VM as the VMM wants it.
+// config is the body of vm.create.
 func (vm *VM) config() *vmConfig {
 	c := &vm.cfg
 	cpus := max(c.CPUs, 1)
 	v := &vmConfig{
 		CPUs: cpusConfig{Boot: cpus, Max: max(c.MaxCPUs, cpus)},
-		// virtiofsd reads and writes the guest's memory: it has to be shared.
+		// virtiofsd maps the guest's memory, so it has to be shared.
 		Memory:  memoryConfig{Size: int64(c.MemoryMiB) << 20, Shared: true},
 		Payload: payloadConfig{Kernel: process.FilePath(vm.plan.kernel), Cmdline: vm.cmdline()},
-		Vsock:   vsockConfig{CID: guestCID, Socket: here(vsockSocket)},
+		Vsock:   vsockConfig{CID: guestCID, Socket: inRunDir(vsockSocket)},
 		RNG:     rngConfig{Source: "/dev/urandom"},
 		Serial:  consoleConfig{Mode: "Off"},
-		Console: consoleConfig{Mode: "File", File: here(consolePipe)},
+		Console: consoleConfig{Mode: "File", File: inRunDir(consolePipe)},
 	}
 	if vm.plan.initramfs != 0 {
 		v.Payload.Initramfs = process.FilePath(vm.plan.initramfs)
@@ -147,25 +146,26 @@ func (vm *VM) config() *vmConfig {
 	}
 	if vm.plan.landlock {
 		v.LandlockEnable = true
-		// For the sockets of connections and shares, and for disks, to come.
+		// For what is opened later: sockets of connections and shares, disks.
 		v.LandlockRules = []landlockRule{{Path: ".", Access: "rw"}}
 	}
 	return v
 }
 
-// here is a file of the VMM's working directory: the VMM wants to see that the
-// path has a parent.
-func here(name string) string { return "./" + name }
+// inRunDir names a file of the VMM's working directory. The VMM makes landlock rules
+// for the path's parent, so there has to be one in it.
+func inRunDir(name string) string { return "./" + name }
 
-// cmdline gives the kernel's words. There is no serial port to look for.
+// cmdline gives the kernel's command line. There is no serial port to probe for.
 func (vm *VM) cmdline() string {
-	words := append([]string{"console=hvc0", "8250.nr_uarts=0"}, vm.cfg.KernelWords()...)
-	words = append(words, vm.cfg.Announced(transport.Guest{})...)
-	return strings.Join(append(words, vm.cfg.Cmdline...), " ")
+	params := append([]string{"console=hvc0", "8250.nr_uarts=0"}, vm.cfg.KernelParams()...)
+	params = append(params, vm.cfg.Announced(transport.Guest{})...)
+	return strings.Join(append(params, vm.cfg.Cmdline...), " ")
 }
 
 func newNet(nic hypervisor.NIC) netConfig {
-	// Without an MTU: the VMM would set the tap's, in the wrong namespace.
+	// No MTU: the VMM would set it on the host's interface, by a name that belongs to
+	// another network namespace.
 	return netConfig{ID: nic.ID, MAC: nic.MAC.String(), NumQueues: 2 * len(nic.Tap)}
 }
 
@@ -174,26 +174,26 @@ func newDisk(d hypervisor.Disk) diskConfig {
 }
 
 func newFS(s hypervisor.Share) fsConfig {
-	// virtiofsd has one queue; more are refused when the guest mounts.
-	return fsConfig{ID: s.Tag, Tag: s.Tag, Socket: here(shareSocket(s.Tag)), NumQueues: 1, QueueSize: 1024}
+	// virtiofsd has one request queue, and the guest's mount fails with more.
+	return fsConfig{ID: s.Tag, Tag: s.Tag, Socket: inRunDir(shareSocket(s.Tag)), NumQueues: 1, QueueSize: 1024}
 }
 
-// see acts on an event. A guest that resets would be booted again in this process.
-func (vm *VM) see(e event) {
+// handleEvent ends the VMM when the guest resets: it would boot the guest again.
+func (vm *VM) handleEvent(e event) {
 	if !e.is("vm", "rebooting") {
 		return
 	}
-	if p := vm.life.Process(); p != nil {
-		p.End()
+	if p := vm.lifecycle.Process(); p != nil {
+		p.Finish()
 	}
 }
 
-// takeBack gives the VMM's directory back to the caller: what the VMM makes in it
-// is made, and the caller follows the names there.
-func (vm *VM) takeBack() error {
+// lockRunDir makes the VMM's directory the caller's again. The VMM needs to create
+// nothing there after the boot, and the caller must be able to trust the names in it.
+func (vm *VM) lockRunDir() error {
 	err := vm.run.Chown(os.Geteuid(), os.Getegid())
 	if err = errors.Join(err, vm.run.Chmod(0o711)); err != nil {
-		return fmt.Errorf("take the VMM's directory back: %w", err)
+		return fmt.Errorf("make the VMM's directory ours again: %w", err)
 	}
 	return nil
 }

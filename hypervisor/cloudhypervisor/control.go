@@ -13,18 +13,18 @@ import (
 	"time"
 
 	"runch/hypervisor"
+	"runch/plaintext"
 	"runch/unixsocket"
 )
 
-// Handle is a hold on a running VM; it is a hypervisor.Control. It keeps no
-// connection: each order has its own.
+// Handle is a hypervisor.Control. It keeps no connection: each request has its own.
 type Handle struct {
 	dir string
 	api api
 }
 
-// Attach takes hold of the VM whose sandbox directory is dir.
-func Attach(ctx context.Context, dir string) (*Handle, error) {
+// Attach gives control over the running VM whose sandbox directory is dir.
+func Attach(ctx context.Context, dir string) (hypervisor.Control, error) {
 	h := &Handle{dir: dir, api: api{socket: filepath.Join(dir, apiSocket)}}
 	if _, err := h.api.version(ctx); err != nil {
 		return nil, err
@@ -32,19 +32,19 @@ func Attach(ctx context.Context, dir string) (*Handle, error) {
 	return h, nil
 }
 
-// Close lets go of the VM.
+// Close releases nothing, as there is no connection.
 func (h *Handle) Close() error { return nil }
 
-// Capabilities says what this VM can be asked for. From version 52 on the VMM saves
-// VMs with shares, but does not come back from restoring one: 53.0 waits for
-// virtiofsd 1.13 for ever, and the saved VM's share is dead.
+// Capabilities says what this VM can be asked for. VMs with shares cannot be saved:
+// from version 52 on the VMM does it, but 53.0 with virtiofsd 1.13 hangs when it
+// restores one, and the share of the VM that was saved answers no more.
 func (h *Handle) Capabilities(ctx context.Context) (hypervisor.Capabilities, error) {
 	text, err := h.api.version(ctx)
 	if err != nil {
 		return hypervisor.Capabilities{}, err
 	}
 	return hypervisor.Capabilities{
-		VMM: vmmName, Version: hypervisor.Printable(text), NICCounters: true, Snapshot: true,
+		VMM: vmmName, Version: plaintext.Line(text), NICCounters: true, Snapshot: true,
 	}, nil
 }
 
@@ -75,17 +75,17 @@ func (h *Handle) AddShare(ctx context.Context, share hypervisor.Share) error {
 	if err := share.Validate(); err != nil {
 		return err
 	}
-	if err := reach(h.dir, share); err != nil {
+	if err := linkShare(h.dir, share); err != nil {
 		return err
 	}
 	if err := h.api.add(ctx, "vm.add-fs", newFS(share)); err != nil {
-		return errors.Join(fmt.Errorf("plug in share %s: %w", share.Tag, err), h.unreach(share.Tag))
+		return errors.Join(fmt.Errorf("plug in share %s: %w", share.Tag, err), h.unlinkShare(share.Tag))
 	}
 	return nil
 }
 
-// unreach takes away the name of a share's socket, where there is one.
-func (h *Handle) unreach(id string) error {
+// unlinkShare removes what linkShare has made, if id is that of a share.
+func (h *Handle) unlinkShare(id string) error {
 	err := os.Remove(filepath.Join(hypervisor.RunDir(h.dir), shareSocket(id)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -93,25 +93,26 @@ func (h *Handle) unreach(id string) error {
 	return err
 }
 
-// Remove unplugs a device and waits until the guest has let go of it.
+// Remove unplugs a device and waits until the guest has released it.
 func (h *Handle) Remove(ctx context.Context, id string) error {
 	if err := h.remove(ctx, id); err != nil {
 		return fmt.Errorf("unplug %s: %w", id, err)
 	}
-	return h.unreach(id)
+	return h.unlinkShare(id)
 }
 
-// remove listens before it asks: the answer comes at once, the event later.
+// remove connects to the events before its request: the answer says only that the
+// guest was asked, and the event may come before anything else.
 func (h *Handle) remove(ctx context.Context, id string) error {
 	conn, err := unixsocket.Dial(filepath.Join(h.dir, eventsSocket))
 	if err != nil {
-		return fmt.Errorf("listen to %s: %w", vmmName, err)
+		return eventsError(ctx, err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-		return h.deaf(ctx, err)
+		return eventsError(ctx, err)
 	}
 	if err := h.api.put(ctx, "vm.remove-device", removeRequest{ID: id}); err != nil {
 		return err
@@ -120,7 +121,7 @@ func (h *Handle) remove(ctx context.Context, id string) error {
 	for {
 		var e event
 		if err := in.Decode(&e); err != nil {
-			return h.deaf(ctx, err)
+			return eventsError(ctx, err)
 		}
 		var gone deviceRemoved
 		if e.is("vm", "device-removed") && json.Unmarshal(e.Properties, &gone) == nil && gone.ID == id {
@@ -129,33 +130,33 @@ func (h *Handle) remove(ctx context.Context, id string) error {
 	}
 }
 
-func (h *Handle) deaf(ctx context.Context, err error) error {
+func eventsError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return fmt.Errorf("listen to %s: %w", vmmName, err)
+	return fmt.Errorf("read the events of %s: %w", vmmName, err)
 }
 
 // Resize changes the number of CPUs and the memory.
 func (h *Handle) Resize(ctx context.Context, size hypervisor.Size) error {
 	if size.MemoryMiB != 0 {
-		if err := h.fits(ctx, size.MemoryMiB); err != nil {
+		if err := h.checkMemory(ctx, size.MemoryMiB); err != nil {
 			return err
 		}
 	}
 	return h.api.put(ctx, "vm.resize", resizeRequest{VCPUs: size.CPUs, RAM: int64(size.MemoryMiB) << 20})
 }
 
-// fits refuses what the VMM would take for nothing to do: a VM without room for
-// more memory answers every size with yes.
-func (h *Handle) fits(ctx context.Context, mib int) error {
+// checkMemory refuses a size out of bounds: a VMM without hot-plug memory accepts
+// every size, and does nothing.
+func (h *Handle) checkMemory(ctx context.Context, mib int) error {
 	var info infoResponse
 	if err := h.api.get(ctx, "vm.info", &info); err != nil {
 		return err
 	}
 	m := info.Config.Memory
 	if want := int64(mib) << 20; want < m.Size || want > m.Size+m.HotplugSize {
-		return &hypervisor.RefusedError{VMM: vmmName, Order: "vm.resize", Words: []string{
+		return &hypervisor.RefusedError{VMM: vmmName, Request: "vm.resize", Reasons: []string{
 			fmt.Sprintf("%d MiB are not between %d and %d", mib, m.Size>>20, (m.Size+m.HotplugSize)>>20),
 		}}
 	}
@@ -165,10 +166,10 @@ func (h *Handle) fits(ctx context.Context, mib int) error {
 // Pause stops the CPUs.
 func (h *Handle) Pause(ctx context.Context) error { return h.api.put(ctx, "vm.pause", nil) }
 
-// Resume lets the CPUs go on.
+// Resume starts the CPUs again.
 func (h *Handle) Resume(ctx context.Context) error { return h.api.put(ctx, "vm.resume", nil) }
 
-// Stop ends the VMM, which flushes its disks before.
+// Stop ends the VMM, which flushes its disks first.
 func (h *Handle) Stop(ctx context.Context) error { return h.api.put(ctx, "vmm.shutdown", nil) }
 
 // Counters gives what went through the devices.
@@ -200,7 +201,7 @@ func (h *Handle) Snapshot(ctx context.Context, dir string) error {
 		return err
 	}
 	if len(vm.Config.FS) > 0 {
-		return &hypervisor.RefusedError{VMM: vmmName, Order: "vm.snapshot", Words: []string{"a VM with a virtiofs share could not be restored"}}
+		return &hypervisor.RefusedError{VMM: vmmName, Request: "vm.snapshot", Reasons: []string{"a VM with a virtiofs share could not be restored"}}
 	}
 	path := hypervisor.InRunDir(h.dir, dir)
 	info, err := os.Stat(filepath.Join(hypervisor.RunDir(h.dir), vsockSocket))
@@ -214,7 +215,7 @@ func (h *Handle) Snapshot(ctx context.Context, dir string) error {
 	}
 	err = h.api.put(ctx, "vm.snapshot", snapshotRequest{Destination: fileURL(dir)})
 	if err != nil {
-		err = errors.Join(err, empty(path))
+		err = errors.Join(err, removeContents(path))
 	}
 	if err = errors.Join(err, os.Chown(path, os.Geteuid(), os.Getegid())); err != nil {
 		return fmt.Errorf("save the VM: %w", err)
@@ -222,8 +223,8 @@ func (h *Handle) Snapshot(ctx context.Context, dir string) error {
 	return nil
 }
 
-// empty takes away what a failed snapshot has left.
-func empty(dir string) error {
+// removeContents removes what a failed snapshot has left.
+func removeContents(dir string) error {
 	entries, err := os.ReadDir(dir)
 	errs := []error{err}
 	for _, e := range entries {

@@ -23,7 +23,7 @@ import (
 
 // TestBoot: the whole way of a boot, each request as it is documented.
 func TestBoot(t *testing.T) {
-	cfg := testConfig(t, fakeOrders{})
+	cfg := testConfig(t, fakeOptions{})
 	read, tap, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -85,15 +85,15 @@ func TestBoot(t *testing.T) {
 // TestBootFaults: whatever the VMM does at any step of a boot, Boot gives one line
 // that says why, within its time, and the VMM is gone.
 func TestBootFaults(t *testing.T) {
-	words := map[fault]string{
-		refuse: "The fault was asked for: a root cause [2J", plain: "BadReason", hang: "enough", cut: "unexpected EOF",
-		malformed: "malformed HTTP", endless: "answer", die: "exit status 3: thread 'vmm' panicked: [31m the fault was asked for",
+	texts := map[fault]string{
+		refuse: "The fault was asked for: a root cause?[2J", plain: "BadReason", hang: "enough", cut: "unexpected EOF",
+		malformed: "malformed HTTP", endless: "answer", die: "exit status 3: thread 'vmm' panicked:?[31m the fault was asked for",
 	}
 	for _, at := range []string{"vmm.ping", "vm.create", "vm.boot"} {
-		for fault, want := range words {
+		for fault, want := range texts {
 			t.Run(at+" "+string(fault), func(t *testing.T) {
 				t.Parallel()
-				r := newRig(t, testConfig(t, fakeOrders{At: at, Fault: fault}))
+				r := newRig(t, testConfig(t, fakeOptions{At: at, Fault: fault}))
 				ctx, cancel := context.WithTimeoutCause(t.Context(), limit, errors.New("the test's own time is over"))
 				defer cancel()
 				if fault == hang {
@@ -121,7 +121,7 @@ func TestBootFaults(t *testing.T) {
 // TestDialsByDescriptor: the guest is reached also where its directory has no path
 // any more, as in a process that has changed its root.
 func TestDialsByDescriptor(t *testing.T) {
-	r, _ := booted(t, fakeOrders{})
+	r, _ := booted(t, fakeOptions{})
 	if err := os.Rename(r.cfg.Dir, r.cfg.Dir+"-moved"); err != nil {
 		t.Fatal(err)
 	}
@@ -131,10 +131,10 @@ func TestDialsByDescriptor(t *testing.T) {
 // TestVersions: what is too old, or no version, is refused.
 func TestVersions(t *testing.T) {
 	for version, want := range map[string]string{
-		"v40.0": "", "v53.0.0": "", "54.0.0-dirty": "", "v39.0": "too old", "": "its version is", "v\x1b[1m": "its version is",
+		"v40.0": "", "v53.0.0": "", "54.0.0-dirty": "", "v39.0": "too old", "": "for its version", "v\x1b[1m": "for its version",
 	} {
 		t.Run(version, func(t *testing.T) {
-			o := fakeOrders{Version: version}
+			o := fakeOptions{Version: version}
 			if version == "" {
 				o.Version = "x"
 			}
@@ -150,7 +150,7 @@ func TestVersions(t *testing.T) {
 func TestEnds(t *testing.T) {
 	for _, then := range []string{"rebooting", "exit"} {
 		t.Run(then, func(t *testing.T) {
-			r, _ := booted(t, fakeOrders{Then: then})
+			r, _ := booted(t, fakeOptions{Then: then})
 			if err := r.ended(); err != nil {
 				t.Errorf("Wait: %v", err)
 			}
@@ -165,7 +165,7 @@ func TestEnds(t *testing.T) {
 		})
 	}
 	t.Run("killed", func(t *testing.T) {
-		r, _ := booted(t, fakeOrders{})
+		r, _ := booted(t, fakeOptions{})
 		var ping struct{ PID int }
 		if err := r.api.get(bounded(t), "vmm.ping", &ping); err != nil {
 			t.Fatal(err)
@@ -180,9 +180,9 @@ func TestEnds(t *testing.T) {
 	})
 }
 
-// TestControl: every order as it is documented, by a handle like another process's.
+// TestControl: every request as it is documented, by a handle like another process's.
 func TestControl(t *testing.T) {
-	r, h := booted(t, fakeOrders{})
+	r, h := booted(t, fakeOptions{})
 	ctx := bounded(t)
 	read, tap, err := os.Pipe()
 	if err != nil {
@@ -252,7 +252,7 @@ func TestControl(t *testing.T) {
 
 // TestRefused: what the VMM refuses, and what it would answer wrongly with yes.
 func TestRefused(t *testing.T) {
-	r, h := booted(t, fakeOrders{})
+	r, h := booted(t, fakeOptions{})
 	ctx := bounded(t)
 	for name, call := range map[string]func() error{
 		"Remove":          func() error { return h.Remove(ctx, "none") },
@@ -268,7 +268,7 @@ func TestRefused(t *testing.T) {
 		},
 	} {
 		var refused *hypervisor.RefusedError
-		if err := call(); !errors.As(err, &refused) || len(refused.Words) == 0 {
+		if err := call(); !errors.As(err, &refused) || len(refused.Reasons) == 0 {
 			t.Errorf("%s: %v, want a RefusedError", name, err)
 		}
 	}
@@ -303,11 +303,11 @@ func TestRefused(t *testing.T) {
 	r.requests()
 }
 
-// TestControlFaults: an order to a VMM that misbehaves ends, and says so.
+// TestControlFaults: a request to a VMM that misbehaves ends, and says so.
 func TestControlFaults(t *testing.T) {
 	for _, fault := range []fault{refuse, plain, hang, cut, malformed, endless, die, ignore} {
 		t.Run(string(fault), func(t *testing.T) {
-			_, h := booted(t, fakeOrders{At: "vm.remove-device", Fault: fault})
+			_, h := booted(t, fakeOptions{At: "vm.remove-device", Fault: fault})
 			cause := errors.New("enough")
 			ctx, cancel := context.WithTimeoutCause(t.Context(), limit, errors.New("the test's own time is over"))
 			defer cancel()
@@ -328,7 +328,7 @@ func TestControlFaults(t *testing.T) {
 
 // TestSaveAndRestore: a VM is saved and another one made of it.
 func TestSaveAndRestore(t *testing.T) {
-	r, h := booted(t, fakeOrders{})
+	r, h := booted(t, fakeOptions{})
 	ctx := bounded(t)
 	dir := hypervisor.InRunDir(r.cfg.Dir, "saved")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -346,7 +346,7 @@ func TestSaveAndRestore(t *testing.T) {
 	}
 	defer read.Close()
 	defer tap.Close()
-	cfg := testConfig(t, fakeOrders{})
+	cfg := testConfig(t, fakeOptions{})
 	cfg.Restore = dir
 	cfg.NICs = []hypervisor.NIC{{ID: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Tap: []*os.File{tap}}}
 	second := newRig(t, cfg)
@@ -363,9 +363,9 @@ func TestSaveAndRestore(t *testing.T) {
 	}
 }
 
-// TestParallelRemovals: handles of several processes each hear of their device.
+// TestParallelRemovals: handles of several processes each get the event of their device.
 func TestParallelRemovals(t *testing.T) {
-	r, h := booted(t, fakeOrders{})
+	r, h := booted(t, fakeOptions{})
 	ctx := bounded(t)
 	write(t, hypervisor.InRunDir(r.cfg.Dir, "disk"), "bytes", 0o600)
 	var all sync.WaitGroup
@@ -403,7 +403,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`["a","b"]`))
 	f.Add([]byte("plain"))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		text := (&hypervisor.RefusedError{VMM: vmmName, Order: "x", Words: refusalWords(nil, append(body, 'x'))}).Error()
+		text := (&hypervisor.RefusedError{VMM: vmmName, Request: "x", Reasons: reasons(nil, append(body, 'x'))}).Error()
 		if strings.ContainsAny(text, "\n\x1b\x00") || len(text) > 2000 {
 			t.Errorf("%q", text)
 		}

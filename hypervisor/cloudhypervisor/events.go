@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// events passes on what the VMM tells of itself: to the driver, and to the
-// handles of other processes, on a socket. There is one stream, and only the
-// process that started the VMM has it.
+// events relays the VMM's events to the driver, and on a socket to the handles of
+// other processes: the event monitor is one stream, which only the process that
+// started the VMM can read.
 type events struct {
 	listener *net.UnixListener
 	mu       sync.Mutex
@@ -18,7 +18,8 @@ type events struct {
 	closed   bool
 }
 
-// maxClients bounds the handles that listen at once: each waits for one removal.
+// maxClients bounds the handles that are connected at once: each waits for one
+// removal.
 const maxClients = 64
 
 // sendTimeout is how long a handle that does not read holds up the others.
@@ -28,8 +29,8 @@ func newEvents(l *net.UnixListener) *events {
 	return &events{listener: l, clients: make(map[net.Conn]struct{})}
 }
 
-// accept takes handles until the listener is closed. A handle hears what comes
-// after the first byte that it gets.
+// accept takes handles until the listener is closed. A handle gets a byte first: it
+// misses no event after that.
 func (e *events) accept() {
 	for {
 		conn, err := e.listener.Accept()
@@ -46,9 +47,9 @@ func (e *events) accept() {
 	}
 }
 
-// pass reads the VMM's events to their end, whatever becomes of them: the VMM
-// would lose those that nobody reads.
-func (e *events) pass(r io.Reader, see func(event)) {
+// relay reads the VMM's events to their end, also when one cannot be decoded: the
+// VMM drops events when the pipe is full.
+func (e *events) relay(r io.Reader, handle func(event)) {
 	in := json.NewDecoder(r)
 	for {
 		var one event
@@ -56,7 +57,7 @@ func (e *events) pass(r io.Reader, see func(event)) {
 			_, _ = io.Copy(io.Discard, r)
 			break
 		}
-		see(one)
+		handle(one)
 		if line, err := json.Marshal(one); err == nil {
 			e.broadcast(append(line, '\n'))
 		}

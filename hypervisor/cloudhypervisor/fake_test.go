@@ -20,18 +20,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeVariable makes this test program a VMM: it holds a fakeOrders.
+// fakeVariable makes this test program a VMM: it holds a fakeOptions.
 const fakeVariable = "RUNCH_FAKE_VMM"
 
 func TestMain(m *testing.M) {
-	if orders := os.Getenv(fakeVariable); orders != "" {
-		os.Exit(runFake(orders, os.Args[1:]))
+	if encoded := os.Getenv(fakeVariable); encoded != "" {
+		os.Exit(runFake(encoded, os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }
 
-// fakeOrders say how the fake behaves.
-type fakeOrders struct {
+// fakeOptions say how the fake behaves.
+type fakeOptions struct {
 	// Log is where it writes what it was asked, a line for each request.
 	Log string
 	// Version is what it says it is.
@@ -67,22 +67,22 @@ type fakeRequest struct {
 
 // fake is a cloud-hypervisor without a VM.
 type fake struct {
-	orders fakeOrders
-	log    *os.File
-	events *os.File
-	config *vmConfig // nil before vm.create
-	state  string
-	ids    map[string]bool
-	open   []io.Closer
+	options fakeOptions
+	log     *os.File
+	events  *os.File
+	config  *vmConfig // nil before vm.create
+	state   string
+	ids     map[string]bool
+	open    []io.Closer
 }
 
-func runFake(orders string, args []string) int {
+func runFake(encoded string, args []string) int {
 	f := &fake{ids: make(map[string]bool)}
-	if err := json.Unmarshal([]byte(orders), &f.orders); err != nil {
+	if err := json.Unmarshal([]byte(encoded), &f.options); err != nil {
 		return complain(err)
 	}
 	var err error
-	if f.log, err = os.OpenFile(f.orders.Log, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600); err != nil {
+	if f.log, err = os.OpenFile(f.options.Log, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600); err != nil {
 		return complain(err)
 	}
 	fds := make(map[string]int)
@@ -190,8 +190,8 @@ func (f *fake) serve(conn *net.UnixConn) {
 		return
 	}
 	f.record(fakeRequest{Endpoint: endpoint, Body: body, Files: len(files)})
-	if f.orders.At == endpoint {
-		f.orders.At = ""
+	if f.options.At == endpoint {
+		f.options.At = ""
 		f.fault(conn)
 		return
 	}
@@ -237,7 +237,7 @@ func (f *fake) record(r fakeRequest) {
 
 // fault misbehaves in place of an answer.
 func (f *fake) fault(conn *net.UnixConn) {
-	switch f.orders.Fault {
+	switch f.options.Fault {
 	case refuse:
 		answer(conn, http.StatusInternalServerError, []string{"Error from API", "The fault was asked for", "a root cause\x1b[2J"})
 	case plain:
@@ -275,15 +275,15 @@ const created, running, paused = "Created", "Running", "Paused"
 
 // do carries a request out as far as there is no VM for it.
 func (f *fake) do(endpoint string, body []byte, files []int) (int, any) {
-	fail := func(words ...string) (int, any) {
-		return http.StatusInternalServerError, append([]string{"Error from API"}, words...)
+	fail := func(reasons ...string) (int, any) {
+		return http.StatusInternalServerError, append([]string{"Error from API"}, reasons...)
 	}
 	if f.config == nil && !slices.Contains([]string{"vmm.ping", "vmm.shutdown", "vm.create", "vm.restore"}, endpoint) {
 		return http.StatusNotFound, []string{"Error from API", "VM is not created"}
 	}
 	switch endpoint {
 	case "vmm.ping":
-		return http.StatusOK, map[string]any{"build_version": f.orders.Version, "version": f.orders.Version, "pid": os.Getpid(), "features": []string{"kvm"}}
+		return http.StatusOK, map[string]any{"build_version": f.options.Version, "version": f.options.Version, "pid": os.Getpid(), "features": []string{"kvm"}}
 	case "vm.create":
 		f.config, f.state = new(vmConfig), created
 		_ = json.Unmarshal(body, f.config)
@@ -407,12 +407,12 @@ func (f *fake) boot(endpoint string) error {
 		_, _ = io.WriteString(hello, "hello")
 		_ = hello.Close()
 	}
-	switch f.orders.Then {
+	switch f.options.Then {
 	case "":
 	case "exit":
 		time.AfterFunc(50*time.Millisecond, func() { os.Exit(0) })
 	default:
-		time.AfterFunc(50*time.Millisecond, func() { f.event("vm", f.orders.Then, nil) })
+		time.AfterFunc(50*time.Millisecond, func() { f.event("vm", f.options.Then, nil) })
 	}
 	return nil
 }

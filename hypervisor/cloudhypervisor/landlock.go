@@ -2,11 +2,11 @@ package cloudhypervisor
 
 import "golang.org/x/sys/unix"
 
-// landlockABI is the one that the VMM asks the kernel for.
+// landlockABI is the version of landlock that the VMM needs.
 const landlockABI = 3
 
-// hasLandlock says whether this kernel has what the VMM wants: it refuses the VM
-// where it has not.
+// hasLandlock says whether this kernel has that version: without it, the VMM refuses
+// a configuration with landlock_enable.
 func hasLandlock() bool {
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	return errno == 0 && abi >= landlockABI

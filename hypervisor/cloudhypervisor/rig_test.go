@@ -49,7 +49,7 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
-func testConfig(t *testing.T, o fakeOrders) *hypervisor.Config {
+func testConfig(t *testing.T, o fakeOptions) *hypervisor.Config {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ch")
 	if err != nil {
@@ -60,7 +60,7 @@ func testConfig(t *testing.T, o fakeOrders) *hypervisor.Config {
 	if o.Version == "" {
 		o.Version = "v53.0.0"
 	}
-	orders, err := json.Marshal(o)
+	encoded, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func testConfig(t *testing.T, o fakeOrders) *hypervisor.Config {
 	}
 	// The driver gives the VMM no environment of ours.
 	program := filepath.Join(dir, "fake")
-	script := fmt.Sprintf("#!/bin/sh\nexport %s='%s'\nexec %s \"$@\"\n", fakeVariable, orders, self)
+	script := fmt.Sprintf("#!/bin/sh\nexport %s='%s'\nexec %s \"$@\"\n", fakeVariable, encoded, self)
 	write(t, program, script, 0o700)
 	cfg := &hypervisor.Config{
 		Name: t.Name(), Binary: program, Kernel: filepath.Join(dir, "kernel"), Initramfs: filepath.Join(dir, "initramfs"),
@@ -104,7 +104,11 @@ func newRig(t *testing.T, cfg *hypervisor.Config) *rig {
 	if err != nil {
 		t.Fatalf("New: %v", err)
 	}
-	r.VM = vm
+	own, ok := vm.(*VM)
+	if !ok {
+		t.Fatalf("New gives a %T", vm)
+	}
+	r.VM = own
 	t.Cleanup(func() {
 		if err := vm.Close(); err != nil {
 			t.Errorf("Close: %v", err)
@@ -144,7 +148,7 @@ func bounded(t *testing.T) context.Context {
 	return ctx
 }
 
-func booted(t *testing.T, o fakeOrders) (*rig, *Handle) {
+func booted(t *testing.T, o fakeOptions) (*rig, hypervisor.Control) {
 	t.Helper()
 	cfg := testConfig(t, o)
 	r := newRig(t, cfg)

@@ -25,7 +25,7 @@ const (
 // must marks a required field.
 type must struct{ schema any }
 
-// enum are the documented words of a field.
+// enum are the documented values of a field.
 type enum []string
 
 var (

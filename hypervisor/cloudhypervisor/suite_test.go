@@ -1,7 +1,6 @@
 package cloudhypervisor_test
 
 import (
-	"context"
 	"os"
 	"testing"
 
@@ -24,9 +23,7 @@ func TestSuite(t *testing.T) {
 	vmmtest.Run(t, vmmtest.Driver{
 		Program: program.Path,
 		Accel:   hypervisor.AccelKVM,
-		New:     func(cfg *hypervisor.Config) (hypervisor.VMM, error) { return cloudhypervisor.New(cfg) },
-		Attach: func(ctx context.Context, dir string) (hypervisor.Control, error) {
-			return cloudhypervisor.Attach(ctx, dir)
-		},
+		New:     cloudhypervisor.New,
+		Attach:  cloudhypervisor.Attach,
 	})
 }

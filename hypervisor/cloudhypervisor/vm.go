@@ -1,13 +1,11 @@
 // Package cloudhypervisor runs VMs with cloud-hypervisor, under KVM. It owns the
-// VMM's process, its API on a unix socket, its event monitor, and the way to the
-// guest: a vsock that the VMM itself serves on a unix socket, so that nothing of
-// the host's kernel is needed for it.
+// VMM process, its API on a unix socket, its event monitor, and the transport to the
+// guest: a vsock that the VMM itself serves on a unix socket, for which the host's
+// kernel needs no vhost-vsock.
 //
-// All sockets and the console's pipe are in the VMM's working directory and named
-// relative to it: the VMM finds them whatever becomes of its root, and a saved VM
-// can be restored in another place.
-//
-// It must not know what runs in the guest.
+// What the VMM opens by path, sockets and the console's pipe, is in its working
+// directory and named relative to it: so the VMM finds it when its root changes, and
+// a saved VM can be restored in another place.
 package cloudhypervisor
 
 import (
@@ -39,7 +37,7 @@ const (
 	consolePipe  = "console"
 )
 
-// VM is one virtual machine; it is a hypervisor.VMM.
+// VM is a hypervisor.VM.
 type VM struct {
 	cfg    hypervisor.Config
 	user   *syscall.Credential
@@ -48,17 +46,17 @@ type VM struct {
 	plan   plan
 	run    *os.File // the VMM's working directory
 	events *events
-	// The ends of pipes that are ours. The console's writer keeps the pipe from
-	// ending before the VMM has opened it.
+	// Our ends of pipes. The console's writer keeps its reader from seeing an end
+	// before the VMM has opened the pipe.
 	console, consoleWriter, eventsReader *os.File
 
-	listeners map[uint32]*listener // as they are once life has begun or ended
+	listeners map[uint32]*listener // does not change once the process was started
 	work      sync.WaitGroup
-	life      *process.Life
+	lifecycle *process.Lifecycle
 }
 
-// plan is what the VMM's command line and configuration need besides Config: the
-// numbers of the descriptors that it finds open.
+// plan is what the VMM's command line and configuration need besides Config: its
+// descriptors, and what the host supports.
 type plan struct {
 	api, events       int
 	kernel, initramfs int // initramfs 0 when there is none
@@ -66,14 +64,14 @@ type plan struct {
 }
 
 var (
-	_ hypervisor.VMM     = (*VM)(nil)
+	_ hypervisor.VM      = (*VM)(nil)
 	_ hypervisor.Control = (*Handle)(nil)
 )
 
 // New prepares a VM: it opens what has a path and starts nothing. Accel may be
-// auto, which is KVM: there is nothing else. The caller closes the VM. Errors
-// wrap hypervisor.ErrConfig and hypervisor.ErrNotFound where they apply.
-func New(cfg *hypervisor.Config) (*VM, error) {
+// auto, which is KVM: the VMM has no other. The caller closes the VM. Errors wrap
+// hypervisor.ErrConfig and hypervisor.ErrNotFound where they apply.
+func New(cfg *hypervisor.Config) (hypervisor.VM, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -83,7 +81,7 @@ func New(cfg *hypervisor.Config) (*VM, error) {
 	vm := &VM{
 		cfg: *cfg, user: process.UserFor(cfg.User, hypervisor.AccelKVM),
 		api: api{socket: filepath.Join(cfg.Dir, apiSocket)}, plan: plan{landlock: hasLandlock()},
-		listeners: make(map[uint32]*listener), life: process.NewLife(),
+		listeners: make(map[uint32]*listener), lifecycle: process.NewLifecycle(),
 	}
 	if err := vm.open(); err != nil {
 		_ = vm.Close()
@@ -115,26 +113,26 @@ func (vm *VM) open() error {
 		return err
 	}
 	if s := vm.cfg.Share; s != nil {
-		return reach(vm.cfg.Dir, *s)
+		return linkShare(vm.cfg.Dir, *s)
 	}
 	return nil
 }
 
-// openRunDir makes the VMM's working directory, in which it may make its vsock.
+// openRunDir makes the VMM's working directory, where the VMM makes its vsock.
 func (vm *VM) openRunDir() error {
 	if err := process.MakeRunDir(vm.cfg.Dir); err != nil {
 		return err
 	}
 	dir := hypervisor.RunDir(vm.cfg.Dir)
-	if err := vm.give(dir); err != nil {
+	if err := vm.chown(dir); err != nil {
 		return err
 	}
 	if vm.cfg.Restore != "" {
-		if err := vm.give(hypervisor.InRunDir(vm.cfg.Dir, vm.cfg.Restore)); err != nil {
+		if err := vm.chown(hypervisor.InRunDir(vm.cfg.Dir, vm.cfg.Restore)); err != nil {
 			return err
 		}
 	}
-	// The VMM binds it, and takes one that a killed predecessor left for another's.
+	// The VMM binds it, which fails where a killed predecessor has left one.
 	if err := os.Remove(filepath.Join(dir, vsockSocket)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("make the VMM's directory: %w", err)
 	}
@@ -145,19 +143,19 @@ func (vm *VM) openRunDir() error {
 	return nil
 }
 
-// give makes a file the VMM's user's.
-func (vm *VM) give(path string) error {
+// chown makes the VMM's user the owner of a file.
+func (vm *VM) chown(path string) error {
 	if vm.user == nil {
 		return nil
 	}
 	if err := os.Lchown(path, int(vm.user.Uid), int(vm.user.Gid)); err != nil {
-		return fmt.Errorf("give the VMM its files: %w", err)
+		return fmt.Errorf("make the VMM's user an owner: %w", err)
 	}
 	return nil
 }
 
 // openSockets makes the API's socket, so that it can be connected to before the
-// VMM runs, and the way of its events.
+// VMM runs, and the pipe and the socket for its events.
 func (vm *VM) openSockets() error {
 	l, err := unixsocket.Listen(vm.api.socket)
 	if err != nil {
@@ -182,7 +180,7 @@ func (vm *VM) openSockets() error {
 	return nil
 }
 
-// openConsole makes the pipe that the VMM opens by its name.
+// openConsole makes the pipe that the VMM opens by path.
 func (vm *VM) openConsole() error {
 	path := filepath.Join(hypervisor.RunDir(vm.cfg.Dir), consolePipe)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -191,7 +189,7 @@ func (vm *VM) openConsole() error {
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		return fmt.Errorf("make the console: %w", err)
 	}
-	if err := vm.give(path); err != nil {
+	if err := vm.chown(path); err != nil {
 		return err
 	}
 	var err error
@@ -207,9 +205,10 @@ func (vm *VM) openConsole() error {
 // shareSocket is a share's socket in the VMM's working directory.
 func shareSocket(tag string) string { return tag + ".sock" }
 
-// reach makes virtiofsd's socket one that the VMM can connect to, under a name
-// that it finds. Who else might is kept off by the directories above.
-func reach(dir string, s hypervisor.Share) error {
+// linkShare links virtiofsd's socket into the VMM's working directory and lets the
+// VMM's user connect to it. Other users cannot reach it: the directories above are
+// the caller's alone.
+func linkShare(dir string, s hypervisor.Share) error {
 	path := filepath.Join(hypervisor.RunDir(dir), shareSocket(s.Tag))
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("share %s: %w", s.Tag, err)
@@ -217,7 +216,7 @@ func reach(dir string, s hypervisor.Share) error {
 	if err := os.Link(s.Socket, path); err != nil {
 		return fmt.Errorf("share %s: %w", s.Tag, err)
 	}
-	if err := os.Chmod(path, 0o666); err != nil { // #nosec G302 -- as said above
+	if err := os.Chmod(path, 0o666); err != nil { // #nosec G302 -- see above: no other user gets there
 		return fmt.Errorf("share %s: %w", s.Tag, err)
 	}
 	return nil
@@ -238,7 +237,7 @@ func (l *listener) Accept() (net.Conn, error) {
 // Listen takes the connections that the guest makes to a port of the host.
 func (vm *VM) Listen(port uint32) (net.Listener, error) {
 	var own *listener
-	err := vm.life.Prepare(func() error {
+	err := vm.lifecycle.Prepare(func() error {
 		if vm.listeners[port] != nil {
 			return fmt.Errorf("listen for the guest on port %d: %w", port, hypervisor.ErrInUse)
 		}
@@ -247,7 +246,7 @@ func (vm *VM) Listen(port uint32) (net.Listener, error) {
 		if err != nil {
 			return err
 		}
-		if err := vm.give(path); err != nil {
+		if err := vm.chown(path); err != nil {
 			_ = l.Close()
 			return err
 		}
@@ -266,7 +265,8 @@ func (vm *VM) Endpoint() transport.Endpoint {
 	return transport.Endpoint{Unix: filepath.Join(hypervisor.RunDir(vm.cfg.Dir), vsockSocket)}
 }
 
-// Dial connects to a port of the guest, by the open directory of its socket.
+// Dial connects to a port of the guest. It goes by a directory that is open, since
+// this process may have another root by now.
 func (vm *VM) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 	conn, err := unixsocket.DialAt(vm.run, vsockSocket)
 	if err != nil {
@@ -280,13 +280,13 @@ func (vm *VM) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 }
 
 // Wait returns when the VMM has ended.
-func (vm *VM) Wait() error { return vm.life.Wait() }
+func (vm *VM) Wait() error { return vm.lifecycle.Wait() }
 
-// Close ends the VMM and everything that leads to the guest. Its sockets stay in
-// Config.Dir, which is the caller's to remove.
+// Close kills the VMM and closes the listeners. The sockets stay in Config.Dir,
+// which the caller removes.
 func (vm *VM) Close() error {
-	vm.life.Close()
-	vm.hangUp()
+	vm.lifecycle.Close()
+	vm.closeListeners()
 	vm.work.Wait()
 	vm.files.Close()
 	for _, f := range []*os.File{vm.run, vm.console, vm.consoleWriter, vm.eventsReader} {
@@ -295,8 +295,8 @@ func (vm *VM) Close() error {
 	return nil
 }
 
-// hangUp ends what waits for the guest or the VMM.
-func (vm *VM) hangUp() {
+// closeListeners ends what waits for connections of the guest, or for events.
+func (vm *VM) closeListeners() {
 	if vm.events != nil {
 		vm.events.close()
 	}

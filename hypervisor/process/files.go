@@ -17,42 +17,42 @@ import (
 	"runch/hypervisor"
 )
 
-// Files collects what a program inherits, in the order of their numbers.
+// Files collects what a program inherits, in the order of their descriptors.
 type Files struct {
 	files []*os.File // what is passed
 	own   []*os.File // those of them that we opened
 }
 
-// firstFile is the number of the first of exec.Cmd.ExtraFiles.
+// firstFile is the descriptor of the first of exec.Cmd.ExtraFiles.
 const firstFile = 3
 
-// Borrow passes a file of the caller's and gives its number in the program.
-func (in *Files) Borrow(f *os.File) int {
-	in.files = append(in.files, f)
-	return firstFile + len(in.files) - 1
+// Borrow passes a file of the caller's and gives its descriptor in the program.
+func (l *Files) Borrow(f *os.File) int {
+	l.files = append(l.files, f)
+	return firstFile + len(l.files) - 1
 }
 
-// Take passes a file and closes our copy of it when the program has its own.
-func (in *Files) Take(f *os.File) int {
-	in.own = append(in.own, f)
-	return in.Borrow(f)
+// Take is Borrow for a file that Close closes.
+func (l *Files) Take(f *os.File) int {
+	l.own = append(l.own, f)
+	return l.Borrow(f)
 }
 
 // Passed gives the files for Spec.
-func (in *Files) Passed() []*os.File { return in.files }
+func (l *Files) Passed() []*os.File { return l.files }
 
 // Close closes our copies; the program keeps its own.
-func (in *Files) Close() {
-	for _, f := range in.own {
+func (l *Files) Close() {
+	for _, f := range l.own {
 		_ = f.Close()
 	}
-	in.files, in.own = nil, nil
+	l.files, l.own = nil, nil
 }
 
 // OpenPayload opens a kernel or an initramfs so that user can read it through
-// the descriptor. A VMM opens /proc/self/fd/N, which asks for the right to read
-// the file itself though not for a way to it; where user lacks that, the VMM gets
-// a copy, made in dir and without a name.
+// the descriptor. A VMM opens /proc/self/fd/N, for which the kernel checks the mode
+// of the file, though not of the directories above it; where user may not read the
+// file, the VMM gets a copy, made in dir and unlinked.
 func OpenPayload(what, path string, user *syscall.Credential, dir string) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -92,7 +92,7 @@ func readableCopy(what string, f *os.File, dir string) (*os.File, error) {
 	return c, nil
 }
 
-// FilePath is a path by which a program opens what it inherited as descriptor fd.
+// FilePath is a path by which a program opens its descriptor fd anew.
 func FilePath(fd int) string { return filepath.Join("/proc/self/fd", strconv.Itoa(fd)) }
 
 // MakeRunDir makes the VMM's working directory below a sandbox's.
@@ -103,25 +103,25 @@ func MakeRunDir(dir string) error {
 	return nil
 }
 
-// Number is the descriptor of a file, which stays as it is: os.File.Fd may make
-// a tap blocking.
-func Number(f *os.File) (int, error) {
+// Descriptor is the file's, whose mode stays as it is: os.File.Fd may set it to
+// blocking, which a tap must not be.
+func Descriptor(f *os.File) (int, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return 0, fmt.Errorf("use %s: %w", f.Name(), err)
 	}
-	number := -1
-	if err := raw.Control(func(fd uintptr) { number = int(fd) }); err != nil { // #nosec G115 -- a descriptor
+	descriptor := -1
+	if err := raw.Control(func(fd uintptr) { descriptor = int(fd) }); err != nil {
 		return 0, fmt.Errorf("use %s: %w", f.Name(), err)
 	}
-	return number, nil
+	return descriptor, nil
 }
 
-// SendWithFiles writes a message to a socket; the files ride on it.
+// SendWithFiles writes a message to a socket, and sends the files with it.
 func SendWithFiles(conn *net.UnixConn, message []byte, files []*os.File) error {
 	fds := make([]int, 0, len(files))
 	for _, f := range files {
-		fd, err := Number(f)
+		fd, err := Descriptor(f)
 		if err != nil {
 			return err
 		}

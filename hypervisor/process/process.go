@@ -1,8 +1,9 @@
-// Package process starts a VMM's program and looks after it: what it inherits,
-// whom it runs as, what it says last, and how it ends. It knows no VMM.
+// Package process starts a VMM's program and watches it: what it inherits, whom it
+// runs as, what it writes to its standard error, and how it ends. It knows no VMM.
 package process
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,21 +32,23 @@ type Spec struct {
 	Files []*os.File
 	// User is whom it runs as, nil for the caller's own identity.
 	User *syscall.Credential
-	// Log gets its words, line by line; nil drops them.
+	// Log gets what it writes to its standard output and error, line by line; nil
+	// drops it.
 	Log io.Writer
-	// Drains are run besides until the process has closed its ends.
+	// Drains run on goroutines of their own and return when the process has closed
+	// its ends of what they read.
 	Drains []func()
 }
 
 // Process is a program that was started.
 type Process struct {
-	vmm    string
-	cmd    *exec.Cmd
-	words  *words
-	killed atomic.Bool
-	wanted atomic.Bool
-	done   chan struct{}
-	err    error // after done
+	vmm      string
+	cmd      *exec.Cmd
+	stderr   *stderrTail
+	killed   atomic.Bool
+	finished atomic.Bool
+	done     chan struct{}
+	err      error // after done
 }
 
 // Start runs the program.
@@ -61,7 +65,7 @@ func Start(s Spec) (*Process, error) {
 	cmd.Dir = s.Dir
 	cmd.Stdout, cmd.Stderr = write, write
 	cmd.ExtraFiles = s.Files
-	// A group of its own: what a terminal sends to ours is not for the VM.
+	// A process group of its own: a signal from a terminal is for ours only.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.User}
 	err = startOnAllCPUs(cmd)
 	_ = write.Close()
@@ -69,7 +73,7 @@ func Start(s Spec) (*Process, error) {
 		_ = read.Close()
 		return nil, fmt.Errorf("start %s: %w", s.VMM, err)
 	}
-	p := &Process{vmm: s.VMM, cmd: cmd, words: &words{log: s.Log}, done: make(chan struct{})}
+	p := &Process{vmm: s.VMM, cmd: cmd, stderr: &stderrTail{log: s.Log}, done: make(chan struct{})}
 	go p.wait(read, s.Drains)
 	return p, nil
 }
@@ -77,39 +81,39 @@ func Start(s Spec) (*Process, error) {
 // Done is closed when the process is gone and all that it wrote is read.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err is how it ended, only after Done: nil for exit status 0 and after End,
-// hypervisor.ErrKilled after Kill, else an *hypervisor.ExitError.
+// Err is how it ended, only after Done: nil for exit status 0 and after Finish,
+// hypervisor.ErrKilled after Kill, else a *hypervisor.ExitError.
 func (p *Process) Err() error { return p.err }
 
-// Failure says how it ended where that is an error whatever its status was.
+// Failure is Err where any end is an error, exit status 0 too.
 func (p *Process) Failure() error {
 	if p.err != nil {
 		return p.err
 	}
-	return &hypervisor.ExitError{VMM: p.vmm, State: p.cmd.ProcessState, LastWords: p.words.lines()}
+	return &hypervisor.ExitError{VMM: p.vmm, State: p.cmd.ProcessState, StderrTail: p.stderr.lines()}
 }
 
-func (p *Process) wait(stderr *os.File, drains []func()) {
+func (p *Process) wait(output *os.File, drains []func()) {
 	defer close(p.done)
-	finished := make(chan struct{})
+	drained := make(chan struct{})
 	for _, drain := range drains {
 		go func() {
 			drain()
-			finished <- struct{}{}
+			drained <- struct{}{}
 		}()
 	}
-	p.words.drain(stderr)
-	_ = stderr.Close()
+	p.stderr.drain(output)
+	_ = output.Close()
 	err := p.cmd.Wait()
 	for range drains {
-		<-finished
+		<-drained
 	}
 	switch {
-	case p.wanted.Load():
+	case p.finished.Load():
 	case p.killed.Load():
 		p.err = hypervisor.ErrKilled
 	case err != nil:
-		p.err = &hypervisor.ExitError{VMM: p.vmm, State: p.cmd.ProcessState, LastWords: p.words.lines()}
+		p.err = &hypervisor.ExitError{VMM: p.vmm, State: p.cmd.ProcessState, StderrTail: p.stderr.lines()}
 	}
 }
 
@@ -125,19 +129,41 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// End kills a process whose guest has ended, which is no error. It waits for
-// nothing.
-func (p *Process) End() {
-	p.wanted.Store(true)
+// Finish kills a process whose guest has ended, so that Err is nil. It does not wait.
+func (p *Process) Finish() {
+	p.finished.Store(true)
 	_ = p.cmd.Process.Kill()
+}
+
+// endTimeout is how long a VMM may take to end after its control connection has.
+const endTimeout = 2 * time.Second
+
+// Abort kills a process whose boot failed with err, and gives the reason. With ending,
+// the process may be about to end by itself: then its own reason, which says more
+// than err, is awaited for a moment.
+func (p *Process) Abort(ctx context.Context, err error, ending bool) error {
+	if ending {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+		case <-time.After(endTimeout):
+		}
+	}
+	select {
+	case <-p.done:
+		return p.Failure()
+	default:
+		p.Kill()
+		return err
+	}
 }
 
 // maxCPUSet is how many CPUs unix.CPUSet can name.
 const maxCPUSet = 1024
 
-// startOnAllCPUs starts the command without the affinity that this process was
-// given: the kernel then keeps it to the CPUs of its cgroup, as runc does with
-// what it starts. A child inherits the affinity of the thread that forks.
+// startOnAllCPUs starts the command with an affinity for all CPUs, of which the
+// kernel allows those of the cgroup, as runc does it. Otherwise a child inherits the
+// affinity of the thread that forks, so whatever this process happened to get.
 func startOnAllCPUs(cmd *exec.Cmd) error {
 	runtime.LockOSThread()
 	var own, all unix.CPUSet
@@ -149,7 +175,7 @@ func startOnAllCPUs(cmd *exec.Cmd) error {
 	}
 	err := cmd.Start()
 	if own.Count() > 0 && unix.SchedSetaffinity(0, &own) != nil {
-		// A thread that cannot be put back ends with its goroutine, not before.
+		// The thread stays locked, and ends with its goroutine: no other must get it.
 		return err
 	}
 	runtime.UnlockOSThread()

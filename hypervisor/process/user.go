@@ -11,17 +11,17 @@ import (
 	"runch/hypervisor"
 )
 
-// kvmDevice is what a VMM opens by itself.
+// kvmDevice is a device that a VMM opens itself.
 const kvmDevice = "/dev/kvm"
 
-// overflowID is whom a file shows as its owner where that one has no name in the
-// user namespace, see user_namespaces(7).
+// overflowID is the owner that a file shows where its own is not mapped into the user
+// namespace, see user_namespaces(7).
 const overflowID = 65534
 
-// UserFor gives the identity that a VMM can run as: the wanted one, in the group
-// of the device if that opens it, or nil, the caller's own, where the device is
-// open to root alone. In a user namespace that does not know the device's group
-// only whoever is in it already has it: the caller, who is nobody outside.
+// UserFor gives the identity that a VMM can run as: user, in the group of the KVM
+// device where that opens it, or nil, the caller's own, where only root may open the
+// device. A group that is not mapped into the user namespace cannot be given to a
+// process there; the caller may have it from before.
 func UserFor(user *syscall.Credential, accel hypervisor.Accel) *syscall.Credential {
 	if user == nil || accel != hypervisor.AccelKVM {
 		return user

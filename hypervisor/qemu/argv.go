@@ -10,8 +10,7 @@ import (
 )
 
 // plan is everything QEMU's command line depends on: the configuration, what the
-// host has, and the descriptors that QEMU will find open. arguments is a function
-// of it alone, so that golden files can hold it.
+// host has, and QEMU's descriptors.
 type plan struct {
 	cfg      *hypervisor.Config
 	accel    hypervisor.Accel
@@ -24,7 +23,7 @@ type plan struct {
 	channel           int // the serial channel to the agent, 0 with a vsock
 	vsock             int // an open /dev/vhost-vsock, 0 without
 	cid               uint32
-	announced         []string   // the kernel parameters for the guest's way to the host
+	announced         []string   // kernel parameters: how the guest reaches the host
 	taps              [][]int    // for each of cfg.NICs
 	disks             []planDisk // for each of cfg.Disks
 }
@@ -34,12 +33,12 @@ func (p *plan) arguments() []string {
 	a := []string{
 		"-name", "guest=" + escape(p.cfg.Name) + ",debug-threads=on",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		// QEMU needs no new privileges and no other program.
+		// QEMU's seccomp filter: it needs no new privileges and starts no program.
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 	}
 	a = append(a, p.machine()...)
 	a = append(a, p.payload()...)
-	// Listening and given as a descriptor: a client can connect before QEMU runs.
+	// A descriptor that listens already: a client can connect before QEMU runs.
 	a = append(a,
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d,server=on,wait=off", p.qmp),
 		"-mon", "chardev=qmp,mode=control",
@@ -74,16 +73,16 @@ func (p *plan) arguments() []string {
 	return a
 }
 
-// noROM spares a device its boot ROM: nothing boots from it.
+// noROM is for a device without a boot ROM: nothing boots from it.
 const noROM = ",romfile="
 
-// tcg is QEMU's translator. Unbounded, its cache of translated code grows to
-// 1 GiB, which no container's cgroup on the host has room for.
+// tcg is QEMU's translator. Its cache of translated code may by default grow to
+// 1 GiB, which a container's cgroup on the host has no room for.
 const tcg = "tcg,tb-size=128"
 
-// tcgCPU is all that the translator knows, less the promise that string
-// instructions are fast by the byte: it runs each byte by itself, so Linux, which
-// clears and copies memory by them where they are, is better off with words.
+// tcgCPU is every feature of the translator except fast string instructions: Linux
+// would clear and copy memory with them, and the translator executes them byte by
+// byte.
 const tcgCPU = "max,erms=off,fsrm=off"
 
 // slotPrefix begins the names of the ports that devices are plugged into while
@@ -99,7 +98,7 @@ func (p *plan) machine() []string {
 		most = fmt.Sprintf("%s,slots=1,maxmem=%dM", memory, p.cfg.MaxMemoryMiB)
 	}
 	a := []string{
-		// What no container needs is off: each device costs the guest time to find.
+		// Devices that no container needs are off: the guest takes time to find each.
 		"-machine", "q35,sata=off,smbus=off,i8042=off,vmport=off,smm=off,usb=off,graphics=off," +
 			"dump-guest-core=off,mem-merge=off,memory-backend=ram",
 	}
@@ -108,8 +107,8 @@ func (p *plan) machine() []string {
 	} else {
 		accel := tcg
 		if cpus > 1 {
-			// Two CPUs in threads of their own run a function of the guest's kernel
-			// now and then while the other is patching it, and the kernel dies.
+			// With a thread for each CPU, one sometimes executes a function of the
+			// guest's kernel while another is patching it, and the kernel crashes.
 			accel += ",thread=single"
 		}
 		a = append(a, "-accel", accel, "-cpu", tcgCPU)
@@ -117,9 +116,9 @@ func (p *plan) machine() []string {
 	a = append(a,
 		"-smp", fmt.Sprintf("%d,maxcpus=%d,sockets=%d,cores=1,threads=1", cpus, maxCPUs, maxCPUs),
 		"-m", most,
-		// virtiofsd reads and writes the guest's memory: it has to be shared.
-		// QEMU's own memfd begins at any page; from this alignment on, the host can
-		// give the guest huge pages, and a fault is for 2 MiB and not for 4 KiB.
+		// virtiofsd maps the guest's memory, so it has to be shared. With this
+		// alignment, which QEMU's own memfd does not have, the host can use huge
+		// pages, and a page fault brings 2 MiB and not 4 KiB.
 		"-object", "memory-backend-file,id=ram,share=on,align=2M,mem-path="+process.FilePath(p.memory)+",size="+memory)
 	if more := p.cfg.MaxMemoryMiB - p.cfg.MemoryMiB; more > 0 {
 		a = append(a,
@@ -133,7 +132,7 @@ func (p *plan) machine() []string {
 }
 
 func (p *plan) payload() []string {
-	// By descriptor: QEMU's user need not be able to reach the files.
+	// By descriptor, since QEMU's user may be unable to reach the files.
 	a := []string{"-kernel", process.FilePath(p.kernel)}
 	if p.initramfs != 0 {
 		a = append(a, "-initrd", process.FilePath(p.initramfs))
@@ -141,24 +140,25 @@ func (p *plan) payload() []string {
 	return append(a, "-append", p.cmdline())
 }
 
-// cmdline gives the kernel's words: console, transport and tuning, then the
-// configured ones, which win where a word is said twice.
+// cmdline gives the kernel's command line: console, tuning and transport, then the
+// configured parameters, which override them.
 func (p *plan) cmdline() string {
-	words := append([]string{"console=ttyS0"}, p.cfg.KernelWords()...)
+	params := append([]string{"console=ttyS0"}, p.cfg.KernelParams()...)
 	if p.accel == hypervisor.AccelTCG {
-		// Moving the kernel costs seconds of translated code, and hides it from
-		// nobody: the translator's timing gives the place away.
-		words = append(words, "nokaslr")
-		// On a host that is busy the kernel measures the translator's TSC wrong,
-		// and the guest's time runs a few times too fast: so by the HPET, which
-		// is the host's own time.
-		words = append(words, "tsc=unstable")
-		// A check of whether the processor's timing is random, and one of a way to
-		// derive keys: a tenth of the boot, and the first checks the translator.
-		words = append(words, "initcall_blacklist=jent_mod_init,crypto_kdf108_init")
+		params = append(params,
+			// To relocate the kernel takes seconds of translated code, and protects
+			// nothing: the translator's timing reveals the address.
+			"nokaslr",
+			// On a busy host the kernel calibrates the translator's TSC wrong, and the
+			// guest's clock runs several times too fast. The HPET follows the host's
+			// clock.
+			"tsc=unstable",
+			// Self-tests of the entropy in the processor's timing, which a translator
+			// does not have, and of a key derivation: a tenth of the boot.
+			"initcall_blacklist=jent_mod_init,crypto_kdf108_init")
 	}
-	words = append(words, p.announced...)
-	return strings.Join(append(words, p.cfg.Cmdline...), " ")
+	params = append(params, p.announced...)
+	return strings.Join(append(params, p.cfg.Cmdline...), " ")
 }
 
 func (p *plan) transport() []string {
@@ -172,7 +172,7 @@ func (p *plan) transport() []string {
 	}
 }
 
-// fdList names a tap's descriptors as QEMU wants it: one as fd, more as fds.
+// fdList gives a tap's descriptors as options of QEMU: one as fd, more as fds.
 func fdList(fds []int) string {
 	if len(fds) == 1 {
 		return "fd=" + strconv.Itoa(fds[0])
@@ -184,7 +184,7 @@ func fdList(fds []int) string {
 	return "fds=" + strings.Join(list, ":")
 }
 
-// escape doubles the commas of a value: QEMU's options are separated by them.
+// escape doubles the commas of a value, since commas separate QEMU's options.
 func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 
 // agentChardev is what QEMU calls the serial channel.

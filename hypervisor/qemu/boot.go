@@ -10,8 +10,8 @@ import (
 // vmmName is the driver's name in messages.
 const vmmName = "QEMU"
 
-// Boot starts QEMU and returns when it has taken its command line and the CPUs
-// run. Whatever goes wrong ends the process.
+// Boot starts QEMU and returns when it has accepted its command line and the CPUs
+// run. Any error ends the process.
 func (vm *VM) Boot(ctx context.Context) error {
 	p, m, err := vm.launch()
 	if err != nil {
@@ -30,14 +30,14 @@ func (vm *VM) Boot(ctx context.Context) error {
 
 // launch starts the process, once.
 func (vm *VM) launch() (p *process.Process, m *monitor, err error) {
-	p, err = vm.life.Begin(func() (*process.Process, error) {
+	p, err = vm.lifecycle.Begin(func() (*process.Process, error) {
 		vm.plan.announced = vm.cfg.Announced(vm.guest())
 		drain := func() { process.DrainConsole(vm.console, vm.cfg.Console) }
 		p, err := process.Start(process.Spec{
 			VMM: vmmName, Args: append([]string{vm.cfg.Binary}, vm.plan.arguments()...), Dir: "/",
 			Files: vm.files.Passed(), User: vm.user, Log: vm.cfg.Log, Drains: []func(){drain},
 		})
-		// QEMU's ends are closed here so that ours see its end.
+		// Our copies of QEMU's ends are closed, so that ours end when it does.
 		vm.files.Close()
 		if err != nil {
 			return nil, err

@@ -10,16 +10,16 @@ import (
 	"runch/hypervisor"
 )
 
-// Handle is a hold on a running VM; it is a hypervisor.Control.
+// Handle is a hypervisor.Control.
 type Handle struct {
 	dir     string
 	monitor *monitor
 }
 
-// Attach takes hold of the VM whose sandbox directory is dir. QEMU serves one
-// such client at a time: the caller closes the handle soon, and ctx bounds the
+// Attach gives control over the running VM whose sandbox directory is dir. QEMU
+// serves one such client at a time: the caller closes it soon, and ctx bounds the
 // wait for others.
-func Attach(ctx context.Context, dir string) (*Handle, error) {
+func Attach(ctx context.Context, dir string) (hypervisor.Control, error) {
 	m, err := dialMonitor(filepath.Join(dir, monitorSocket))
 	if err != nil {
 		return nil, err
@@ -31,7 +31,7 @@ func Attach(ctx context.Context, dir string) (*Handle, error) {
 	return &Handle{dir: dir, monitor: m}, nil
 }
 
-// Close lets go of the VM.
+// Close ends the connection to QEMU.
 func (h *Handle) Close() error { return h.monitor.Close() }
 
 // Capabilities says what this VM can be asked for.
@@ -46,13 +46,13 @@ func (h *Handle) Capabilities(ctx context.Context) (hypervisor.Capabilities, err
 // Pause stops the CPUs.
 func (h *Handle) Pause(ctx context.Context) error { return h.monitor.run(ctx, "stop", nil, nil) }
 
-// Resume lets the CPUs go on.
+// Resume starts the CPUs again.
 func (h *Handle) Resume(ctx context.Context) error { return h.monitor.run(ctx, "cont", nil, nil) }
 
-// Stop ends QEMU, which flushes its disks before.
+// Stop ends QEMU, which flushes its disks first.
 func (h *Handle) Stop(ctx context.Context) error { return h.monitor.run(ctx, "quit", nil, nil) }
 
-// blockStats is the part of query-blockstats's answer that is needed.
+// blockStats is the part of query-blockstats's answer that is used.
 type blockStats struct {
 	Node  string `json:"node-name"`
 	Stats struct {
@@ -63,7 +63,7 @@ type blockStats struct {
 	} `json:"stats"`
 }
 
-// Counters gives what went through the disks; QEMU counts nothing of interfaces.
+// Counters gives what went through the disks; QEMU has no counters of interfaces.
 func (h *Handle) Counters(ctx context.Context) (*hypervisor.Counters, error) {
 	var all []blockStats
 	if err := h.monitor.run(ctx, "query-blockstats", nil, &all); err != nil {
@@ -79,12 +79,12 @@ func (h *Handle) Counters(ctx context.Context) (*hypervisor.Counters, error) {
 	return c, nil
 }
 
-// unplugged are the events that end an unplugging.
+// unplugged is the data of the events DEVICE_DELETED and DEVICE_UNPLUG_GUEST_ERROR.
 type unplugged struct {
 	Device string `json:"device"`
 }
 
-// Remove unplugs a device and waits until the guest has let go of it.
+// Remove unplugs a device and waits until the guest has released it.
 func (h *Handle) Remove(ctx context.Context, id string) error {
 	if err := h.remove(ctx, id); err != nil {
 		return fmt.Errorf("unplug %s: %w", id, err)
@@ -94,7 +94,8 @@ func (h *Handle) Remove(ctx context.Context, id string) error {
 
 func (h *Handle) remove(ctx context.Context, id string) error {
 	var kind string
-	// Of the machine's own devices none is in this folder of QEMU's by such an id.
+	// This part of QEMU's object tree has the devices with an id only, and none of the
+	// machine's own: those cannot be removed.
 	err := h.monitor.run(ctx, "qom-get", map[string]any{"path": "/machine/peripheral/" + id, "property": "type"}, &kind)
 	if err != nil {
 		return err
@@ -110,12 +111,12 @@ func (h *Handle) remove(ctx context.Context, id string) error {
 		return err
 	}
 	if event.Event != "DEVICE_DELETED" {
-		return &hypervisor.RefusedError{VMM: vmmName, Order: "device_del", Words: []string{"the guest keeps the device"}}
+		return &hypervisor.RefusedError{VMM: vmmName, Request: "device_del", Reasons: []string{"the guest keeps the device"}}
 	}
 	return h.dropBackend(ctx, kind, id)
 }
 
-// dropBackend takes back what was behind a device.
+// dropBackend removes what was behind a device.
 func (h *Handle) dropBackend(ctx context.Context, kind, id string) error {
 	switch kind {
 	case "virtio-net-pci":

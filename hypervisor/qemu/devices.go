@@ -12,11 +12,11 @@ import (
 	"runch/unixsocket"
 )
 
-// properties are a device's, as QMP takes them; options gives them as the
-// command line does.
+// properties are a device's, as arguments of QMP; options gives them for the command
+// line.
 type properties map[string]any
 
-// moreMemory is the id of the device that has the memory which can be added.
+// moreMemory is the id of the device for the memory that can be added.
 const moreMemory = "more"
 
 // options writes properties in the order of their names, the driver first.
@@ -64,7 +64,7 @@ func nicDevice(nic hypervisor.NIC) properties {
 func shareDevice(s hypervisor.Share) properties {
 	return properties{
 		"driver": "vhost-user-fs-pci", "id": s.Tag, "chardev": shareName(s.Tag), "tag": s.Tag, "romfile": "",
-		// The default of 128 requests is slow.
+		// The default, 128 requests, is slow.
 		"queue-size": 1024,
 	}
 }
@@ -73,7 +73,7 @@ func diskDevice(d hypervisor.Disk) properties {
 	return properties{"driver": "virtio-blk-pci", "id": d.ID, "drive": diskName(d.ID), "serial": serialOf(d.ID), "romfile": ""}
 }
 
-// serialOf is what the guest finds the disk by; there is room for 20 bytes.
+// serialOf is what the guest identifies the disk by. virtio-blk has room for 20 bytes.
 func serialOf(id string) string { return id[:min(len(id), 20)] }
 
 // diskNode is what is behind a disk: the file of a set of descriptors.
@@ -83,13 +83,13 @@ func diskNode(d hypervisor.Disk, kind string, set int) properties {
 	}
 }
 
-// planDisk is a disk's open file in QEMU, and its kind for QEMU.
+// planDisk is a disk's descriptor in QEMU, and the block driver for it.
 type planDisk struct {
 	fd   int
 	kind string
 }
 
-// openDisk opens what is behind a disk, for a QEMU that need not have the right to.
+// openDisk opens what is behind a disk, for QEMU, whose user may lack the permission.
 func openDisk(dir string, d hypervisor.Disk) (*os.File, string, error) {
 	flag := os.O_RDWR
 	if d.ReadOnly {

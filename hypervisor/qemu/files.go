@@ -14,11 +14,11 @@ const (
 	agentSocket   = "agent.sock"
 )
 
-// memoryFile makes an empty file that is nowhere but in memory.
+// memoryFile makes an empty file in memory.
 func memoryFile(what string) (*os.File, error) {
 	fd, err := unix.MemfdCreate(what, unix.MFD_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("make the %s's file in memory: %w", what, err)
+		return nil, fmt.Errorf("make the file for the %s: %w", what, err)
 	}
 	return os.NewFile(uintptr(fd), what), nil
 }

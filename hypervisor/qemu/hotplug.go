@@ -89,7 +89,7 @@ func (h *Handle) addShare(ctx context.Context, share hypervisor.Share) error {
 	return nil
 }
 
-// AddDisk plugs in a disk. QEMU gets it open.
+// AddDisk plugs in a disk, which QEMU gets as a descriptor.
 func (h *Handle) AddDisk(ctx context.Context, disk hypervisor.Disk) error {
 	if err := disk.Validate(); err != nil {
 		return err
@@ -129,7 +129,7 @@ func (h *Handle) removeFDSet(ctx context.Context, set int) error {
 	return h.monitor.run(ctx, "remove-fd", map[string]any{"fdset-id": set}, nil)
 }
 
-// dropNode lets go of what was behind a disk, and of its descriptor.
+// dropNode removes what was behind a disk, and closes its descriptor in QEMU.
 func (h *Handle) dropNode(ctx context.Context, id string) error {
 	if err := h.monitor.run(ctx, "blockdev-del", map[string]any{"node-name": diskName(id)}, nil); err != nil {
 		return err
@@ -151,13 +151,14 @@ func (h *Handle) dropNode(ctx context.Context, id string) error {
 	return nil
 }
 
-// plug adds a device behind a port.
+// plug adds a device to a slot.
 func (h *Handle) plug(ctx context.Context, slot string, device properties) error {
 	device["bus"] = slot
 	return h.monitor.run(ctx, "device_add", device, nil)
 }
 
-// closeFDs gives back descriptors that nothing has taken.
+// closeFDs closes descriptors in QEMU that no device uses. QEMU refuses it for those
+// that a failed command has closed.
 func (h *Handle) closeFDs(ctx context.Context, names []string) error {
 	var errs []error
 	for _, name := range names {
@@ -170,7 +171,7 @@ func (h *Handle) closeFDs(ctx context.Context, names []string) error {
 	return errors.Join(errs...)
 }
 
-// pciBus is the part of query-pci's answer that is needed.
+// pciBus is the part of query-pci's answer that is used.
 type pciBus struct {
 	Devices []struct {
 		ID     string `json:"qdev_id"`
@@ -180,8 +181,8 @@ type pciBus struct {
 	} `json:"devices"`
 }
 
-// freeSlot gives the name of a port with nothing behind it. QEMU knows what is
-// plugged where; a record of ours could be wrong.
+// freeSlot gives the name of a PCIe port without a device. It asks QEMU: other
+// processes plug devices in, too.
 func (h *Handle) freeSlot(ctx context.Context) (string, error) {
 	var buses []pciBus
 	if err := h.monitor.run(ctx, "query-pci", nil, &buses); err != nil {

@@ -16,28 +16,26 @@ import (
 	"runch/unixsocket"
 )
 
-// monitor is a connection to QEMU's control socket. It is used by one goroutine,
-// for one command at a time, and given back soon: QEMU serves one client at a
-// time and lets the next one wait.
+// monitor is a connection to QEMU's control socket, for one goroutine and one command
+// at a time. It is closed soon: QEMU serves one client, and the next one waits.
 //
-// The libraries for this protocol want to dial by themselves, know no context,
-// and pass a file only to a QEMU that offers out-of-band commands; what is needed
-// here is less than what would have to be worked around.
+// The Go libraries for QMP dial by themselves, take no context, and pass a file only
+// to a QEMU that offers out-of-band commands.
 type monitor struct {
 	conn *net.UnixConn
 	in   *bufio.Scanner
 	id   uint64
-	// events are those that came while an answer was awaited, the last ones.
+	// events are the latest of those that came while an answer was awaited.
 	events []*message
 	// version is QEMU's, from its greeting.
 	version qemuVersion
 }
 
-// maxEvents bounds the events that are kept: a guest has a hand in some.
+// maxEvents bounds the events that are kept: a guest can cause some.
 const maxEvents = 64
 
-// maxReply bounds a line of QEMU's, in bytes; the answer to query-pci with all
-// slots taken has some ten thousand.
+// maxReply bounds a line from QEMU, in bytes; the answer to query-pci with all slots
+// taken has some ten thousand.
 const maxReply = 1 << 20
 
 type message struct {
@@ -49,7 +47,7 @@ type message struct {
 	ID     uint64          `json:"id"`
 }
 
-// greeting is what QEMU says first.
+// greeting is the first message from QEMU.
 type greeting struct {
 	Version struct {
 		QEMU qemuVersion `json:"qemu"`
@@ -67,8 +65,8 @@ type qmpError struct {
 	Desc string `json:"desc"`
 }
 
-// dialMonitor connects to the socket that a QEMU listens on, or is going to, and
-// waits for nothing.
+// dialMonitor connects to the socket that QEMU listens on, or will: it does not wait
+// for QEMU.
 func dialMonitor(path string) (*monitor, error) {
 	conn, err := unixsocket.Dial(path)
 	if err != nil {
@@ -83,7 +81,7 @@ func newMonitor(conn *net.UnixConn) *monitor {
 	return &monitor{conn: conn, in: in}
 }
 
-// Close gives the monitor back.
+// Close ends the connection.
 func (m *monitor) Close() error {
 	if err := m.conn.Close(); err != nil {
 		return fmt.Errorf("close QEMU's monitor: %w", err)
@@ -91,8 +89,8 @@ func (m *monitor) Close() error {
 	return nil
 }
 
-// greet waits until QEMU runs and has taken its command line, and opens the
-// conversation.
+// greet waits until QEMU runs and has accepted its command line, and makes it accept
+// commands.
 func (m *monitor) greet(ctx context.Context) error {
 	stop := m.bound(ctx)
 	defer stop()
@@ -101,15 +99,14 @@ func (m *monitor) greet(ctx context.Context) error {
 		return m.cause(ctx, "greeting", err)
 	}
 	if hello.QMP == nil {
-		return errors.New("QEMU's monitor does not greet")
+		return errors.New("QEMU's monitor sent no greeting")
 	}
 	m.version = hello.QMP.Version.QEMU
 	return m.run(ctx, "qmp_capabilities", nil, nil)
 }
 
-// run executes a command. args and result may be nil; files are passed with the
-// command, which has to be one that takes them. A refusal is a
-// *hypervisor.RefusedError.
+// run executes a command. args and result may be nil; files are passed to a command
+// that takes them. A refusal is a *hypervisor.RefusedError.
 func (m *monitor) run(ctx context.Context, command string, args, result any, files ...*os.File) error {
 	if ctx.Err() != nil {
 		return m.cause(ctx, command, nil)
@@ -139,7 +136,7 @@ func (m *monitor) run(ctx context.Context, command string, args, result any, fil
 		case reply.ID != m.id:
 			continue
 		case reply.Error != nil:
-			return &hypervisor.RefusedError{VMM: vmmName, Order: command, Words: []string{reply.Error.Desc}}
+			return &hypervisor.RefusedError{VMM: vmmName, Request: command, Reasons: []string{reply.Error.Desc}}
 		case result == nil:
 			return nil
 		}
@@ -157,7 +154,7 @@ func (m *monitor) keep(event *message) {
 	m.events = append(m.events, event)
 }
 
-// await gives the first event that match wants, of those that have come and
+// await gives the first event for which match is true, of those that are kept and
 // those that come until ctx ends.
 func (m *monitor) await(ctx context.Context, match func(*message) bool) (*message, error) {
 	stop := m.bound(ctx)

@@ -9,8 +9,8 @@ import (
 	"runch/hypervisor"
 )
 
-// Resize changes the number of CPUs and the memory. QEMU does not give back the
-// CPUs and the memory of the boot.
+// Resize changes the number of CPUs and the memory. Those of the boot cannot be
+// removed.
 func (h *Handle) Resize(ctx context.Context, size hypervisor.Size) error {
 	if size.CPUs != 0 {
 		if err := h.resizeCPUs(ctx, size.CPUs); err != nil {
@@ -29,14 +29,14 @@ func (h *Handle) Resize(ctx context.Context, size hypervisor.Size) error {
 type cpuSlot struct {
 	Type  string         `json:"type"`
 	Props map[string]int `json:"props"`
-	// Path is empty where there is no CPU.
+	// Path is empty for a slot without a CPU.
 	Path string `json:"qom-path"`
 }
 
-// number is that of our machines' CPUs, each of which is a socket.
+// number is the CPU's. Each CPU of our machines is a socket of its own.
 func (s cpuSlot) number() int { return s.Props["socket-id"] }
 
-// id is that of a CPU that we have added.
+// id is the device's of a CPU that was added.
 func (s cpuSlot) id() string { return fmt.Sprintf("cpu-%d", s.number()) }
 
 func (h *Handle) resizeCPUs(ctx context.Context, want int) error {
@@ -106,7 +106,8 @@ func (h *Handle) resizeMemory(ctx context.Context, mib int) error {
 	}, nil)
 }
 
-// refused is a refusal of our own, of what QEMU would do otherwise than asked.
-func refused(order, format string, args ...any) error {
-	return &hypervisor.RefusedError{VMM: vmmName, Order: order, Words: []string{fmt.Sprintf(format, args...)}}
+// refused is a refusal by the driver, of a command that QEMU would accept and not
+// carry out as it is meant.
+func refused(command, format string, args ...any) error {
+	return &hypervisor.RefusedError{VMM: vmmName, Request: command, Reasons: []string{fmt.Sprintf(format, args...)}}
 }

@@ -12,13 +12,13 @@ import (
 	"runch/hypervisor"
 )
 
-// stateFile is what a snapshot is, in its directory: a stream of QEMU's.
+// stateFile is a snapshot's file: QEMU's migration stream.
 const stateFile = "qemu-state"
 
 // stateFD is QEMU's name for the file.
 const stateFD = "state"
 
-// snapshotObstacle says why the VM cannot be saved; nothing when it can.
+// snapshotObstacle gives the reason why the VM cannot be saved, empty if it can.
 func (h *Handle) snapshotObstacle(ctx context.Context) (string, error) {
 	var chardevs []struct {
 		Label string `json:"label"`
@@ -38,13 +38,13 @@ func (h *Handle) snapshotObstacle(ctx context.Context) (string, error) {
 	return obstacle, nil
 }
 
-// migration is what QEMU says of one, as an event and when asked.
+// migration is the status of one, as an event and as an answer.
 type migration struct {
 	Status string `json:"status"`
 	Error  string `json:"error-desc"`
 }
 
-// Snapshot saves a paused VM: QEMU migrates it into a file.
+// Snapshot saves a paused VM: QEMU migrates it to a file.
 func (h *Handle) Snapshot(ctx context.Context, dir string) error {
 	obstacle, err := h.snapshotObstacle(ctx)
 	if err != nil {
@@ -65,8 +65,7 @@ func (h *Handle) Snapshot(ctx context.Context, dir string) error {
 	return nil
 }
 
-// runState is how QEMU says that the VM runs, or why not: RunState of its QMP
-// reference.
+// runState gives RunState of the QMP reference: running, or why the VM does not run.
 func (m *monitor) runState(ctx context.Context) (string, error) {
 	var status struct {
 		Status string `json:"status"`
@@ -83,7 +82,7 @@ func (m *monitor) save(ctx context.Context, f *os.File) error {
 	if state == "running" {
 		return refused("migrate", "the VM is not paused")
 	}
-	// Without a limit of bytes in a second: it is a file.
+	// The default limits the bandwidth, for a network.
 	if err := m.run(ctx, "migrate-set-parameters", map[string]any{"max-bandwidth": int64(1) << 50}, nil); err != nil {
 		return err
 	}
@@ -94,9 +93,9 @@ func (m *monitor) save(ctx context.Context, f *os.File) error {
 	return failed
 }
 
-// finalized returns when QEMU would let the VM go on, saved or not. That is a little
-// later than its event of the migration's end, and has none of its own; while a
-// question is on its way, QEMU's migration thread gets the lock that it still needs.
+// finalized returns when the VM can be resumed, saved or not. That is shortly after
+// the event for the end of the migration, and has no event of its own. Between two
+// commands QEMU's migration thread gets the lock that it needs to finish.
 func (m *monitor) finalized(ctx context.Context) error {
 	for {
 		state, err := m.runState(ctx)
@@ -106,7 +105,7 @@ func (m *monitor) finalized(ctx context.Context) error {
 	}
 }
 
-// migrate passes the file, gives the command, and waits for its end.
+// migrate passes the file, runs the command, and waits until the migration has ended.
 func (m *monitor) migrate(ctx context.Context, command string, f *os.File) error {
 	events := []map[string]any{{"capability": "events", "state": true}}
 	if err := m.run(ctx, "migrate-set-capabilities", map[string]any{"capabilities": events}, nil); err != nil {
@@ -135,7 +134,7 @@ func (m *monitor) migrate(ctx context.Context, command string, f *os.File) error
 	return nil
 }
 
-// restore lets a new QEMU go on from a saved VM.
+// restore loads a saved VM into a new QEMU and starts its CPUs.
 func (m *monitor) restore(ctx context.Context, f *os.File) error {
 	if err := m.migrate(ctx, "migrate-incoming", f); err != nil {
 		return fmt.Errorf("restore the VM: %w", err)

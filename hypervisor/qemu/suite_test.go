@@ -1,7 +1,6 @@
 package qemu_test
 
 import (
-	"context"
 	"testing"
 
 	"runch/hypervisor"
@@ -24,7 +23,7 @@ func TestSuite(t *testing.T) {
 	vmmtest.Run(t, vmmtest.Driver{
 		Program: program.Path,
 		Accel:   accel,
-		New:     func(cfg *hypervisor.Config) (hypervisor.VMM, error) { return qemu.New(cfg) },
-		Attach:  func(ctx context.Context, dir string) (hypervisor.Control, error) { return qemu.Attach(ctx, dir) },
+		New:     qemu.New,
+		Attach:  qemu.Attach,
 	})
 }

@@ -1,9 +1,7 @@
-// Package qemu runs VMs with QEMU: KVM where it works, QEMU's own translator
-// where it does not, so that runch works on any machine. It owns QEMU's command
-// line, its process, its control socket (QMP) and the way to the guest: AF_VSOCK
-// where the host has it, else a virtio-serial port (package channel).
-//
-// It must not know what runs in the guest.
+// Package qemu runs VMs with QEMU: with KVM where it works, else with QEMU's own
+// translator, so that runch works on any machine. It owns QEMU's command line, its
+// process, its control socket (QMP) and the transport to the guest: AF_VSOCK where
+// the host has it, else a virtio-serial port (package channel).
 package qemu
 
 import (
@@ -23,7 +21,7 @@ import (
 	"runch/unixsocket"
 )
 
-// VM is one virtual machine; it is a hypervisor.VMM.
+// VM is a hypervisor.VM.
 type VM struct {
 	cfg   hypervisor.Config
 	plan  plan
@@ -35,21 +33,21 @@ type VM struct {
 	console net.Conn         // our end of the serial line
 	channel *channel.Channel // nil with a vsock
 	vsock   *vsockTransport  // nil without
-	served  sync.WaitGroup   // the goroutines that serve agent.sock and watch for the end
+	served  sync.WaitGroup   // the goroutines that serve agent.sock and await QEMU's end
 
-	life    *process.Life
-	closing sync.Mutex // held by whoever takes it all down
+	lifecycle *process.Lifecycle
+	closing   sync.Mutex // held by release
 }
 
 var (
-	_ hypervisor.VMM     = (*VM)(nil)
+	_ hypervisor.VM      = (*VM)(nil)
 	_ hypervisor.Control = (*Handle)(nil)
 )
 
-// New prepares a VM: it opens whatever has a path and starts nothing. Accel may
+// New prepares a VM: it opens what has a path and starts nothing. Accel may
 // be auto. The caller closes the VM. Errors wrap hypervisor.ErrConfig and
 // hypervisor.ErrNotFound where they apply.
-func New(cfg *hypervisor.Config) (*VM, error) {
+func New(cfg *hypervisor.Config) (hypervisor.VM, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -57,7 +55,7 @@ func New(cfg *hypervisor.Config) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	vm := &VM{cfg: *cfg, life: process.NewLife()}
+	vm := &VM{cfg: *cfg, lifecycle: process.NewLifecycle()}
 	vm.plan = plan{cfg: &vm.cfg, accel: accel, firmware: findFirmware()}
 	vm.user = process.UserFor(cfg.User, accel)
 	if err := vm.open(); err != nil {
@@ -143,8 +141,8 @@ func (vm *VM) openPayload() error {
 	return nil
 }
 
-// openMonitor makes the control socket and connects to it: the connection waits
-// there for QEMU, and its end is QEMU's.
+// openMonitor makes the control socket and connects to it: QEMU answers once it
+// runs, and the connection ends when QEMU does.
 func (vm *VM) openMonitor() error {
 	l, err := unixsocket.Listen(filepath.Join(vm.cfg.Dir, monitorSocket))
 	if err != nil {
@@ -188,7 +186,7 @@ func (vm *VM) openTransport() error {
 
 // Listen takes the connections that the guest makes to a port of the host.
 func (vm *VM) Listen(port uint32) (l net.Listener, err error) {
-	err = vm.life.Prepare(func() error {
+	err = vm.lifecycle.Prepare(func() error {
 		if vm.vsock != nil {
 			l, err = vm.vsock.listen(port)
 			return err
@@ -231,16 +229,16 @@ func (vm *VM) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 }
 
 // Wait returns when QEMU has ended.
-func (vm *VM) Wait() error { return vm.life.Wait() }
+func (vm *VM) Wait() error { return vm.lifecycle.Wait() }
 
-// Close ends QEMU and everything that leads to the guest. Its sockets stay in
-// Config.Dir, which is the caller's to remove.
+// Close kills QEMU and ends all connections and listeners. The sockets stay in
+// Config.Dir, which the caller removes.
 func (vm *VM) Close() error {
-	vm.life.Close()
+	vm.lifecycle.Close()
 	return vm.release()
 }
 
-// release closes what is ours, whatever of it there is.
+// release closes what the driver has open.
 func (vm *VM) release() error {
 	var errs []error
 	if vm.channel != nil {

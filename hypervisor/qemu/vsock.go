@@ -22,17 +22,17 @@ const (
 	vhostVsockDevice = "/dev/vhost-vsock"
 	// vhostVsockSetGuestCID is VHOST_VSOCK_SET_GUEST_CID of linux/vhost.h.
 	vhostVsockSetGuestCID = 0x4008AF60
-	// firstCID is the first context id that is no host's, see vsock(7).
+	// firstCID is the first context id for a guest, see vsock(7).
 	firstCID = 3
-	// cidTries bounds the search for a free context id: of 2^32 few are taken.
+	// cidTries bounds the search for a free context id: few of 2^32 are taken.
 	cidTries = 64
 )
 
 // vsockTransport reaches the guest by the host's own AF_VSOCK.
 type vsockTransport struct {
-	device    *os.File // QEMU's; holding it open is what holds the context id
+	device    *os.File // QEMU's; the context id is taken as long as it is open
 	cid       uint32
-	listeners map[uint32]net.Listener // by the port that the guest means
+	listeners map[uint32]net.Listener // by the port that they are for
 }
 
 // openVsock takes a context id for a guest. It gives nil where the host has no
@@ -49,7 +49,7 @@ func openVsock() (*vsockTransport, error) {
 		var random [4]byte
 		_, _ = rand.Read(random[:]) // it never fails
 		cid := uint64(max(binary.NativeEndian.Uint32(random[:])>>1, firstCID))
-		// The kernel says whether another guest has it: looking first would race.
+		// The kernel refuses one that another guest has: to look first would race.
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, device.Fd(), vhostVsockSetGuestCID, uintptr(unsafe.Pointer(&cid))) // #nosec G103 -- the ioctl takes a pointer
 		switch {
 		case errno == 0:
@@ -94,7 +94,7 @@ func (t *vsockTransport) dial(ctx context.Context, port uint32) (net.Conn, error
 	return transport.Endpoint{CID: t.cid}.Dial(ctx, port)
 }
 
-// close gives the context id back, which ends the connections, and ends the
+// close releases the context id, which ends the connections, and closes the
 // listeners. It may be called again.
 func (t *vsockTransport) close() {
 	_ = t.device.Close()
@@ -103,7 +103,7 @@ func (t *vsockTransport) close() {
 	}
 }
 
-// ownGuest refuses the connections of other guests.
+// ownGuest is a listener that refuses the connections of other guests.
 type ownGuest struct {
 	net.Listener
 	cid uint32

@@ -98,7 +98,7 @@ func testPause(t *testing.T, s *suite) {
 	}
 }
 
-// testStop: the VMM ends in good order, and that is no error.
+// testStop: the VMM flushes its disks and ends, and that is no error.
 func testStop(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
@@ -162,7 +162,7 @@ func testSnapshot(t *testing.T, s *suite) {
 	m.mustAnswer("me", guestports.Recall)
 	m.mustAnswer("<nil>", guestports.Remember, "another")
 	for _, name := range []string{"second", "third"} {
-		mustSaveAndGoOn(t, h, savedDir(t, cfg, name))
+		mustSaveAndResume(t, h, savedDir(t, cfg, name))
 		m.mustAnswer("another", guestports.Recall)
 	}
 	m.close()
@@ -183,8 +183,8 @@ func testSnapshot(t *testing.T, s *suite) {
 	}
 }
 
-// mustSaveAndGoOn: a VM that has been saved goes on as soon as it is told to.
-func mustSaveAndGoOn(t *testing.T, h hypervisor.Control, dir string) {
+// mustSaveAndResume: a VM that was saved can be resumed at once.
+func mustSaveAndResume(t *testing.T, h hypervisor.Control, dir string) {
 	t.Helper()
 	ctx := timeout(t, time.Minute)
 	if err := h.Pause(ctx); err != nil {
@@ -250,12 +250,12 @@ func testSnapshotShare(t *testing.T, s *suite) {
 func mustRefuse(t *testing.T, what string, err error) {
 	t.Helper()
 	var refused *hypervisor.RefusedError
-	if !errors.As(err, &refused) || len(refused.Words) == 0 {
-		t.Errorf("%s: %v, want a RefusedError with words", what, err)
+	if !errors.As(err, &refused) || len(refused.Reasons) == 0 {
+		t.Errorf("%s: %v, want a RefusedError with reasons", what, err)
 	}
 }
 
-// testRefusals: what the VMM refuses comes back in its words.
+// testRefusals: what the VMM refuses is a RefusedError with its reasons.
 func testRefusals(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
@@ -276,7 +276,7 @@ func testRefusals(t *testing.T, s *suite) {
 	}
 }
 
-// testGone: who holds a VM that ends meanwhile is told.
+// testGone: control over a VM that has ended gives errors, in time.
 func testGone(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	h := s.attach(t, m)

@@ -12,7 +12,7 @@ import (
 	"runch/hypervisor"
 )
 
-// testBadKernel: what is no kernel fails the boot, now or soon, and says so.
+// testBadKernel: a file that is no kernel fails the boot, or ends the VMM, with a reason.
 func testBadKernel(t *testing.T, s *suite) {
 	cfg := s.config(t, s.small)
 	cfg.Kernel = filepath.Join(cfg.Dir, "kernel")
@@ -26,10 +26,10 @@ func testBadKernel(t *testing.T, s *suite) {
 	var exit *hypervisor.ExitError
 	var refused *hypervisor.RefusedError
 	switch {
-	case errors.As(err, &exit) && len(exit.LastWords) > 0:
-	case errors.As(err, &refused) && len(refused.Words) > 0:
+	case errors.As(err, &exit) && len(exit.StderrTail) > 0:
+	case errors.As(err, &refused) && len(refused.Reasons) > 0:
 	default:
-		t.Errorf("Boot: %v, want an ExitError with last words or a RefusedError", err)
+		t.Errorf("Boot: %v, want an ExitError with a tail of stderr, or a RefusedError", err)
 	}
 }
 
@@ -70,14 +70,14 @@ func testMissingProgram(t *testing.T, s *suite) {
 	_ = s.mustFail(t, cfg, "no such file")
 }
 
-// testDyingProgram: a VMM that ends at once leaves its last words, bounded and
-// without control characters.
+// testDyingProgram: a VMM that ends at once leaves the tail of its standard error,
+// bounded and without control characters.
 func testDyingProgram(t *testing.T, s *suite) {
 	cfg := s.config(t, s.small)
 	cfg.Binary = filepath.Join(cfg.Dir, "dying")
 	writeFile(t, cfg.Binary, "#!/bin/sh\ni=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done\n"+
 		"head -c 100000 /dev/zero | tr '\\0' x\nprintf '\\nI \\033[31mdie\\n' >&2\nexit 3\n", 0o700)
-	err := s.mustFail(t, cfg, "I  [31mdie")
+	err := s.mustFail(t, cfg, "I ?[31mdie")
 	var exit *hypervisor.ExitError
 	if !errors.As(err, &exit) {
 		t.Fatalf("Boot: %v, want an ExitError", err)
@@ -86,7 +86,7 @@ func testDyingProgram(t *testing.T, s *suite) {
 		t.Errorf("state %v, want exit status 3", exit.State)
 	}
 	if n := len(err.Error()); n > 16<<10 {
-		t.Errorf("%d bytes of last words", n)
+		t.Errorf("%d bytes of standard error", n)
 	}
 }
 
@@ -109,16 +109,16 @@ func testSilentProgram(t *testing.T, s *suite) {
 	}
 }
 
-// mustFail runs a configuration that New or Boot must refuse with these words.
-func (s *suite) mustFail(t *testing.T, cfg *hypervisor.Config, words string) error {
+// mustFail runs a configuration for which New or Boot must fail with this text.
+func (s *suite) mustFail(t *testing.T, cfg *hypervisor.Config, text string) error {
 	t.Helper()
 	vm, err := s.driver.New(cfg)
 	if err == nil {
 		err = vm.Boot(timeout(t, bootTimeout))
 		_ = vm.Close()
 	}
-	if err == nil || !strings.Contains(err.Error(), words) {
-		t.Errorf("error %v, want one with %q", err, words)
+	if err == nil || !strings.Contains(err.Error(), text) {
+		t.Errorf("error %v, want one with %q", err, text)
 	}
 	return err
 }
@@ -136,8 +136,8 @@ func testConfig(t *testing.T, s *suite) {
 		"no serial port":     func(c *hypervisor.Config) { c.SerialPort = "" },
 		"serial port":        func(c *hypervisor.Config) { c.SerialPort = "a,b" },
 		"slots":              func(c *hypervisor.Config) { c.HotplugSlots = 1000 },
-		"word with newline":  func(c *hypervisor.Config) { c.Cmdline = []string{"a\nb"} },
-		"long words":         func(c *hypervisor.Config) { c.Cmdline = []string{strings.Repeat("x", 4000)} },
+		"newline":            func(c *hypervisor.Config) { c.Cmdline = []string{"a\nb"} },
+		"long command line":  func(c *hypervisor.Config) { c.Cmdline = []string{strings.Repeat("x", 4000)} },
 		"tag":                func(c *hypervisor.Config) { c.Share = &hypervisor.Share{Tag: "a,b", Socket: "/s"} },
 		"share nowhere":      func(c *hypervisor.Config) { c.Share = &hypervisor.Share{Tag: "a"} },
 		"odd memory":         func(c *hypervisor.Config) { c.MaxMemoryMiB = c.MemoryMiB + 1 },

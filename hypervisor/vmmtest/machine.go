@@ -21,7 +21,7 @@ import (
 
 // machine is a VM of a test.
 type machine struct {
-	hypervisor.VMM
+	hypervisor.VM
 	t       *testing.T
 	cfg     *hypervisor.Config
 	hello   net.Listener
@@ -58,7 +58,7 @@ func (s *suite) prepare(t *testing.T, cfg *hypervisor.Config) *machine {
 	if err != nil {
 		t.Fatalf("New: %v", err)
 	}
-	m := &machine{VMM: vm, t: t, cfg: cfg}
+	m := &machine{VM: vm, t: t, cfg: cfg}
 	m.console, _ = cfg.Console.(*boundedBuffer)
 	m.log, _ = cfg.Log.(*boundedBuffer)
 	if m.hello, err = vm.Listen(agentproto.HelloPort); err != nil {
@@ -119,7 +119,7 @@ func (m *machine) dial(port uint32) net.Conn {
 	return conn
 }
 
-// attach takes hold of the VM, as another process would.
+// attach gives control over the VM, as another process would get it.
 func (s *suite) attach(t *testing.T, m *machine) hypervisor.Control {
 	t.Helper()
 	h, err := s.driver.Attach(timeout(t, time.Minute), m.cfg.Dir)

@@ -18,8 +18,8 @@ type Driver struct {
 	// Accel is what its guests run on.
 	Accel hypervisor.Accel
 	// New is the driver's constructor.
-	New func(cfg *hypervisor.Config) (hypervisor.VMM, error)
-	// Attach gives a hold on the running VM whose Config.Dir is dir.
+	New func(cfg *hypervisor.Config) (hypervisor.VM, error)
+	// Attach gives control over the running VM whose Config.Dir is dir.
 	Attach func(ctx context.Context, dir string) (hypervisor.Control, error)
 }
 

@@ -18,7 +18,7 @@ import (
 	"runch/unixsocket"
 )
 
-// testHello: the guest's first word arrives at a listener that was there before.
+// testHello: the guest's hello arrives at a listener that was there before the boot.
 func testHello(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
@@ -101,7 +101,7 @@ func testTalk(t *testing.T, s *suite) {
 		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		defer conn.Close()
 		if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("a port that nobody serves sent %d bytes, %v", n, err)
+			t.Errorf("a port without a listener sent %d bytes, %v", n, err)
 		}
 	})
 	t.Run("close ends a read", func(t *testing.T) {
@@ -123,8 +123,8 @@ func testTalk(t *testing.T, s *suite) {
 	})
 }
 
-// testHybridSocket: other processes reach the guest by the endpoint, and what they
-// send wrong hurts only themselves.
+// testHybridSocket: other processes reach the guest by the endpoint, and a bad request
+// ends only its own connection.
 func testHybridSocket(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()

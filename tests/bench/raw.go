@@ -99,7 +99,7 @@ func (r *rawVM) config(socket string) *hypervisor.Config {
 	}
 }
 
-func (r *rawVM) newVM(cfg *hypervisor.Config) (hypervisor.VMM, error) {
+func (r *rawVM) newVM(cfg *hypervisor.Config) (hypervisor.VM, error) {
 	if r.env.Hypervisor.Kind == hypervisor.DriverCloudHypervisor {
 		return cloudhypervisor.New(cfg)
 	}

@@ -9,7 +9,7 @@ const (
 	Source = 9
 	// Command takes a line and answers with one: <nil>, an error, or what was asked for.
 	Command = 11
-	// Nobody is a port that nobody serves.
+	// Nobody is a port without a listener.
 	Nobody = 13
 )
 
@@ -25,15 +25,15 @@ const (
 	// Console writes as many bytes to the console as its argument says, for a
 	// while, and answers with how many it wrote.
 	Console = "console"
-	// Garbage writes into the channel what is no frame.
+	// Garbage writes bytes to the serial port that are no frame.
 	Garbage = "garbage"
-	// Streams opens streams to the host until it is stopped.
+	// Streams opens streams to the host until that fails.
 	Streams = "streams"
 	// AwaitNIC answers when there is a network controller, AwaitNoNIC when there is none.
 	AwaitNIC   = "await-nic"
 	AwaitNoNIC = "await-no-nic"
 	// ReadDisk waits for the disk of a serial number and answers with its first
-	// line; WriteDisk puts a word there. AwaitNoDisk answers when it is gone.
+	// line; WriteDisk writes one. AwaitNoDisk answers when it is gone.
 	ReadDisk    = "read-disk"
 	WriteDisk   = "write-disk"
 	AwaitNoDisk = "await-no-disk"
@@ -51,7 +51,7 @@ const (
 	// MiB as the argument says.
 	MoreMemory = "more-memory"
 	LessMemory = "less-memory"
-	// Remember keeps a word, and Recall answers with it.
+	// Remember stores its argument, and Recall answers with it.
 	Remember = "remember"
 	Recall   = "recall"
 )

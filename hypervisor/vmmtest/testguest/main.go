@@ -1,7 +1,6 @@
-// Command testguest is the init of a guest that the driver suite talks to. It
-// says hello as the real agent does and serves a few ports that a real agent has
-// not: bytes back, many bytes, what it sees of its devices, and ways to end. It is
-// no part of runch.
+// Command testguest is the init of a guest for the driver suite. It says hello as the
+// agent does and serves a few ports that the agent does not have: an echo, many bytes,
+// what it sees of its devices, and ways to end. It is no part of runch.
 package main
 
 import (
@@ -24,7 +23,7 @@ import (
 
 func main() {
 	fmt.Fprintln(os.Stderr, "testguest:", run())
-	// The end of init is a panic of the kernel, and that the end of the VM.
+	// The kernel panics when init ends, and the VM ends.
 }
 
 // run serves until it cannot; it always ends with an error.

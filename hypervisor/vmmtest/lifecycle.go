@@ -23,14 +23,14 @@ const endTimeout = 20 * time.Second
 // testPowerOff: a guest that powers off ends the VM, cleanly.
 func testPowerOff(t *testing.T, s *suite) { testGuestEnds(t, s, guestports.PowerOff) }
 
-// testReset: there is no second boot.
+// testReset: a guest that resets ends the VM, and is not booted again.
 func testReset(t *testing.T, s *suite) { testGuestEnds(t, s, guestports.Reset) }
 
-// testPanic: nor after a panic, whose words are on the console.
+// testPanic: nor is one that panics, and the console has the kernel's message.
 func testPanic(t *testing.T, s *suite) {
 	m := testGuestEnds(t, s, guestports.Panic)
 	if !strings.Contains(m.console.String(), "Kernel panic") {
-		t.Errorf("the console does not tell of the panic:\n%s", m.console)
+		t.Errorf("the console does not have the panic:\n%s", m.console)
 	}
 }
 
@@ -58,7 +58,7 @@ func testGuestEnds(t *testing.T, s *suite, how string) *machine {
 	return m
 }
 
-// mustBeDead: nothing is left of a VM that has ended, and nothing waits for it.
+// mustBeDead: a VM that has ended leaves no process, and nothing waits for it.
 func (m *machine) mustBeDead(open net.Conn) {
 	m.t.Helper()
 	if pids := m.pids(); len(pids) > 0 {
@@ -93,7 +93,7 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// testClose: Close ends a VM that runs, and everything that leads to it.
+// testClose: Close ends a VM that runs, its connections and its listeners.
 func testClose(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	open := m.dial(guestports.Echo)
@@ -128,7 +128,7 @@ func testKilledFromOutside(t *testing.T, s *suite) {
 	m.mustBeDead(open)
 }
 
-// testConsole: the console is drained for ever, also where its writer refuses.
+// testConsole: the console is read as long as the VM runs, also when its writer fails.
 func testConsole(t *testing.T, s *suite) {
 	// More than any pipe on the way holds.
 	const bytes = 256 << 10
@@ -140,7 +140,8 @@ func testConsole(t *testing.T, s *suite) {
 			}
 			m := s.boot(t, cfg)
 			defer m.close()
-			// It stops by itself where a byte costs a millisecond, not where it is stopped.
+			// The guest gives up after a while where a byte takes a millisecond; it must
+			// not block.
 			wrote, err := strconv.Atoi(m.command(guestports.Console, fmt.Sprint(bytes)))
 			if err != nil {
 				t.Errorf("write to the console: %v", err)
@@ -161,7 +162,7 @@ func testConsole(t *testing.T, s *suite) {
 	}
 }
 
-// refusing is a full disk.
+// refusing is a writer on a full disk.
 type refusing struct{}
 
 func (refusing) Write([]byte) (int, error) { return 0, syscall.ENOSPC }

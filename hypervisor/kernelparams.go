@@ -1,0 +1,24 @@
+package hypervisor
+
+// KernelParams are the parameters that every driver gives the guest's kernel before
+// those of the configuration: of two that are the same, the kernel takes the later.
+func (c *Config) KernelParams() []string {
+	params := []string{
+		"quiet", "loglevel=3",
+		// A panic resets the machine at once, and the VMM ends at a reset.
+		"panic=-1",
+		"net.ifnames=0", "cryptomgr.notests", "no_timer_check", "tsc=reliable",
+		// Every PCI bus is behind bus 0. Otherwise Linux probes 255 other numbers for
+		// a root bus, and each access to PCI configuration space is a VM exit.
+		"pci=lastbus=0",
+		// Virtual devices reach all of the guest's memory. For a VM that may grow
+		// beyond 4 GiB Linux would reserve, and clear, 64 MiB of bounce buffers.
+		"swiotlb=noforce",
+	}
+	if c.MaxMemoryMiB > c.MemoryMiB {
+		// Memory that is plugged in is used at once, and for movable pages only, so
+		// that it can be unplugged again.
+		params = append(params, "memhp_default_state=online_movable")
+	}
+	return params
+}
