@@ -3,11 +3,14 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
 	"github.com/containerd/console"
 	"golang.org/x/sys/unix"
+
+	"runch/unixsocket"
 )
 
 // consoleTimeout is how long the terminal's master may take to come through the
@@ -16,34 +19,23 @@ const consoleTimeout = 10 * time.Second
 
 // receiveConsole takes the terminal's master that libcontainer sent.
 func receiveConsole(socket *os.File) (*os.File, error) {
-	fd := int(socket.Fd())
-	tv := unix.NsecToTimeval(consoleTimeout.Nanoseconds())
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
+	c, err := net.FileConn(socket)
+	if err != nil {
 		return nil, fmt.Errorf("receive terminal: %w", err)
 	}
-	name := make([]byte, 4096)
-	oob := make([]byte, unix.CmsgSpace(4))
-	var oobn int
-	for {
-		var err error
-		_, oobn, _, _, err = unix.Recvmsg(fd, name, oob, unix.MSG_CMSG_CLOEXEC)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("receive terminal: %w", err)
-		}
-		break
+	defer c.Close()
+	conn, ok := c.(*net.UnixConn)
+	if !ok {
+		return nil, fmt.Errorf("receive terminal: %T is not a unix socket", c)
 	}
-	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil || len(messages) != 1 {
-		return nil, fmt.Errorf("receive terminal: %d control messages: %w", len(messages), errors.Join(err, unix.EBADMSG))
+	if err := conn.SetReadDeadline(time.Now().Add(consoleTimeout)); err != nil {
+		return nil, fmt.Errorf("receive terminal: %w", err)
 	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 1 {
-		return nil, fmt.Errorf("receive terminal: %d descriptors: %w", len(fds), errors.Join(err, unix.EBADMSG))
+	fd, err := unixsocket.ReceiveDescriptor(conn)
+	if err != nil {
+		return nil, fmt.Errorf("receive terminal: %w", err)
 	}
-	return consoleFile(fds[0])
+	return consoleFile(fd)
 }
 
 // plainNewlines makes a terminal show a newline as it is, with no carriage

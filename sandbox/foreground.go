@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +11,7 @@ import (
 	"runch/agentproto"
 	"runch/shim"
 	"runch/shimproto"
+	"runch/unixsocket"
 
 	"github.com/containerd/console"
 	"golang.org/x/sys/unix"
@@ -141,20 +141,11 @@ func (f *foreground) copyTerminal(master console.Console) (finish func(), err er
 
 // receiveMaster takes the terminal's master out of the shim's message.
 func receiveMaster(conn *net.UnixConn) (console.Console, error) {
-	oob := make([]byte, unix.CmsgSpace(4))
-	_, n, _, _, err := conn.ReadMsgUnix(make([]byte, 64), oob)
+	fd, err := unixsocket.ReceiveDescriptor(conn)
 	if err != nil {
 		return nil, fmt.Errorf("receive the terminal: %w", err)
 	}
-	messages, err := unix.ParseSocketControlMessage(oob[:n])
-	if err != nil || len(messages) != 1 {
-		return nil, errors.Join(errors.New("receive the terminal: no descriptor came"), err)
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 1 {
-		return nil, errors.Join(errors.New("receive the terminal: no descriptor came"), err)
-	}
-	file := os.NewFile(uintptr(fds[0]), "/dev/ptmx")
+	file := os.NewFile(uintptr(fd), "/dev/ptmx")
 	master, err := console.ConsoleFromFile(file)
 	if err != nil {
 		_ = file.Close()
