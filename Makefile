@@ -111,7 +111,7 @@ run: all rootfs deps-vm ## show a container's whole life in a VM, step by step
 # --- testing ---
 
 .PHONY: test
-test: lint unit e2e conformance test-lab ## everything that CI runs
+test: lint unit e2e e2e-drivers conformance test-lab ## everything that CI runs
 	@scripts/summary
 
 .PHONY: test-all
@@ -125,6 +125,10 @@ unit: all deps-vm ## unit tests with the race detector, and each fuzz target for
 .PHONY: e2e
 e2e: all rootfs deps-vm deps-test ## the bats suites: containers in real VMs
 	@scripts/e2e $(E2E)
+
+.PHONY: e2e-drivers
+e2e-drivers: all deps-vm ## the suite of the VMMs' drivers, with real guests on this machine
+	@scripts/drivers
 
 .PHONY: conformance
 conformance: all rootfs deps-vm deps-test deps-conformance ## suites that others wrote: runtime-tools, runc's own

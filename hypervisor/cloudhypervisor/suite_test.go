@@ -11,7 +11,7 @@ import (
 
 func TestSuite(t *testing.T) {
 	if testing.Short() {
-		t.Skip("boots VMs")
+		t.Skip("boots VMs, which make e2e-drivers does")
 	}
 	program, err := hypervisor.Find(hypervisor.DriverCloudHypervisor, os.Getenv("RUNCH_CLOUD_HYPERVISOR"))
 	if err != nil {
