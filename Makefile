@@ -111,7 +111,7 @@ run: all rootfs deps-vm ## show a container's whole life in a VM, step by step
 # --- testing ---
 
 .PHONY: test
-test: lint unit e2e e2e-drivers conformance test-lab ## everything that CI runs
+test: lint unit suites test-lab ## everything that CI runs
 	@scripts/summary
 
 .PHONY: test-all
@@ -133,6 +133,14 @@ e2e-drivers: all deps-vm ## the suite of the VMMs' drivers, with real guests on 
 .PHONY: conformance
 conformance: all rootfs deps-vm deps-test deps-conformance ## suites that others wrote: runtime-tools, runc's own
 	@tests/external/run
+
+.PHONY: conformance-build
+conformance-build: rootfs deps-conformance
+	@CONFORMANCE_SCOPE=build tests/external/run
+
+.PHONY: suites
+suites: all rootfs deps-vm deps-test deps-conformance ## e2e, e2e-drivers and conformance, two at a time
+	@scripts/suites $(E2E)
 
 .PHONY: test-long
 test-long: all rootfs deps-vm deps-test ## the suites that can repeat what they do, with many more repetitions
