@@ -34,7 +34,7 @@ PROTOC_GEN_TTRPC := $(TOOLS)/protoc/protoc-gen-go-ttrpc
 # All shell code: what says so in its first line, and what the suites load.
 SCRIPTS = $(sort $(shell git ls-files -co --exclude-standard -- scripts .ci tests | xargs grep -lE '^\#!.*(/|env )(sh|bash|bats)$$' 2>/dev/null) $(wildcard tests/*.bash))
 
-FUZZ_SECONDS ?= 5
+FUZZ_INPUTS ?= 2000
 E2E ?= tests
 
 .PHONY: all
@@ -43,7 +43,7 @@ all: build guest ## the runtime and its guest image (the default)
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: CMD (lab-run), LAB_DIR and LAB_ALL (lab), PREFIX, DESTDIR (install), FUZZ_SECONDS (unit), E2E (a suite or directory for e2e), RUNCH_KERNEL_PACKAGE (guest, until build/kernel.deb is there)"
+	@echo "Variables: CMD (lab-run), LAB_DIR and LAB_ALL (lab), PREFIX, DESTDIR (install), FUZZ_INPUTS (unit), E2E (a suite or directory for e2e), RUNCH_KERNEL_PACKAGE (guest, until build/kernel.deb is there)"
 
 # --- building ---
 
@@ -120,7 +120,7 @@ test-all: test conformance-lab test-long bench ## test, everything in the lab, t
 
 .PHONY: unit
 unit: all deps-vm ## unit tests with the race detector, and each fuzz target for a moment
-	@scripts/unit $(FUZZ_SECONDS)
+	@scripts/unit $(FUZZ_INPUTS)
 
 .PHONY: e2e
 e2e: all rootfs deps-vm deps-test ## the bats suites: containers in real VMs
