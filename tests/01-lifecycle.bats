@@ -241,7 +241,7 @@ teardown() {
 	eventually 5 three
 }
 
-# bats test_tags=lab,contract:25
+# bats test_tags=contract:25
 @test "the cgroup of cgroupsPath holds the pid before create returns, and is removed by delete" {
 	bundle
 	args sleep 1000

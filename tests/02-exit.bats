@@ -106,7 +106,7 @@ exec_status() {
 	same "$status" 137
 }
 
-# bats test_tags=lab,contract:2
+# bats test_tags=contract:2
 @test "quick exits of execs are all told right, and their output is complete" {
 	local i result
 	for ((i = 0; i < RUNCH_REPEAT; i++)); do

@@ -91,7 +91,7 @@ told() {
 	same "$(exit_status "$EXEC")" 0
 }
 
-# bats test_tags=lab,contract:5
+# bats test_tags=contract:5
 @test "a signal that the caller sends to the container's pid is delivered to the container's process as that signal" {
 	local word
 	for word in TERM INT HUP QUIT USR1 WINCH CONT; do
@@ -179,7 +179,7 @@ told() {
 	gone
 }
 
-# bats test_tags=lab,contract:19
+# bats test_tags=contract:19
 @test "ten execs and a kill at one time do not wait for each other" {
 	local i began pids=() slower=${RUNCH_TEST_SLOWER:-1}
 	began=$(now)

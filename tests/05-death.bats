@@ -43,7 +43,7 @@ fsd() {
 	below "$PID" virtiofsd
 }
 
-# bats test_tags=lab,contract:5
+# bats test_tags=contract:5
 @test "kill -9 of the container's pid ends the guest process within a second" {
 	bundle
 	script "$(counting alive)"
@@ -102,7 +102,7 @@ fsd() {
 	runch delete "$ID"
 }
 
-# bats test_tags=lab,contract:5
+# bats test_tags=contract:5
 @test "delete --force succeeds while the caller has not waited for an exec whose process was killed" {
 	is_runch || skip "${RUNCH##*/} fails: its init still runs then"
 	bundle
@@ -120,7 +120,7 @@ fsd() {
 	same "$(find /sys/fs/cgroup -type d -name "$ID")" ""
 }
 
-# bats test_tags=lab,contract:6
+# bats test_tags=contract:6
 @test "when the VMM is killed, the container and its execs have ended with 137 within 2 s, and delete succeeds" {
 	needs_vm
 	bundle

@@ -155,7 +155,6 @@ guest() {
 	with_vmm "$T/vmm" fails_in_vm "boot the guest: the VM ended"
 }
 
-# bats test_tags=lab
 @test "the shim is killed while the guest boots" {
 	bundle
 	# The VMM's command line has the container's id; the shim is its parent.

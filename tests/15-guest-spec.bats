@@ -374,7 +374,6 @@ Seccomp_filters 1"
 
 # --- resources ---
 
-# bats test_tags=lab
 @test "linux.resources: the limits are exact in the guest's cgroup" {
 	local name value
 	while read -r name value; do

@@ -134,7 +134,7 @@ ended() {
 	eventually 5 told "21 61"
 }
 
-# bats test_tags=lab,contract:24
+# bats test_tags=contract:24
 @test "exec --process in the foreground has the caller's terminal: raw mode, size, status, and the modes restored" {
 	process sh | jq '.terminal = true' >"$T/process.json"
 	at_terminal "$RUNCH" --root "$ROOT" exec --process "$T/process.json" "$ID"

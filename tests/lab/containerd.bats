@@ -120,7 +120,6 @@ none_left() {
 	none_left
 }
 
-# bats test_tags=lab
 @test "ctr run in a scope of systemd's" {
 	ctr_run -d --runc-systemd-cgroup --cgroup "system.slice:ctr:$NAME" "$REF" "$NAME" sleep 1000
 	local pid

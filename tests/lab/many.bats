@@ -42,7 +42,6 @@ median() {
 	printf '%s\n' "$@" | sort -n | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }'
 }
 
-# bats test_tags=lab
 @test "containers one after another, 50 or RUNCH_CYCLES of them: nothing is left, no slowing" {
 	local times=() n=${RUNCH_CYCLES:-50} i
 	args echo hello

@@ -67,7 +67,6 @@ none_left() {
 	none_left
 }
 
-# bats test_tags=lab
 @test "podman run -t: a terminal, of the size of the caller's" {
 	try on_terminal "stty rows 33 cols 99; timeout --foreground $DEADLINE podman --runtime $RUNCH run --network none --rm -t $IMAGE sh -c 'tty; stty size; exit 9'"
 	same "$status" 9

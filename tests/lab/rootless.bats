@@ -49,7 +49,6 @@ none_left() {
 	none_left
 }
 
-# bats test_tags=lab
 @test "podman run -d without root: a scope of the user's, exec, cp both ways, pause, stop; nothing is left" {
 	podman_run -d "$IMAGE" sh -c 'echo started; trap "exit 3" TERM; while :; do sleep 0.1; done'
 	local pid id
