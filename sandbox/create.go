@@ -163,7 +163,7 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 func (c *creation) enterSandbox(ctx context.Context) error {
 	var err error
 	if c.place.own {
-		c.sandbox, err = c.r.newSandbox(c.o.ID, c.o.ID, c.vm, c.host)
+		c.sandbox, err = c.r.newSandbox(c.place, c.o.ID, c.vm, c.host)
 	} else {
 		c.sandbox, err = c.r.openSandbox(ctx, c)
 	}

@@ -78,7 +78,7 @@ func (r *Runtime) startHolder(ctx context.Context, c *creation, members map[stri
 		return nil, err
 	}
 	vm.SelinuxLabel = c.host.SelinuxLabel
-	s, err := r.newSandbox(c.place.sandbox, "", vm, c.host)
+	s, err := r.newSandbox(c.place, "", vm, c.host)
 	if err != nil {
 		return nil, err
 	}

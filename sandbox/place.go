@@ -24,6 +24,8 @@ type place struct {
 	// own says that the sandbox is the container's own, and is made with it: its
 	// shim holds the VM. Another one is joined, or made when it is not there.
 	own bool
+	// pod says that the container is one of a pod's.
+	pod bool
 	// shared are the namespaces that the container joins in the guest.
 	shared []*agentproto.SharedNamespace
 	// joined are the kinds of the namespaces that have a path and are not refused.
@@ -51,7 +53,7 @@ func (r *Runtime) place(id string, spec *specs.Spec) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &place{sandbox: id, own: true, joined: make(map[specs.LinuxNamespaceType]bool)}
+	p := &place{sandbox: id, own: true, pod: role != oci.Alone, joined: make(map[specs.LinuxNamespaceType]bool)}
 	switch role {
 	case oci.Member:
 		p.own = false

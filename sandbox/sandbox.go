@@ -40,7 +40,8 @@ func (r *Runtime) lockSandbox(ctx context.Context, id string) (*lockedSandbox, e
 
 // newSandbox makes the directory and the record of a sandbox, whose VM does not run
 // yet. owner is the container whose shim will hold it, empty for none.
-func (r *Runtime) newSandbox(id, owner string, vm *shimproto.VM, host *oci.HostPart) (*lockedSandbox, error) {
+func (r *Runtime) newSandbox(p *place, owner string, vm *shimproto.VM, host *oci.HostPart) (*lockedSandbox, error) {
+	id := p.sandbox
 	dir, err := r.Store.NewSandbox(id)
 	if err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func (r *Runtime) newSandbox(id, owner string, vm *shimproto.VM, host *oci.HostP
 	}
 	size := state.VMSize{CPUs: vm.CPUs, MemoryMiB: vm.MemoryMiB}
 	s := &lockedSandbox{SandboxDir: dir, r: r, record: &state.Sandbox{
-		ID: id, Creator: creator, Owner: owner, VMM: vm.Driver, Boot: size, Now: size,
+		ID: id, Creator: creator, Owner: owner, Pod: p.pod, VMM: vm.Driver, Boot: size, Now: size,
 		Default: state.VMSize{CPUs: r.Config.CPUs, MemoryMiB: r.Config.MemoryMiB},
 		MaxCPUs: vm.MaxCPUs, MaxMemoryMiB: vm.MaxMemoryMiB, OverheadMiB: vm.OverheadMiB, Overhead: r.overhead(),
 		Members: make(map[string]state.Member), Network: state.Network{NetNS: host.Namespaces[specs.NetworkNamespace]},

@@ -91,7 +91,7 @@ func sharesOf(r *specs.LinuxResources) uint64 {
 // have are no error; memory that a program was told to have is.
 func sizeFor(s *state.Sandbox) (state.VMSize, error) {
 	d, size := demandOf(s), s.Now
-	alone := len(s.Members) == 1
+	alone := len(s.Members) == 1 && !s.Pod
 	if !alone || !d.anyCPUs {
 		cpus := d.cpus
 		if d.anyCPUs {
@@ -128,10 +128,10 @@ func hostLimits(s *state.Sandbox) cgroup.Limits {
 }
 
 // totalResources are one container's where it is alone, else the sums of what can be
-// summed up, beside what the owner alone has: the CPUs and disks of the host.
+// summed up, and what only the owner has: the CPUs and disks of the host.
 func totalResources(s *state.Sandbox) *specs.LinuxResources {
 	owner := s.Members[s.Owner]
-	if len(s.Members) == 1 && s.Owner != "" {
+	if len(s.Members) == 1 && !s.Pod {
 		return owner.Resources
 	}
 	d := demandOf(s)
@@ -148,7 +148,10 @@ func totalResources(s *state.Sandbox) *specs.LinuxResources {
 	if total.CPU != nil {
 		cpu = specs.LinuxCPU{Cpus: total.CPU.Cpus, Mems: total.CPU.Mems}
 	}
-	shares, length := max(d.shares, 2), uint64(period)
+	// A pod's weight among others is its parent cgroup's. In there the VM needs that of
+	// a container at least: with the 2 shares of a pause container it would not boot on
+	// a busy host.
+	shares, length := max(d.shares, defaultShares), uint64(period)
 	cpu.Shares, cpu.Period, cpu.Quota = &shares, &length, &d.quota
 	if d.anyCPUs || d.quota == 0 {
 		cpu.Quota = &unlimited

@@ -51,12 +51,12 @@ func TestSizeAndLimitsOfAPod(t *testing.T) {
 		"a pause container and one with limits": {
 			map[string]state.Member{"pause": pause, "a": member(256, 150_000, 512)},
 			state.VMSize{CPUs: 2, MemoryMiB: 384 + 256},
-			-1, 514,
+			-1, 1024,
 		},
 		"one that has ended counts for nothing": {
 			map[string]state.Member{"pause": pause, "a": member(256, 150_000, 512), "b": ended},
 			state.VMSize{CPUs: 2, MemoryMiB: 384 + 256},
-			-1, 514,
+			-1, 1024,
 		},
 		"all have limits": {
 			map[string]state.Member{"pause": member(16, 10_000, 2), "a": member(384, 200_000, 0)},

@@ -85,6 +85,8 @@ type Sandbox struct {
 	// Owner is the container whose shim is the holder, and with which the sandbox
 	// ends; empty where the holder is a process of its own.
 	Owner string `json:"owner,omitempty"`
+	// Pod says that it is a pod's: more containers are to come, or may.
+	Pod bool `json:"pod,omitempty"`
 	// Members are the sandbox's containers, by their ids.
 	Members map[string]Member `json:"members,omitempty"`
 	// Endpoint is how the guest is reached.

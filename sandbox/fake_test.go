@@ -1,0 +1,303 @@
+package sandbox
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"runch/agentproto"
+	"runch/hypervisor"
+	"runch/shim"
+	"runch/transport"
+	"runch/unixsocket"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// This test binary is the shim and virtiofsd of its own tests: what they run is all
+// real but the VM, which is a part of the holder's process, and the agent in it.
+func TestMain(m *testing.M) {
+	switch {
+	case shim.IsShim(os.Args):
+		os.Exit(shim.Main(os.Args, newFakeVM))
+	case len(os.Args) > 1 && strings.HasPrefix(os.Args[1], "--fd="):
+		select {} // virtiofsd, until its pid namespace ends
+	}
+	os.Exit(m.Run())
+}
+
+// failFile is where a test says which step is to fail in its fake guests: the file
+// is beside the state directory.
+const failFile = "fail"
+
+// fakeVM is a VM without a VMM process. Its guest is reached as any other.
+type fakeVM struct {
+	cfg   *hypervisor.Config
+	hello net.Listener
+	agent *fakeAgent
+	over  chan struct{}
+}
+
+func newFakeVM(_ string, cfg *hypervisor.Config) (hypervisor.VM, error) {
+	// The process changes its root later.
+	dir, err := os.OpenRoot(filepath.Join(cfg.Dir, "../.."))
+	if err != nil {
+		return nil, err
+	}
+	vm := &fakeVM{cfg: cfg, over: make(chan struct{})}
+	vm.agent = &fakeAgent{
+		dir: dir, containers: make(map[string]*fakeProcess), control: make(chan net.Conn),
+	}
+	if vm.agent.fails("new") {
+		return nil, errors.New("the fake VM fails as it is to")
+	}
+	l, err := unixsocket.Listen(vm.Endpoint().Unix)
+	if err != nil {
+		return nil, err
+	}
+	go vm.agent.serve(l)
+	return vm, nil
+}
+
+func (vm *fakeVM) Listen(uint32) (net.Listener, error) {
+	l, err := unixsocket.Listen(filepath.Join(vm.cfg.Dir, "hello.sock"))
+	vm.hello = l
+	return l, err
+}
+
+func (vm *fakeVM) Boot(context.Context) error {
+	if vm.agent.fails("boot") {
+		return errors.New("the fake VM fails as it is to")
+	}
+	conn, err := unixsocket.Dial(filepath.Join(vm.cfg.Dir, "hello.sock"))
+	if err != nil {
+		return err
+	}
+	go func() {
+		defer conn.Close()
+		if !vm.agent.fails("hello") {
+			_ = agentproto.WriteHello(conn, &agentproto.Hello{Protocol: agentproto.Version})
+		}
+	}()
+	return nil
+}
+
+func (vm *fakeVM) Endpoint() transport.Endpoint {
+	return transport.Endpoint{Unix: filepath.Join(vm.cfg.Dir, "agent.sock")}
+}
+
+// Dial goes without the socket: this process may no longer see its directory.
+func (vm *fakeVM) Dial(_ context.Context, port uint32) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	go vm.agent.accept(theirs, port)
+	return ours, nil
+}
+
+func (vm *fakeVM) Wait() error {
+	<-vm.over
+	return nil
+}
+
+func (vm *fakeVM) Close() error { return nil }
+
+// fakeAgent keeps containers that do nothing but wait for a signal.
+type fakeAgent struct {
+	agentproto.AgentService
+	dir     *os.Root
+	control chan net.Conn
+	once    sync.Once
+
+	mu         sync.Mutex
+	configured bool
+	containers map[string]*fakeProcess
+}
+
+type fakeProcess struct {
+	mu    sync.Mutex
+	ended chan struct{}
+	code  uint32
+}
+
+// fails tells whether a step is to fail.
+func (a *fakeAgent) fails(step string) bool {
+	data, err := a.dir.ReadFile(failFile)
+	return err == nil && strings.TrimSpace(string(data)) == step
+}
+
+func (a *fakeAgent) serve(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			in := bufio.NewReaderSize(conn, 16)
+			line, err := in.ReadString('\n')
+			var port uint32
+			if _, scanErr := fmt.Sscanf(line, "CONNECT %d", &port); err != nil || scanErr != nil {
+				_ = conn.Close()
+				return
+			}
+			_, _ = io.WriteString(conn, "OK 1\n")
+			a.accept(conn, port)
+		}()
+	}
+}
+
+// accept takes a connection to a port of the guest.
+func (a *fakeAgent) accept(conn net.Conn, port uint32) {
+	if port == agentproto.StreamPort {
+		_, _ = agentproto.ReadStreamHeader(conn)
+		_ = conn.Close() // its processes have nothing to say
+		return
+	}
+	a.once.Do(func() {
+		server, err := ttrpc.NewServer()
+		if err != nil {
+			panic(err)
+		}
+		agentproto.RegisterAgentService(server, a)
+		go func() { _ = server.Serve(context.Background(), controlListener{a.control}) }()
+	})
+	a.control <- conn
+}
+
+// controlListener is a listener of connections that have come already.
+type controlListener struct{ conns chan net.Conn }
+
+func (l controlListener) Accept() (net.Conn, error) { return <-l.conns, nil }
+func (controlListener) Close() error                { return nil }
+func (controlListener) Addr() net.Addr              { return &net.UnixAddr{} }
+
+// step is the error of a call that is to fail.
+func (a *fakeAgent) step(name string) error {
+	if a.fails(name) {
+		return status.Error(codes.Internal, "the fake agent fails as it is to")
+	}
+	return nil
+}
+
+func (a *fakeAgent) Configure(context.Context, *agentproto.ConfigureRequest) (*agentproto.ConfigureResponse, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.configured = true
+	return &agentproto.ConfigureResponse{}, a.step("configure")
+}
+
+func (a *fakeAgent) CreateContainer(_ context.Context, r *agentproto.CreateContainerRequest) (*agentproto.CreateContainerResponse, error) {
+	if err := a.step("create"); err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.configured {
+		return nil, status.Error(codes.FailedPrecondition, "not configured")
+	}
+	for _, ns := range r.GetSharedNamespaces() {
+		if of := ns.GetContainerId(); of != "" && a.containers[of] == nil {
+			return nil, status.Errorf(codes.NotFound, "no container %s to join", of)
+		}
+	}
+	a.containers[r.GetContainerId()] = &fakeProcess{ended: make(chan struct{})}
+	return &agentproto.CreateContainerResponse{Pid: 1}, nil
+}
+
+func (a *fakeAgent) StartContainer(context.Context, *agentproto.StartContainerRequest) (*agentproto.StartContainerResponse, error) {
+	return &agentproto.StartContainerResponse{}, a.step("start")
+}
+
+func (a *fakeAgent) Exec(_ context.Context, r *agentproto.ExecRequest) (*agentproto.ExecResponse, error) {
+	if err := a.step("exec"); err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.containers[r.GetContainerId()+"/"+r.GetExecId()] = &fakeProcess{ended: make(chan struct{})}
+	return &agentproto.ExecResponse{Pid: 2}, nil
+}
+
+func (a *fakeAgent) process(container, exec string) (*fakeProcess, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if exec != "" {
+		container += "/" + exec
+	}
+	p := a.containers[container]
+	if p == nil {
+		return nil, status.Error(codes.NotFound, "no such process")
+	}
+	return p, nil
+}
+
+func (a *fakeAgent) Wait(ctx context.Context, r *agentproto.WaitRequest) (*agentproto.WaitResponse, error) {
+	p, err := a.process(r.GetContainerId(), r.GetExecId())
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-p.ended:
+		return &agentproto.WaitResponse{ExitCode: p.code}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (a *fakeAgent) Signal(_ context.Context, r *agentproto.SignalRequest) (*agentproto.SignalResponse, error) {
+	if err := a.step("signal"); err != nil {
+		return nil, err
+	}
+	p, err := a.process(r.GetContainerId(), r.GetExecId())
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.code == 0 && r.GetSignal() != 0 {
+		p.code = 128 + r.GetSignal()
+		close(p.ended)
+	}
+	return &agentproto.SignalResponse{}, nil
+}
+
+func (a *fakeAgent) CloseStdin(context.Context, *agentproto.CloseStdinRequest) (*agentproto.CloseStdinResponse, error) {
+	return &agentproto.CloseStdinResponse{}, nil
+}
+
+func (a *fakeAgent) Update(context.Context, *agentproto.UpdateRequest) (*agentproto.UpdateResponse, error) {
+	return &agentproto.UpdateResponse{}, a.step("update")
+}
+
+func (a *fakeAgent) AwaitSize(context.Context, *agentproto.AwaitSizeRequest) (*agentproto.AwaitSizeResponse, error) {
+	return &agentproto.AwaitSizeResponse{}, nil
+}
+
+// fakeControl notes what a running VM is asked for.
+type fakeControl struct {
+	hypervisor.Control
+	mu    sync.Mutex
+	sizes []hypervisor.Size
+	err   error
+}
+
+func (c *fakeControl) attach(context.Context, string, string) (hypervisor.Control, error) {
+	return c, nil
+}
+
+func (c *fakeControl) Resize(_ context.Context, size hypervisor.Size) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sizes = append(c.sizes, size)
+	return c.err
+}
+
+func (c *fakeControl) Close() error { return nil }
