@@ -19,21 +19,21 @@ import (
 var (
 	// ErrPath says that a cgroupsPath is malformed or is the root cgroup.
 	ErrPath = errors.New("invalid cgroupsPath")
-	// ErrNoSystemd says that systemd is to manage a cgroup on a host that it
-	// does not run on.
+	// ErrNoSystemd says that systemd is to manage a cgroup and does not run on
+	// this host.
 	ErrNoSystemd = errors.New("systemd not running on this host, cannot use systemd cgroups manager")
 	// ErrInUse says that the cgroup has processes in it.
 	ErrInUse = errors.New("container's cgroup is not empty")
-	// ErrFrozen says that the cgroup is frozen: what enters it would stop.
+	// ErrFrozen says that the cgroup is frozen: a process that enters it stops.
 	ErrFrozen = errors.New("container's cgroup unexpectedly frozen")
 )
 
-// ownParent is the cgroup above those of containers whose spec names none. It
-// goes when the last of them does.
+// ownParent is the parent of the cgroups of containers whose spec has no
+// cgroupsPath. It is removed with the last of them.
 const ownParent = "/runch"
 
-// Cgroup is a cgroup of the host, in every hierarchy there is. It need not
-// exist. Its methods must not be called at the same time.
+// Cgroup is a cgroup of the host, in all hierarchies. It need not exist. Its
+// methods must not be called concurrently.
 type Cgroup struct {
 	manager   cgroups.Manager
 	resources *cgroups.Resources
@@ -42,10 +42,10 @@ type Cgroup struct {
 }
 
 // New describes the cgroup at path, which is linux.cgroupsPath: for cgroupfs a
-// path from the root of the hierarchies, or, without a leading slash, from the
-// cgroup of the calling process as runc has it; with systemd the words
-// slice:prefix:name. With systemd, annotations that begin with
-// org.systemd.property. set properties of its unit. Nothing is made on the host.
+// path from the root of the hierarchies or, without a leading slash, from the
+// cgroup of the calling process, as runc has it; for systemd slice:prefix:name.
+// With systemd, annotations that begin with org.systemd.property. set properties
+// of its unit. New changes nothing on the host.
 func New(path string, systemd bool, limits Limits, annotations map[string]string) (*Cgroup, error) {
 	config := &cgroups.Cgroup{Resources: resources(limits), Systemd: systemd}
 	if systemd {
@@ -57,9 +57,9 @@ func New(path string, systemd bool, limits Limits, annotations map[string]string
 	return open(path, config, nil)
 }
 
-// Open describes the cgroup of an earlier New with the paths that it then had,
-// which is how a relative path is found again from another cgroup. paths may be
-// nil. Open's Cgroup has no limits and is not for Apply.
+// Open describes the cgroup of an earlier New. paths are those that it had then:
+// a relative path leads elsewhere from another cgroup. They may be nil. The Cgroup
+// has no limits, and Apply must not be called on it.
 func Open(path string, systemd bool, paths map[string]string) (*Cgroup, error) {
 	return open(path, &cgroups.Cgroup{Resources: &cgroups.Resources{}, Systemd: systemd}, maps.Clone(paths))
 }
@@ -82,7 +82,7 @@ func open(cgroupsPath string, config *cgroups.Cgroup, paths map[string]string) (
 	return &Cgroup{manager: m, resources: config.Resources, systemd: config.Systemd, ours: path.Dir(config.Path) == ownParent}, nil
 }
 
-// setPath reads a cgroupsPath into config.
+// setPath parses a cgroupsPath into config.
 func setPath(config *cgroups.Cgroup, cgroupsPath string) error {
 	if strings.ContainsRune(cgroupsPath, 0) {
 		return fmt.Errorf("%w %q", ErrPath, cgroupsPath)
@@ -106,13 +106,12 @@ func setPath(config *cgroups.Cgroup, cgroupsPath string) error {
 	return nil
 }
 
-// Apply makes the cgroup, sets its limits and moves the process into it. The
-// cgroup may exist, but if there are processes in it the error is ErrInUse, and
-// ErrFrozen if it is frozen.
-// After an error nothing is left of what Apply made, and with cgroupfs the
-// process is where it was; systemd kills it.
+// Apply creates the cgroup, sets its limits and moves the process into it. The
+// cgroup may exist; the error is ErrInUse if there are processes in it, and
+// ErrFrozen if it is frozen. After an error the directories that Apply created are
+// removed, and the process is back in its old cgroup, or with systemd killed.
 func (c *Cgroup) Apply(pid int) error {
-	if c.Exists() {
+	if c.manager.Exists() {
 		pids, err := c.manager.GetAllPids()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("list processes of cgroup: %w", err)
@@ -121,7 +120,7 @@ func (c *Cgroup) Apply(pid int) error {
 			return fmt.Errorf("%w: %d process(es) found", ErrInUse, len(pids))
 		}
 	}
-	// Exists looks into one hierarchy of cgroup v1, which need not be this one.
+	// On cgroup v1 Exists looks into one hierarchy, which need not be the freezer's.
 	state, err := c.manager.GetFreezerState()
 	switch {
 	case err != nil:
@@ -135,54 +134,53 @@ func (c *Cgroup) Apply(pid int) error {
 	return c.applyFiles(pid)
 }
 
-// applySystemd lets systemd make the unit around the process: it makes no
-// scope without one.
+// applySystemd has systemd create the unit with the process in it: systemd
+// creates no scope without one.
 func (c *Cgroup) applySystemd(pid int) error {
 	err := c.manager.Apply(pid)
 	if err == nil {
 		err = c.manager.Set(c.resources)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("make cgroup: %w", err), c.manager.Destroy())
+		return errors.Join(fmt.Errorf("create cgroup: %w", err), c.manager.Destroy())
 	}
 	return nil
 }
 
-// applyFiles makes the cgroup by hand. The limits stand before the process
-// comes in, so that nothing it touches escapes them.
+// applyFiles creates the cgroup in cgroupfs. It sets the limits before it moves
+// the process in, so that they hold from the beginning.
 func (c *Cgroup) applyFiles(pid int) error {
 	fresh := missingDirs(c.Paths())
 	before, err := cgroups.ParseCgroupFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return fmt.Errorf("find cgroup of process %d: %w", pid, err)
 	}
-	// Another container's end may take ownParent away between the moment
-	// that it is made and the moment that a child is in use; it happens once
-	// per container that ends, so a few tries are enough.
+	// The delete of another container may remove ownParent before this one's
+	// cgroup is in it. That happens once per delete, so a few tries are enough.
 	const tries = 10
 	for range tries {
-		err = c.fill(pid)
+		err = c.create(pid)
 		if !c.ours || !lostParent(err) {
 			break
 		}
 	}
 	if err != nil {
-		moveTo(before, pid)
+		moveBack(before, pid)
 		removeDirs(fresh)
 	}
 	return err
 }
 
-// fill makes the directories, sets the limits and moves the process in.
-func (c *Cgroup) fill(pid int) error {
-	// Without cgroups for this user, limits that nobody can hold are an
-	// error and none are not; Set tells the two apart.
+// create creates the directories, sets the limits and moves the process in.
+func (c *Cgroup) create(pid int) error {
+	// A user who may not create cgroups gets an error if there are limits to
+	// set, and none otherwise; Set tells the two apart.
 	err := c.manager.Apply(-1) // -1: no process
 	if err == nil || errors.Is(err, cgroups.ErrRootless) {
 		err = c.manager.Set(c.resources)
 	}
 	if err != nil {
-		return fmt.Errorf("make cgroup: %w", err)
+		return fmt.Errorf("create cgroup: %w", err)
 	}
 	if err := c.manager.AddPid("", pid); err != nil && !errors.Is(err, cgroups.ErrRootless) {
 		return fmt.Errorf("move process %d to cgroup: %w", pid, err)
@@ -190,17 +188,13 @@ func (c *Cgroup) fill(pid int) error {
 	return nil
 }
 
-// lostParent says whether err is of a cgroup whose parent went while it was
-// made: it is not there, it is going, or its cpuset was copied from a parent
-// that was made again and had none yet.
+// lostParent reports whether err can come from the removal of the parent while a
+// cgroup is created in it: the parent does not exist, is being removed, or has been
+// created again and has no cpuset yet that could be copied.
 func lostParent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOSPC)
 }
 
 // Paths are the cgroup's directories: by controller on cgroup v1 (with "" for
-// the v2 hierarchy of a hybrid host), under "" alone on cgroup v2. They are
-// worth keeping for Open.
+// the v2 hierarchy of a hybrid host), under "" alone on cgroup v2. Open takes them.
 func (c *Cgroup) Paths() map[string]string { return maps.Clone(c.manager.GetPaths()) }
-
-// Exists says whether the cgroup is there.
-func (c *Cgroup) Exists() bool { return c.manager.Exists() }

@@ -16,25 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// destroyTimeout bounds the wait for processes that are on their way out.
+// destroyTimeout bounds the wait for processes that are exiting.
 const destroyTimeout = 5 * time.Second
 
-// Destroy removes the cgroup of a cgroupsPath; see (*Cgroup).Destroy. A path
-// that New refuses was never made, and is no error.
-func Destroy(ctx context.Context, path string, systemd bool) error {
-	c, err := Open(path, systemd, nil)
-	if errors.Is(err, ErrPath) || errors.Is(err, ErrNoSystemd) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return c.Destroy(ctx)
-}
-
-// Destroy removes the cgroup with all below it. A cgroup that is not there is
-// no error. Processes in it are waited for, at most 5 s, and not killed: if
-// they stay, the error is ErrInUse. systemd does kill what is in its unit.
+// Destroy removes the cgroup and its children. A cgroup that does not exist is no
+// error. Destroy waits at most 5 s for the processes in it to end and does not
+// kill them; if they do not, the error is ErrInUse. systemd kills the processes
+// of its unit.
 func (c *Cgroup) Destroy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, destroyTimeout)
 	defer cancel()
@@ -49,19 +37,18 @@ func (c *Cgroup) Destroy(ctx context.Context) error {
 	}
 	if c.ours {
 		for _, dir := range paths {
-			// Refused as long as another container is in there.
+			// The kernel refuses while another container's cgroup is in it.
 			_ = unix.Rmdir(filepath.Dir(dir))
 		}
 	}
 	return nil
 }
 
-// Remains are the cgroups that a live process is in, where nothing else is
-// known of them.
-type Remains struct{ paths map[string]string }
+// Leftover are the cgroups of a process that no record tells of.
+type Leftover struct{ paths map[string]string }
 
-// RemainsOf looks at the process's cgroups, which must not be the root.
-func RemainsOf(pid int) (*Remains, error) {
+// LeftoverOf finds the cgroups of a live process. The root cgroup is none of them.
+func LeftoverOf(pid int) (*Leftover, error) {
 	in, err := cgroups.ParseCgroupFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return nil, fmt.Errorf("find cgroup of process %d: %w", pid, err)
@@ -71,22 +58,21 @@ func RemainsOf(pid int) (*Remains, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Remains{paths: make(map[string]string)}
+	l := &Leftover{paths: make(map[string]string)}
 	for _, dir := range dirs {
-		r.paths[dir] = dir
+		l.paths[dir] = dir
 	}
-	return r, nil
+	return l, nil
 }
 
-// Destroy removes what is left of the cgroups once the process is gone, as
-// (*Cgroup).Destroy does.
-func (r *Remains) Destroy(ctx context.Context) error {
+// Destroy removes the cgroups once the process has ended, as (*Cgroup).Destroy does.
+func (l *Leftover) Destroy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, destroyTimeout)
 	defer cancel()
-	return removeOnceEmpty(ctx, r.paths)
+	return removeOnceEmpty(ctx, l.paths)
 }
 
-// removeOnceEmpty removes every path when its processes have ended.
+// removeOnceEmpty removes all directories as soon as their processes have ended.
 func removeOnceEmpty(ctx context.Context, paths map[string]string) error {
 	pause := time.Millisecond
 	for {
@@ -104,7 +90,7 @@ func removeOnceEmpty(ctx context.Context, paths map[string]string) error {
 	}
 }
 
-// removeAll removes every path, and says why the last did not go.
+// removeAll removes all directories that it can, and returns the last error.
 func removeAll(paths map[string]string) error {
 	var last error
 	for _, dir := range paths {
@@ -115,8 +101,7 @@ func removeAll(paths map[string]string) error {
 	return last
 }
 
-// removeTree removes a cgroup and those below it. Their files go by
-// themselves.
+// removeTree removes a cgroup and its children. The kernel removes their files.
 func removeTree(dir string) error {
 	err := unix.Rmdir(dir)
 	if err == nil || errors.Is(err, unix.ENOENT) {
@@ -143,17 +128,17 @@ func removeTree(dir string) error {
 	return nil
 }
 
-// awaitExit waits until a process of the cgroup ends, or for the pause when
-// none is seen: the kernel lets go of a cgroup a moment after its last process,
-// and cgroup v1 tells nobody. Zombies are none of its processes, and keep nothing.
-// It returns false once ctx is done.
+// awaitExit waits until a process of the cgroup ends, and for the pause: the kernel
+// releases a cgroup a moment after its last process has ended, and cgroup v1 has no
+// event for that. A zombie is in no cgroup and does not keep one from being removed.
+// awaitExit returns false once ctx is done.
 func awaitExit(ctx context.Context, paths map[string]string, pause time.Duration) bool {
 	for _, pid := range processes(paths) {
 		p, err := state.ProcessOf(pid)
 		if err != nil || !p.Alive() {
-			continue // gone meanwhile
+			continue // it has ended since
 		}
-		// Where it cannot be waited for, the pause has to do.
+		// If it cannot be waited for, the pause has to be enough.
 		_ = p.AwaitEnd(ctx)
 		break
 	}
@@ -167,7 +152,7 @@ func awaitExit(ctx context.Context, paths map[string]string, pause time.Duration
 	}
 }
 
-// processes lists the processes of all the paths, without repetition.
+// processes lists the processes of all directories, each once.
 func processes(paths map[string]string) []int {
 	seen := map[int]bool{}
 	var out []int

@@ -8,14 +8,14 @@
 //   - memory (limit, reservation, memory+swap): the container's figure and the
 //     overhead of a VM. Guest memory is shared memory of the host, charged to
 //     the cgroup of whoever touches a page first; all who can are in this cgroup.
-//   - cpu, cpuset, block I/O: as they are.
-//   - pids: none. Threads of the VMM and of virtiofsd are no processes of the
+//   - cpu, cpuset, block I/O: unchanged.
+//   - pids: not set. Threads of the VMM and of virtiofsd are no processes of the
 //     container, and a limit of 20 would kill the VM, not the container.
-//   - devices: none. The VMM needs /dev/kvm, /dev/net/tun and /dev/vhost-*,
+//   - devices: not set. The VMM needs /dev/kvm, /dev/net/tun and /dev/vhost-*,
 //     which no container spec allows; the guest has no device of the host.
 //   - disabling the OOM killer, huge pages, RDMA, network classes and
-//     priorities: none. They are about what happens inside the guest.
-//   - unified: none. Package oci makes fields of those files that mean the VM.
+//     priorities: not set. They are about what happens inside the guest.
+//   - unified: not set. Package oci turns the files that concern the VM into fields.
 //
 // The package starts and kills nothing.
 package cgroup

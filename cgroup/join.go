@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Join moves the process pid into the cgroups that the process of is in.
+// Join moves the process pid into the cgroups of the process of.
 func Join(of, pid int) error {
 	to, err := cgroups.ParseCgroupFile(fmt.Sprintf("/proc/%d/cgroup", of))
 	if err != nil {
@@ -29,8 +29,8 @@ func Join(of, pid int) error {
 	return nil
 }
 
-// moveTo puts a process back where it was; what cannot be is left.
-func moveTo(before map[string]string, pid int) {
+// moveBack moves a process back into the cgroups that it was in, as far as it can.
+func moveBack(before map[string]string, pid int) {
 	dirs, err := directories(before)
 	if err != nil {
 		return
@@ -40,8 +40,8 @@ func moveTo(before map[string]string, pid int) {
 	}
 }
 
-// directories are where the cgroups of a /proc/PID/cgroup, by controller, are
-// mounted. Hierarchies that are mounted nowhere are left out.
+// directories are the directories of the cgroups in a /proc/PID/cgroup, which are
+// given by controller. A hierarchy that is not mounted has none.
 func directories(paths map[string]string) ([]string, error) {
 	if cgroups.IsCgroup2UnifiedMode() {
 		below, ok := paths[""]
@@ -59,8 +59,8 @@ func directories(paths map[string]string) ([]string, error) {
 		for _, controller := range m.Subsystems {
 			below, ok := paths[controller]
 			if !ok {
-				// The mount list has named hierarchies without
-				// the prefix that /proc has.
+				// The list of mounts has named hierarchies without
+				// the prefix that /proc/PID/cgroup has.
 				below, ok = paths[cgroups.CgroupNamePrefix+controller]
 			}
 			if !ok {
@@ -82,14 +82,15 @@ func directories(paths map[string]string) ([]string, error) {
 	return dirs, nil
 }
 
-// Where systemd, and everybody since, mounts cgroup v2: alone or, on hybrid
-// hosts, beside the hierarchies of v1.
+// Where cgroup v2 is mounted, by systemd's convention: alone or, on hybrid hosts,
+// beside the hierarchies of v1.
 const (
 	unifiedRoot = "/sys/fs/cgroup"
 	hybridRoot  = "/sys/fs/cgroup/unified"
 )
 
-// missingDirs are the directories that making paths would make, parents first.
+// missingDirs are the directories of paths, and their parents, that do not exist,
+// parents first.
 func missingDirs(paths map[string]string) []string {
 	var out []string
 	for _, dir := range paths {
@@ -107,7 +108,7 @@ func missingDirs(paths map[string]string) []string {
 	return out
 }
 
-// removeDirs removes what missingDirs found, as far as others do not use it.
+// removeDirs removes the directories that are not in use, the last first.
 func removeDirs(dirs []string) {
 	for _, dir := range slices.Backward(dirs) {
 		_ = unix.Rmdir(dir)

@@ -13,18 +13,18 @@ import (
 )
 
 // ErrMemoryHeld says that more memory is in use than a limit would allow, and
-// that the kernel cannot take it back.
+// that the kernel cannot reclaim it.
 var ErrMemoryHeld = errors.New("more memory is in use than the limit would be")
 
-// CheckMemory returns ErrMemoryHeld where the limit of memory is below what is in
-// use and cannot be taken back. The kernel would refuse such a limit (cgroup v1)
-// or kill until it holds (v2).
+// CheckMemory returns ErrMemoryHeld if the limit of memory is below what is in use
+// and cannot be reclaimed. The kernel refuses such a limit (cgroup v1) or kills
+// processes until it holds (v2).
 func (c *Cgroup) CheckMemory(l Limits) error {
 	_, err := c.checkMemory(l)
 	return err
 }
 
-// checkMemory is CheckMemory, and gives what it has seen.
+// checkMemory is CheckMemory; it also returns the figures.
 func (c *Cgroup) checkMemory(l Limits) (cgroups.MemoryStats, error) {
 	limit := l.memory()
 	if limit == math.MaxInt64 {
@@ -41,8 +41,8 @@ func (c *Cgroup) checkMemory(l Limits) (cgroups.MemoryStats, error) {
 }
 
 // LowerMemory sets the limit of memory, if it is lower than the present one, as
-// soon as what is in use fits. It returns ErrMemoryHeld if that is not so before
-// ctx is done. The kernel tells nobody that memory was given back.
+// soon as the memory in use allows it, and returns ErrMemoryHeld if that is not
+// before ctx is done. The kernel has no event for memory that is freed.
 func (c *Cgroup) LowerMemory(ctx context.Context, l Limits) error {
 	const pause = 20 * time.Millisecond
 	ticker := time.NewTicker(pause)
@@ -60,9 +60,9 @@ func (c *Cgroup) LowerMemory(ctx context.Context, l Limits) error {
 	}
 }
 
-// tryMemory sets the limit of memory, or returns ErrMemoryHeld. Cgroup v1 may
-// refuse a limit that CheckMemory finds no fault with: the kernel does not wait
-// until caches that it could drop are written to their disk.
+// tryMemory sets the limit of memory or returns ErrMemoryHeld. Cgroup v1 may refuse
+// a limit that passes CheckMemory: the kernel does not wait until dirty pages of the
+// page cache are written back.
 func (c *Cgroup) tryMemory(l Limits) error {
 	seen, err := c.checkMemory(l)
 	limit := l.memory()
@@ -83,17 +83,16 @@ func (c *Cgroup) tryMemory(l Limits) error {
 	return nil
 }
 
-// heldMemory is how much, in bytes, is left in use when the kernel has dropped its
-// caches. It is what is charged, not what processes have mapped: pages that a
-// process has just given back are mapped nowhere, and stay charged until the
-// kernel has freed them.
+// heldMemory is how many bytes stay in use when the kernel has reclaimed its caches.
+// It counts what is charged, not what processes have mapped: pages that a process
+// has just unmapped stay charged until the kernel has freed them.
 func heldMemory(m cgroups.MemoryStats) uint64 {
 	stat := m.Stats
-	droppable := stat["active_file"] + stat["inactive_file"] + stat["slab_reclaimable"]
+	reclaimable := stat["active_file"] + stat["inactive_file"] + stat["slab_reclaimable"]
 	if _, v1 := stat["total_rss"]; v1 {
-		// Of the kernel's own memory cgroup v1 does not say how much is droppable.
-		droppable = stat["total_active_file"] + stat["total_inactive_file"] + m.KernelUsage.Usage
+		// Cgroup v1 does not say how much of the kernel's memory is reclaimable.
+		reclaimable = stat["total_active_file"] + stat["total_inactive_file"] + m.KernelUsage.Usage
 	}
-	// The figures are not of one instant.
-	return m.Usage.Usage - min(droppable, m.Usage.Usage)
+	// The figures are not read at the same time.
+	return m.Usage.Usage - min(reclaimable, m.Usage.Usage)
 }

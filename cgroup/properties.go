@@ -12,20 +12,20 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// propertyPrefix begins the annotations that set a property of the unit.
+// propertyPrefix is that of annotations that set a property of the unit.
 const propertyPrefix = "org.systemd.property."
 
 // ErrProperty says that an annotation for systemd is malformed.
 var ErrProperty = errors.New("malformed systemd property")
 
-// properties reads the annotations that are meant for systemd, with runc's
-// rules: the name is the property's, the value in the text form of D-Bus, as
-// busctl(1) has it; a property in seconds is what systemd calls by microseconds.
+// properties parses the annotations for systemd by runc's rules: behind the prefix
+// is the property's name, and the value has the text form of a D-Bus variant. A
+// property in seconds (…Sec) becomes systemd's in microseconds (…USec).
 func properties(annotations map[string]string) ([]systemdDbus.Property, error) {
 	var list []systemdDbus.Property
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		name, ours := strings.CutPrefix(key, propertyPrefix)
-		if !ours {
+		name, ok := strings.CutPrefix(key, propertyPrefix)
+		if !ok {
 			continue
 		}
 		if !isPropertyName(name) {
@@ -52,8 +52,8 @@ func isPropertyName(name string) bool {
 	}) < 0
 }
 
-// inSeconds tells a name such as TimeoutStopSec, and gives what is before the
-// unit. In USec, NSec and the like the letter before is a capital one.
+// inSeconds reports whether a property such as TimeoutStopSec is in seconds, and
+// returns its name without the unit. In USec and NSec a capital letter precedes Sec.
 func inSeconds(name string) (base string, ok bool) {
 	base, ok = strings.CutSuffix(name, "Sec")
 	if !ok || base == "" {
@@ -65,7 +65,7 @@ func inSeconds(name string) (base string, ok bool) {
 
 const perSecond = 1_000_000
 
-// microseconds makes a number of seconds, of whatever type, what systemd takes.
+// microseconds converts seconds, of any numeric type, to systemd's microseconds.
 func microseconds(v dbus.Variant) (dbus.Variant, error) {
 	var seconds float64
 	switch n := v.Value().(type) {

@@ -7,15 +7,14 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Limits are what the cgroup of a container with these resources holds. Overhead is
-// in bytes and is added to the limits of memory; Resources may be nil.
+// Limits are those of the cgroup of a container with these resources. Overhead is
+// in bytes and is added to the limits of memory. Resources may be nil.
 type Limits struct {
 	Resources *specs.LinuxResources
 	Overhead  int64
 }
 
-// resources are the limits as the kernel is to have them; the package comment has
-// the rule.
+// resources are the limits as they are set; the package comment has the rule.
 func resources(l Limits) *cgroups.Resources {
 	r := &cgroups.Resources{}
 	if l.Resources == nil {
@@ -27,7 +26,7 @@ func resources(l Limits) *cgroups.Resources {
 	return r
 }
 
-// setMemory adds the overhead to what limits memory.
+// setMemory sets the limits of memory, with the overhead added.
 func setMemory(r *cgroups.Resources, m *specs.LinuxMemory, overhead int64) {
 	if m == nil {
 		return
@@ -38,8 +37,8 @@ func setMemory(r *cgroups.Resources, m *specs.LinuxMemory, overhead int64) {
 	r.MemorySwappiness = m.Swappiness
 }
 
-// plus is the limit and the overhead. Zero and less are no amounts of memory
-// but "unset" and "unlimited".
+// plus adds the overhead to a limit. Zero means that the limit is not set, and a
+// negative one that there is none.
 func plus(limit *int64, overhead int64) int64 {
 	switch {
 	case limit == nil:
@@ -52,7 +51,7 @@ func plus(limit *int64, overhead int64) int64 {
 	return *limit + overhead
 }
 
-// setCPU takes the processor's values as they are.
+// setCPU sets the values of the CPU unchanged.
 func setCPU(r *cgroups.Resources, c *specs.LinuxCPU) {
 	if c == nil {
 		return
@@ -77,8 +76,8 @@ func setCPU(r *cgroups.Resources, c *specs.LinuxCPU) {
 	r.CpusetCpus, r.CpusetMems = c.Cpus, c.Mems
 }
 
-// setBlockIO takes the block devices' values as they are: they name devices of
-// the host, and it is virtiofsd in this cgroup that reads and writes there.
+// setBlockIO sets the values of block I/O unchanged: they name devices of the host,
+// which virtiofsd, in this cgroup, reads and writes.
 func setBlockIO(r *cgroups.Resources, b *specs.LinuxBlockIO) {
 	if b == nil {
 		return

@@ -6,8 +6,8 @@ import (
 	"math"
 )
 
-// WithoutMemory are the same limits but for those of memory: what a cgroup has of
-// these stays when the others are set.
+// WithoutMemory are the limits without those of memory: a cgroup keeps its own of
+// these when the others are set.
 func (l Limits) WithoutMemory() Limits {
 	if l.Resources == nil {
 		return l
@@ -17,8 +17,8 @@ func (l Limits) WithoutMemory() Limits {
 	return Limits{Resources: &rest, Overhead: l.Overhead}
 }
 
-// WithoutSize are the same limits but for all that a VM's size comes from, the
-// memory and the CPU quota.
+// WithoutSize are the limits without those that determine the VM's size: memory and
+// CPU quota.
 func (l Limits) WithoutSize() Limits {
 	l = l.WithoutMemory()
 	if l.Resources == nil || l.Resources.CPU == nil {
@@ -30,10 +30,10 @@ func (l Limits) WithoutSize() Limits {
 	return l
 }
 
-// TakesMemory says whether less memory may be used under after than under before.
+// TakesMemory reports whether after allows less memory than before.
 func TakesMemory(before, after Limits) bool { return after.memory() < before.memory() }
 
-// memory is the limit of memory in bytes, the largest number where there is none.
+// memory is the limit of memory in bytes, math.MaxInt64 if there is none.
 func (l Limits) memory() int64 {
 	if limit := resources(l).Memory; limit > 0 {
 		return limit
@@ -41,8 +41,8 @@ func (l Limits) memory() int64 {
 	return math.MaxInt64
 }
 
-// Update changes the limits of a cgroup that is in use. Where the kernel refuses,
-// those of before are set again.
+// Update changes the limits of a cgroup that is in use. If the kernel refuses one,
+// Update sets those of before again.
 func (c *Cgroup) Update(before, after Limits) error {
 	limits, old := resources(after), resources(before)
 	limits.SkipDevices, old.SkipDevices = true, true

@@ -258,7 +258,7 @@ func listenerOf(path string) (int, error) {
 func killLeftover(ctx context.Context, shim state.Process) error {
 	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 	defer cancel()
-	group, err := cgroup.RemainsOf(shim.PID)
+	group, err := cgroup.LeftoverOf(shim.PID)
 	if err != nil {
 		return err
 	}
