@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// replyTimeout bounds one answer of the kernel to a netlink request.
+// replyTimeout bounds the wait for each answer to a netlink request.
 const replyTimeout = 10 * time.Second
 
 // InNet calls fn on a thread in the network namespace ns, with a netlink handle
@@ -42,7 +42,7 @@ func WithHandle(fn func(*netlink.Handle) error) error {
 	return fn(h)
 }
 
-// Dump repeats a listing that the kernel says was disturbed by a change.
+// Dump repeats a listing that a change has interrupted, which may be incomplete.
 func Dump[T any](list func() ([]T, error)) ([]T, error) {
 	const tries = 8
 	var out []T

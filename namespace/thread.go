@@ -1,5 +1,5 @@
 // Package namespace runs code on threads that have joined other namespaces than
-// the process is in.
+// those of the process.
 package namespace
 
 import (
@@ -11,18 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Do calls fn on a thread of its own and returns when fn has. fn says whether
-// the thread is again as it was; one that is not ends. It is never the first
-// thread of the process: that one would not end, and what it is in is what /proc
-// shows of the process.
+// Do calls fn on an operating system thread that nothing else uses, and returns when
+// fn does. fn reports whether it has restored the thread; Do ends a thread that is
+// not restored. It never uses the first thread of the process, which the Go runtime
+// does not end, and whose namespaces /proc shows as those of the process.
 func Do(fn func() (restored bool)) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // a goroutine that ends locked takes its thread with it
+		runtime.LockOSThread() // the thread of a goroutine that ends locked ends too
 		restored := true
 		if unix.Gettid() == unix.Getpid() {
-			Do(fn) // on another: this one is held meanwhile
+			Do(fn) // on another thread, as this one stays locked
 		} else {
 			restored = fn()
 		}
@@ -33,15 +33,15 @@ func Do(fn func() (restored bool)) {
 	<-done
 }
 
-// Namespace is one to join, by a path such as /proc/1/ns/net and its kind, which is
+// Namespace is a namespace to join. Path is one such as /proc/1/ns/net, Kind is
 // unix.CLONE_NEWNET, _NEWPID, _NEWIPC or _NEWUTS.
 type Namespace struct {
 	Path string
 	Kind int
 }
 
-// In calls fn on a thread that has joined the namespaces, as setns(2) does it,
-// and returns fn's error. With a pid namespace it is the children of fn that are in it.
+// In calls fn on a thread that has joined the namespaces with setns(2), and returns
+// fn's error. Of a pid namespace only processes that fn starts become members.
 func In(list []Namespace, fn func() error) error {
 	if len(list) == 0 {
 		return fn()
@@ -57,8 +57,8 @@ func In(list []Namespace, fn func() error) error {
 	return err
 }
 
-// join moves the calling thread and gives its former namespaces, also with an
-// error.
+// join moves the calling thread into the namespaces and returns the former ones,
+// also with an error.
 func join(list []Namespace) (home []*os.File, err error) {
 	for _, ns := range list {
 		to, err := os.Open(ns.Path)
@@ -75,10 +75,10 @@ func join(list []Namespace) (home []*os.File, err error) {
 	return home, nil
 }
 
-// enter moves the calling thread into ns, and gives its former namespace of the
+// enter moves the calling thread into ns and returns its former namespace of that
 // kind, which the caller closes.
 func enter(ns *os.File, kind int) (home *os.File, err error) {
-	home, err = os.Open(own(kind))
+	home, err = os.Open(currentPath(kind))
 	if err != nil {
 		return nil, fmt.Errorf("open a namespace: %w", err)
 	}
@@ -89,8 +89,8 @@ func enter(ns *os.File, kind int) (home *os.File, err error) {
 	return home, nil
 }
 
-// leave moves the calling thread back. From a user namespace nobody gets back to
-// namespaces of the host's.
+// leave moves the calling thread back. In a user namespace that fails if the former
+// namespace is one of the host's.
 func leave(home []*os.File) error {
 	var errs []error
 	for _, ns := range home {
@@ -100,8 +100,8 @@ func leave(home []*os.File) error {
 	return errors.Join(errs...)
 }
 
-// own is the calling thread's namespace of the kind.
-func own(kind int) string {
+// currentPath is the path of the calling thread's namespace of the kind.
+func currentPath(kind int) string {
 	switch kind {
 	case unix.CLONE_NEWPID:
 		return "/proc/thread-self/ns/pid_for_children"

@@ -45,19 +45,19 @@ func readlink(t *testing.T, path string) string {
 	return target
 }
 
-// A thread that is spent is never one that others go on with, and never the
-// process's first.
+// A thread that was not restored is never used again, and none is the process's
+// first.
 func TestDo(t *testing.T) {
-	spent := make(map[int]bool)
+	ended := make(map[int]bool)
 	for i := range 100 {
 		Do(func() bool {
 			tid := unix.Gettid()
-			if tid == unix.Getpid() || spent[tid] {
-				t.Errorf("round %d is on thread %d of process %d, spent before: %v", i, tid, unix.Getpid(), spent[tid])
+			if tid == unix.Getpid() || ended[tid] {
+				t.Errorf("round %d is on thread %d of process %d, which was to end before: %v", i, tid, unix.Getpid(), ended[tid])
 			}
 			restored := i%2 == 0
 			if !restored {
-				spent[tid] = true
+				ended[tid] = true
 			}
 			return restored
 		})
@@ -99,7 +99,7 @@ func TestIn(t *testing.T) {
 	}
 }
 
-func TestInWhatIsNone(t *testing.T) {
+func TestInRefusesAnotherKind(t *testing.T) {
 	needRoot(t)
 	ran := false
 	err := In([]Namespace{{Path: "/proc/self/ns/mnt", Kind: unix.CLONE_NEWNET}}, func() error { ran = true; return nil })
@@ -128,8 +128,8 @@ func TestInNet(t *testing.T) {
 	if len(names) == 0 || names[0] != "lo" {
 		t.Errorf("the new namespace has %v", names)
 	}
-	told := errors.New("told")
-	if err := InNet(ns, func(*netlink.Handle) error { return told }); !errors.Is(err, told) {
+	failure := errors.New("failure")
+	if err := InNet(ns, func(*netlink.Handle) error { return failure }); !errors.Is(err, failure) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -11,20 +11,20 @@ import (
 )
 
 // ErrTrafficControl says that a link has an ingress queueing discipline that
-// is not ours: redirecting its frames would undo what someone else set up.
+// Attach did not create: a redirect would replace what someone else has set up.
 var ErrTrafficControl = errors.New("link has traffic control of its own")
 
-// busyTimeout bounds how long a busy traffic control lock is waited for.
+// busyTimeout bounds the wait for traffic control that another process changes.
 const busyTimeout = 5 * time.Second
 
-// Attach makes the tap for a link that Scan found in the namespace at nsPath
-// (empty: the caller's own) and redirects all frames between the two, both
-// ways. The caller owns the returned files. After an error nothing is left.
+// Attach creates the tap for a link that Scan found in the namespace at nsPath
+// (empty: the caller's own) and redirects all frames between the two. The caller
+// owns the returned files. After an error nothing of it is left.
 func Attach(ctx context.Context, nsPath string, link Link) (Tap, error) {
 	ctx, cancel := context.WithTimeout(ctx, busyTimeout)
 	defer cancel()
 	tap := Tap{Name: TapName(link), MAC: link.MAC, MTU: link.MTU}
-	err := inside(ctx, nsPath, func(h *netlink.Handle) error {
+	err := inNamespace(ctx, nsPath, func(h *netlink.Handle) error {
 		f, err := openTap(tap.Name)
 		if err != nil {
 			return err
@@ -41,7 +41,7 @@ func Attach(ctx context.Context, nsPath string, link Link) (Tap, error) {
 	return tap, nil
 }
 
-// connect redirects between an open tap and the link.
+// connect redirects all frames between an open tap and the link.
 func connect(ctx context.Context, h *netlink.Handle, tap Tap, link Link) error {
 	dev, err := setUpTap(h, tap.Name, link.MTU)
 	if err != nil {
@@ -51,20 +51,20 @@ func connect(ctx context.Context, h *netlink.Handle, tap Tap, link Link) error {
 	if err := redirect(ctx, h, tapIndex, link.Index); err != nil {
 		return err
 	}
-	if err := clearOurs(h, link.Index); err != nil {
+	if err := removeRedirect(h, link.Index); err != nil {
 		return err
 	}
 	if err := redirect(ctx, h, link.Index, tapIndex); err != nil {
-		return errors.Join(err, clearOurs(h, link.Index))
+		return errors.Join(err, removeRedirect(h, link.Index))
 	}
 	if err := setAllMulticast(h, link.Index, true); err != nil {
-		return errors.Join(err, clearOurs(h, link.Index))
+		return errors.Join(err, removeRedirect(h, link.Index))
 	}
 	return nil
 }
 
-// setAllMulticast lets the multicast groups in that the guest joins, of which
-// the link does not know; macvlan and real NICs filter them.
+// setAllMulticast makes the link accept all multicast groups. macvlan and real NICs
+// filter them, and do not know which groups the guest joins.
 func setAllMulticast(h *netlink.Handle, index int, on bool) error {
 	link, err := h.LinkByIndex(index)
 	if err != nil {
@@ -80,7 +80,7 @@ func setAllMulticast(h *netlink.Handle, index int, on bool) error {
 	return nil
 }
 
-// redirect sends what arrives on one link out on another.
+// redirect sends the frames that arrive on one link out on another.
 func redirect(ctx context.Context, h *netlink.Handle, from, to int) error {
 	err := retryBusy(ctx, func() error { return h.QdiscAdd(ingress(from)) })
 	if errors.Is(err, unix.EEXIST) {
@@ -89,8 +89,8 @@ func redirect(ctx context.Context, h *netlink.Handle, from, to int) error {
 	if err != nil {
 		return fmt.Errorf("add ingress discipline to link %d: %w", from, err)
 	}
-	// A u32 filter without a selector matches every frame. matchall would
-	// say the same, but not every kernel has it.
+	// A u32 filter without a selector matches every frame, as a matchall filter
+	// does, which not every kernel has.
 	filter := &netlink.U32{
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: from,
@@ -106,7 +106,7 @@ func redirect(ctx context.Context, h *netlink.Handle, from, to int) error {
 	return nil
 }
 
-// ingress is the queueing discipline that redirects hang on.
+// ingress is the queueing discipline that a redirect is a filter of.
 func ingress(link int) *netlink.Ingress {
 	return &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{
 		LinkIndex: link,

@@ -12,11 +12,11 @@ import (
 )
 
 // Detach undoes Attach for the taps with the given names in the namespace at
-// nsPath (empty: the caller's own). What is gone already, be it the namespace,
-// a link or a tap, counts as undone; so does a path that has come to lead to
-// the host's own namespace, which never held a tap of ours.
+// nsPath (empty: the caller's own). A namespace, link or tap that does not exist any
+// more is no error. Neither is a path that now leads to the host's own namespace:
+// Attach refuses that one, so no tap is in it.
 func Detach(ctx context.Context, nsPath string, names []string) error {
-	err := inside(ctx, nsPath, func(h *netlink.Handle) error {
+	err := inNamespace(ctx, nsPath, func(h *netlink.Handle) error {
 		var errs []error
 		for _, name := range names {
 			errs = append(errs, detach(h, name))
@@ -38,7 +38,7 @@ func detach(h *netlink.Handle, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := clearOurs(h, index); err != nil {
+	if err := removeRedirect(h, index); err != nil {
 		return err
 	}
 	if err := setAllMulticast(h, index, false); err != nil && !isGone(err) {
@@ -60,10 +60,10 @@ func detach(h *netlink.Handle, name string) error {
 	return nil
 }
 
-// clearOurs removes the ingress discipline of a link if all it does is to
-// redirect to a tap of ours or to one that is gone: what Attach made, or what
-// a command left that was killed on its way.
-func clearOurs(h *netlink.Handle, index int) error {
+// removeRedirect removes the ingress discipline of a link if Attach created it,
+// in a command that was killed perhaps: all its filters redirect to a tap of ours
+// or to a link that does not exist any more.
+func removeRedirect(h *netlink.Handle, index int) error {
 	link, err := h.LinkByIndex(index)
 	if isGone(err) {
 		return nil
@@ -79,7 +79,7 @@ func clearOurs(h *netlink.Handle, index int) error {
 		if q.Attrs().Parent != netlink.HANDLE_INGRESS || q.Type() != "ingress" {
 			continue
 		}
-		ours, err := isOurs(h, link)
+		ours, err := isOurRedirect(h, link)
 		if err != nil || !ours {
 			return err
 		}
@@ -90,8 +90,8 @@ func clearOurs(h *netlink.Handle, index int) error {
 	return nil
 }
 
-// isOurs says whether the link's ingress filters are ours alone.
-func isOurs(h *netlink.Handle, link netlink.Link) (bool, error) {
+// isOurRedirect reports whether Attach created all of the link's ingress filters.
+func isOurRedirect(h *netlink.Handle, link netlink.Link) (bool, error) {
 	filters, err := namespace.Dump(func() ([]netlink.Filter, error) {
 		return h.FilterList(link, netlink.MakeHandle(0xffff, 0))
 	})
@@ -111,7 +111,7 @@ func isOurs(h *netlink.Handle, link netlink.Link) (bool, error) {
 			if !ok {
 				return false, nil
 			}
-			// The kernel shows the index 0 once the target is gone.
+			// The kernel shows the index 0 when the target has been deleted.
 			if mirred.Ifindex == 0 {
 				continue
 			}
@@ -124,8 +124,7 @@ func isOurs(h *netlink.Handle, link netlink.Link) (bool, error) {
 	return true, nil
 }
 
-// isGone says whether an answer of the kernel means that the object is not
-// there (any more).
+// isGone reports whether an error of the kernel means that the object does not exist.
 func isGone(err error) bool {
 	var notFound netlink.LinkNotFoundError
 	return errors.As(err, &notFound) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT)

@@ -1,11 +1,10 @@
 // Package network brings the interfaces of a network namespace into a guest.
 //
 // Whatever the caller put into the namespace (veth, macvlan, ipvlan, tap, …)
-// stays where it is. Beside each such link stands a tap device that the VMM
-// holds open, and traffic control moves every frame that arrives on the one to
-// the other: the guest's interface has the link's hardware address, addresses,
-// routes and MTU, and the namespace's own stack never sees a frame.
+// stays where it is. Each such link gets a tap device, which the VMM holds open,
+// and traffic control redirects every frame from the link to the tap and back:
+// the guest's interface has the link's hardware address, addresses, routes and
+// MTU, and the namespace's own network stack receives no frame.
 //
-// The package knows namespaces, links and taps. It starts no VMM and talks to
-// no guest; the namespace is made and pinned by others.
+// The package starts no VMM, does not talk to the guest, and creates no namespace.
 package network

@@ -55,7 +55,7 @@ func newNamespace(t *testing.T) *testNamespace {
 // in runs fn in the namespace.
 func (n *testNamespace) in(t *testing.T, fn func(h *netlink.Handle) error) {
 	t.Helper()
-	if err := inside(t.Context(), n.path, fn); err != nil {
+	if err := inNamespace(t.Context(), n.path, fn); err != nil {
 		t.Fatal(err)
 	}
 }

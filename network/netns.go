@@ -13,18 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrHostNetwork says that a path leads to the host's own network namespace,
-// whose links are never taken.
+// ErrHostNetwork says that a path leads to the host's own network namespace, whose
+// links no guest gets.
 var ErrHostNetwork = errors.New("the host's own network namespace cannot be used")
 
-// errNoNamespace says that a path leads to no network namespace: there is
-// nothing, or the file left behind by an unmounted one.
+// errNoNamespace says that a path leads to no network namespace: it does not exist,
+// or is the file on which one was mounted before.
 var errNoNamespace = errors.New("not a network namespace")
 
-// CheckNotHost returns ErrHostNetwork if nsPath leads to the network namespace
-// of the calling process or of its PID 1. It is meant for processes of the
-// host: a process that was itself put into the container's namespace, as a
-// shim is, names that one by an empty path and is not asked.
+// CheckNotHost returns ErrHostNetwork if nsPath leads to the network namespace of
+// the calling process or of its PID 1. It is for processes in the host's namespace.
+// A shim is in the container's, which it names by an empty path.
 func CheckNotHost(nsPath string) error {
 	ns, err := openNS(nsPath)
 	if err != nil {
@@ -52,7 +51,7 @@ func openNS(nsPath string) (*os.File, error) {
 	return f, nil
 }
 
-// checkNotHost compares namespaces by the device and inode of their nsfs file.
+// checkNotHost compares namespaces by device and inode of their files in nsfs.
 func checkNotHost(ns *os.File) error {
 	at, err := ns.Stat()
 	if err != nil {
@@ -60,8 +59,8 @@ func checkNotHost(ns *os.File) error {
 	}
 	for _, host := range []string{"/proc/self/ns/net", "/proc/1/ns/net"} {
 		is, err := os.Stat(host)
-		// PID 1's namespace may be out of sight (hidepid, a user
-		// namespace); then ours alone is the host's.
+		// PID 1's namespace may be hidden (hidepid, a user namespace); then
+		// only the caller's own counts as the host's.
 		if err == nil && os.SameFile(at, is) {
 			return fmt.Errorf("%s: %w", ns.Name(), ErrHostNetwork)
 		}
@@ -69,10 +68,10 @@ func checkNotHost(ns *os.File) error {
 	return nil
 }
 
-// inside runs fn on an operating system thread that is in the namespace at
-// nsPath, with a netlink handle of that namespace. An empty nsPath is the
-// caller's own namespace; the host's by its path is ErrHostNetwork.
-func inside(ctx context.Context, nsPath string, fn func(*netlink.Handle) error) error {
+// inNamespace runs fn on a thread that is in the namespace at nsPath, with a
+// netlink handle of that namespace. An empty nsPath is the caller's own namespace.
+// The error is ErrHostNetwork if nsPath leads to the host's.
+func inNamespace(ctx context.Context, nsPath string, fn func(*netlink.Handle) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -90,8 +89,7 @@ func inside(ctx context.Context, nsPath string, fn func(*netlink.Handle) error) 
 	return namespace.InNet(ns, fn)
 }
 
-// fd is a file's descriptor without the change to blocking mode that
-// (*os.File).Fd makes.
+// fd is a file's descriptor. (*os.File).Fd would set it to blocking mode.
 func fd(f *os.File) int {
 	n := -1
 	if c, err := f.SyscallConn(); err == nil {

@@ -12,19 +12,18 @@ import (
 	"runch/namespace"
 )
 
-// ErrUnsupportedRoute says that a route or a rule of the namespace cannot be
-// had in a guest.
+// ErrUnsupportedRoute says that a route or a routing rule of the namespace cannot be
+// mirrored into a guest.
 var ErrUnsupportedRoute = errors.New("cannot be mirrored into a VM")
 
-// routeFlags are the flags of a route that are set by whoever adds it; the
-// others tell of its state.
+// routeFlags are the flags that a route is added with. The kernel sets the others,
+// which tell its state.
 const routeFlags = unix.RTNH_F_ONLINK | unix.RTNH_F_PERVASIVE
 
-// routes takes the routes over the mirrored links, and those that lead
-// nowhere (blackhole and the like), of all tables but the kernel's local one.
-// The kernel's own are left out: the guest's kernel makes them from the
-// addresses. Routes without a gateway come first, as those with one need them
-// to be accepted.
+// routes lists the routes over the mirrored links and the blackhole, unreachable and
+// prohibit routes, of all tables but the local one. Routes that the kernel creates
+// are left out: the guest's kernel creates its own from the addresses. Routes without
+// a gateway come first: a gateway must be reachable for its route to be accepted.
 func (s *scanner) routes() error {
 	list, err := namespace.Dump(func() ([]netlink.Route, error) {
 		return s.handle.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
@@ -48,7 +47,7 @@ func (s *scanner) routes() error {
 	return nil
 }
 
-// wanted says whether the guest has to be told of a route.
+// wanted reports whether the guest needs a route.
 func (s *scanner) wanted(r *netlink.Route) bool {
 	if r.Family != unix.AF_INET && r.Family != unix.AF_INET6 ||
 		r.Protocol == unix.RTPROT_KERNEL || r.Table == unix.RT_TABLE_LOCAL {
@@ -80,7 +79,7 @@ func (s *scanner) route(r *netlink.Route) (*agentproto.Route, error) {
 		Type:     uint32(r.Type),
 		Table:    uint32(r.Table),
 	}
-	// IPv6 shows the loopback as the interface of routes that lead nowhere.
+	// Blackhole and similar routes of IPv6 have the loopback as their interface.
 	if r.Type == unix.RTN_UNICAST {
 		out.Interface = s.names[r.LinkIndex]
 	}
@@ -101,7 +100,7 @@ func (s *scanner) route(r *netlink.Route) (*agentproto.Route, error) {
 	return out, nil
 }
 
-// destination names a route in messages.
+// destination is how a route is named in errors.
 func destination(r *netlink.Route) string {
 	if r.Dst == nil {
 		return "default"

@@ -11,20 +11,20 @@ import (
 	"runch/namespace"
 )
 
-// rules takes the routing rules that are not the kernel's three.
+// rules lists the routing rules beside the three default ones.
 func (s *scanner) rules() error {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		list, err := namespace.Dump(func() ([]netlink.Rule, error) { return s.handle.RuleList(family) })
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
-			continue // a kernel without rules has none
+			continue // the kernel has no routing rules for the family
 		}
 		if err != nil {
 			return fmt.Errorf("list routing rules: %w", err)
 		}
 		for i := range list {
 			r := &list[i]
-			// A listing for a family that the kernel does not have
-			// shows the other's.
+			// For a family that the kernel does not support it lists the rules
+			// of the other one.
 			if r.Family != family || isDefaultRule(r) {
 				continue
 			}
@@ -38,7 +38,7 @@ func (s *scanner) rules() error {
 	return nil
 }
 
-// isDefaultRule says whether r is one of those that every namespace has.
+// isDefaultRule reports whether r is one of the three that every namespace has.
 func isDefaultRule(r *netlink.Rule) bool {
 	if r.Src != nil || r.Dst != nil || r.Mark != 0 || r.IifName != "" || r.OifName != "" {
 		return false

@@ -25,26 +25,24 @@ type Link struct {
 	// the link is renamed.
 	Name  string
 	Index int
-	// Kind is the kernel's word for the driver ("veth", "macvlan", …).
-	Kind string
-	// MAC is the hardware address, the guest NIC's too.
+	// MAC is the hardware address of the link and of the guest's NIC.
 	MAC net.HardwareAddr
 	// MTU is in bytes, without the Ethernet header.
 	MTU int
 }
 
-// Scan lists the links worth having in the guest of the namespace at nsPath
-// (the caller's own if it is empty), in the order of their indexes, and what
-// the guest has to configure on them. Links are every Ethernet link but
-// loopback, bridge ports and our own taps that is up or has an address.
+// Scan lists the links of the namespace at nsPath (empty: the caller's own) that
+// the guest gets, ordered by index, and what the guest configures on them. These
+// are the Ethernet links that are up or have an address, without loopback, bridge
+// ports and the taps that Attach created.
 //
-// It returns ErrHostNetwork for the host's namespace and ErrUnsupportedLink if
-// a link that is in use cannot be mirrored, ErrUnsupportedRoute if a route or a
-// routing rule cannot.
+// It returns ErrHostNetwork for the host's namespace, ErrUnsupportedLink if a link
+// that is in use cannot be mirrored, and ErrUnsupportedRoute if a route or a routing
+// rule cannot.
 func Scan(ctx context.Context, nsPath string) ([]Link, *agentproto.Network, error) {
 	var links []Link
 	var guest *agentproto.Network
-	err := inside(ctx, nsPath, func(h *netlink.Handle) error {
+	err := inNamespace(ctx, nsPath, func(h *netlink.Handle) error {
 		s := &scanner{handle: h, names: map[int]string{}, network: &agentproto.Network{}}
 		err := s.scan()
 		links, guest = s.links, s.network
@@ -56,7 +54,7 @@ func Scan(ctx context.Context, nsPath string) ([]Link, *agentproto.Network, erro
 	return links, guest, nil
 }
 
-// scanner gathers what one namespace holds.
+// scanner collects the configuration of one namespace.
 type scanner struct {
 	handle  *netlink.Handle
 	links   []Link
@@ -84,7 +82,7 @@ func (s *scanner) scan() error {
 	return s.neighbors()
 }
 
-// link takes one link in, unless it is of no use to the guest.
+// link adds a link and its addresses, unless the guest does not get it.
 func (s *scanner) link(link netlink.Link) error {
 	a := link.Attrs()
 	if a.Flags&net.FlagLoopback != 0 || a.MasterIndex != 0 || isOurTap(link) {
@@ -104,7 +102,7 @@ func (s *scanner) link(link netlink.Link) error {
 		return fmt.Errorf("link %s (%s): %w", a.Name, link.Type(), ErrUnsupportedLink)
 	}
 	s.names[a.Index] = a.Name
-	s.links = append(s.links, Link{Name: a.Name, Index: a.Index, Kind: link.Type(), MAC: a.HardwareAddr, MTU: a.MTU})
+	s.links = append(s.links, Link{Name: a.Name, Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU})
 	iface := &agentproto.Interface{
 		Name:  a.Name,
 		Mac:   a.HardwareAddr.String(),
@@ -118,11 +116,11 @@ func (s *scanner) link(link netlink.Link) error {
 	return nil
 }
 
-// address adds one address to the guest's interface. A point-to-point address
-// becomes a host address and a route to the peer, since the guest's message
-// has prefixes alone.
+// address adds an address to the guest's interface. A point-to-point address
+// becomes a host address and a route to the peer, because the message to the guest
+// has no peers.
 func (s *scanner) address(iface *agentproto.Interface, addr netlink.Addr) {
-	// Privacy addresses expire, duplicate ones never worked.
+	// Temporary addresses expire, and duplicate ones are not in use.
 	if addr.Flags&(unix.IFA_F_TEMPORARY|unix.IFA_F_DADFAILED) != 0 && addr.IP.To4() == nil {
 		return
 	}
@@ -140,7 +138,7 @@ func (s *scanner) address(iface *agentproto.Interface, addr netlink.Addr) {
 	})
 }
 
-// neighbors takes the permanent entries of the links' neighbour tables.
+// neighbors lists the permanent entries of the links' neighbour tables.
 func (s *scanner) neighbors() error {
 	for _, link := range s.links {
 		list, err := namespace.Dump(func() ([]netlink.Neigh, error) { return s.handle.NeighList(link.Index, netlink.FAMILY_ALL) })
@@ -163,12 +161,12 @@ func (s *scanner) neighbors() error {
 	return nil
 }
 
-// isOurTap says whether link is a tap that Attach made.
+// isOurTap reports whether Attach created the link.
 func isOurTap(link netlink.Link) bool {
 	return link.Type() == "tuntap" && strings.HasPrefix(link.Attrs().Name, tapPrefix)
 }
 
-// hasGlobal says whether one of the addresses is more than link-local.
+// hasGlobal reports whether one of the addresses is not link-local.
 func hasGlobal(addrs []netlink.Addr) bool {
 	for _, a := range addrs {
 		if !a.IP.IsLinkLocalUnicast() {
@@ -178,12 +176,12 @@ func hasGlobal(addrs []netlink.Addr) bool {
 	return false
 }
 
-// masked is the prefix of n without host bits.
+// masked is n with its host bits cleared.
 func masked(n *net.IPNet) *net.IPNet {
 	return &net.IPNet{IP: n.IP.Mask(n.Mask), Mask: n.Mask}
 }
 
-// family is the address family of ip as the protocol numbers it.
+// family is the address family of ip, with Linux's numbers.
 func family(ip net.IP) uint32 {
 	if ip.To4() != nil {
 		return unix.AF_INET

@@ -112,7 +112,7 @@ func TestScanConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(links) != 1 || links[0].Name != "eth0" || links[0].Index != eth0 || links[0].Kind != "veth" || links[0].MTU != 1400 {
+	if len(links) != 1 || links[0].Name != "eth0" || links[0].Index != eth0 || links[0].MTU != 1400 {
 		t.Errorf("got links %+v", links)
 	}
 	const boot, static, unicast, mainTable = unix.RTPROT_BOOT, unix.RTPROT_STATIC, unix.RTN_UNICAST, unix.RT_TABLE_MAIN

@@ -12,23 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tapPrefix begins the names of our taps; the mirrored link's index follows.
+// tapPrefix begins the name of each tap; the index of the mirrored link follows.
 const tapPrefix = "runch"
 
 // Tap is the guest's end of a mirrored link.
 type Tap struct {
-	// Name is the tap's in the namespace, what Detach wants.
+	// Name is the tap's in the namespace. Detach takes it.
 	Name string
-	// Files are the tap's open queues. They work in every namespace. The
-	// caller closes them once the VMM has its own; the device goes when the
-	// last descriptor does.
+	// Files are the tap's open queues, which can be used in every namespace. The
+	// caller closes them once the VMM has its own descriptors; with the last
+	// descriptor the kernel removes the device.
 	Files []*os.File
 	MAC   net.HardwareAddr
 	// MTU is in bytes, without the Ethernet header.
 	MTU int
 }
 
-// Close closes the tap's files. Used when no VMM took them over.
+// Close closes the tap's files.
 func (t Tap) Close() error {
 	var errs []error
 	for _, f := range t.Files {
@@ -37,12 +37,11 @@ func (t Tap) Close() error {
 	return errors.Join(errs...)
 }
 
-// TapName is the name that Attach gives to the tap of link. It is the same at
-// every call, so a later command can tell which links of a new Scan already
-// have their tap.
+// TapName is the name of the tap that Attach creates for a link. It depends on the
+// link alone, so a later command can tell which links of a new Scan have a tap.
 func TapName(link Link) string { return tapPrefix + strconv.Itoa(link.Index) }
 
-// linkIndex is the index of the link that a tap of ours mirrors.
+// linkIndex is the index of the link that the tap of this name mirrors.
 func linkIndex(tapName string) (int, error) {
 	digits, ok := strings.CutPrefix(tapName, tapPrefix)
 	if !ok {
@@ -55,8 +54,8 @@ func linkIndex(tapName string) (int, error) {
 	return int(index), nil
 }
 
-// openTap makes a tap in the thread's namespace and returns its only queue.
-// The device is not persistent: it lives as long as the descriptor.
+// openTap creates a tap in the calling thread's namespace and returns its only
+// queue. The device is not persistent: it exists as long as the descriptor.
 func openTap(name string) (*os.File, error) {
 	n, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -73,12 +72,11 @@ func openTap(name string) (*os.File, error) {
 		_ = unix.Close(n)
 		return nil, fmt.Errorf("create tap %s: %w", name, err)
 	}
-	// Only now: a descriptor without its device cannot be polled.
+	// After TUNSETIFF, as NewFile lets epoll watch the descriptor, which needs a device.
 	return os.NewFile(uintptr(n), name), nil
 }
 
-// setUpTap gives a new tap its MTU, keeps the namespace's own IPv6 off it and
-// sets it up.
+// setUpTap sets a new tap's MTU, gives it no IPv6 address and sets it up.
 func setUpTap(h *netlink.Handle, name string, mtu int) (netlink.Link, error) {
 	tap, err := h.LinkByName(name)
 	if err != nil {
@@ -87,8 +85,8 @@ func setUpTap(h *netlink.Handle, name string, mtu int) (netlink.Link, error) {
 	if err := h.LinkSetMTU(tap, mtu); err != nil {
 		return nil, fmt.Errorf("set MTU %d of tap %s: %w", mtu, name, err)
 	}
-	// Without a link-local address the namespace's stack sends nothing of
-	// its own to the guest. A kernel without IPv6 refuses and needs it not.
+	// With a link-local address the namespace's own network stack would send
+	// packets to the guest. The error is that of a kernel without IPv6.
 	_ = h.LinkSetIP6AddrGenMode(tap, addrGenNone)
 	if err := h.LinkSetUp(tap); err != nil {
 		return nil, fmt.Errorf("set tap %s up: %w", name, err)
