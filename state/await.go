@@ -33,7 +33,7 @@ func (p Process) AwaitEnd(ctx context.Context) error {
 	return p.await(ctx, pidfd)
 }
 
-// kill sends SIGKILL; a process that has ended is none of its errors.
+// kill sends SIGKILL. That the process has ended is no error.
 func kill(pidfd *os.File) error {
 	conn, err := pidfd.SyscallConn()
 	if err != nil {
@@ -49,7 +49,7 @@ func kill(pidfd *os.File) error {
 	return sent
 }
 
-// open gives a descriptor of the process (pidfd_open(2)), none if it has ended.
+// open returns a pidfd (pidfd_open(2)) of the process, nil if it has ended.
 func (p Process) open() (*os.File, error) {
 	if !p.Alive() {
 		return nil, nil
@@ -62,14 +62,14 @@ func (p Process) open() (*os.File, error) {
 		return nil, fmt.Errorf("open process %d: %w", p.PID, err)
 	}
 	if !p.Alive() {
-		_ = unix.Close(fd) // it may be another's
+		_ = unix.Close(fd) // it may be of a later process with the same pid
 		return nil, nil
 	}
 	return os.NewFile(uintptr(fd), fmt.Sprintf("process %d", p.PID)), nil
 }
 
-// await waits for the descriptor, which tells the end of every process but that of
-// an init with only zombies left: nothing tells of those, so it looks now and then.
+// await waits until the pidfd is readable. That does not happen to an init that waits
+// for zombies, and no event tells of one, so await also asks Alive, ever more rarely.
 func (p Process) await(ctx context.Context, pidfd *os.File) error {
 	const first, last = 5 * time.Millisecond, 200 * time.Millisecond
 	stop := context.AfterFunc(ctx, func() { _ = pidfd.SetReadDeadline(time.Unix(1, 0)) })
@@ -86,7 +86,8 @@ func (p Process) await(ctx context.Context, pidfd *os.File) error {
 	return fmt.Errorf("process %d did not end in time: %w", p.PID, context.Cause(ctx))
 }
 
-// readableWithin waits for the descriptor, not beyond the pause or ctx.
+// readableWithin waits until the file is readable, at most for the pause and until
+// ctx is done.
 func readableWithin(ctx context.Context, f *os.File, pause time.Duration) (bool, error) {
 	if err := f.SetReadDeadline(time.Now().Add(pause)); err != nil {
 		return false, err
@@ -107,8 +108,7 @@ func readableWithin(ctx context.Context, f *os.File, pause time.Duration) (bool,
 	return err == nil, err
 }
 
-// isReadable looks without a wait, also in the place of a read that a pidfd does
-// not have.
+// isReadable takes the place of a read, which a pidfd does not have.
 func isReadable(fd uintptr) bool {
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 	return err == nil && n > 0

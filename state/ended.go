@@ -12,21 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process that was killed ends by itself, with one exception: the init of a pid
-// namespace. It becomes a zombie, and its pidfd readable, only when every other
-// process of the namespace has been reaped, and who joined from outside is reaped
-// by a parent outside, which may take its time or never do it. All that such an init
-// still has is the pid.
+// The kernel does not let the init of a pid namespace become a zombie, or its pidfd
+// readable, before every other process of the namespace is reaped. A process that has
+// joined the namespace is reaped by its parent outside, which may do it late or never.
+// By then the init has released everything but its pid.
 
-// onlyZombies tells whether the process is the init of a pid namespace and waits
-// there for zombies to be reaped: in the namespace, and in those below it, no process runs.
+// onlyZombies reports whether the process is such a waiting init, and nothing but
+// zombies and waiting inits is left in its pid namespace and in those nested in it.
 func onlyZombies(pid int) bool {
 	if !isWaitingInit(pid) {
 		return false
 	}
 	namespaces, err := pidNamespacesBelow(pid)
 	if err != nil {
-		return false // it has ended meanwhile, which the next look sees
+		return false // it has just been reaped, and the next call sees that
 	}
 	pids, err := allPIDs()
 	if err != nil {
@@ -41,8 +40,8 @@ func onlyZombies(pid int) bool {
 	})
 }
 
-// allPIDs lists the processes. None is missed in a namespace whose init is
-// exiting: no process can be made there any more.
+// allPIDs lists the processes. The list is complete for a namespace whose init is
+// exiting, because the kernel creates no process in it any more.
 func allPIDs() ([]int, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
@@ -62,8 +61,8 @@ func allPIDs() ([]int, error) {
 	return pids, nil
 }
 
-// isWaitingInit tells whether the process is the init of its pid namespace, and
-// no thread of it has anything left to give back.
+// isWaitingInit reports whether the process is the init of its pid namespace, and
+// all its threads have ended or released what they had.
 func isWaitingInit(pid int) bool {
 	if !isNamespaceInit(pid) {
 		return false
@@ -82,8 +81,8 @@ func isWaitingInit(pid int) bool {
 	return true
 }
 
-// isReleased tells whether an exiting thread sleeps and has left its namespaces,
-// which it does after its memory and its files are given back.
+// isReleased reports whether an exiting thread has released its memory and its files:
+// it sleeps, and has left its namespaces, which is the step after those.
 func isReleased(st stat, dir string) bool {
 	if !st.exiting() || st.state != 'S' {
 		return false
@@ -92,8 +91,8 @@ func isReleased(st stat, dir string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// isNamespaceInit tells whether the process has the pid 1 in its own namespace,
-// which is the last number of the line.
+// isNamespaceInit reports whether the process has pid 1 in its own pid namespace,
+// the innermost, which is the last in the list of NSpid.
 func isNamespaceInit(pid int) bool {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -108,8 +107,8 @@ func isNamespaceInit(pid int) bool {
 	return false
 }
 
-// pidNamespaces knows by its inode whether a pid namespace is a certain one or
-// below it.
+// pidNamespaces maps the inode of a pid namespace to whether it is a certain one or
+// nested in it.
 type pidNamespaces map[uint64]bool
 
 func pidNamespacesBelow(pid int) (pidNamespaces, error) {
@@ -120,8 +119,8 @@ func pidNamespacesBelow(pid int) (pidNamespaces, error) {
 	return pidNamespaces{st.Ino: true}, nil
 }
 
-// hold tells whether the process is in one of the namespaces. What may not be
-// looked at is another user's, and in none.
+// hold reports whether the process is in one of the namespaces. A process that the
+// caller may not inspect belongs to another user and is in none of them.
 func (n pidNamespaces) hold(pid int) bool {
 	fd, err := unix.Open(pidNamespacePath(pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -131,8 +130,8 @@ func (n pidNamespaces) hold(pid int) bool {
 	return n.has(fd)
 }
 
-// has tells whether the open namespace is one of them. Above those that the
-// caller sees there is none.
+// has reports whether the open namespace is one of them. The caller's own namespace
+// has no parent that it may open.
 func (n pidNamespaces) has(fd int) bool {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

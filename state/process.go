@@ -28,9 +28,9 @@ func ProcessOf(pid int) (Process, error) {
 	return Process{PID: pid, StartTime: st.startTime}, nil
 }
 
-// Alive tells whether the process is there and has not ended. Dead is what only
-// waits for somebody to reap: a zombie, whose parent may never ask, and the init of
-// a pid namespace with nothing but zombies in it.
+// Alive tells whether the process is there and has not ended. A zombie has ended,
+// and so has the init of a pid namespace that waits for zombies in it to be reaped:
+// their parents may never do that.
 func (p Process) Alive() bool {
 	if p.PID <= 0 {
 		return false
@@ -53,8 +53,8 @@ type stat struct {
 // dead tells whether the thread has ended.
 func (st stat) dead() bool { return st.state == 'Z' || st.state == 'X' }
 
-// zombie tells whether the process has ended. Its first thread may have, and wait
-// for the others.
+// zombie tells whether the process has ended. If only its first thread has, the
+// others still count.
 func (st stat) zombie() bool { return st.dead() && st.threads <= 1 }
 
 // exiting tells whether the thread has ended or has begun to.
