@@ -18,7 +18,7 @@ const newRoot = "/run"
 // leaveInitramfs puts a mount over the initial ramfs. That one has no parent, so
 // pivot_root(2), by which containers get their root, refuses to leave it.
 func leaveInitramfs() error {
-	if err := os.MkdirAll(newRoot, 0o755); err != nil { // #nosec G301 -- as any /run
+	if err := os.MkdirAll(newRoot, 0o755); err != nil { // #nosec G301 -- every user looks for sockets in /run
 		return fmt.Errorf("leave the initramfs: %w", err)
 	}
 	if err := unix.Mount("/", newRoot, "", unix.MS_BIND, ""); err != nil {
@@ -62,7 +62,7 @@ var guestMounts = []mount{
 // mountGuest makes the file systems that the agent and libcontainer work with.
 func mountGuest() error {
 	for _, m := range guestMounts {
-		if err := os.MkdirAll(m.target, 0o755); err != nil { // #nosec G301 -- public directories
+		if err := os.MkdirAll(m.target, 0o755); err != nil { // #nosec G301 -- containers' users pass through them
 			return fmt.Errorf("mount %s: %w", m.target, err)
 		}
 		if err := unix.Mount(m.source, m.target, m.fstype, m.flags, m.data); err != nil {

@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// controlListener bounds the control connections and makes their ends plain: a
-// call's context ends with its connection, and ttrpc sees that only by io.EOF.
+// controlListener bounds the control connections, and makes every end of one an
+// io.EOF: only at that does ttrpc end the contexts of the connection's calls.
 type controlListener struct {
 	net.Listener
 	open *atomic.Int64

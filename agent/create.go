@@ -71,16 +71,16 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 	}
 	c, io, err := a.prepare(ctx, req, spec, lp, conns, shared)
 	if err != nil {
-		shared.settle(err)
 		a.remove(req.GetShare(), c)
+		shared.settle(err)
 		return nil, err
 	}
 	start := func() (*process, error) {
 		p, err := a.startProcess(c.lc, lp, io)
-		shared.settle(err)
 		if err != nil {
 			a.remove(c.share, c)
 		}
+		shared.settle(err)
 		return p, err
 	}
 	c.init, err = a.launch(ctx, start, func(p *process) {
@@ -125,8 +125,8 @@ func (a *Agent) prepare(ctx context.Context, req *agentproto.CreateContainerRequ
 	return c, io, err
 }
 
-// remove takes away what there is of a container that has no process: none of it
-// for nil. Its hooks are children as well.
+// remove undoes what was done for a container that has no process; c is nil where
+// libcontainer has made nothing of it.
 func (a *Agent) remove(share string, c *container) {
 	a.unmountShare(share)
 	if c != nil {
@@ -135,8 +135,8 @@ func (a *Agent) remove(share string, c *container) {
 	a.namespaces.leave()
 }
 
-// destroy removes what libcontainer made of a container that does not run. Its
-// hooks are children as well. An error would hide why.
+// destroy removes what libcontainer made of a container that does not run. The
+// reaper leaves alone the children that it may start, which are hooks.
 func (a *Agent) destroy(c *container) {
 	a.reaper.begin()
 	defer a.reaper.end(0)

@@ -8,10 +8,11 @@ import (
 	"github.com/opencontainers/runc/libcontainer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"runch/agentproto"
 )
 
-// The states that a call can find a container in, in runc's words: callers of a
-// runtime look for these.
+// What a call can be refused for. Callers of a runtime look for runc's words.
 var (
 	errNoContainer    = libcontainer.ErrNotExist
 	errExists         = libcontainer.ErrExist
@@ -20,10 +21,10 @@ var (
 	errNoProcess      = errors.New("process does not exist")
 	errProcessExists  = errors.New("process with given ID already exists")
 	errProcessDone    = errors.New("process already finished")
-	errStartStopped   = errors.New("cannot start a container that has stopped")
-	errStartRunning   = errors.New("cannot start an already running container")
-	errExecStopped    = errors.New("cannot exec in a stopped container")
-	errExecPaused     = errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+	errStartStopped   = agentproto.ErrStartStopped
+	errStartRunning   = agentproto.ErrStartRunning
+	errExecStopped    = agentproto.ErrExecStopped
+	errExecPaused     = agentproto.ErrExecPaused
 	errTooMany        = errors.New("too many of them")
 	errNoTerminal     = errors.New("the process has no terminal")
 	errStreamMissing  = errors.New("the stream's connection did not arrive")

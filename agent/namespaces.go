@@ -179,7 +179,8 @@ func (s *sharing) pin(pid int) error {
 	return nil
 }
 
-// bindNamespace binds a namespace to a file, which it makes.
+// bindNamespace binds a namespace to a file, which it makes. As long as it is
+// bound, it outlives its processes.
 func bindNamespace(namespace, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -191,7 +192,10 @@ func bindNamespace(namespace, path string) error {
 	if err := file.Close(); err != nil {
 		return err
 	}
-	return unix.Mount(namespace, path, "", unix.MS_BIND, "")
+	if err := unix.Mount(namespace, path, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind it to %s: %w", path, err)
+	}
+	return nil
 }
 
 // settle is called when the container is made, or with the error that it was not:

@@ -1,10 +1,8 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"unsafe"
 
 	"runch/namespace"
 
@@ -13,36 +11,29 @@ import (
 
 // makeNetNS makes the network namespace of the containers, with its loopback
 // up, and binds it to path.
-func makeNetNS(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o400)
-	if err != nil {
-		return fmt.Errorf("make network namespace: %w", err)
-	}
-	if err := f.Close(); err != nil {
-		return fmt.Errorf("make network namespace: %w", err)
-	}
+func makeNetNS(path string) (err error) {
 	namespace.Do(func() (restored bool) {
 		restored, err = bindNetNS(path)
 		return restored
 	})
-	return err
+	if err != nil {
+		return fmt.Errorf("make network namespace: %w", err)
+	}
+	return nil
 }
 
 // bindNetNS makes the namespace with the calling thread, and brings that back.
 func bindNetNS(path string) (restored bool, err error) {
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
-		return true, fmt.Errorf("open own network namespace: %w", err)
+		return true, err
 	}
 	defer home.Close()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return true, fmt.Errorf("make network namespace: %w", err)
+		return true, err
 	}
-	err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
-	if err != nil {
-		err = fmt.Errorf("make network namespace: bind: %w", err)
-	} else {
-		err = loopbackUp()
+	if err = bindNamespace("/proc/thread-self/ns/net", path); err == nil {
+		err = namespace.WithHandle(setLoopbackUp)
 	}
 	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil, err
 }
@@ -55,24 +46,6 @@ func adoptNetNS(pid int, path string) error {
 	}
 	if err := unix.Mount(fmt.Sprintf("/proc/%d/ns/net", pid), path, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("adopt network namespace: bind: %w", err)
-	}
-	return nil
-}
-
-// loopbackUp brings lo up in the calling thread's network namespace.
-func loopbackUp() (err error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("bring up loopback: %w", err)
-	}
-	defer func() { err = errors.Join(err, unix.Close(fd)) }()
-	req, err := unix.NewIfreq("lo")
-	if err != nil {
-		return fmt.Errorf("bring up loopback: %w", err)
-	}
-	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCSIFFLAGS, uintptr(unsafe.Pointer(req))); errno != 0 { // #nosec G103 -- x/sys has no call for it
-		return fmt.Errorf("bring up loopback: %w", errno)
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reaper buries the children that PID 1 inherits. The children that
+// reaper waits for the children that PID 1 inherits. The children that
 // libcontainer waits for itself are left to it: while one is being started
 // nothing is reaped at all, since its pid is not known yet, and afterwards its
 // pid is known. It is safe for concurrent use.
@@ -79,7 +79,7 @@ func (r *reaper) run(ctx context.Context) {
 	}
 }
 
-// reapOne buries one child, and reports whether there may be another. It stops
+// reapOne waits for one child that has ended, and reports whether there may be another. It stops
 // at a tracked one: whoever waits for that child wakes the reaper again.
 func (r *reaper) reapOne() bool {
 	r.mu.Lock()

@@ -50,7 +50,7 @@ func startReaper(t *testing.T) *reaper {
 	return r
 }
 
-func TestReaperBuriesOrphans(t *testing.T) {
+func TestReaperWaitsForOrphans(t *testing.T) {
 	r := startReaper(t)
 	r.begin()
 	out, err := exec.CommandContext(t.Context(), "sh", "-c", "sh -c 'exit 3' & echo $!").Output()

@@ -216,7 +216,7 @@ func TestControlConnectionsEndPlainly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Read(make([]byte, 1)); err != io.EOF { //nolint:errorlint // ttrpc compares too
+	if _, err := conn.Read(make([]byte, 1)); err != io.EOF { //nolint:errorlint // ttrpc compares with ==, which a wrapped one would not pass
 		t.Errorf("read: %v", err)
 	}
 	_, _ = conn.Close(), conn.Close()

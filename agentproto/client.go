@@ -48,6 +48,15 @@ var (
 	ErrUnreachable = errors.New("the guest's agent does not answer")
 )
 
+// What both sides refuse, the host where it knows the container's state without
+// asking. These are runc's words, for which callers of a runtime search.
+var (
+	ErrStartStopped = errors.New("cannot start a container that has stopped")
+	ErrStartRunning = errors.New("cannot start an already running container")
+	ErrExecStopped  = errors.New("cannot exec in a stopped container")
+	ErrExecPaused   = errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+)
+
 // Error is an error that the agent sent: its own words, and a kind to ask for
 // with errors.Is.
 type Error struct {

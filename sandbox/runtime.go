@@ -20,10 +20,10 @@ import (
 // Errors in runc's words, for which callers of a runtime search, beside those
 // of package state.
 var (
-	ErrStartStopped = errors.New("cannot start a container that has stopped")
-	ErrStartRunning = errors.New("cannot start an already running container")
-	ErrExecStopped  = errors.New("cannot exec in a stopped container")
-	ErrExecPaused   = errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+	ErrStartStopped = agentproto.ErrStartStopped
+	ErrStartRunning = agentproto.ErrStartRunning
+	ErrExecStopped  = agentproto.ErrExecStopped
+	ErrExecPaused   = agentproto.ErrExecPaused
 	ErrNotStopped   = errors.New("that is not stopped")
 )
 
