@@ -139,7 +139,7 @@ fsd() {
 	gone
 }
 
-# bats test_tags=lab,contract:6
+# bats test_tags=contract:6
 @test "when virtiofsd is killed, the container and its execs have ended with 137 within 2 s, and delete succeeds" {
 	needs_vm
 	bundle
