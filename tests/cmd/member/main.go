@@ -87,13 +87,12 @@ func run(ctx context.Context, args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	endpoint := agentproto.Endpoint{Unix: s.Endpoint.Unix, CID: s.Endpoint.CID}
-	client, err := agentproto.Connect(ctx, endpoint)
+	client, err := agentproto.Connect(ctx, s.Endpoint)
 	if err != nil {
 		return 0, err
 	}
 	defer client.Close()
-	copied, stdio, err := output(ctx, endpoint)
+	copied, stdio, err := output(ctx, s.Endpoint)
 	if err != nil {
 		return 0, err
 	}
