@@ -116,10 +116,12 @@ func (r *Runtime) leaveSandbox(ctx context.Context, c *state.Container) error {
 	lockCtx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	s, err := r.lockSandbox(lockCtx, c.Sandbox)
-	if errors.Is(err, state.ErrNotExist) {
-		return r.removeSandboxDir(lockCtx, c.Sandbox)
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, state.ErrNotExist):
+		return r.removeUnrecorded(lockCtx, c.Sandbox)
+	case err != nil && c.Sandbox == c.ID:
+		return r.endUnreadable(ctx, c.ID)
+	case err != nil:
 		return err
 	}
 	if _, member := s.record.Members[c.ID]; !member && s.record.Owner != c.ID {
@@ -128,15 +130,18 @@ func (r *Runtime) leaveSandbox(ctx context.Context, c *state.Container) error {
 	return s.leave(ctx, c)
 }
 
-// removeSandboxDir removes a sandbox's directory without a record in it: its create
-// was killed before there was anything else.
-func (r *Runtime) removeSandboxDir(ctx context.Context, id string) error {
+// removeUnrecorded removes a sandbox's directory if it has no record: its create was
+// killed before there was anything else.
+func (r *Runtime) removeUnrecorded(ctx context.Context, id string) error {
 	dir, err := r.Store.LockSandbox(ctx, id)
 	if errors.Is(err, state.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
+	}
+	if _, err := dir.Load(); !errors.Is(err, state.ErrNotExist) {
+		return dir.Close()
 	}
 	return dir.Remove()
 }

@@ -30,6 +30,9 @@ func (r *Runtime) openSandbox(ctx context.Context, c *creation) (*lockedSandbox,
 		s, err := r.lockSandbox(ctx, id)
 		switch {
 		case errors.Is(err, state.ErrNotExist):
+			if err := r.removeUnrecorded(ctx, id); err != nil {
+				return nil, err
+			}
 			s, err = r.startHolder(ctx, c, nil)
 			if errors.Is(err, state.ErrExist) {
 				continue // another member was faster

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,7 +46,7 @@ func (r *Runtime) place(id string, spec *specs.Spec) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	peers, err := r.peers()
+	peers, err := r.peers(spec.Linux.Namespaces)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +152,11 @@ func (r *Runtime) whose(p *place, ns specs.LinuxNamespace, t target) (string, er
 // peers are the containers that live, any of which a new one may join.
 type peers []*state.Container
 
-func (r *Runtime) peers() (peers, error) {
+// peers are asked for only where a namespace may be one of theirs.
+func (r *Runtime) peers(namespaces []specs.LinuxNamespace) (peers, error) {
+	if !slices.ContainsFunc(namespaces, func(ns specs.LinuxNamespace) bool { return ns.Path != "" }) {
+		return nil, nil
+	}
 	all, err := r.Store.List()
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
