@@ -48,11 +48,11 @@ func Split(b *Bundle, id string, in Placement) (*HostPart, *specs.Spec, error) {
 		return nil, nil, err
 	}
 	host := &HostPart{
-		Rootfs:          b.Rootfs,
-		RootfsReadonly:  b.Spec.Root.Readonly,
-		CgroupsPath:     b.Spec.Linux.CgroupsPath,
-		SelinuxLabel:    b.Spec.Process.SelinuxLabel,
-		OOMScoreAdj:     b.Spec.Process.OOMScoreAdj,
+		Rootfs:         b.Rootfs,
+		RootfsReadonly: b.Spec.Root.Readonly,
+		CgroupsPath:    b.Spec.Linux.CgroupsPath,
+		SelinuxLabel:   b.Spec.Process.SelinuxLabel,
+		OOMScoreAdj:    b.Spec.Process.OOMScoreAdj,
 	}
 	host.Hooks, guest.Hooks = splitHooks(b.Spec.Hooks)
 	host.Resources, guest.Linux.Resources = splitResources(guest.Linux.Resources)

@@ -23,8 +23,8 @@ func testContainer(id string) *Container {
 		Annotations: map[string]string{"a": "b"}, Owner: "root",
 		Creator: Process{PID: 1, StartTime: 2}, Shim: Process{PID: 3, StartTime: 4},
 		Started: true, Ready: true, Share: "s",
-		Cgroup:  Cgroup{Path: "/c", Systemd: true, Paths: map[string]string{"": "/sys/fs/cgroup/c"}},
-		Hooks:   &specs.Hooks{Poststop: []specs.Hook{{Path: "/bin/true", Timeout: &timeout}}},
+		Cgroup: Cgroup{Path: "/c", Systemd: true, Paths: map[string]string{"": "/sys/fs/cgroup/c"}},
+		Hooks:  &specs.Hooks{Poststop: []specs.Hook{{Path: "/bin/true", Timeout: &timeout}}},
 	}
 }
 
