@@ -2,9 +2,12 @@ package cloudhypervisor
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
+	"strings"
 )
 
 // The documented bodies of the requests that the driver makes: the fields of
@@ -101,6 +104,34 @@ func with(parts ...object) object {
 		maps.Copy(all, part)
 	}
 	return all
+}
+
+// judge holds a request to what the real server takes.
+func judge(r *http.Request, isAPI bool, endpoint string, body []byte) error {
+	const maxBody, maxLine = 51200, 1023
+	switch {
+	case !isAPI:
+		return fmt.Errorf("path %s", r.URL.Path)
+	case len(r.TransferEncoding) > 0:
+		return errors.New("the body is chunked")
+	case len(body) > maxBody:
+		return fmt.Errorf("a body of %d bytes", len(body))
+	}
+	for name, values := range r.Header {
+		if len(name)+len(strings.Join(values, ",")) > maxLine {
+			return fmt.Errorf("the header %s is too long", name)
+		}
+	}
+	if slices.Contains(questions, endpoint) {
+		if r.Method != http.MethodGet || len(body) > 0 {
+			return fmt.Errorf("%s %s with %d bytes", r.Method, endpoint, len(body))
+		}
+		return nil
+	}
+	if r.Method != http.MethodPut {
+		return fmt.Errorf("%s %s", r.Method, endpoint)
+	}
+	return checkBody(endpoint, body)
 }
 
 // checkBody says where a body leaves the documentation.
