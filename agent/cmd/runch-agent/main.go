@@ -16,13 +16,14 @@ import (
 	"runch/agent"
 )
 
-// A container's init stays on the first thread of its process: what libcontainer sets
-// for the pid (CPUs, scheduling) is that thread's, and the program gets what the
-// thread has that calls execve. It is on that thread for sure only before main.
+// The first thread of the process stays with main, for which it is taken for sure
+// only before main. A container's init: what libcontainer sets for the pid (CPUs,
+// scheduling) is that thread's, and the program gets what the thread has that calls
+// execve. The agent: libcontainer has threads join containers' mount namespaces and
+// end, but Go never ends the first one. It would keep a container's mounts for ever,
+// and /proc/self would show them as the agent's.
 func init() { //nolint:gochecknoinits // see above
-	if isInit() {
-		runtime.LockOSThread()
-	}
+	runtime.LockOSThread()
 }
 
 func isInit() bool { return len(os.Args) > 1 && os.Args[1] == "init" }
