@@ -267,7 +267,10 @@ type CreateContainerRequest struct {
 	// The directory below the shared directory that holds the container's rootfs
 	// and volumes. What is mounted below it in the guest is unmounted when the
 	// container has ended.
-	Share         string `protobuf:"bytes,12,opt,name=share,proto3" json:"share,omitempty"`
+	Share string `protobuf:"bytes,12,opt,name=share,proto3" json:"share,omitempty"`
+	// How many CPUs the VM has by now, where it has grown since its boot: those that
+	// came later are brought online, and memory is used as it comes. 0: as at the boot.
+	Cpus          uint32 `protobuf:"varint,13,opt,name=cpus,proto3" json:"cpus,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -370,6 +373,13 @@ func (x *CreateContainerRequest) GetShare() string {
 		return x.Share
 	}
 	return ""
+}
+
+func (x *CreateContainerRequest) GetCpus() uint32 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
 }
 
 // SharedNamespace is a namespace that a container joins. The spec has its type
@@ -2635,7 +2645,7 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\fhost_time_ns\x18\x01 \x01(\x03R\n" +
 	"hostTimeNs\x121\n" +
 	"\anetwork\x18\x02 \x01(\v2\x17.runch.agent.v1.NetworkR\anetwork\"\x13\n" +
-	"\x11ConfigureResponse\"\xa6\x03\n" +
+	"\x11ConfigureResponse\"\xba\x03\n" +
 	"\x16CreateContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x12\n" +
 	"\x04spec\x18\x02 \x01(\fR\x04spec\x12+\n" +
@@ -2647,7 +2657,8 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x06bundle\x18\n" +
 	" \x01(\tR\x06bundle\x12L\n" +
 	"\x11shared_namespaces\x18\v \x03(\v2\x1f.runch.agent.v1.SharedNamespaceR\x10sharedNamespaces\x12\x14\n" +
-	"\x05share\x18\f \x01(\tR\x05shareJ\x04\b\x04\x10\x05J\x04\b\x05\x10\x06\"H\n" +
+	"\x05share\x18\f \x01(\tR\x05share\x12\x12\n" +
+	"\x04cpus\x18\r \x01(\rR\x04cpusJ\x04\b\x04\x10\x05J\x04\b\x05\x10\x06\"H\n" +
 	"\x0fSharedNamespace\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12!\n" +
 	"\fcontainer_id\x18\x02 \x01(\tR\vcontainerId\"+\n" +

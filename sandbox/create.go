@@ -234,6 +234,9 @@ func (c *creation) setup() *shimproto.Setup {
 	if c.place.own {
 		s.VM = c.vm
 	} else {
+		if now := c.sandbox.record.Now; now != c.sandbox.record.Boot {
+			s.Container.CPUs = now.CPUs
+		}
 		s.Container.Holder, s.Container.Guest = c.sandbox.Path(), c.sandbox.record.Endpoint
 	}
 	return s

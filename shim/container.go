@@ -182,6 +182,7 @@ func (s *setup) createContainer(ctx context.Context, c *container, client agentp
 		ContainerId: s.ID, Spec: c.Spec, Stdio: s.stdio(streams), NoNewKeyring: c.NoNewKeyring, NoPivot: c.NoPivot,
 		TerminalSize: s.terminalSize(), Submounts: submounts, Bundle: c.Bundle,
 		SharedNamespaces: c.SharedNamespaces, Share: c.Container.Share,
+		Cpus: uint32(c.CPUs), // #nosec G115 -- of hypervisor.Config, at most 255
 	})
 	return agentproto.FromAgent(err)
 }

@@ -84,6 +84,8 @@ type Container struct {
 	NoPivot      bool
 	NoNewKeyring bool
 	Bundle       string
+	// CPUs is how many the VM has by now, 0 where it is as it was booted.
+	CPUs int
 	// SharedNamespaces are those that the container joins in the guest.
 	SharedNamespaces []*agentproto.SharedNamespace
 	// Hooks makes the shim wait for those of the command; nil for no hooks.

@@ -184,10 +184,12 @@ ended_owner() {
 	config --arg source "$T/volume" '.mounts += [{destination: "/volume", type: "bind", source: $source, options: ["rbind"]}]'
 	launch
 	local shares='grep -c " /run/runch/shared/.*/below " /guest/proc/1/mountinfo'
-	below=$ID/mounts/$(jq '.mounts | length - 1' "$B/config.json")/volume/below
+	local share
+	share=$(jq -r .share "$ROOT/$ID/container.json")
+	below=$share/mounts/$(jq '.mounts | length - 1' "$B/config.json")/volume/below
 	try member -submount="$below" before sh -c "$shares"
 	[ "$output" = 1 ]
-	try member -share="$ID" ends true
+	try member -share="$share" ends true
 	[ "$status" -eq 0 ]
 	try member after sh -c "$shares"
 	[ "$output" = 0 ]

@@ -197,6 +197,25 @@ no_sandbox() {
 	eventually 5 in_container '' grep -q hello /heard
 }
 
+# bats test_tags=contract:29
+@test "podman: members name the infra container, which names nothing, and join its namespaces" {
+	needs_vm
+	container
+	launch
+	PAUSE=$PID
+	container a
+	annotate io.kubernetes.cri-o.SandboxID "$POD"
+	join network "/proc/$PAUSE/ns/net" ipc "/proc/$PAUSE/ns/ipc" uts "/proc/$PAUSE/ns/uts"
+	launch
+	same "$(vmms)" 1
+	same "$(boot a)" "$(boot '')"
+	same "$(namespace a net)" "$(namespace '' net)"
+	same "$(in_container a hostname)" "$(in_container '' hostname)"
+	runch delete --force "$POD-a"
+	runch delete --force "$POD"
+	no_sandbox
+}
+
 # bats test_tags=contract:29,contract:30
 @test "a pod without a container of its own: its first member starts the VM, its last ends it" {
 	needs_vm

@@ -44,6 +44,8 @@ type options struct {
 	hostname string
 	memory   int64
 	root, id string
+	// of is the share of the container that runs
+	of string
 	name     string
 	args     []string
 }
@@ -83,7 +85,13 @@ func run(ctx context.Context, args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	s, err := state.NewStore(o.root).LoadSandbox(o.id)
+	store := state.NewStore(o.root)
+	c, err := store.Load(o.id)
+	if err != nil {
+		return 0, err
+	}
+	o.of = c.Share
+	s, err := store.LoadSandbox(c.Sandbox)
 	if err != nil {
 		return 0, err
 	}

@@ -12,7 +12,7 @@ func (o *options) spec() *specs.Spec {
 	spec := &specs.Spec{
 		Version:  specs.Version,
 		Hostname: o.hostname,
-		Root:     &specs.Root{Path: agentproto.GuestSharedDir + "/" + o.id + "/rootfs"},
+		Root:     &specs.Root{Path: agentproto.GuestSharedDir + "/" + o.of + "/rootfs"},
 		Process: &specs.Process{
 			Args: o.args, Cwd: "/", Env: []string{"PATH=/bin:/sbin:/usr/bin:/usr/sbin"},
 			Capabilities: &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all},
