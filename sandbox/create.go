@@ -3,18 +3,14 @@ package sandbox
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
-	"strconv"
 	"time"
 
 	"runch/agentproto"
 	"runch/cgroup"
-	"runch/hooks"
 	"runch/oci"
 	"runch/shimproto"
 	"runch/state"
@@ -212,62 +208,6 @@ func (c *creation) limits() cgroup.Limits {
 	return cgroup.Limits{Resources: c.record.Resources, Overhead: c.record.Overhead}
 }
 
-// setup is what the shim is asked for.
-func (c *creation) setup() *shimproto.Setup {
-	spec, err := json.Marshal(c.spec)
-	if err != nil {
-		spec = nil // oci.Split has encoded it before, to measure it
-	}
-	s := &shimproto.Setup{
-		ID: c.o.ID, Timeout: c.timeout(), Terminal: c.terminal,
-		Container: &shimproto.Container{
-			Spec: spec, Rootfs: c.host.Rootfs, RootfsReadonly: c.host.RootfsReadonly, Binds: c.host.Binds,
-			GuestOnly: guestOnly(c.spec), Share: c.record.Share, NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring,
-			Bundle: c.o.Bundle.Dir, SharedNamespaces: c.place.shared,
-		},
-	}
-	if c.hasCreateHooks() {
-		s.Container.Hooks = &shimproto.Hooks{
-			CreateContainer: c.host.Hooks.CreateContainer, State: hookState(c.record, specs.StateCreating),
-		}
-	}
-	if c.place.own {
-		s.VM = c.vm
-	} else {
-		if now := c.sandbox.record.Now; now != c.sandbox.record.Boot {
-			s.Container.CPUs = now.CPUs
-		}
-		s.Container.Holder, s.Container.Guest = c.sandbox.Path(), c.sandbox.record.Endpoint
-	}
-	return s
-}
-
-// guestOnly are the destinations of the file systems that the guest makes:
-// nobody on the host can see into them. /proc is another matter, as the shim's
-// own view has one.
-func guestOnly(guest *specs.Spec) []string {
-	var list []string
-	for _, m := range guest.Mounts {
-		if m.Type != "bind" && m.Type != "proc" {
-			list = append(list, m.Destination)
-		}
-	}
-	return list
-}
-
-// terminalOf says what terminal a process has, nil for none.
-func terminalOf(p *specs.Process) *shimproto.Terminal {
-	if p == nil || !p.Terminal {
-		return nil
-	}
-	t := &shimproto.Terminal{}
-	if p.ConsoleSize != nil {
-		// #nosec G115 -- a wrong size is a size all the same
-		t.Size = &agentproto.TerminalSize{Height: uint32(p.ConsoleSize.Height), Width: uint32(p.ConsoleSize.Width)}
-	}
-	return t
-}
-
 // commit writes down what was made. The pid-file is the last of it: with it
 // callers hold the container for created. The shim is told after it.
 func (c *creation) commit(ready *shimproto.Ready) error {
@@ -284,19 +224,6 @@ func (c *creation) commit(ready *shimproto.Ready) error {
 		return err
 	}
 	return c.sandbox.Close()
-}
-
-// handOver writes the pid-file and lets the shim live on without us.
-func handOver(s *shimProcess, pidFile string) error {
-	if err := writePIDFile(pidFile, s.pid()); err != nil {
-		return err
-	}
-	if err := s.conn.Send(shimproto.Reply{Commit: true}); err != nil {
-		_ = os.Remove(pidFile)
-		return err
-	}
-	s.conn.Close()
-	return nil
 }
 
 // undo takes back what make has made, and gives the reason with what the user
@@ -320,51 +247,4 @@ func (c *creation) undo(ctx context.Context, reason error) error {
 		reason = fmt.Errorf("%w; and undoing it: %w", reason, err)
 	}
 	return reason
-}
-
-// hasCreateHooks tells whether the shim has to wait for hooks: they may fill
-// the network namespace or the rootfs.
-func (c *creation) hasCreateHooks() bool {
-	h := c.host.Hooks
-	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // prestart is deprecated, and used
-}
-
-// runCreateHooks runs the hooks that come before the container, in the
-// specification's order: the runtime's here, those of the container in the shim,
-// whose namespaces are what the host has of the container's.
-func (c *creation) runCreateHooks(ctx context.Context) error {
-	if _, err := c.shim.receive(ctx); err != nil {
-		return err
-	}
-	h := c.host.Hooks
-	for _, kind := range []struct {
-		name string
-		list []specs.Hook
-	}{
-		{"prestart", h.Prestart}, //nolint:staticcheck // deprecated, and used
-		{"createRuntime", h.CreateRuntime},
-	} {
-		err := hooks.Run(ctx, kind.name, kind.list, c.record.Bundle, hookState(c.record, specs.StateCreating))
-		if err != nil {
-			return err
-		}
-	}
-	return c.shim.conn.Send(shimproto.Reply{Proceed: true})
-}
-
-// writePIDFile writes the pid as decimal digits and nothing else, in one step.
-func writePIDFile(path string, pid int) error {
-	if path == "" {
-		return nil
-	}
-	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
-	// #nosec G302,G306 -- as runc's: for others to read, where the caller says
-	if err := os.WriteFile(tmp, strconv.AppendInt(nil, int64(pid), 10), 0o644); err != nil {
-		return fmt.Errorf("write the pid-file: %w", err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		_ = os.Remove(tmp)
-		return fmt.Errorf("write the pid-file: %w", err)
-	}
-	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"runch/hooks"
+	"runch/shimproto"
 	"runch/state"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -46,4 +47,34 @@ func startHooksTimeout(h *specs.Hooks) time.Duration {
 		return 0
 	}
 	return hooks.Timeout(h.StartContainer)
+}
+
+// hasCreateHooks tells whether the shim has to wait for hooks: they may fill
+// the network namespace or the rootfs.
+func (c *creation) hasCreateHooks() bool {
+	h := c.host.Hooks
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // prestart is deprecated, and used
+}
+
+// runCreateHooks runs the hooks that come before the container, in the
+// specification's order: the runtime's here, those of the container in the shim,
+// whose namespaces are what the host has of the container's.
+func (c *creation) runCreateHooks(ctx context.Context) error {
+	if _, err := c.shim.receive(ctx); err != nil {
+		return err
+	}
+	h := c.host.Hooks
+	for _, kind := range []struct {
+		name string
+		list []specs.Hook
+	}{
+		{"prestart", h.Prestart}, //nolint:staticcheck // deprecated, and used
+		{"createRuntime", h.CreateRuntime},
+	} {
+		err := hooks.Run(ctx, kind.name, kind.list, c.record.Bundle, hookState(c.record, specs.StateCreating))
+		if err != nil {
+			return err
+		}
+	}
+	return c.shim.conn.Send(shimproto.Reply{Proceed: true})
 }

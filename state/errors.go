@@ -8,9 +8,7 @@ var (
 	ErrNotExist   = errors.New("container does not exist")
 	ErrExist      = errors.New("container with given ID already exists")
 	ErrInvalidID  = errors.New("invalid container ID format")
-	ErrRunning    = errors.New("container still running")
 	ErrNotRunning = errors.New("container not running")
-	ErrPaused     = errors.New("container paused")
 	ErrNotPaused  = errors.New("container not paused")
 )
 

@@ -1,0 +1,125 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"runch/state"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// peers are the containers that live, any of which a new one may join.
+type peers []*state.Container
+
+// peers are asked for only where a namespace may be one of theirs.
+func (r *Runtime) peers(namespaces []specs.LinuxNamespace) (peers, error) {
+	if !slices.ContainsFunc(namespaces, func(ns specs.LinuxNamespace) bool { return ns.Path != "" }) {
+		return nil, nil
+	}
+	all, err := r.Store.List()
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	// A record that cannot be read is that container's affair, not this one's.
+	var live peers
+	for _, c := range all {
+		if c.Ready && c.Shim.Alive() {
+			live = append(live, c)
+		}
+	}
+	return live, nil
+}
+
+// target is whose a namespace of a spec is.
+type target struct {
+	// container is nil where it belongs to none that is known.
+	container *state.Container
+}
+
+// targets finds for each namespace with a path the container that it belongs to. A
+// path that names a process which is no container's is refused.
+func (p peers) targets(namespaces []specs.LinuxNamespace) (map[specs.LinuxNamespaceType]target, error) {
+	found := make(map[specs.LinuxNamespaceType]target)
+	for i, ns := range namespaces {
+		if ns.Path == "" {
+			continue
+		}
+		t, err := p.target(ns)
+		if err != nil {
+			return nil, fmt.Errorf("linux.namespaces[%d].path: %w", i, err)
+		}
+		found[ns.Type] = t
+	}
+	return found, nil
+}
+
+func (p peers) target(ns specs.LinuxNamespace) (target, error) {
+	if pid, ok := procPID(ns.Path); ok {
+		for _, c := range p {
+			if c.Shim.PID == pid {
+				return target{c}, nil
+			}
+		}
+	}
+	// A user namespace of the host is nobody's: shims have none of their own.
+	if ns.Type == specs.UserNamespace {
+		return target{}, nil
+	}
+	at, err := os.Stat(ns.Path)
+	if err != nil {
+		return target{}, fmt.Errorf("open the %s namespace: %w", ns.Type, err)
+	}
+	for _, c := range p {
+		is, err := os.Stat(filepath.Join("/proc", strconv.Itoa(c.Shim.PID), "ns", procName(ns.Type)))
+		if err == nil && os.SameFile(at, is) {
+			return target{c}, nil
+		}
+	}
+	if pid, ok := procPID(ns.Path); ok && ns.Type != specs.NetworkNamespace {
+		return target{}, fmt.Errorf("cannot join the %s namespace %s: it is not in the container's VM, as process %d is no container's", ns.Type, ns.Path, pid)
+	}
+	return target{}, nil
+}
+
+// sandboxesOf are the ids of the sandboxes that targets are in.
+func sandboxesOf(targets map[specs.LinuxNamespaceType]target) []string {
+	var ids []string
+	seen := make(map[string]bool)
+	for _, t := range targets {
+		if t.container != nil && !seen[t.container.Sandbox] {
+			seen[t.container.Sandbox] = true
+			ids = append(ids, t.container.Sandbox)
+		}
+	}
+	return ids
+}
+
+// procPID is the process in a path such as /proc/7/ns/net.
+func procPID(p string) (int, bool) {
+	rest, ok := strings.CutPrefix(path.Clean(p), "/proc/")
+	if !ok {
+		return 0, false
+	}
+	digits, _, _ := strings.Cut(rest, "/")
+	pid, err := strconv.Atoi(digits)
+	return pid, err == nil
+}
+
+// procName is what a kind of namespace is called in /proc/PID/ns.
+func procName(t specs.LinuxNamespaceType) string {
+	switch t {
+	case specs.NetworkNamespace:
+		return "net"
+	case specs.MountNamespace:
+		return "mnt"
+	default:
+		return string(t)
+	}
+}

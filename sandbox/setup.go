@@ -1,0 +1,66 @@
+package sandbox
+
+import (
+	"encoding/json"
+
+	"runch/agentproto"
+	"runch/shimproto"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// setup is what the shim is asked for.
+func (c *creation) setup() *shimproto.Setup {
+	spec, err := json.Marshal(c.spec)
+	if err != nil {
+		spec = nil // oci.Split has encoded it before, to measure it
+	}
+	s := &shimproto.Setup{
+		ID: c.o.ID, Timeout: c.timeout(), Terminal: c.terminal,
+		Container: &shimproto.Container{
+			Spec: spec, Rootfs: c.host.Rootfs, RootfsReadonly: c.host.RootfsReadonly, Binds: c.host.Binds,
+			GuestOnly: guestOnly(c.spec), Share: c.record.Share, NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring,
+			Bundle: c.o.Bundle.Dir, SharedNamespaces: c.place.shared,
+		},
+	}
+	if c.hasCreateHooks() {
+		s.Container.Hooks = &shimproto.Hooks{
+			CreateContainer: c.host.Hooks.CreateContainer, State: hookState(c.record, specs.StateCreating),
+		}
+	}
+	if c.place.own {
+		s.VM = c.vm
+	} else {
+		if now := c.sandbox.record.Now; now != c.sandbox.record.Boot {
+			s.Container.CPUs = now.CPUs
+		}
+		s.Container.Holder, s.Container.Guest = c.sandbox.Path(), c.sandbox.record.Endpoint
+	}
+	return s
+}
+
+// guestOnly are the destinations of the file systems that the guest makes:
+// nobody on the host can see into them. /proc is another matter, as the shim's
+// own view has one.
+func guestOnly(guest *specs.Spec) []string {
+	var list []string
+	for _, m := range guest.Mounts {
+		if m.Type != "bind" && m.Type != "proc" {
+			list = append(list, m.Destination)
+		}
+	}
+	return list
+}
+
+// terminalOf says what terminal a process has, nil for none.
+func terminalOf(p *specs.Process) *shimproto.Terminal {
+	if p == nil || !p.Terminal {
+		return nil
+	}
+	t := &shimproto.Terminal{}
+	if p.ConsoleSize != nil {
+		// #nosec G115 -- a wrong size is a size all the same
+		t.Size = &agentproto.TerminalSize{Height: uint32(p.ConsoleSize.Height), Width: uint32(p.ConsoleSize.Width)}
+	}
+	return t
+}

@@ -1,0 +1,52 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Leave makes the tree the root of the mount namespace and lets go of
+// everything of the host's that was copied with the namespace. A child that
+// still had the host's root has the tree's from then on. /proc comes along until
+// it is moved into the view: paths are followed by it, and in a user namespace no
+// new one can be mounted where none is to be seen.
+func (t *Tree) Leave() error {
+	if err := t.takeProc(); err != nil {
+		return err
+	}
+	old := filepath.Join(t.dir, "old")
+	if err := os.Mkdir(old, 0o700); err != nil {
+		return fmt.Errorf("make a place for the host's root: %w", err)
+	}
+	if err := unix.PivotRoot(t.dir, old); err != nil {
+		return fmt.Errorf("pivot_root to the sandbox's tree: %w", err)
+	}
+	t.dir = "/"
+	if err := os.Chdir("/"); err != nil {
+		return fmt.Errorf("chdir to the sandbox's tree: %w", err)
+	}
+	if err := unix.Unmount("/old", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("let go of the host's root: %w", err)
+	}
+	return errors.Join(os.Remove("/old"))
+}
+
+// procDir is where /proc is between Leave and the view.
+const procDir = "/proc"
+
+func (t *Tree) takeProc() error {
+	proc, err := cloneTree(procDir, false)
+	if err != nil {
+		return fmt.Errorf("take /proc along: %w", err)
+	}
+	defer proc.close()
+	dir := filepath.Join(t.dir, procDir)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("take /proc along: %w", err)
+	}
+	return proc.attachPath(dir)
+}
