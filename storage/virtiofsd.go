@@ -129,3 +129,6 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 
 // Err says how it ended; only after Done.
 func (s *Server) Err() error { return s.err }
+
+// Kill ends it at once; for those whose processes no pid namespace ends.
+func (s *Server) Kill() { _ = s.cmd.Process.Kill() }
