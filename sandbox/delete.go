@@ -61,7 +61,7 @@ func (r *Runtime) lockToDelete(ctx context.Context, id string, force bool) (*sta
 			return dir, err
 		}
 		if c, err := r.Store.Load(id); err == nil && !c.Ready {
-			if err := kill9(ctx, c.Shim); err != nil {
+			if err := c.Shim.Kill(ctx); err != nil {
 				return nil, err
 			}
 		}
@@ -84,7 +84,7 @@ func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Containe
 	defer dir.Close()
 	killCtx, cancel := context.WithTimeout(ctx, goneTimeout)
 	defer cancel()
-	if err := kill9(killCtx, c.Shim); err != nil {
+	if err := c.Shim.Kill(killCtx); err != nil {
 		return err
 	}
 	errs := []error{r.leaveSandbox(ctx, c)}

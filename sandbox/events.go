@@ -135,7 +135,7 @@ func (r *Runtime) handStats(ctx context.Context, agent agentproto.AgentService, 
 func unlessGone(ctx context.Context, c *state.Container, err error) error {
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
-	if errors.Is(err, agentproto.ErrUnreachable) && awaitGone(ctx, c.Shim) == nil {
+	if errors.Is(err, agentproto.ErrUnreachable) && c.Shim.AwaitEnd(ctx) == nil {
 		return nil
 	}
 	return err

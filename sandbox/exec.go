@@ -78,7 +78,7 @@ func endedMeanwhile(ctx context.Context, c *state.Container, err error) error {
 	if errors.Is(err, errNoReport) || errors.Is(err, agentproto.ErrUnreachable) {
 		ctx, cancel := context.WithTimeout(ctx, shimproto.LostGrace)
 		defer cancel()
-		_ = awaitGone(ctx, c.Shim) // whether it is, is seen below
+		_ = c.Shim.AwaitEnd(ctx) // whether it is, is seen below
 	}
 	if c.Shim.Alive() {
 		return err

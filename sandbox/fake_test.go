@@ -155,7 +155,7 @@ func (a *fakeAgent) serve(l net.Listener) {
 }
 
 // accept takes a connection to a port of the guest.
-func (a *fakeAgent) accept(conn net.Conn, port uint32) {
+func (a *fakeAgent) accept(conn net.Conn, port uint32) { //nolint:contextcheck // the server lives as long as its process
 	if port == agentproto.StreamPort {
 		_, _ = agentproto.ReadStreamHeader(conn)
 		_ = conn.Close() // its processes have nothing to say

@@ -50,7 +50,7 @@ func (r *Runtime) Kill(ctx context.Context, id string, sig unix.Signal, all bool
 	case sig == unix.SIGKILL && errors.Is(err, agentproto.ErrUnreachable):
 		ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 		defer cancel()
-		return kill9(ctx, c.Shim)
+		return c.Shim.Kill(ctx)
 	default:
 		return fmt.Errorf("signal the container: %w", err)
 	}

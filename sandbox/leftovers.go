@@ -152,7 +152,7 @@ func killLeftover(ctx context.Context, shim state.Process) error {
 	if err != nil {
 		return err
 	}
-	if err := kill9(ctx, shim); err != nil {
+	if err := shim.Kill(ctx); err != nil {
 		return err
 	}
 	return group.Destroy(ctx)

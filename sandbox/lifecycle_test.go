@@ -180,11 +180,11 @@ func sandboxOf(pod string) func(*specs.Spec) {
 	return annotated(map[string]string{"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": pod}, nil)
 }
 
-// memberOf is containerd's member of a pod, whose first container has this shim.
-func memberOf(pod string, first state.Process) func(*specs.Spec) {
+// memberOf is containerd's member of the pod "pod", whose first container has this shim.
+func memberOf(first state.Process) func(*specs.Spec) {
 	ns := func(kind string) string { return filepath.Join("/proc", strconv.Itoa(first.PID), "ns", kind) }
 	return annotated(
-		map[string]string{"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": pod},
+		map[string]string{"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "pod"},
 		map[specs.LinuxNamespaceType]string{specs.NetworkNamespace: ns("net"), specs.IPCNamespace: ns("ipc"), specs.UTSNamespace: ns("uts")},
 	)
 }
@@ -299,8 +299,8 @@ func TestAFailedCreateUndoesEachStep(t *testing.T) {
 func TestMembersShareTheSandboxOfTheFirst(t *testing.T) {
 	r := newRig(t)
 	pause := r.mustCreate(t, "pod", sandboxOf("pod"))
-	a := r.mustCreate(t, "a", memberOf("pod", pause.Shim))
-	b := r.mustCreate(t, "b", memberOf("pod", pause.Shim))
+	a := r.mustCreate(t, "a", memberOf(pause.Shim))
+	b := r.mustCreate(t, "b", memberOf(pause.Shim))
 	r.onlyLeft(t, "@pod", "a", "b", "pod")
 	s, err := r.Store.LoadSandbox("pod")
 	if err != nil {
@@ -335,7 +335,7 @@ func TestMembersShareTheSandboxOfTheFirst(t *testing.T) {
 		t.Error("another container has ended as well")
 	}
 	// Created again, it is another one.
-	again := r.mustCreate(t, "a", memberOf("pod", pause.Shim))
+	again := r.mustCreate(t, "a", memberOf(pause.Shim))
 	if again.Shim == a.Shim || again.Share == a.Share {
 		t.Errorf("%+v is as the one before", again)
 	}
@@ -408,7 +408,7 @@ func TestAFailedMemberLeavesThePodAsItWas(t *testing.T) {
 	r := newRig(t)
 	pause := r.mustCreate(t, "pod", sandboxOf("pod"))
 	r.fail(t, "create")
-	if err := r.create(t, "a", memberOf("pod", pause.Shim)); err == nil {
+	if err := r.create(t, "a", memberOf(pause.Shim)); err == nil {
 		t.Error("created")
 	}
 	r.fail(t, "")
@@ -417,7 +417,7 @@ func TestAFailedMemberLeavesThePodAsItWas(t *testing.T) {
 		t.Errorf("sandbox %+v, %v", s, err)
 	}
 	r.onlyLeft(t, "@pod", "pod")
-	r.mustCreate(t, "a", memberOf("pod", pause.Shim))
+	r.mustCreate(t, "a", memberOf(pause.Shim))
 }
 
 func TestAPodWithoutAContainerOfItsOwn(t *testing.T) {
@@ -501,7 +501,7 @@ func TestUpdateOfAMemberIsForTheVMOfAll(t *testing.T) {
 	pause := r.mustCreate(t, "pod", sandboxOf("pod"))
 	limit := int64(256 << 20)
 	r.mustCreate(t, "a", func(s *specs.Spec) {
-		memberOf("pod", pause.Shim)(s)
+		memberOf(pause.Shim)(s)
 		s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit}
 	})
 	if err := r.Start(t.Context(), "a"); err != nil {
@@ -585,7 +585,7 @@ func TestRefusedPlaces(t *testing.T) {
 	r := newRig(t)
 	pause := r.mustCreate(t, "pod", sandboxOf("pod"))
 	other := r.mustCreate(t, "other", nil)
-	member := memberOf("pod", pause.Shim)
+	member := memberOf(pause.Shim)
 	for name, tt := range map[string]struct {
 		change func(*specs.Spec)
 		want   string

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -19,22 +18,20 @@ import (
 type peers []*state.Container
 
 // peers are asked for only where a namespace may be one of theirs.
-func (r *Runtime) peers(namespaces []specs.LinuxNamespace) (peers, error) {
+func (r *Runtime) peers(namespaces []specs.LinuxNamespace) peers {
 	if !slices.ContainsFunc(namespaces, func(ns specs.LinuxNamespace) bool { return ns.Path != "" }) {
-		return nil, nil
+		return nil
 	}
-	all, err := r.Store.List()
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	// A record that cannot be read is that container's affair, not this one's.
+	// A record that cannot be read is that container's affair, not this one's; without
+	// a root directory there are none.
+	all, _ := r.Store.List()
 	var live peers
 	for _, c := range all {
 		if c.Ready && c.Shim.Alive() {
 			live = append(live, c)
 		}
 	}
-	return live, nil
+	return live
 }
 
 // target is whose a namespace of a spec is.

@@ -41,11 +41,7 @@ func (r *Runtime) place(id string, spec *specs.Spec) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	peers, err := r.peers(spec.Linux.Namespaces)
-	if err != nil {
-		return nil, err
-	}
-	targets, err := peers.targets(spec.Linux.Namespaces)
+	targets, err := r.peers(spec.Linux.Namespaces).targets(spec.Linux.Namespaces)
 	if err != nil {
 		return nil, err
 	}

@@ -27,8 +27,8 @@ var (
 	ErrNotStopped   = errors.New("that is not stopped")
 )
 
-// errEnded says that the container ended while the agent was asked. Its VM went
-// with it, and the answer may have as well.
+// errEnded says that the container ended while the agent was asked. Where its VM
+// ends with it, the answer may be lost.
 var errEnded = fmt.Errorf("%w any more", state.ErrNotRunning)
 
 // How long a verb may wait.
@@ -36,8 +36,6 @@ const (
 	lockTimeout = 30 * time.Second
 	// callTimeout bounds a call to the agent that has something to do.
 	callTimeout = 30 * time.Second
-	// aliveTimeout is how long an agent may take to say that it is there.
-	aliveTimeout = 10 * time.Second
 	// killTimeout is how long a guest may take to answer before SIGKILL is
 	// given to its VM instead.
 	killTimeout = 2 * time.Second
@@ -155,15 +153,9 @@ func (r *Runtime) call(ctx context.Context, c *state.Container, do func(context.
 	if errors.Is(err, agentproto.ErrUnreachable) && ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(ctx, endTimeout)
 		defer cancel()
-		if awaitGone(ctx, c.Shim) == nil {
+		if c.Shim.AwaitEnd(ctx) == nil {
 			return errEnded
 		}
 	}
 	return err
 }
-
-// awaitGone waits for the end of a process, which need not be a child.
-func awaitGone(ctx context.Context, p state.Process) error { return p.AwaitEnd(ctx) }
-
-// kill9 ends a process at once and waits until it is gone.
-func kill9(ctx context.Context, p state.Process) error { return p.Kill(ctx) }

@@ -145,7 +145,7 @@ func (s *lockedSandbox) leave(ctx context.Context, c *state.Container) error {
 // up. After an error the record stays, for another delete.
 func (s *lockedSandbox) end(ctx context.Context) error {
 	defer s.Close()
-	if err := kill9(ctx, s.record.Holder); err != nil {
+	if err := s.record.Holder.Kill(ctx); err != nil {
 		return err
 	}
 	var errs []error

@@ -42,7 +42,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	if err := hooks.Run(ctx, "poststart", c.Hooks.Poststart, c.Bundle, hookState(c, specs.StateRunning)); err != nil {
 		ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 		defer cancel()
-		return errors.Join(err, kill9(ctx, c.Shim))
+		return errors.Join(err, c.Shim.Kill(ctx))
 	}
 	return nil
 }

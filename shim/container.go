@@ -181,7 +181,7 @@ func (s *setup) createContainer(ctx context.Context, c *container, client agentp
 	_, err := client.CreateContainer(ctx, &agentproto.CreateContainerRequest{
 		ContainerId: s.ID, Spec: c.Spec, Stdio: s.stdio(streams), NoNewKeyring: c.NoNewKeyring, NoPivot: c.NoPivot,
 		TerminalSize: s.terminalSize(), Submounts: submounts, Bundle: c.Bundle,
-		SharedNamespaces: c.SharedNamespaces, Share: c.Container.Share,
+		SharedNamespaces: c.SharedNamespaces, Share: s.Container.Share,
 		Cpus: uint32(c.CPUs), // #nosec G115 -- of hypervisor.Config, at most 255
 	})
 	return agentproto.FromAgent(err)
