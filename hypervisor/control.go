@@ -3,6 +3,8 @@ package hypervisor
 import (
 	"context"
 	"io"
+
+	"runch/state"
 )
 
 // Control changes a running VM, from any process of its host that can reach its
@@ -45,7 +47,7 @@ type Resizer interface {
 	// of the Config that the VM was booted with; 0 leaves a value. It returns when
 	// the VMM has accepted the size: the guest has to bring new CPUs online by
 	// itself, and gives memory back as far as it can.
-	Resize(ctx context.Context, size Size) error
+	Resize(ctx context.Context, size state.VMSize) error
 }
 
 // Pauser stops and resumes the CPUs. Either call may be repeated.
@@ -84,11 +86,6 @@ type Capabilities struct {
 	// Snapshot says that a VM without shares can be saved and restored,
 	// SnapshotShare that one with shares can.
 	Snapshot, SnapshotShare bool
-}
-
-// Size is what Resize changes.
-type Size struct {
-	CPUs, MemoryMiB int
 }
 
 // Counters are by the ids of the devices.

@@ -16,6 +16,7 @@ import (
 	"runch/agentproto"
 	"runch/hypervisor"
 	"runch/shim"
+	"runch/state"
 	"runch/transport"
 	"runch/unixsocket"
 
@@ -285,7 +286,7 @@ func (a *fakeAgent) AwaitSize(context.Context, *agentproto.AwaitSizeRequest) (*a
 type fakeControl struct {
 	hypervisor.Control
 	mu    sync.Mutex
-	sizes []hypervisor.Size
+	sizes []state.VMSize
 	err   error
 }
 
@@ -293,7 +294,7 @@ func (c *fakeControl) attach(context.Context, string, string) (hypervisor.Contro
 	return c, nil
 }
 
-func (c *fakeControl) Resize(_ context.Context, size hypervisor.Size) error {
+func (c *fakeControl) Resize(_ context.Context, size state.VMSize) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sizes = append(c.sizes, size)

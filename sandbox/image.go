@@ -12,6 +12,7 @@ import (
 	"runch/hypervisor"
 	"runch/oci"
 	"runch/shimproto"
+	"runch/state"
 	"runch/storage"
 )
 
@@ -101,7 +102,7 @@ func (r *Runtime) vmFor(host *oci.HostPart, annotations map[string]string) (*shi
 	}
 	vm := &shimproto.VM{
 		Driver: choice.Driver, Binary: choice.Path, Accel: choice.Accel, Kernel: image.Kernel, Initramfs: image.Initramfs,
-		Cmdline: cfg.KernelParams, CPUs: cfg.CPUs, MemoryMiB: cfg.MemoryMiB,
+		Cmdline: cfg.KernelParams, VMSize: state.VMSize{CPUs: cfg.CPUs, MemoryMiB: cfg.MemoryMiB},
 		BootTimeout: cfg.BootTimeout, Virtiofsd: *server, SelinuxLabel: host.SelinuxLabel,
 	}
 	if cpus, ok := host.CPUs(); ok {

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"runch/config"
-	"runch/hypervisor"
 	"runch/oci"
 	"runch/state"
 
@@ -513,7 +512,7 @@ func TestUpdateOfAMemberIsForTheVMOfAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	boot := 256 + r.Config.OverheadMiB
-	want := []hypervisor.Size{{MemoryMiB: boot + 256}, {MemoryMiB: boot + 512}}
+	want := []state.VMSize{{MemoryMiB: boot + 256}, {MemoryMiB: boot + 512}}
 	if !slices.Equal(r.control.sizes, want) {
 		t.Errorf("the VM was given %v, not %v", r.control.sizes, want)
 	}

@@ -50,9 +50,8 @@ func (r *Runtime) newSandbox(p *place, owner string, vm *shimproto.VM, host *oci
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("identify this process: %w", err), dir.Remove())
 	}
-	size := state.VMSize{CPUs: vm.CPUs, MemoryMiB: vm.MemoryMiB}
 	s := &lockedSandbox{SandboxDir: dir, r: r, record: &state.Sandbox{
-		ID: id, Creator: creator, Owner: owner, Pod: p.pod, VMM: vm.Driver, Boot: size, Now: size,
+		ID: id, Creator: creator, Owner: owner, Pod: p.pod, VMM: vm.Driver, Boot: vm.VMSize, Now: vm.VMSize,
 		Default: state.VMSize{CPUs: r.Config.CPUs, MemoryMiB: r.Config.MemoryMiB},
 		MaxCPUs: vm.MaxCPUs, MaxMemoryMiB: vm.MaxMemoryMiB, OverheadMiB: vm.OverheadMiB, Overhead: r.overhead(),
 		Members: make(map[string]state.Member), Network: state.Network{NetNS: host.Namespaces[specs.NetworkNamespace]},

@@ -172,7 +172,7 @@ func (s *lockedSandbox) resize(ctx context.Context, to state.VMSize) error {
 	}
 	defer vm.Close()
 	// A value that stays is left out: the VMM may have refused it before.
-	var size hypervisor.Size
+	var size state.VMSize
 	if to.CPUs != now.CPUs {
 		size.CPUs = to.CPUs
 	}

@@ -1,6 +1,3 @@
-// Package shim is the host process that stands for a container's process, its
-// init or an exec: it carries the process's input and output, passes signals
-// on to it, owns its terminal, and ends as it ended.
 package shim
 
 import (

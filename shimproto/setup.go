@@ -9,6 +9,7 @@ import (
 	"runch/agentproto"
 	"runch/hypervisor"
 	"runch/oci"
+	"runch/state"
 	"runch/storage"
 	"runch/transport"
 
@@ -55,8 +56,8 @@ type VM struct {
 	Kernel    string
 	Initramfs string
 	Cmdline   []string
-	CPUs      int
-	MemoryMiB int
+	// VMSize is what it boots with.
+	state.VMSize
 	// MaxCPUs and MaxMemoryMiB are what it may grow to.
 	MaxCPUs, MaxMemoryMiB int
 	// OverheadMiB is the part of the memory that is for the guest itself.

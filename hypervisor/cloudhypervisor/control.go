@@ -14,6 +14,7 @@ import (
 
 	"runch/hypervisor"
 	"runch/plaintext"
+	"runch/state"
 	"runch/unixsocket"
 )
 
@@ -138,7 +139,7 @@ func eventsError(ctx context.Context, err error) error {
 }
 
 // Resize changes the number of CPUs and the memory.
-func (h *Handle) Resize(ctx context.Context, size hypervisor.Size) error {
+func (h *Handle) Resize(ctx context.Context, size state.VMSize) error {
 	if size.MemoryMiB != 0 {
 		if err := h.checkMemory(ctx, size.MemoryMiB); err != nil {
 			return err

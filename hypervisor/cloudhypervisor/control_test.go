@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"runch/hypervisor"
+	"runch/state"
 	"runch/unixsocket"
 )
 
@@ -59,7 +60,7 @@ func TestControl(t *testing.T) {
 		t.Error("the share's socket is left")
 	}
 	for name, call := range map[string]func() error{
-		"Resize": func() error { return h.Resize(ctx, hypervisor.Size{CPUs: 2, MemoryMiB: 384}) },
+		"Resize": func() error { return h.Resize(ctx, state.VMSize{CPUs: 2, MemoryMiB: 384}) },
 		"Pause":  func() error { return h.Pause(ctx) },
 		"Resume": func() error { return h.Resume(ctx) },
 	} {
@@ -95,9 +96,9 @@ func TestRefused(t *testing.T) {
 	ctx := bounded(t)
 	for name, call := range map[string]func() error{
 		"Remove":          func() error { return h.Remove(ctx, "none") },
-		"too many CPUs":   func() error { return h.Resize(ctx, hypervisor.Size{CPUs: 5}) },
-		"too much memory": func() error { return h.Resize(ctx, hypervisor.Size{MemoryMiB: 513}) },
-		"too little":      func() error { return h.Resize(ctx, hypervisor.Size{MemoryMiB: 255}) },
+		"too many CPUs":   func() error { return h.Resize(ctx, state.VMSize{CPUs: 5}) },
+		"too much memory": func() error { return h.Resize(ctx, state.VMSize{MemoryMiB: 513}) },
+		"too little":      func() error { return h.Resize(ctx, state.VMSize{MemoryMiB: 255}) },
 		"no disk":         func() error { return h.AddDisk(ctx, hypervisor.Disk{ID: "a", Path: "none"}) },
 		"not paused": func() error {
 			if err := os.Mkdir(hypervisor.InRunDir(r.cfg.Dir, "saved"), 0o700); err != nil {

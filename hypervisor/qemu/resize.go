@@ -7,11 +7,12 @@ import (
 	"strings"
 
 	"runch/hypervisor"
+	"runch/state"
 )
 
 // Resize changes the number of CPUs and the memory. Those of the boot cannot be
 // removed.
-func (h *Handle) Resize(ctx context.Context, size hypervisor.Size) error {
+func (h *Handle) Resize(ctx context.Context, size state.VMSize) error {
 	if size.CPUs != 0 {
 		if err := h.resizeCPUs(ctx, size.CPUs); err != nil {
 			return fmt.Errorf("resize to %d CPUs: %w", size.CPUs, err)

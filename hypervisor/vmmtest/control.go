@@ -13,6 +13,7 @@ import (
 
 	"runch/hypervisor"
 	"runch/hypervisor/vmmtest/guestports"
+	"runch/state"
 )
 
 // testResizeCPUs: CPUs come and go again.
@@ -24,7 +25,7 @@ func testResizeCPUs(t *testing.T, s *suite) {
 	h := s.attach(t, m)
 	defer h.Close()
 	ctx := timeout(t, 2*time.Minute)
-	if err := h.Resize(ctx, hypervisor.Size{CPUs: 4}); err == nil {
+	if err := h.Resize(ctx, state.VMSize{CPUs: 4}); err == nil {
 		t.Error("a resize to more CPUs than there can be is taken")
 	}
 	if possible := m.command(guestports.PossibleCPUs); possible == "0" {
@@ -32,7 +33,7 @@ func testResizeCPUs(t *testing.T, s *suite) {
 	}
 	for range 2 {
 		for _, n := range []int{3, 1} {
-			if err := h.Resize(ctx, hypervisor.Size{CPUs: n}); err != nil {
+			if err := h.Resize(ctx, state.VMSize{CPUs: n}); err != nil {
 				t.Fatalf("Resize to %d CPUs: %v; log:\n%s", n, err, m.log)
 			}
 			m.mustAnswer("<nil>", guestports.CPUs, fmt.Sprint(n))
@@ -50,18 +51,18 @@ func testResizeMemory(t *testing.T, s *suite) {
 	defer h.Close()
 	ctx := timeout(t, 2*time.Minute)
 	for _, mib := range []int{cfg.MaxMemoryMiB + 1, cfg.MemoryMiB - 1} {
-		if err := h.Resize(ctx, hypervisor.Size{MemoryMiB: mib}); err == nil {
+		if err := h.Resize(ctx, state.VMSize{MemoryMiB: mib}); err == nil {
 			t.Errorf("a resize to %d MiB is taken", mib)
 		}
 	}
 	// The driver has to be there before memory can come.
 	m.mustAnswer("<nil>", guestports.LessMemory, fmt.Sprint(cfg.MemoryMiB))
 	for range 2 {
-		if err := h.Resize(ctx, hypervisor.Size{MemoryMiB: cfg.MaxMemoryMiB}); err != nil {
+		if err := h.Resize(ctx, state.VMSize{MemoryMiB: cfg.MaxMemoryMiB}); err != nil {
 			t.Fatalf("Resize to more memory: %v", err)
 		}
 		m.mustAnswer("<nil>", guestports.MoreMemory, fmt.Sprint(cfg.MemoryMiB+hypervisor.HotplugStepMiB))
-		if err := h.Resize(ctx, hypervisor.Size{MemoryMiB: cfg.MemoryMiB}); err != nil {
+		if err := h.Resize(ctx, state.VMSize{MemoryMiB: cfg.MemoryMiB}); err != nil {
 			t.Fatalf("Resize to less memory: %v", err)
 		}
 		m.mustAnswer("<nil>", guestports.LessMemory, fmt.Sprint(cfg.MemoryMiB+hypervisor.HotplugStepMiB))
@@ -131,8 +132,8 @@ func testRefusals(t *testing.T, s *suite) {
 	defer h.Close()
 	ctx := timeout(t, time.Minute)
 	mustRefuse(t, "Remove of what is not there", h.Remove(ctx, "nothing"))
-	mustRefuse(t, "more CPUs than there can be", h.Resize(ctx, hypervisor.Size{CPUs: 200}))
-	mustRefuse(t, "more memory than there can be", h.Resize(ctx, hypervisor.Size{MemoryMiB: 1 << 20}))
+	mustRefuse(t, "more CPUs than there can be", h.Resize(ctx, state.VMSize{CPUs: 200}))
+	mustRefuse(t, "more memory than there can be", h.Resize(ctx, state.VMSize{MemoryMiB: 1 << 20}))
 	cause := errors.New("enough")
 	ended, cancel := context.WithCancelCause(context.Background())
 	cancel(cause)
