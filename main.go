@@ -1,5 +1,5 @@
 // Command runch is an OCI runtime with runc's command line that runs each
-// container in a virtual machine of its own.
+// container, or each pod, in a virtual machine.
 package main
 
 import (

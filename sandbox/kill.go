@@ -13,7 +13,7 @@ import (
 
 // Kill delivers a signal to the container's init, or with all to every process
 // of it, and does nothing else: it does not wait for an effect. SIGKILL that
-// the guest does not take in time ends the VM.
+// the guest does not take in time ends the shim, and the VM where that holds it.
 func (r *Runtime) Kill(ctx context.Context, id string, sig unix.Signal, all bool) error {
 	c, err := r.Store.Load(id)
 	if err != nil {
