@@ -141,6 +141,7 @@ func TestTable(t *testing.T) {
 	}
 	tb.release("x", nil)
 	c := fakeContainer(a, "x")
+	c.init.waiting.Add(1)
 	if err := tb.reserve(ctx, "x"); !errors.Is(err, errExists) {
 		t.Errorf("there: %v", err)
 	}

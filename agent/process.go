@@ -31,6 +31,8 @@ type process struct {
 	result *agentproto.WaitResponse
 	// waits counts the Wait calls there have been.
 	waits atomic.Int32
+	// waiting is how many of them are open: one for each shim that lives.
+	waiting atomic.Int32
 }
 
 // exitCode is what a shell would say: the code, or 128 and the signal.

@@ -18,6 +18,8 @@ func (a *Agent) Wait(ctx context.Context, req *agentproto.WaitRequest) (*agentpr
 		return nil, err
 	}
 	p.waits.Add(1)
+	p.waiting.Add(1)
+	defer p.waiting.Add(-1)
 	select {
 	case <-p.done:
 	case <-ctx.Done():

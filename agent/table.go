@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // table holds the guest's containers by id. It is safe for concurrent use.
@@ -31,7 +33,8 @@ func (t *table) get(id string) (*container, error) {
 }
 
 // reserve claims an id for a container that is to be made. One that ended is
-// forgotten for it, once everything of it is removed.
+// forgotten for it, once everything of it is removed. One that no shim stands for was
+// given up by the host, whose records say which ids are free: it is ended.
 func (t *table) reserve(ctx context.Context, id string) error {
 	t.mu.Lock()
 	old, ok := t.byID[id]
@@ -45,7 +48,12 @@ func (t *table) reserve(ctx context.Context, id string) error {
 		return errExists
 	}
 	if old.state() != stopped {
-		return errExists
+		if old.init.waiting.Load() > 0 {
+			return errExists
+		}
+		if err := old.signalAll(unix.SIGKILL); err != nil {
+			return fmt.Errorf("end the container of that id, which no shim stands for: %w", err)
+		}
 	}
 	select {
 	case <-old.gone:

@@ -24,8 +24,11 @@ func (s *lockedSandbox) tellLost() {
 	}
 	// The text may be the guest's.
 	reason := plaintext.Line(string(note))
-	id := s.record.Owner
-	s.r.Log.Warn(fmt.Sprintf("how container %s ended is not known: %s%s", id, reason, describeLogs(reason, s.record.LogDir, s.Path(), id)))
+	what, id := "container "+s.record.Owner, s.record.ID
+	if s.record.Owner == "" {
+		what = "the containers of the sandbox " + id
+	}
+	s.r.Log.Warn(fmt.Sprintf("how %s ended is not known: %s%s", what, reason, describeLogs(reason, s.record.LogDir, s.Path(), id)))
 }
 
 // withLogs is err with where the logs of the sandbox's VM are kept, and how they end.

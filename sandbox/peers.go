@@ -65,15 +65,14 @@ func (p peers) target(ns specs.LinuxNamespace) (target, error) {
 			}
 		}
 	}
-	// A user namespace of the host is nobody's: shims have none of their own.
-	if ns.Type == specs.UserNamespace {
-		return target{}, nil
-	}
 	at, err := os.Stat(ns.Path)
 	if err != nil {
 		return target{}, fmt.Errorf("open the %s namespace: %w", ns.Type, err)
 	}
 	for _, c := range p {
+		if ns.Type == specs.UserNamespace {
+			break // shims have none of their own: by its inode it is nobody's
+		}
 		is, err := os.Stat(filepath.Join("/proc", strconv.Itoa(c.Shim.PID), "ns", procName(ns.Type)))
 		if err == nil && os.SameFile(at, is) {
 			return target{c}, nil

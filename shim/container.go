@@ -2,6 +2,7 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -43,7 +44,8 @@ func (s *setup) makeWithVM(ctx context.Context, files Files) (*Task, *holder, er
 	if err := h.configure(ctx, client); err != nil {
 		return nil, nil, err
 	}
-	if err := s.createContainer(ctx, c, client, streams); err != nil {
+	task, err := s.createContainer(ctx, c, client, streams)
+	if err != nil {
 		return nil, nil, h.orLost("create the container", err)
 	}
 	mounts, err := c.settled(h.tree)
@@ -60,7 +62,7 @@ func (s *setup) makeWithVM(ctx context.Context, files Files) (*Task, *holder, er
 	if err := s.ready(h.ready()); err != nil {
 		return nil, nil, err
 	}
-	return &Task{Container: s.ID, Agent: client, Streams: streams, Terminal: s.slave()}, h, nil
+	return task, h, nil
 }
 
 // makeHolder boots the VM of a sandbox whose containers have shims of their own.
@@ -80,7 +82,8 @@ func (s *setup) makeHolder(ctx context.Context) (*holder, error) {
 	if err := h.configure(ctx, client); err != nil {
 		return nil, err
 	}
-	if err := h.tree.Leave(); err != nil {
+	// The VMM stays in there, and has no use for it.
+	if err := errors.Join(h.tree.Leave(), h.tree.DropProc()); err != nil {
 		return nil, err
 	}
 	return h, s.ready(h.ready())
@@ -104,7 +107,8 @@ func (s *setup) makeMember(ctx context.Context, files Files) (*Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.createContainer(ctx, c, client, streams); err != nil {
+	task, err := s.createContainer(ctx, c, client, streams)
+	if err != nil {
 		return nil, err
 	}
 	mounts, err := c.settled(h)
@@ -118,7 +122,7 @@ func (s *setup) makeMember(ctx context.Context, files Files) (*Task, error) {
 	if err := s.ready(&shimproto.Ready{}); err != nil {
 		return nil, err
 	}
-	return &Task{Container: s.ID, Agent: client, Streams: streams, Terminal: s.slave()}, nil
+	return task, nil
 }
 
 // container is one that is being made.
@@ -173,7 +177,7 @@ func (c *container) view() storage.View {
 }
 
 // createContainer makes the container in the guest.
-func (s *setup) createContainer(ctx context.Context, c *container, client agentproto.AgentService, streams *Streams) error {
+func (s *setup) createContainer(ctx context.Context, c *container, client agentproto.AgentService, streams *Streams) (*Task, error) {
 	submounts := make([]string, len(c.submounts))
 	for i, m := range c.submounts {
 		submounts[i] = filepath.Join(c.Share, m)
@@ -184,5 +188,10 @@ func (s *setup) createContainer(ctx context.Context, c *container, client agentp
 		SharedNamespaces: c.SharedNamespaces, Share: s.Container.Share,
 		Cpus: uint32(c.CPUs), // #nosec G115 -- of hypervisor.Config, at most 255
 	})
-	return agentproto.FromAgent(err)
+	if err != nil {
+		return nil, agentproto.FromAgent(err)
+	}
+	t := &Task{Container: s.ID, Agent: client, Streams: streams, Terminal: s.slave()}
+	t.Watch()
+	return t, nil
 }

@@ -29,10 +29,9 @@ func (s *setup) makeExec(ctx context.Context, files Files) (*Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.ready(&shimproto.Ready{}); err != nil {
-		return nil, err
-	}
-	return &Task{Container: s.ID, Exec: e.ID, Agent: client, Streams: streams, Terminal: s.slave()}, nil
+	t := &Task{Container: s.ID, Exec: e.ID, Agent: client, Streams: streams, Terminal: s.slave()}
+	t.Watch()
+	return t, s.ready(&shimproto.Ready{})
 }
 
 const (

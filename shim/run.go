@@ -20,6 +20,9 @@ const exitUndone = 1
 // errUndo says that the command which started the shim is gone.
 var errUndo = errors.New("the command that started the shim is gone")
 
+// errVMLost is what a holder meets that stands for no container.
+var errVMLost = errors.New("the VM is lost")
+
 // settleTime is when a shim has come to rest, after its setup or after the last
 // thing that it has done for a command.
 const settleTime = 2 * time.Second
@@ -124,6 +127,7 @@ func (s *setup) stay(task *Task, h *holder) int {
 	s.settle()
 	if task == nil {
 		<-h.lost
+		h.leaveNote(errVMLost)
 		return ExitLost
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -25,6 +25,25 @@ type Task struct {
 	Streams         *Streams
 	// Terminal is the slave of the host's pty, nil without one.
 	Terminal *os.File
+
+	// ended has what the agent says of the process's end, once Watch was called.
+	ended chan ending
+}
+
+type ending struct {
+	answer *agentproto.WaitResponse
+	err    error
+}
+
+// Watch begins to wait for the process's end, as soon as the guest has the process:
+// the agent ends one whose shim is lost while it waits. Run calls it otherwise.
+func (t *Task) Watch() {
+	t.ended = make(chan ending, 1)
+	go func() {
+		// It ends with the process, or with the connection.
+		answer, err := t.Agent.Wait(context.Background(), &agentproto.WaitRequest{ContainerId: t.Container, ExecId: t.Exec})
+		t.ended <- ending{answer, err}
+	}()
 }
 
 // Run carries the process's stdio and signals until it has ended, and returns
@@ -34,12 +53,21 @@ type Task struct {
 func (t *Task) Run(ctx context.Context, signals <-chan os.Signal) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if t.ended == nil {
+		t.Watch()
+	}
 	t.Streams.Start(func(bytes uint64) { t.closeStdin(ctx, bytes) })
 	go t.relay(ctx, signals)
-	answer, err := t.Agent.Wait(ctx, &agentproto.WaitRequest{ContainerId: t.Container, ExecId: t.Exec})
-	if err != nil {
-		return ExitLost, fmt.Errorf("wait for the process: %w", err)
+	var end ending
+	select {
+	case end = <-t.ended:
+	case <-ctx.Done():
+		end.err = ctx.Err()
 	}
+	if end.err != nil {
+		return ExitLost, fmt.Errorf("wait for the process: %w", end.err)
+	}
+	answer := end.answer
 	if err := t.Streams.Drain(answer.GetStdoutBytes(), answer.GetStderrBytes()); err != nil {
 		return ExitLost, fmt.Errorf("pass the process's output on: %w", err)
 	}

@@ -38,6 +38,19 @@ func (t *Tree) Leave() error {
 // procDir is where /proc is between Leave and the view.
 const procDir = "/proc"
 
+// DropProc removes the /proc that Leave has taken along, or the place where it was:
+// the VMM stays in the tree. Called after Leave.
+func (t *Tree) DropProc() error {
+	// It is no mount any more where it was moved into a view.
+	if err := unix.Unmount(procDir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("take /proc off the tree: %w", err)
+	}
+	if err := os.Remove(procDir); err != nil {
+		return fmt.Errorf("take /proc off the tree: %w", err)
+	}
+	return nil
+}
+
 func (t *Tree) takeProc() error {
 	proc, err := cloneTree(procDir, false)
 	if err != nil {

@@ -30,12 +30,8 @@ func (t *Tree) EnterView(mounts []Mount, v View) error {
 	if err := assemble(t.view(), mounts, v); err != nil {
 		return err
 	}
-	// The tree has no /proc from then on: the VMM stays in there.
-	if err := unix.Unmount(procDir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("take /proc off the tree: %w", err)
-	}
-	if err := os.Remove(procDir); err != nil {
-		return fmt.Errorf("take /proc off the tree: %w", err)
+	if err := t.DropProc(); err != nil {
+		return err
 	}
 	return coverRoot(t.view())
 }

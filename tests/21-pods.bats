@@ -297,6 +297,24 @@ no_sandbox() {
 	same "$(vmms)" 1
 }
 
+@test "a member whose create failed late leaves nothing in the guest, and its id is free" {
+	needs_vm
+	containerd sandbox
+	launch
+	PAUSE=$PID
+	containerd container a
+	# The guest has the container by the time that the pid-file is written.
+	try runch create --bundle "$B" --pid-file "$T/no/such/directory/pid" "$ID"
+	[ "$status" -ne 0 ]
+	gone
+	launch
+	background one "$ID" sleep 100000
+	try runch exec --detach --pid-file "$T/no/such/directory/pid" "$ID" sleep 4711
+	[ "$status" -ne 0 ]
+	no_exec() { ! in_container a ps -o args | grep -q 4711; }
+	eventually 5 no_exec
+}
+
 # bats test_tags=contract:30
 @test "a volume of two members is one: what either writes, and what the host changes, both see" {
 	needs_vm
@@ -417,18 +435,20 @@ no_sandbox() {
 	memory() { in_container '' awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo; }
 	before=$(memory)
 	containerd container a
-	config '.linux.resources.memory.limit = 268435456 | .linux.resources.cpu.shares = 512'
+	config '.linux.resources.memory.limit = 268435456 | .linux.resources.cpu.shares = 512 |
+		.mounts += [{destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup"}] | .linux.namespaces += [{type: "cgroup"}]'
 	launch
 	more() { [ "$(memory)" -gt $((before + 200000)) ]; }
 	eventually 10 more
-	same "$(in_container a cat /sys/fs/cgroup/memory.max)" 268435456
+	limit() { in_container a cat /sys/fs/cgroup/memory.max; }
+	same "$(limit)" 268435456
 	# The VM has the weight of a container, not the 2 shares of the first.
 	PID=$PAUSE
 	[ "$(host_limit cpu cpu.shares cpu.weight)" -ge "$([ -e /sys/fs/cgroup/cgroup.controllers ] && echo 39 || echo 1024)" ]
 	after=$(memory)
 	echo '{"memory": {"limit": 536870912}}' >"$T/resources"
 	runch update --resources "$T/resources" "$POD-a"
-	same "$(in_container a cat /sys/fs/cgroup/memory.max)" 536870912
+	same "$(limit)" 536870912
 	[ "$(memory)" -gt $((after + 200000)) ]
 }
 
