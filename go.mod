@@ -2,6 +2,9 @@ module runch
 
 go 1.26.8
 
+// What is made there has no packages of ours, and root file systems in the making have a /proc.
+ignore ./build
+
 require (
 	github.com/BurntSushi/toml v1.6.0
 	github.com/cavaliergopher/cpio v1.0.1
