@@ -114,7 +114,7 @@ func virtiofsdPart(ctx context.Context, v *storage.Virtiofsd) part {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	p := part{Path: v.Path, Kind: string(v.Flavour)}
-	cmd := exec.CommandContext(ctx, v.Path, "--version") // #nosec G204 -- the configured program
+	cmd := exec.CommandContext(ctx, v.Path, "--version")
 	cmd.Env = []string{"LC_ALL=C"}
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -191,11 +191,11 @@ func share(p sandbox.Process, now time.Time) int {
 	if life <= 0 {
 		return 0
 	}
-	return int(min(99, time.Duration(min(p.CPUNS, 1<<62))*100/life)) // #nosec G115 -- bounded
+	return int(min(99, time.Duration(min(p.CPUNS, 1<<62))*100/life))
 }
 
 func started(p sandbox.Process) time.Time {
-	return time.Unix(0, int64(min(p.StartNS, 1<<62))) // #nosec G115 -- bounded
+	return time.Unix(0, int64(min(p.StartNS, 1<<62)))
 }
 
 // startTime is the clock's time today, a date before.

@@ -40,7 +40,6 @@ func writeSpec(c *cli.Context) error {
 		return err
 	}
 	path := filepath.Join(c.String("bundle"), oci.ConfigName)
-	// #nosec G302,G304 -- as runc's: the umask says who may read it
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("file %s exists: remove it first", path)

@@ -80,7 +80,6 @@ func (p *program) change(c *cli.Context) (*specs.LinuxResources, error) {
 	if err != nil {
 		return nil, err
 	}
-	//nolint:staticcheck // deprecated, and so callers are told
 	if m := change.Memory; m != nil && (m.Kernel != nil || m.KernelTCP != nil) {
 		slog.New(p.log).Warn("Kernel memory settings are ignored and will be removed")
 		m.Kernel, m.KernelTCP = nil, nil
@@ -108,7 +107,7 @@ func resourcesOf(c *cli.Context) (*specs.LinuxResources, error) {
 		if weight < 0 || weight > maxWeight {
 			return nil, fmt.Errorf("invalid value for blkio-weight: %d", weight)
 		}
-		w := uint16(weight) // #nosec G115 -- bounded above
+		w := uint16(weight)
 		r.BlockIO = &specs.LinuxBlockIO{Weight: &w}
 	}
 	if c.IsSet("pids-limit") {
@@ -131,7 +130,7 @@ func resourcesOf(c *cli.Context) (*specs.LinuxResources, error) {
 	}
 	for name, to := range map[string]**int64{
 		"memory": &memory.Limit, "memory-reservation": &memory.Reservation, "memory-swap": &memory.Swap,
-		"kernel-memory": &memory.Kernel, "kernel-memory-tcp": &memory.KernelTCP, //nolint:staticcheck // deprecated, and so callers are told
+		"kernel-memory": &memory.Kernel, "kernel-memory-tcp": &memory.KernelTCP,
 	} {
 		if err := number(c, name, to, bytesOf); err != nil {
 			return nil, err

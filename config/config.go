@@ -73,7 +73,7 @@ func hostMemoryMiB() int {
 	if err := unix.Sysinfo(&info); err != nil {
 		return 0
 	}
-	return int(info.Totalram * uint64(info.Unit) >> 20) // #nosec G115 -- no host has that much
+	return int(info.Totalram * uint64(info.Unit) >> 20)
 }
 
 // defaultLogDir follows the XDG base directory specification for an ordinary user.

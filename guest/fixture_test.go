@@ -207,7 +207,7 @@ func packKernel(t *testing.T, payload []byte, unpacked int) []byte {
 	image[setupSectsAt] = 3
 	offset := len(image) - 4*sectorSize
 	put := func(at, value int) {
-		binary.LittleEndian.PutUint32(image[at:], uint32(value)) //nolint:gosec // a size of some thousand bytes
+		binary.LittleEndian.PutUint32(image[at:], uint32(value))
 	}
 	put(payloadOffsetAt, offset)
 	put(payloadLengthAt, len(payload)+sizeTrailer)

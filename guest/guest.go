@@ -167,7 +167,7 @@ func writeImage(dir string, files []imageFile, m *Manifest) (err error) {
 			return err
 		}
 	}
-	if err := os.Chmod(tmp, 0o755); err != nil { //nolint:gosec // an image is as public as /boot
+	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err
 	}
 	// Fails where the directory exists and is not empty; then the files move one by one.
@@ -200,11 +200,11 @@ func makeParents(dir string) (made string, err error) {
 		}
 		made = d
 	}
-	return made, os.MkdirAll(dir, 0o755) //nolint:gosec // an image is as public as /boot
+	return made, os.MkdirAll(dir, 0o755)
 }
 
 func writeFile(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // an image is as public as /boot
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}

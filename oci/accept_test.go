@@ -86,7 +86,7 @@ func TestAcceptsUnsetResources(t *testing.T) {
 	spec := testSpec()
 	spec.Linux.Resources = &specs.LinuxResources{
 		Memory: &specs.LinuxMemory{
-			Limit: ptr(int64(0)), Swap: ptr(int64(-1)), Kernel: ptr(int64(-1)), KernelTCP: ptr(int64(0)), //nolint:staticcheck // Callers send it.
+			Limit: ptr(int64(0)), Swap: ptr(int64(-1)), Kernel: ptr(int64(-1)), KernelTCP: ptr(int64(0)),
 			Swappiness: ptr(uint64(60)), DisableOOMKiller: ptr(false), UseHierarchy: ptr(true),
 		},
 		CPU:            &specs.LinuxCPU{RealtimeRuntime: ptr(int64(0)), RealtimePeriod: ptr(uint64(0)), Idle: ptr(int64(1))},

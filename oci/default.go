@@ -105,8 +105,8 @@ func Rootless(spec *specs.Spec) {
 	spec.Linux.Resources = nil
 }
 
-// hostID is a uid or gid as the spec has it; the kernel's are not negative.
-func hostID(id int) uint32 { return uint32(id) } //nolint:gosec // See above.
+// hostID is a uid or gid as the spec has it.
+func hostID(id int) uint32 { return uint32(id) } // #nosec G115 -- the kernel's ids are of 32 bits, without a sign
 
 // withoutOwner drops the options that name ids which have no mapping.
 func withoutOwner(options []string) []string {

@@ -38,7 +38,7 @@ func hostEnvironment() *environment {
 func selinuxEnabled() bool {
 	for _, dir := range []string{"/sys/fs/selinux", "/selinux"} {
 		var st unix.Statfs_t
-		if err := unix.Statfs(dir, &st); err == nil && uint32(st.Type) == unix.SELINUX_MAGIC { //nolint:gosec // The magic has 32 bits.
+		if err := unix.Statfs(dir, &st); err == nil && st.Type == unix.SELINUX_MAGIC {
 			return true
 		}
 	}

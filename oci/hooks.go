@@ -27,7 +27,7 @@ func allHooks(h *specs.Hooks) []namedHooks {
 		return nil
 	}
 	return []namedHooks{
-		{hookPrestart, h.Prestart}, //nolint:staticcheck // Deprecated, but callers use it.
+		{hookPrestart, h.Prestart},
 		{hookCreateRuntime, h.CreateRuntime},
 		{hookCreateContainer, h.CreateContainer},
 		{hookStartContainer, h.StartContainer},

@@ -182,7 +182,7 @@ func TestRefusesResources(t *testing.T) {
 		{"swap value", memory(specs.LinuxMemory{Swap: ptr(int64(-2))}), `linux.resources.memory.swap: invalid memory value: -2`},
 		{"swap alone", memory(specs.LinuxMemory{Swap: ptr(int64(1))}), `linux.resources.memory.swap: unable to set swap limit without memory limit`},
 		{"swap", memory(specs.LinuxMemory{Limit: ptr(int64(2)), Swap: ptr(int64(1))}), `linux.resources.memory.swap: memory+swap limit should be >= memory limit`},
-		{"kernel memory", memory(specs.LinuxMemory{Kernel: ptr(int64(1))}), `linux.resources.memory.kernel: the guest's kernel has no limit for kernel memory alone`}, //nolint:staticcheck // Deprecated, and refused.
+		{"kernel memory", memory(specs.LinuxMemory{Kernel: ptr(int64(1))}), `linux.resources.memory.kernel: the guest's kernel has no limit for kernel memory alone`},
 		{"kernel TCP", memory(specs.LinuxMemory{KernelTCP: ptr(int64(1))}), `linux.resources.memory.kernelTCP: the guest's kernel has no limit for TCP memory alone`},
 		{"oom killer", memory(specs.LinuxMemory{DisableOOMKiller: ptr(true)}), `linux.resources.memory.disableOOMKiller: the guest's kernel cannot disable its OOM killer`},
 		{"swappiness", memory(specs.LinuxMemory{Swappiness: ptr(uint64(101))}), `linux.resources.memory.swappiness: 101 is not between 0 and 100`},

@@ -158,7 +158,7 @@ func sourceName(source string) string {
 // kernelFilesystems are those whose files are the host kernel's own words.
 // They would show the container another machine than the one it runs on, and
 // virtiofs does not carry what makes them work.
-var kernelFilesystems = map[uint32]string{
+var kernelFilesystems = map[int64]string{
 	unix.BINFMTFS_MAGIC:      "binfmt_misc",
 	unix.BPF_FS_MAGIC:        "bpf",
 	unix.CGROUP2_SUPER_MAGIC: "cgroup2",
@@ -193,7 +193,7 @@ func checkKernelFiles(source string, st *unix.Stat_t) error {
 	if err := unix.Statfs(source, &sfs); err != nil {
 		return &fs.PathError{Op: "statfs", Path: source, Err: err}
 	}
-	if name, ok := kernelFilesystems[uint32(sfs.Type)]; ok { //nolint:gosec // Magic numbers have 32 bits.
+	if name, ok := kernelFilesystems[sfs.Type]; ok {
 		return fmt.Errorf("%s of the host's kernel cannot be shared with a VM; mount one of type %s instead", name, name)
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR && isDeviceDir(source, st) {

@@ -72,7 +72,7 @@ func validateMemory(m *specs.LinuxMemory) error {
 		return bad(field+".swap", "unable to set swap limit without memory limit")
 	case swap > 0 && swap < limit:
 		return bad(field+".swap", "memory+swap limit should be >= memory limit")
-	case value(m.Kernel) > 0: //nolint:staticcheck // Deprecated, but not to be dropped unsaid.
+	case value(m.Kernel) > 0:
 		return bad(field+".kernel", "the guest's kernel has no limit for kernel memory alone")
 	case value(m.KernelTCP) > 0:
 		return bad(field+".kernelTCP", "the guest's kernel has no limit for TCP memory alone")

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -14,7 +15,7 @@ func TestValidateID(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"", ".", "..", "a/b", "../a", "/a", "a b", "a\n", "é", "a\x00", "a:b", "a@b", strings.Repeat("x", 256)} {
-		if err := ValidateID(id); err != ErrInvalidID { //nolint:errorlint // The contract is this very value.
+		if err := ValidateID(id); !errors.Is(err, ErrInvalidID) {
 			t.Errorf("%q: %v", id, err)
 		}
 	}

@@ -38,7 +38,7 @@ func createHooksTimeout(h *specs.Hooks) time.Duration {
 	if h == nil {
 		return 0
 	}
-	return hooks.Timeout(h.Prestart, h.CreateRuntime, h.CreateContainer) //nolint:staticcheck // prestart is deprecated, and used
+	return hooks.Timeout(h.Prestart, h.CreateRuntime, h.CreateContainer)
 }
 
 // startHooksTimeout is how long the hooks may take that the guest runs.
@@ -53,7 +53,7 @@ func startHooksTimeout(h *specs.Hooks) time.Duration {
 // the network namespace or the rootfs.
 func (c *creation) hasCreateHooks() bool {
 	h := c.host.Hooks
-	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // prestart is deprecated, and used
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0
 }
 
 // runCreateHooks runs the hooks that come before the container, in the
@@ -68,7 +68,7 @@ func (c *creation) runCreateHooks(ctx context.Context) error {
 		name string
 		list []specs.Hook
 	}{
-		{"prestart", h.Prestart}, //nolint:staticcheck // deprecated, and used
+		{"prestart", h.Prestart},
 		{"createRuntime", h.CreateRuntime},
 	} {
 		err := hooks.Run(ctx, kind.name, kind.list, c.record.Bundle, hookState(c.record, specs.StateCreating))

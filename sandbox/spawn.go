@@ -104,7 +104,7 @@ func startShim(s shimSpec, conn *shimproto.Conn, theirs *os.File) (*os.Process, 
 		}
 		args, flags = shim.NestedArgs(s.unshare), 0
 	}
-	cmd := exec.Command("/proc/self/exe", args...) //nolint:gosec,noctx // this program, which outlives this command
+	cmd := exec.Command("/proc/self/exe", args...) //nolint:noctx // it outlives this command
 	cmd.Args[0] = "runch"
 	cmd.Env = shimEnv
 	cmd.Dir = "/"

@@ -318,7 +318,7 @@ func enterBody(dir string) error {
 	if err != nil {
 		return err
 	}
-	child := exec.Command("/bin/sh", "-c", "read -r go; exec "+exe) //nolint:gosec,noctx // this test's own program, waited for below
+	child := exec.Command("/bin/sh", "-c", "read -r go; exec "+exe) //nolint:noctx // this test's own program, waited for below
 	// The /proc is still the host's, where this process has another number.
 	self, err := os.Readlink("/proc/self")
 	if err != nil {

@@ -57,7 +57,7 @@ func Start(s Spec) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a pipe for %s: %w", s.VMM, err)
 	}
-	cmd := exec.Command(s.Args[0], s.Args[1:]...) //nolint:gosec,noctx // the configured program, which lives until it is killed
+	cmd := exec.Command(s.Args[0], s.Args[1:]...) //nolint:noctx // the configured program, which lives until it is killed
 	if s.Name != "" {
 		cmd.Args[0] = s.Name
 	}

@@ -145,7 +145,6 @@ func (u *usage) onHost(s *sandbox) error {
 }
 
 func (u *usage) inGuest(info *agentproto.InfoResponse) {
-	// #nosec G115 -- sizes of memory
 	u.AgentRSS, u.GuestMemory = int64(info.GetAgentRssBytes()), int64(info.GetMemoryTotalBytes())
-	u.GuestUsed = u.GuestMemory - int64(info.GetMemoryAvailableBytes()) // #nosec G115 -- a size of memory
+	u.GuestUsed = u.GuestMemory - int64(info.GetMemoryAvailableBytes())
 }

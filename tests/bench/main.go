@@ -66,7 +66,7 @@ func run(ctx context.Context, o options) (err error) {
 	if o.json == "" {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(o.json), 0o755); err != nil { // #nosec G301 -- results are for everybody
+	if err := os.MkdirAll(filepath.Dir(o.json), 0o755); err != nil {
 		return err
 	}
 	return r.save(o.json)

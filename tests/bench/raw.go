@@ -44,7 +44,7 @@ type part struct {
 }
 
 func readEnvironment(ctx context.Context, runch string) (*environment, error) {
-	out, err := exec.CommandContext(ctx, runch, "env", "--format", "json").Output() // #nosec G204 -- the runtime to measure
+	out, err := exec.CommandContext(ctx, runch, "env", "--format", "json").Output()
 	if err != nil {
 		return nil, fmt.Errorf("%s env: %w", runch, err)
 	}
@@ -123,7 +123,7 @@ func (r *rawVM) boot(ctx context.Context) (b *booted, err error) {
 	if err := os.MkdirAll(shared, 0o700); err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(r.dir) //nolint:errcheck // the whole directory goes in the end
+	defer func() { err = errors.Join(err, os.RemoveAll(r.dir)) }()
 	fsd := storage.Virtiofsd{Path: r.env.Virtiofsd.Path, Flavour: storage.Flavour(r.env.Virtiofsd.Kind)}
 	socket := filepath.Join(r.dir, "fs.sock")
 	server, err := fsd.Serve(shared, socket, io.Discard)
@@ -134,7 +134,7 @@ func (r *rawVM) boot(ctx context.Context) (b *booted, err error) {
 		server.Kill()
 		<-server.Done()
 	}()
-	vm, err := r.newVM(r.config(socket)) //nolint:contextcheck // it serves until it is closed
+	vm, err := r.newVM(r.config(socket)) //nolint:contextcheck // Close ends it, not a context
 	if err != nil {
 		return nil, err
 	}

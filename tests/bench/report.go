@@ -141,5 +141,5 @@ func (r *report) save(path string) error {
 	if err != nil {
 		return fmt.Errorf("encode the results: %w", err)
 	}
-	return os.WriteFile(path, append(text, '\n'), 0o644) // #nosec G306 -- results are for everybody
+	return os.WriteFile(path, append(text, '\n'), 0o644)
 }

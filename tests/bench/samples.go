@@ -96,7 +96,7 @@ func (s *samples) addLife(t *agentproto.Timeline) {
 	s.duration(toStarted, timeline, ours, nanoseconds(t.GetContainerStartedNs()-t.GetContainerCreatedNs()))
 }
 
-func nanoseconds(n uint64) time.Duration { return time.Duration(n) } // #nosec G115 -- a guest does not live for centuries
+func nanoseconds(n uint64) time.Duration { return time.Duration(n) }
 
 // median is of a copy: the samples stay in their order.
 func median(values []float64) float64 {

@@ -45,9 +45,9 @@ type options struct {
 	memory   int64
 	root, id string
 	// of is the share of the container that runs
-	of string
-	name     string
-	args     []string
+	of   string
+	name string
+	args []string
 }
 
 func parse(args []string) (*options, error) {

@@ -42,7 +42,7 @@ func start(args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	proc, err := os.StartProcess(path, args, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}) // #nosec G702 -- it runs the command that it is given
+	proc, err := os.StartProcess(path, args, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
 	if err != nil {
 		return 0, err
 	}

@@ -9,5 +9,5 @@ import (
 // childPID takes si_pid out of a siginfo_t: on 64-bit Linux it is the first member of the union, which begins
 // at offset 16 (sigaction(2)).
 func childPID(info *unix.Siginfo) int {
-	return int(*(*int32)(unsafe.Add(unsafe.Pointer(info), 16))) // #nosec G103 -- x/sys names no field for it
+	return int(*(*int32)(unsafe.Add(unsafe.Pointer(info), 16)))
 }

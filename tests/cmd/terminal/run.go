@@ -25,7 +25,7 @@ func (s *screen) run(args []string) error {
 	if err != nil {
 		return fmt.Errorf("read the terminal's modes: %w", err)
 	}
-	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // it runs the command that it is given and reports its end
+	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // the command ends by itself, and that is reported
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	if err := cmd.Start(); err != nil {

@@ -22,7 +22,7 @@ type sigaction struct {
 func die(n int) error {
 	runtime.LockOSThread()
 	var act sigaction
-	_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(n), uintptr(unsafe.Pointer(&act)), 0, 8, 0, 0) // #nosec G103 -- x/sys has no call for it
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(n), uintptr(unsafe.Pointer(&act)), 0, 8, 0, 0)
 	// KILL and STOP have no action that could be set.
 	if errno != 0 && n != int(unix.SIGKILL) && n != int(unix.SIGSTOP) {
 		return fmt.Errorf("reset signal %d: %w", n, errno)
