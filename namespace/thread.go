@@ -1,5 +1,5 @@
-// Package namespace runs code on threads that have joined other namespaces than
-// those of the process.
+// Package namespace runs code on threads that differ from the others of the process:
+// in the namespaces that they have joined, or in the CPUs that they may run on.
 package namespace
 
 import (

@@ -7,33 +7,8 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"strconv"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
-
-// onAllCPUs calls start, which makes a process, on a thread that may run on all
-// CPUs: what the process is to have, with all its threads, is what its cgroup
-// allows, and not what the caller of this command happened to be bound to.
-func onAllCPUs(start func() error) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	const thisThread = 0
-	var before, all unix.CPUSet
-	if err := unix.SchedGetaffinity(thisThread, &before); err != nil {
-		return fmt.Errorf("read the CPU affinity: %w", err)
-	}
-	for cpu := range 8 * int(unsafe.Sizeof(all)) {
-		all.Set(cpu)
-	}
-	// Where the kernel refuses, the caller's affinity stands.
-	if err := unix.SchedSetaffinity(thisThread, &all); err == nil {
-		defer unix.SchedSetaffinity(thisThread, &before) //nolint:errcheck // it was this thread's
-	}
-	return start()
-}
 
 // setOOMScoreAdj gives a shim, and so the VMM that it starts, the container's
 // oom_score_adj, or 0: not the caller's.

@@ -114,7 +114,7 @@ func startShim(s shimSpec, conn *shimproto.Conn, theirs *os.File) (*os.Process, 
 		cmd.ExtraFiles = append(cmd.ExtraFiles, s.console)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: flags}
-	err := namespace.In(s.join, func() error { return onAllCPUs(cmd.Start) })
+	err := namespace.In(s.join, func() error { return namespace.OnAllCPUs(cmd.Start) })
 	if err != nil || !s.nested {
 		return cmd.Process, err
 	}

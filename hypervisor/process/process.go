@@ -8,14 +8,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"runch/hypervisor"
+	"runch/namespace"
 )
 
 // Spec says what to start.
@@ -67,7 +65,7 @@ func Start(s Spec) (*Process, error) {
 	cmd.ExtraFiles = s.Files
 	// A process group of its own: a signal from a terminal is for ours only.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.User}
-	err = startOnAllCPUs(cmd)
+	err = namespace.OnAllCPUs(cmd.Start)
 	_ = write.Close()
 	if err != nil {
 		_ = read.Close()
@@ -156,28 +154,4 @@ func (p *Process) Abort(ctx context.Context, err error, ending bool) error {
 		p.Kill()
 		return err
 	}
-}
-
-// maxCPUSet is how many CPUs unix.CPUSet can name.
-const maxCPUSet = 1024
-
-// startOnAllCPUs starts the command with an affinity for all CPUs, of which the
-// kernel allows those of the cgroup, as runc does it. Otherwise a child inherits the
-// affinity of the thread that forks, so whatever this process happened to get.
-func startOnAllCPUs(cmd *exec.Cmd) error {
-	runtime.LockOSThread()
-	var own, all unix.CPUSet
-	if unix.SchedGetaffinity(0, &own) == nil {
-		for cpu := range maxCPUSet {
-			all.Set(cpu)
-		}
-		_ = unix.SchedSetaffinity(0, &all)
-	}
-	err := cmd.Start()
-	if own.Count() > 0 && unix.SchedSetaffinity(0, &own) != nil {
-		// The thread stays locked, and ends with its goroutine: no other must get it.
-		return err
-	}
-	runtime.UnlockOSThread()
-	return err
 }
