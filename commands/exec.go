@@ -8,7 +8,6 @@ import (
 
 	"runch/oci"
 	"runch/sandbox"
-	"runch/state"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
@@ -67,16 +66,11 @@ func (p *program) execProcess(c *cli.Context) (int, error) {
 		return 0, err
 	}
 	r := p.runtime(c)
-	// Whether the container can take a process comes before what it would be.
-	container, err := r.State(id)
+	// As in runc, the container's state is checked before the flags that describe
+	// the process.
+	container, err := r.CheckExec(id, c.Bool("ignore-paused"))
 	if err != nil {
 		return 0, err
-	}
-	switch {
-	case container.Status == state.StatusStopped:
-		return 0, sandbox.ErrExecStopped
-	case container.Status == state.StatusPaused && !c.Bool("ignore-paused"):
-		return 0, sandbox.ErrExecPaused
 	}
 	if err := refuseFDs(c); err != nil {
 		return 0, err

@@ -37,20 +37,39 @@ type ExecOptions struct {
 	Stdin, Stdout, Stderr *os.File
 }
 
-// Exec makes one more process in a container. Unless it is to be detached,
-// Exec waits for its end and gives its exit code.
-func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
-	c, err := r.Store.Load(o.ID)
+// CheckExec gives the state of a container that can take one more process: one that
+// has been created and has not stopped, and is not paused unless ignorePaused. The
+// error is ErrExecStopped or ErrExecPaused for one that cannot.
+func (r *Runtime) CheckExec(id string, ignorePaused bool) (*State, error) {
+	c, err := r.loadForExec(id, ignorePaused)
 	if err != nil {
-		return 0, err
+		return nil, err
+	}
+	return stateOf(c), nil
+}
+
+func (r *Runtime) loadForExec(id string, ignorePaused bool) (*state.Container, error) {
+	c, err := r.Store.Load(id)
+	if err != nil {
+		return nil, err
 	}
 	switch c.Status() {
 	case state.StatusStopped, state.StatusCreating:
-		return 0, ErrExecStopped
+		return nil, ErrExecStopped
 	case state.StatusPaused:
-		if !o.IgnorePaused {
-			return 0, ErrExecPaused
+		if !ignorePaused {
+			return nil, ErrExecPaused
 		}
+	}
+	return c, nil
+}
+
+// Exec makes one more process in a container. Unless it is to be detached,
+// Exec waits for its end and gives its exit code.
+func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
+	c, err := r.loadForExec(o.ID, o.IgnorePaused)
+	if err != nil {
+		return 0, err
 	}
 	r.warnOf(o.Process)
 	setup, err := r.execSetup(c, o)

@@ -111,3 +111,44 @@ func TestShimSaysThatItsGuestDoesNotAnswer(t *testing.T) {
 		}
 	}
 }
+
+// A container whose shim is gone takes no process, nor does one that is being made.
+func TestCheckExec(t *testing.T) {
+	r := &Runtime{Store: state.NewStore(t.TempDir())}
+	if _, err := r.CheckExec("none", false); !errors.Is(err, state.ErrNotExist) {
+		t.Errorf("exec in no container: %v", err)
+	}
+	self, err := state.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		id           string
+		container    state.Container
+		ignorePaused bool
+		want         error
+	}{
+		{id: "stopped", want: ErrExecStopped},
+		{id: "creating", container: state.Container{Creator: self}, want: ErrExecStopped},
+		{id: "running", container: state.Container{Shim: self, Ready: true, Started: true}},
+		{id: "paused", container: state.Container{Shim: self, Ready: true, Paused: true}, want: ErrExecPaused},
+		{id: "ignored", container: state.Container{Shim: self, Ready: true, Paused: true}, ignorePaused: true},
+	} {
+		dir, err := r.Store.New(tc.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		tc.container.ID, tc.container.Created = tc.id, time.Now()
+		if err := dir.Save(&tc.container); err != nil {
+			t.Fatal(err)
+		}
+		s, err := r.CheckExec(tc.id, tc.ignorePaused)
+		if !errors.Is(err, tc.want) {
+			t.Errorf("exec in a container that is %s: %v, want %v", tc.id, err, tc.want)
+		}
+		if err == nil && s.ID != tc.id {
+			t.Errorf("the state of %s is %+v", tc.id, s)
+		}
+	}
+}
