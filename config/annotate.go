@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// AnnotationPrefix begins the annotations of a container that change a setting:
+// annotationPrefix begins the annotations of a container that change a setting:
 // org.runch.hypervisor is the setting hypervisor.
-const AnnotationPrefix = "org.runch."
+const annotationPrefix = "org.runch."
 
 // Annotate gives the configuration with what a container's annotations change.
 // One that changes what the configuration does not let annotations change, or that
@@ -17,19 +17,19 @@ const AnnotationPrefix = "org.runch."
 func (c *Config) Annotate(annotations map[string]string) (*Config, error) {
 	changed := *c
 	for _, name := range slices.Sorted(maps.Keys(annotations)) {
-		setting, ours := strings.CutPrefix(name, AnnotationPrefix)
+		setting, ours := strings.CutPrefix(name, annotationPrefix)
 		if !ours {
 			continue
 		}
 		k, ok := find(setting)
 		if !ok || !slices.Contains(annotatable, setting) {
-			return nil, fmt.Errorf("%w: annotation %s: there is no such setting for annotations", ErrInvalid, name)
+			return nil, fmt.Errorf("%w: annotation %s: there is no such setting for annotations", errInvalid, name)
 		}
 		if !slices.Contains(c.Annotations, setting) {
-			return nil, fmt.Errorf("%w: annotation %s: the configuration (annotations) does not allow it", ErrInvalid, name)
+			return nil, fmt.Errorf("%w: annotation %s: the configuration (annotations) does not allow it", errInvalid, name)
 		}
 		if err := k.set(&changed, annotations[name]); err != nil {
-			return nil, fmt.Errorf("%w: annotation %s: %w", ErrInvalid, name, err)
+			return nil, fmt.Errorf("%w: annotation %s: %w", errInvalid, name, err)
 		}
 	}
 	return &changed, nil

@@ -20,7 +20,7 @@ func TestAnnotate(t *testing.T) {
 		"org.runch.kernel": "no such setting",
 		"org.runch.":       "no such setting",
 	} {
-		if _, err := c.Annotate(map[string]string{name: "tcg"}); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {
+		if _, err := c.Annotate(map[string]string{name: "tcg"}); !errors.Is(err, errInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s gives %v, without %q", name, err, want)
 		}
 	}

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrInvalid is wrapped by every error about a setting.
-var ErrInvalid = errors.New("invalid configuration")
+// errInvalid is wrapped by every error about a setting.
+var errInvalid = errors.New("invalid configuration")
 
 // Config is the result.
 type Config struct {

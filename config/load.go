@@ -12,7 +12,7 @@ import (
 // The files, lowest first; see hier(7).
 const (
 	DefaultFile   = "/etc/runch/config.toml"
-	DefaultDropIn = "/etc/runch/config.d"
+	defaultDropIn = "/etc/runch/config.d"
 )
 
 // Options say where to look besides the defaults.
@@ -27,12 +27,12 @@ type Options struct {
 }
 
 // Load gives the configuration and, for each setting, its value and source.
-// Errors wrap ErrInvalid and name the source and the key.
+// Errors wrap errInvalid and name the source and the key.
 func Load(o Options) (*Config, []Setting, error) {
 	l := &loader{config: Default(), sources: make(map[string]string)}
 	for _, load := range []func(Options) error{l.files, l.environment, l.flags} {
 		if err := load(o); err != nil {
-			return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+			return nil, nil, fmt.Errorf("%w: %w", errInvalid, err)
 		}
 	}
 	settings := make([]Setting, 0, len(keys()))
@@ -71,7 +71,7 @@ func (l *loader) files(o Options) error {
 		file = DefaultFile
 	}
 	if dropIn == "" {
-		dropIn = DefaultDropIn
+		dropIn = defaultDropIn
 	}
 	dropIns, err := filepath.Glob(filepath.Join(dropIn, "*.toml"))
 	if err != nil {

@@ -80,7 +80,7 @@ func TestEachSourceIsOverTheOneBefore(t *testing.T) {
 
 func TestANamedFileHasToExist(t *testing.T) {
 	_, _, err := Load(Options{File: filepath.Join(t.TempDir(), "none.toml"), DropIn: t.TempDir()})
-	if !errors.Is(err, ErrInvalid) || !errors.Is(err, os.ErrNotExist) {
+	if !errors.Is(err, errInvalid) || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }
@@ -129,7 +129,7 @@ func TestRefusalsNameSourceAndKey(t *testing.T) {
 	} {
 		o := files(t, text, nil)
 		_, _, err := Load(o)
-		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), o.File) {
+		if !errors.Is(err, errInvalid) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), o.File) {
 			t.Errorf("%q gives %v, without %q", text, err, want)
 		} else if strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q gives more than a line: %v", text, err)

@@ -23,32 +23,32 @@ type agent struct {
 func loadAgent(path, version string) (*agent, error) {
 	st, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: agent: %w", ErrInput, err)
+		return nil, fmt.Errorf("%w: agent: %w", errInput, err)
 	}
 	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: agent %s is not a file", ErrInput, path)
+		return nil, fmt.Errorf("%w: agent %s is not a file", errInput, path)
 	}
 	if st.Size() > maxAgent {
-		return nil, fmt.Errorf("%w: agent %s is larger than %d MiB", ErrInput, path, maxAgent>>20)
+		return nil, fmt.Errorf("%w: agent %s is larger than %d MiB", errInput, path, maxAgent>>20)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: agent: %w", ErrInput, err)
+		return nil, fmt.Errorf("%w: agent: %w", errInput, err)
 	}
 	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
-		return nil, fmt.Errorf("%w: agent %s is not an ELF executable", ErrInput, path)
+		return nil, fmt.Errorf("%w: agent %s is not an ELF executable", errInput, path)
 	}
 	arch, ok := elfArch(f.Machine)
 	if !ok {
-		return nil, fmt.Errorf("%w: agent %s is for %s, which is not supported", ErrInput, path, f.Machine)
+		return nil, fmt.Errorf("%w: agent %s is for %s, which is not supported", errInput, path, f.Machine)
 	}
 	if f.Type != elf.ET_EXEC && f.Type != elf.ET_DYN {
-		return nil, fmt.Errorf("%w: agent %s is not an ELF executable", ErrInput, path)
+		return nil, fmt.Errorf("%w: agent %s is not an ELF executable", errInput, path)
 	}
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
-			return nil, fmt.Errorf("%w: agent %s is not static", ErrInput, path)
+			return nil, fmt.Errorf("%w: agent %s is not static", errInput, path)
 		}
 	}
 	if version == "" {

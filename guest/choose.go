@@ -92,7 +92,7 @@ func (r *resolver) want(w wanted, sel *selection) error {
 		sel.builtin = append(sel.builtin, w.name)
 		return nil
 	case w.required:
-		return fmt.Errorf("%w: kernel %s has no module %s", ErrInput, r.kernel.release, w.name)
+		return fmt.Errorf("%w: kernel %s has no module %s", errInput, r.kernel.release, w.name)
 	}
 	return nil
 }
@@ -102,14 +102,14 @@ func (r *resolver) add(name string, path []string) error {
 	case visited:
 		return nil
 	case visiting:
-		return fmt.Errorf("%w: modules depend on each other: %s", ErrInput, strings.Join(append(path, name), " → "))
+		return fmt.Errorf("%w: modules depend on each other: %s", errInput, strings.Join(append(path, name), " → "))
 	}
 	src, ok := r.kernel.modules[name]
 	if !ok {
 		if r.kernel.builtin[name] {
 			return nil
 		}
-		return fmt.Errorf("%w: kernel %s has no module %s, which %s needs", ErrInput, r.kernel.release, name, path[len(path)-1])
+		return fmt.Errorf("%w: kernel %s has no module %s, which %s needs", errInput, r.kernel.release, name, path[len(path)-1])
 	}
 	r.state[name] = visiting
 	m, err := src.load(r.kernel.release)

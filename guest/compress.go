@@ -13,13 +13,13 @@ type Compression string
 
 // The compressions that a kernel of any distribution unpacks.
 const (
-	None Compression = "none"
-	Gzip Compression = "gzip"
-	Zstd Compression = "zstd"
+	compressionNone Compression = "none"
+	compressionGzip Compression = "gzip"
+	compressionZstd Compression = "zstd"
 )
 
 // DefaultCompression is what Options.Compression means when it is empty.
-const DefaultCompression = Zstd
+const DefaultCompression = compressionZstd
 
 // zstdWindow is the largest window used, in bytes: the kernel refuses more than
 // 128 MiB, and allocates the window besides the unpacked image while it boots.
@@ -27,16 +27,16 @@ const zstdWindow = 8 << 20
 
 func (c Compression) check() error {
 	switch c {
-	case None, Gzip, Zstd:
+	case compressionNone, compressionGzip, compressionZstd:
 		return nil
 	}
-	return fmt.Errorf("%w: unknown compression %q, known are %s, %s and %s", ErrInput, string(c), None, Gzip, Zstd)
+	return fmt.Errorf("%w: unknown compression %q, known are %s, %s and %s", errInput, string(c), compressionNone, compressionGzip, compressionZstd)
 }
 
 // compress returns data packed; the same data makes the same bytes.
 func (c Compression) compress(data []byte) ([]byte, error) {
 	switch c {
-	case Gzip:
+	case compressionGzip:
 		var b bytes.Buffer
 		w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
 		if err != nil {
@@ -49,14 +49,14 @@ func (c Compression) compress(data []byte) ([]byte, error) {
 			return nil, err
 		}
 		return b.Bytes(), nil
-	case Zstd:
+	case compressionZstd:
 		e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(zstdWindow),
 			zstd.WithEncoderLevel(zstd.SpeedBestCompression))
 		if err != nil {
 			return nil, err
 		}
 		return e.EncodeAll(data, nil), e.Close()
-	case None:
+	case compressionNone:
 		return data, nil
 	}
 	return nil, c.check()

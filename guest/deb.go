@@ -21,7 +21,7 @@ const maxPackage = 1 << 30
 func debKernel(ctx context.Context, file, release string) (*kernel, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, fmt.Errorf("%w: kernel: %w", ErrInput, err)
+		return nil, fmt.Errorf("%w: kernel: %w", errInput, err)
 	}
 	defer func() { _ = f.Close() }()
 	files, err := debFiles(ctx, f)
@@ -29,7 +29,7 @@ func debKernel(ctx context.Context, file, release string) (*kernel, error) {
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s is not a whole Debian package: %w", ErrInput, file, err)
+		return nil, fmt.Errorf("%w: %s is not a whole Debian package: %w", errInput, file, err)
 	}
 	images := map[string]string{}
 	for name := range files {

@@ -16,7 +16,7 @@ import (
 func dirKernel(ctx context.Context, dir, release string) (*kernel, error) {
 	images, err := dirImages(dir)
 	if err != nil {
-		return nil, fmt.Errorf("%w: kernel: %w", ErrInput, err)
+		return nil, fmt.Errorf("%w: kernel: %w", errInput, err)
 	}
 	release, err = pickRelease(dir, images, release)
 	if err != nil {
@@ -24,12 +24,12 @@ func dirKernel(ctx context.Context, dir, release string) (*kernel, error) {
 	}
 	image, err := readBounded(images[release], maxKernel)
 	if err != nil {
-		return nil, fmt.Errorf("%w: kernel: %w", ErrInput, err)
+		return nil, fmt.Errorf("%w: kernel: %w", errInput, err)
 	}
 	k := &kernel{release: release, image: image, modules: map[string]source{}, builtin: map[string]bool{}}
 	mods := modulesDir(dir, release)
 	if mods == "" {
-		return nil, fmt.Errorf("%w: no modules for kernel %s in %s (lib/modules/%s)", ErrInput, release, dir, release)
+		return nil, fmt.Errorf("%w: no modules for kernel %s in %s (lib/modules/%s)", errInput, release, dir, release)
 	}
 	if err := k.addTree(ctx, mods); err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func modulesDir(dir, release string) string {
 func (k *kernel) addTree(ctx context.Context, dir string) error {
 	builtin, err := readBounded(filepath.Join(dir, "modules.builtin"), maxModule)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", ErrInput, err)
+		return fmt.Errorf("%w: %w", errInput, err)
 	}
 	k.addBuiltin(builtin)
 	root := filepath.Join(dir, "kernel")

@@ -21,9 +21,9 @@ const (
 // RunningKernel is the Options.Kernel that means the running system's own.
 const RunningKernel = "running"
 
-// ErrInput is wrapped by every error about what Build was given, as opposed to
+// errInput is wrapped by every error about what Build was given, as opposed to
 // what the machine could not do.
-var ErrInput = errors.New("cannot make a guest image")
+var errInput = errors.New("cannot make a guest image")
 
 // Options says what an image is made of.
 type Options struct {
@@ -75,7 +75,7 @@ func Build(ctx context.Context, o Options) (*Manifest, error) {
 		return nil, err
 	}
 	if k.arch != agent.arch {
-		return nil, fmt.Errorf("%w: agent %s is for %s, kernel %s for %s", ErrInput, o.Agent, agent.arch, k.release, k.arch)
+		return nil, fmt.Errorf("%w: agent %s is for %s, kernel %s for %s", errInput, o.Agent, agent.arch, k.release, k.arch)
 	}
 	say("kernel %s for %s: %s, %d modules", k.release, k.arch, size(len(k.image)), len(k.modules))
 	sel, err := k.choose(o.Modules)
@@ -124,11 +124,11 @@ func (o *Options) check() error {
 	}
 	switch {
 	case o.Kernel == "":
-		return fmt.Errorf("%w: no kernel given", ErrInput)
+		return fmt.Errorf("%w: no kernel given", errInput)
 	case o.Agent == "":
-		return fmt.Errorf("%w: no agent given", ErrInput)
+		return fmt.Errorf("%w: no agent given", errInput)
 	case o.Output == "":
-		return fmt.Errorf("%w: no output directory given", ErrInput)
+		return fmt.Errorf("%w: no output directory given", errInput)
 	}
 	return o.Compression.check()
 }
@@ -175,7 +175,7 @@ func writeImage(dir string, files []imageFile, m *Manifest) (err error) {
 		return nil
 	}
 	if st, err := os.Stat(dir); err == nil && !st.IsDir() {
-		return fmt.Errorf("%w: output %s is not a directory", ErrInput, dir)
+		return fmt.Errorf("%w: output %s is not a directory", errInput, dir)
 	}
 	for _, f := range files {
 		if err := os.Rename(filepath.Join(tmp, f.name), filepath.Join(dir, f.name)); err != nil {

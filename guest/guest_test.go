@@ -39,7 +39,7 @@ func options(t *testing.T) Options {
 
 func TestGolden(t *testing.T) {
 	o := options(t)
-	o.Compression = None
+	o.Compression = compressionNone
 	o.Modules = []string{"special"}
 	if _, err := build(t, o); err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func TestSourcesAgree(t *testing.T) {
 }
 
 func TestReproducible(t *testing.T) {
-	for _, c := range []Compression{None, Gzip, Zstd} {
+	for _, c := range []Compression{compressionNone, compressionGzip, compressionZstd} {
 		t.Run(string(c), func(t *testing.T) {
 			o := options(t)
 			o.Compression = c
@@ -123,9 +123,9 @@ func TestReproducible(t *testing.T) {
 func TestCompressionsUnpackToTheSame(t *testing.T) {
 	data := bytes.Repeat([]byte("runch guest image "), 100000)
 	open := map[Compression]func(io.Reader) (io.Reader, error){
-		None: func(r io.Reader) (io.Reader, error) { return r, nil },
-		Gzip: func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
-		Zstd: func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) },
+		compressionNone: func(r io.Reader) (io.Reader, error) { return r, nil },
+		compressionGzip: func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
+		compressionZstd: func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) },
 	}
 	for c, unpack := range open {
 		packed, err := c.compress(data)

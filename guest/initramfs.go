@@ -14,9 +14,9 @@ import (
 // Where the agent finds the lists of modules: absolute paths, one on a line, each
 // behind those that it depends on.
 const (
-	BootList  = "/etc/runch/modules"       // loaded first
-	VsockList = "/etc/runch/modules.vsock" // loaded next, where the channel to the host is vsock
-	LazyList  = "/etc/runch/modules.lazy"  // loaded when they are asked for
+	bootList  = "/etc/runch/modules"       // loaded first
+	vsockList = "/etc/runch/modules.vsock" // loaded next, where the channel to the host is vsock
+	lazyList  = "/etc/runch/modules.lazy"  // loaded when they are asked for
 )
 
 // entry is one file of the initramfs.
@@ -34,7 +34,7 @@ func packInitramfs(release string, agent []byte, sel *selection, epoch time.Time
 	for _, dir := range []string{"dev", "etc", "proc", "run", "sys", "tmp"} {
 		entries[dir] = entry{mode: cpio.TypeDir | 0o755}
 	}
-	for name, mods := range map[string][]*module{BootList: sel.boot, VsockList: sel.vsock, LazyList: sel.lazy} {
+	for name, mods := range map[string][]*module{bootList: sel.boot, vsockList: sel.vsock, lazyList: sel.lazy} {
 		entries[strings.TrimPrefix(name, "/")] = entry{cpio.TypeReg | 0o644, list(release, mods)}
 		for _, m := range mods {
 			entries[strings.TrimPrefix(m.guestPath(release), "/")] = entry{cpio.TypeReg | 0o644, m.data}

@@ -76,7 +76,7 @@ func TestBadInput(t *testing.T) {
 			o := options(t)
 			c.change(t, &o)
 			m, err := build(t, o)
-			if !errors.Is(err, ErrInput) || m != nil {
+			if !errors.Is(err, errInput) || m != nil {
 				t.Fatalf("got %v, %v", m, err)
 			}
 			if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
@@ -124,12 +124,12 @@ func TestInspectRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			write(t, filepath.Join(o.Output, c.file), []byte(c.data))
-			if _, err := Inspect(o.Output); !errors.Is(err, ErrImage) || !strings.Contains(err.Error(), c.want) {
+			if _, err := Inspect(o.Output); !errors.Is(err, errImage) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
 		})
 	}
-	if _, err := Inspect(t.TempDir()); !errors.Is(err, ErrImage) {
+	if _, err := Inspect(t.TempDir()); !errors.Is(err, errImage) {
 		t.Errorf("an empty directory: %v", err)
 	}
 }

@@ -34,20 +34,20 @@ func openKernel(ctx context.Context, where, release string) (*kernel, error) {
 		}
 		running := unix.ByteSliceToString(u.Release[:])
 		if release != "" && release != running {
-			return nil, fmt.Errorf("%w: the running kernel is %s, not %s", ErrInput, running, release)
+			return nil, fmt.Errorf("%w: the running kernel is %s, not %s", errInput, running, release)
 		}
 		return dirKernel(ctx, "/", running)
 	}
 	st, err := os.Stat(where)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%w: kernel: %w", ErrInput, err)
+		return nil, fmt.Errorf("%w: kernel: %w", errInput, err)
 	case st.IsDir():
 		return dirKernel(ctx, where, release)
 	case st.Mode().IsRegular():
 		return debKernel(ctx, where, release)
 	default:
-		return nil, fmt.Errorf("%w: kernel %s is neither a package file nor a directory", ErrInput, where)
+		return nil, fmt.Errorf("%w: kernel %s is neither a package file nor a directory", errInput, where)
 	}
 }
 
@@ -55,11 +55,11 @@ func openKernel(ctx context.Context, where, release string) (*kernel, error) {
 func (k *kernel) finish() error {
 	arch, ok := imageArch(k.image)
 	if !ok {
-		return fmt.Errorf("%w: kernel %s is not a bootable Linux image", ErrInput, k.release)
+		return fmt.Errorf("%w: kernel %s is not a bootable Linux image", errInput, k.release)
 	}
 	k.arch = arch
 	if len(k.modules) == 0 && len(k.builtin) == 0 {
-		return fmt.Errorf("%w: no modules for kernel %s", ErrInput, k.release)
+		return fmt.Errorf("%w: no modules for kernel %s", errInput, k.release)
 	}
 	return nil
 }
@@ -110,13 +110,13 @@ func pickRelease(where string, found map[string]string, want string) (string, er
 	case want != "" && found[want] != "":
 		return want, nil
 	case want != "" && len(names) > 0:
-		return "", fmt.Errorf("%w: %s has no kernel %s, only %s", ErrInput, where, want, strings.Join(names, ", "))
+		return "", fmt.Errorf("%w: %s has no kernel %s, only %s", errInput, where, want, strings.Join(names, ", "))
 	case want != "":
-		return "", fmt.Errorf("%w: %s has no kernel %s", ErrInput, where, want)
+		return "", fmt.Errorf("%w: %s has no kernel %s", errInput, where, want)
 	case len(names) == 0:
-		return "", fmt.Errorf("%w: %s holds no kernel (vmlinuz-RELEASE)", ErrInput, where)
+		return "", fmt.Errorf("%w: %s holds no kernel (vmlinuz-RELEASE)", errInput, where)
 	case len(names) > 1:
-		return "", fmt.Errorf("%w: %s holds several kernels, choose one: %s", ErrInput, where, strings.Join(names, ", "))
+		return "", fmt.Errorf("%w: %s holds several kernels, choose one: %s", errInput, where, strings.Join(names, ", "))
 	}
 	return names[0], nil
 }

@@ -18,8 +18,8 @@ const manifestVersion = 1
 // maxManifest bounds what Inspect reads, in bytes.
 const maxManifest = 1 << 20
 
-// ErrImage is wrapped by every error about an image that is not whole.
-var ErrImage = errors.New("bad guest image")
+// errImage is wrapped by every error about an image that is not whole.
+var errImage = errors.New("bad guest image")
 
 // Manifest is what an image holds, as manifest.json says it.
 type Manifest struct {
@@ -68,20 +68,20 @@ type Module struct {
 }
 
 // Inspect reads the manifest of the image in dir and holds the files to it. A
-// file that is missing or not the one described is an error wrapping ErrImage.
+// file that is missing or not the one described is an error wrapping errImage.
 func Inspect(dir string) (*Manifest, error) {
 	f, err := os.Open(filepath.Join(dir, ManifestName))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrImage, err)
+		return nil, fmt.Errorf("%w: %w", errImage, err)
 	}
 	defer func() { _ = f.Close() }()
 	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrImage, err)
+		return nil, fmt.Errorf("%w: %w", errImage, err)
 	}
 	m, err := decodeManifest(data)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrImage, f.Name(), err)
+		return nil, fmt.Errorf("%w: %s: %w", errImage, f.Name(), err)
 	}
 	files := map[string]File{KernelName: m.Kernel, InitramfsName: m.Initramfs.File}
 	if m.Vmlinux != nil {
@@ -112,16 +112,16 @@ func decodeManifest(data []byte) (*Manifest, error) {
 func verify(path string, want File) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrImage, err)
+		return fmt.Errorf("%w: %w", errImage, err)
 	}
 	defer func() { _ = f.Close() }()
 	h := sha256.New()
 	n, err := io.Copy(h, f)
 	if err != nil {
-		return fmt.Errorf("%w: read %s: %w", ErrImage, path, err)
+		return fmt.Errorf("%w: read %s: %w", errImage, path, err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); n != want.Size || got != want.SHA256 {
-		return fmt.Errorf("%w: %s is not the file that %s describes", ErrImage, path, ManifestName)
+		return fmt.Errorf("%w: %s is not the file that %s describes", errImage, path, ManifestName)
 	}
 	return nil
 }

@@ -52,16 +52,16 @@ func (s source) load(release string) (*module, error) {
 	case ".ko":
 	case ".xz", ".zst", ".gz":
 		if raw, err = unpack(raw, ext); err != nil {
-			return nil, fmt.Errorf("%w: unpack module %s: %w", ErrInput, s.path, err)
+			return nil, fmt.Errorf("%w: unpack module %s: %w", errInput, s.path, err)
 		}
 		file = strings.TrimSuffix(file, ext)
 	default:
-		return nil, fmt.Errorf("%w: module %s has an unknown compression", ErrInput, s.path)
+		return nil, fmt.Errorf("%w: module %s has an unknown compression", errInput, s.path)
 	}
 	name, _ := moduleName(file)
 	m := &module{name: name, path: file, data: raw}
 	if err := m.parse(release); err != nil {
-		return nil, fmt.Errorf("%w: module %s: %w", ErrInput, s.path, err)
+		return nil, fmt.Errorf("%w: module %s: %w", errInput, s.path, err)
 	}
 	return m, nil
 }

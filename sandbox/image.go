@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"runch/config"
+	"runch/guest"
 	"runch/hypervisor"
 	"runch/oci"
 	"runch/shimproto"
@@ -37,7 +38,7 @@ func (r *Runtime) FindImage(accel hypervisor.Accel) (*Image, error) {
 			image.Kernel = kernelIn(dir, accel)
 		}
 		if image.Initramfs == "" {
-			image.Initramfs = filepath.Join(dir, "initramfs")
+			image.Initramfs = filepath.Join(dir, guest.InitramfsName)
 		}
 	}
 	for what, path := range map[string]string{"kernel": image.Kernel, "initramfs": image.Initramfs} {
@@ -56,11 +57,11 @@ func (r *Runtime) FindImage(accel hypervisor.Accel) (*Image, error) {
 // unpacked, if there is one. To unpack it takes a second of translated code, and
 // gains nothing there: the place it is moved to, see the driver's nokaslr.
 func kernelIn(dir string, accel hypervisor.Accel) string {
-	unpacked := filepath.Join(dir, "vmlinux")
+	unpacked := filepath.Join(dir, guest.VmlinuxName)
 	if _, err := os.Stat(unpacked); err == nil && accel == hypervisor.AccelTCG {
 		return unpacked
 	}
-	return filepath.Join(dir, "kernel")
+	return filepath.Join(dir, guest.KernelName)
 }
 
 func imageDir() (string, error) {
@@ -71,7 +72,7 @@ func imageDir() (string, error) {
 	bin := filepath.Dir(exe)
 	places := []string{filepath.Join(bin, "guest"), filepath.Join(filepath.Dir(bin), "share", "runch", "guest")}
 	for _, dir := range places {
-		if _, err := os.Stat(filepath.Join(dir, "initramfs")); err == nil {
+		if _, err := os.Stat(filepath.Join(dir, guest.InitramfsName)); err == nil {
 			return dir, nil
 		}
 	}

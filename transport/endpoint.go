@@ -30,10 +30,10 @@ type Endpoint struct {
 const maxAnswer = 32
 
 var (
-	// ErrRefused says that nobody in the guest listens on the port.
-	ErrRefused = errors.New("the guest refused the connection")
-	// ErrProtocol says that the answer to CONNECT is none.
-	ErrProtocol = errors.New("not an answer of hybrid vsock")
+	// errRefused says that nobody in the guest listens on the port.
+	errRefused = errors.New("the guest refused the connection")
+	// errProtocol says that the answer to CONNECT is none.
+	errProtocol = errors.New("not an answer of hybrid vsock")
 )
 
 // Dial connects to a port of the guest. The caller closes the connection.
@@ -105,7 +105,7 @@ func connect(conn net.Conn, port uint32) error {
 	for len(line) < maxAnswer {
 		var b [1]byte
 		if _, err := conn.Read(b[:]); err != nil {
-			return fmt.Errorf("read the answer: %w: %w", ErrRefused, err)
+			return fmt.Errorf("read the answer: %w: %w", errRefused, err)
 		}
 		if b[0] == '\n' {
 			if !bytes.HasPrefix(line, []byte("OK ")) {
@@ -115,5 +115,5 @@ func connect(conn net.Conn, port uint32) error {
 		}
 		line = append(line, b[0])
 	}
-	return fmt.Errorf("%q: %w", line, ErrProtocol)
+	return fmt.Errorf("%q: %w", line, errProtocol)
 }
