@@ -37,7 +37,7 @@ func (r Role) String() string {
 // RoleOf reads from a spec's annotations what the container id is to a pod,
 // and the id of the pod's sandbox container ("" when it is alone). It knows the
 // annotations of CRI-O, containerd's CRI plugin and podman; podman gives its
-// members the sandbox's id and no type. The error is a *FieldError.
+// members the sandbox's id and no type. The error names the annotation.
 func RoleOf(id string, annotations map[string]string) (Role, string, error) {
 	for _, names := range []struct{ typ, sandbox string }{
 		{crioType, crioSandbox},
@@ -49,15 +49,15 @@ func RoleOf(id string, annotations map[string]string) (Role, string, error) {
 			continue
 		}
 		if hasSandbox && ValidateID(sandbox) != nil {
-			return Alone, "", bad(key("annotations", names.sandbox), "%q: %w", sandbox, ErrInvalidID)
+			return Alone, "", fieldErrorf(key("annotations", names.sandbox), "%q: %w", sandbox, errInvalidID)
 		}
 		switch {
 		case hasType && typ != typeSandbox && typ != typeContainer:
-			return Alone, "", bad(key("annotations", names.typ), "%q is neither %s nor %s", typ, typeSandbox, typeContainer)
+			return Alone, "", fieldErrorf(key("annotations", names.typ), "%q is neither %s nor %s", typ, typeSandbox, typeContainer)
 		case typ == typeSandbox, sandbox == id:
 			return Sandbox, id, nil
 		case !hasSandbox:
-			return Alone, "", bad(key("annotations", names.typ), "a container without %s", names.sandbox)
+			return Alone, "", fieldErrorf(key("annotations", names.typ), "a container without %s", names.sandbox)
 		}
 		return Member, sandbox, nil
 	}
@@ -67,7 +67,7 @@ func RoleOf(id string, annotations map[string]string) (Role, string, error) {
 // validateAnnotations checks the annotations' form.
 func validateAnnotations(annotations map[string]string) error {
 	if _, ok := annotations[""]; ok {
-		return bad("annotations", "a key is empty")
+		return fieldErrorf("annotations", "a key is empty")
 	}
 	return nil
 }

@@ -29,19 +29,19 @@ type Bundle struct {
 	// Rootfs is the absolute path of its root filesystem, without symbolic links.
 	Rootfs string
 
-	// plans say what becomes of the mounts, and env is the host that the spec was
-	// checked on; nil in a bundle that was not.
+	// plans say how each mount of the spec is made, env is the host that the spec
+	// was checked on. Both are nil in a bundle that Load has not made.
 	plans []mountPlan
 	env   *environment
 }
 
-// errNotLoaded is a mistake of this program: what comes from a caller is checked.
+// errNotLoaded is a programming error: Split takes only bundles that Load has made.
 var errNotLoaded = errors.New("the bundle was not checked")
 
 // Load reads the bundle in dir ("" is the working directory) and checks all of
 // its config.json that can be checked without making anything: runc's own
-// rules, in runc's words, and what a VM cannot honour. The error is one line
-// and names the bad field; errors.As finds a *FieldError in it.
+// rules, with runc's messages, and what a VM cannot honour. The error is one line,
+// and names the field where it is about one.
 func Load(dir string) (*Bundle, error) {
 	dir, err := resolveDir(dir)
 	if err != nil {
@@ -70,7 +70,7 @@ func check(dir string, spec *specs.Spec, env *environment) (*Bundle, error) {
 	return b, nil
 }
 
-// resolveDir is the bundle's path as the kernel would give it after chdir.
+// resolveDir is the bundle's path as getcwd(2) would give it after chdir(2).
 func resolveDir(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -90,7 +90,7 @@ func resolveDir(dir string) (string, error) {
 	return resolved, nil
 }
 
-// rootCause takes the path out of err where the caller has already named it.
+// rootCause is err without its path, for a message that has the path already.
 func rootCause(err error) error {
 	var pathErr *fs.PathError
 	if errors.As(err, &pathErr) {
@@ -101,7 +101,7 @@ func rootCause(err error) error {
 
 // loadSpec reads a config.json.
 func loadSpec(path string) (*specs.Spec, error) {
-	// Without O_NONBLOCK, a FIFO of that name would hold us for ever.
+	// Without O_NONBLOCK, open(2) of a FIFO waits until somebody writes to it.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -145,7 +145,7 @@ func decode(r io.Reader, v any) error {
 	return nil
 }
 
-// describeJSON adds the place to those of encoding/json's errors that have none.
+// describeJSON adds the offset to those of encoding/json's errors that have none.
 func describeJSON(err error, offset int64) error {
 	var (
 		syntax *json.SyntaxError
@@ -159,7 +159,7 @@ func describeJSON(err error, offset int64) error {
 	case errors.As(err, &syntax):
 		return fmt.Errorf("%w, at byte %d", err, syntax.Offset)
 	case errors.As(err, &typ) && typ.Field != "":
-		return bad(typ.Field, "a JSON %s does not fit here", typ.Value)
+		return fieldErrorf(typ.Field, "a JSON %s does not fit here", typ.Value)
 	}
 	return fmt.Errorf("%w, at byte %d", err, offset)
 }
@@ -173,17 +173,17 @@ func resolveRootfs(dir, path string) (string, error) {
 	path = filepath.Clean(path)
 	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return "", bad("root.path", "invalid rootfs: %w", err)
+		return "", fieldErrorf("root.path", "invalid rootfs: %w", err)
 	}
 	if resolved != path {
-		return "", bad("root.path", "invalid rootfs: not an absolute path, or a symlink")
+		return "", fieldErrorf("root.path", "invalid rootfs: not an absolute path, or a symlink")
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", bad("root.path", "invalid rootfs: %w", err)
+		return "", fieldErrorf("root.path", "invalid rootfs: %w", err)
 	}
 	if !info.IsDir() {
-		return "", bad("root.path", "invalid rootfs: %s is not a directory", path)
+		return "", fieldErrorf("root.path", "invalid rootfs: %s is not a directory", path)
 	}
 	return path, nil
 }

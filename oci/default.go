@@ -8,7 +8,7 @@ import (
 )
 
 // DefaultSpec is what `spec` writes: the same content as runc's. The cgroup
-// namespace is in it where the host has cgroup v2, as there.
+// namespace is in it where the host has cgroup v2, as it is in runc's.
 func DefaultSpec() *specs.Spec {
 	capabilities := func() []string { return []string{"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"} }
 	return &specs.Spec{

@@ -12,9 +12,9 @@ import (
 
 type deviceNumber struct{ major, minor uint32 }
 
-// virtualDevices are the character devices that every Linux kernel has of
-// itself, with the guest's nodes: there is no difference between the host's and
-// the guest's but the kernel. See Documentation/admin-guide/devices.txt.
+// virtualDevices are the character devices that a Linux kernel provides without
+// hardware, with the guest's node for each, which serves a container as the host's
+// does under runc. See Documentation/admin-guide/devices.txt.
 var virtualDevices = map[deviceNumber]string{
 	{1, 3}:    "/dev/null",
 	{1, 5}:    "/dev/zero",
@@ -29,24 +29,23 @@ var virtualDevices = map[deviceNumber]string{
 	{10, 229}: "/dev/fuse",
 }
 
-// validateDevices lets through the devices that the guest has of itself, FIFOs,
-// and numbers that no driver of the host's serves: those are nodes and nothing
-// more, here and there.
+// validateDevices accepts virtualDevices, FIFOs, and numbers that no driver of the
+// host serves: open(2) of such a node fails on the host as it does in the guest.
 func validateDevices(l *specs.Linux, env *environment) error {
 	for i, d := range l.Devices {
 		field := index("linux.devices", i)
 		if d.Path == "" {
-			return bad(field+".path", "must not be empty")
+			return fieldErrorf(field+".path", "must not be empty")
 		}
 		switch d.Type {
 		case "p":
 			continue
 		case "c", "u", "b":
 		default:
-			return bad(field+".type", "invalid device type %q", d.Type)
+			return fieldErrorf(field+".type", "invalid device type %q", d.Type)
 		}
 		if isHostDevice(d, env) {
-			return bad(field, "a device of the host (%s, %s %d:%d) cannot be given to a VM", d.Path, d.Type, d.Major, d.Minor)
+			return fieldErrorf(field, "a device of the host (%s, %s %d:%d) cannot be given to a VM", d.Path, d.Type, d.Major, d.Minor)
 		}
 	}
 	return nil
@@ -81,24 +80,24 @@ const (
 	maxMinor = 1<<20 - 1
 )
 
-// validateDeviceRules is runc's check of linux.resources.devices. The rules go
-// to the guest as they are: they speak of the numbers of devices there, and
-// those of a device that is not there harm nobody.
+// validateDeviceRules is runc's check of linux.resources.devices. The guest gets the
+// rules as they are: its virtualDevices have the host's numbers, and a rule for a
+// device that it lacks has no effect.
 func validateDeviceRules(rules []specs.LinuxDeviceCgroup) error {
 	for i, rule := range rules {
 		field := index("linux.resources.devices", i)
 		switch rule.Type {
 		case "", "a", "b", "c":
 		default:
-			return bad(field+".type", "invalid cgroup device type %q", rule.Type)
+			return fieldErrorf(field+".type", "invalid cgroup device type %q", rule.Type)
 		}
 		if rule.Access == "" {
-			return bad(field+".access", "device access at %d field cannot be empty", i)
+			return fieldErrorf(field+".access", "device access at %d field cannot be empty", i)
 		}
 		for _, c := range rule.Access {
-			// In a rule that denies, runc pays no heed to other letters.
+			// runc ignores other letters in a rule that denies.
 			if rule.Allow && c != 'r' && c != 'w' && c != 'm' {
-				return bad(field+".access", "invalid device permissions %q", rule.Access)
+				return fieldErrorf(field+".access", "invalid device permissions %q", rule.Access)
 			}
 		}
 	}

@@ -3,6 +3,6 @@
 // machine by the field's name, and splits a spec into the part that the host
 // carries out and the part that the guest's libcontainer does.
 //
-// Nothing here makes, changes or mounts anything: whoever gets an error from
-// this package has nothing to undo. The package imports no sibling.
+// Nothing here makes, changes or mounts anything, so that there is nothing to undo
+// after an error of this package.
 package oci

@@ -57,7 +57,7 @@ func apparmorEnabled() bool {
 // checkNetNS refuses what is not a network namespace, and the one that the
 // runtime or the machine's init is in: a VM cannot be a part of it.
 func checkNetNS(path string) error {
-	// Whatever else the path may name, opening it must not wait.
+	// The path may name a FIFO: without O_NONBLOCK, open(2) of it waits for a writer.
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
@@ -71,7 +71,8 @@ func checkNetNS(path string) error {
 		return fmt.Errorf("stat %s: %w", path, err)
 	}
 	for _, own := range []string{"/proc/self/ns/net", "/proc/1/ns/net"} {
-		// Without the right to see init's namespace we cannot be in a position to join it.
+		// Who may not look at init's namespace (ptrace(2), "access mode checking") may
+		// not join it either.
 		if err := unix.Stat(own, &host); err == nil && host.Dev == st.Dev && host.Ino == st.Ino {
 			return fmt.Errorf("%s is the host's network namespace, which a VM cannot share", path)
 		}

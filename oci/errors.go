@@ -7,30 +7,29 @@ import (
 	"strings"
 )
 
-// ErrInvalidID is returned by ValidateID, in runc's words.
-var ErrInvalidID = errors.New("invalid container ID format")
+// errInvalidID is runc's error, with its text.
+var errInvalidID = errors.New("invalid container ID format")
 
-// FieldError says that a field of a config.json or process.json is malformed
+// fieldError says that a field of a config.json or process.json is malformed
 // or cannot be honoured. Its text is one line: the field's path in the file,
 // a colon, and the reason.
-type FieldError struct {
-	// Field is the path of the field, such as "linux.namespaces[1].path".
-	Field string
-	// Err is the reason.
-	Err error
+type fieldError struct {
+	// field is the path of the field, such as "linux.namespaces[1].path".
+	field string
+	err   error
 }
 
-// maxError bounds an error's text, in bytes: it may hold what a config.json
-// holds, and callers read some kilobytes at most.
+// maxError bounds an error's text, in bytes: it may quote a value of config.json,
+// which can be megabytes long, and callers read some kilobytes at most.
 const maxError = 1 << 10
 
-func (e *FieldError) Error() string { return oneLine(e.Field + ": " + e.Err.Error()) }
+func (e *fieldError) Error() string { return oneLine(e.field + ": " + e.err.Error()) }
 
-func (e *FieldError) Unwrap() error { return e.Err }
+func (e *fieldError) Unwrap() error { return e.err }
 
-// bad makes a FieldError; format and args are those of fmt.Errorf.
-func bad(field, format string, args ...any) error {
-	return &FieldError{Field: field, Err: fmt.Errorf(format, args...)}
+// fieldErrorf makes a fieldError; format and args are those of fmt.Errorf.
+func fieldErrorf(field, format string, args ...any) error {
+	return &fieldError{field: field, err: fmt.Errorf(format, args...)}
 }
 
 // oneLine makes a text fit to be printed: what is not printable is escaped as

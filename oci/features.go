@@ -8,8 +8,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 )
 
-// Features is what `features` prints: what is honoured, and nothing else. It
-// looks at nothing of the host, so that it is the same everywhere.
+// Features is what `features` prints: what is honoured, and nothing else. It does
+// not depend on the host.
 func Features() *features.Features {
 	yes, no := true, false
 	return &features.Features{
@@ -42,13 +42,13 @@ func Features() *features.Features {
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
 			NetDevices:      &features.NetDevices{Enabled: &no},
 		},
-		// They speak to systemd on the host.
+		// They set properties of the container's unit in the host's systemd.
 		PotentiallyUnsafeConfigAnnotations: []string{"org.systemd.property."},
 	}
 }
 
 // knownMountOptions are those that are not a filesystem's own. As with runc,
-// the options for id-mapped mounts are told by MountExtensions alone.
+// the options for id-mapped mounts are not among them but in MountExtensions.
 func knownMountOptions() []string {
 	known := make(map[string]bool)
 	for _, table := range []map[string]bool{flagOptions, propagationOptions, recursiveOptions, extensionOptions} {

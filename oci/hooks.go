@@ -42,10 +42,10 @@ func validateHooks(h *specs.Hooks) error {
 		for i, hook := range kind.hooks {
 			field := index("hooks."+kind.name, i)
 			if !filepath.IsAbs(hook.Path) {
-				return bad(field+".path", "%q is not an absolute path", hook.Path)
+				return fieldErrorf(field+".path", "%q is not an absolute path", hook.Path)
 			}
 			if hook.Timeout != nil && *hook.Timeout <= 0 {
-				return bad(field+".timeout", "%d is not greater than zero", *hook.Timeout)
+				return fieldErrorf(field+".timeout", "%d is not greater than zero", *hook.Timeout)
 			}
 		}
 	}

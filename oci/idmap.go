@@ -4,19 +4,20 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// IDMap says as whose the files of a bind are seen: an owner that is in a
-// mapping's container ids on the file system has the host id beside it in the
-// mount, and the other way around where a file is made. Who is in no mapping is
-// nobody there. See "mounts" in the runtime specification's config.md.
+// IDMap maps the owners of a bind's files (mount_setattr(2), MOUNT_ATTR_IDMAP): a
+// file that a mapping's container id owns on the file system has the host id as its
+// owner in the mount, and one that the host id makes in the mount is the container
+// id's on the file system. An owner in no mapping shows as the kernel's overflow id.
+// See "mounts" in the runtime specification's config.md.
 type IDMap struct {
-	// UIDs and GIDs are the mappings, none of them without any.
+	// UIDs and GIDs are the mappings; neither is empty.
 	UIDs, GIDs []specs.LinuxIDMapping
 	// Recursive is for the mounts below the source as well (ridmap).
 	Recursive bool
 }
 
-// idMapOptions ask for an id-mapped mount, and tell whether those below it are
-// to be mapped too.
+// idMapOptions ask for an id-mapped mount; the value says whether the mounts below
+// it are mapped too.
 var idMapOptions = map[string]bool{"idmap": false, "ridmap": true}
 
 func isIDMapOption(option string) bool {
@@ -46,7 +47,7 @@ func idMapOf(spec *specs.Spec, field string, m specs.Mount) (mapping *IDMap, ask
 	return &IDMap{UIDs: m.UIDMappings, GIDs: m.GIDMappings, Recursive: recursive}, asking
 }
 
-// validateIDMap refuses the mappings that runc refuses, in its words. Those that
+// validateIDMap refuses the mappings that runc refuses, with its messages. Those that
 // a mount takes from the container's user namespace are validateUser's to check.
 func validateIDMap(spec *specs.Spec, field string, m specs.Mount) error {
 	mapping, asking := idMapOf(spec, field, m)
@@ -54,11 +55,11 @@ func validateIDMap(spec *specs.Spec, field string, m specs.Mount) error {
 	case mapping == nil:
 		return nil
 	case !isBind(m):
-		return bad(asking, "id-mapped mounts are only supported for bind-mounts")
+		return fieldErrorf(asking, "id-mapped mounts are only supported for bind-mounts")
 	case m.UIDMappings == nil && m.GIDMappings == nil && namespacesOf(spec.Linux).has(specs.UserNamespace) && mapping.UIDs != nil:
 		return nil
 	case len(mapping.UIDs) == 0 || len(mapping.GIDs) == 0:
-		return bad(asking, "id-mapped mounts must have both uid and gid mappings specified")
+		return fieldErrorf(asking, "id-mapped mounts must have both uid and gid mappings specified")
 	}
 	return nil
 }

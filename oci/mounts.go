@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guestFilesystems are the types that the guest's kernel mounts out of itself.
-// Every other needs a source on the host, which only a bind can give.
+// guestFilesystems are the types that the guest's kernel mounts without a device.
+// Any other needs a source on the host, which the guest gets by a bind only.
 var guestFilesystems = map[string]bool{
 	"binfmt_misc": true, "bpf": true, "cgroup": true, "cgroup2": true, "configfs": true, "debugfs": true,
 	"devpts": true, "fusectl": true, "hugetlbfs": true, "mqueue": true, "proc": true, "ramfs": true,
@@ -26,7 +26,7 @@ var guestFilesystems = map[string]bool{
 func validateMounts(spec *specs.Spec) error {
 	for i, m := range spec.Mounts {
 		field := index("mounts", i)
-		if err := validateMount(field, m, reachesHost(spec)); err != nil {
+		if err := validateMount(field, m, propagatesToHost(spec)); err != nil {
 			return err
 		}
 		if err := validateIDMap(spec, field, m); err != nil {
@@ -36,46 +36,47 @@ func validateMounts(spec *specs.Spec) error {
 	return nil
 }
 
-// reachesHost tells whether a runtime without a VM would let mounts that are
-// made in the container's shared binds appear on the host. Where the root is
-// private or a slave, which is the default, such a bind shares with nobody but
-// the mount namespaces that the container itself makes.
-func reachesHost(spec *specs.Spec) bool {
+// propagatesToHost tells whether, without a VM, a mount that is made in a shared bind
+// of the container would appear on the host (mount_namespaces(7)). Where the root is
+// private or a slave, which is the default, it appears only in mount namespaces that
+// the container makes.
+func propagatesToHost(spec *specs.Spec) bool {
 	return spec.Linux != nil && (spec.Linux.RootfsPropagation == "shared" || spec.Linux.RootfsPropagation == "rshared")
 }
 
-func validateMount(field string, m specs.Mount, reachesHost bool) error {
+func validateMount(field string, m specs.Mount, propagatesToHost bool) error {
 	switch {
 	case m.Destination == "":
-		return bad(field+".destination", "must not be empty")
+		return fieldErrorf(field+".destination", "must not be empty")
 	case strings.IndexByte(m.Destination, 0) >= 0:
-		return bad(field+".destination", "mount field contains null byte")
+		return fieldErrorf(field+".destination", "mount field contains null byte")
 	case strings.IndexByte(m.Source, 0) >= 0:
-		return bad(field+".source", "mount field contains null byte")
+		return fieldErrorf(field+".source", "mount field contains null byte")
 	case strings.IndexByte(m.Type, 0) >= 0:
-		return bad(field+".type", "mount field contains null byte")
+		return fieldErrorf(field+".type", "mount field contains null byte")
 	}
 	for i, o := range m.Options {
 		option := index(field+".options", i)
 		switch {
 		case strings.IndexByte(o, 0) >= 0:
-			return bad(option, "mount field contains null byte")
-		case isBind(m) && reachesHost && (o == "shared" || o == "rshared"):
-			return bad(option, "%s: a mount that is made in a VM cannot reach the host", o)
+			return fieldErrorf(option, "mount field contains null byte")
+		case isBind(m) && propagatesToHost && (o == "shared" || o == "rshared"):
+			return fieldErrorf(option, "%s: a mount that is made in a VM cannot reach the host", o)
 		}
 	}
 	switch {
 	case isBind(m) && m.Source == "":
-		return bad(field+".source", "must not be empty")
+		return fieldErrorf(field+".source", "must not be empty")
 	case isBind(m), guestFilesystems[m.Type], hasOption(m, "remount"):
 		return nil
 	case m.Type == "":
-		return bad(field+".type", "must not be empty, unless the mount is a bind")
+		return fieldErrorf(field+".type", "must not be empty, unless the mount is a bind")
 	}
-	return bad(field+".type", "%q: a VM cannot mount it; mount it on the host and bind it", m.Type)
+	return fieldErrorf(field+".type", "%q: a VM cannot mount it; mount it on the host and bind it", m.Type)
 }
 
-// mountPlan says what becomes of a mount of the spec.
+// mountPlan says where the guest gets a mount's source; it is zero for a mount that is
+// no bind.
 type mountPlan struct {
 	// bind is what the host has to share; nil for none.
 	bind *Bind
@@ -83,8 +84,8 @@ type mountPlan struct {
 	device string
 }
 
-// planMounts looks at the sources of the bundle's bind mounts, and refuses
-// those that are the host kernel's rather than files.
+// planMounts looks at the sources of the bundle's bind mounts, and refuses those that
+// are interfaces of the host's kernel rather than files.
 func planMounts(b *Bundle) ([]mountPlan, error) {
 	plans := make([]mountPlan, len(b.Spec.Mounts))
 	for i, m := range b.Spec.Mounts {
@@ -93,14 +94,14 @@ func planMounts(b *Bundle) ([]mountPlan, error) {
 		}
 		plan, err := planBind(b.Dir, i, m)
 		if err != nil {
-			return nil, bad(index("mounts", i)+".source", "error mounting %q to rootfs at %q: %w", m.Source, m.Destination, err)
+			return nil, fieldErrorf(index("mounts", i)+".source", "error mounting %q to rootfs at %q: %w", m.Source, m.Destination, err)
 		}
 		mapping, asking := idMapOf(b.Spec, index("mounts", i), m)
 		switch {
 		case plan.bind != nil:
 			plan.bind.IDMap = mapping
 		case mapping != nil:
-			return nil, bad(asking, "%s is the guest's own, which cannot be id-mapped", plan.device)
+			return nil, fieldErrorf(asking, "%s is the guest's own, which cannot be id-mapped", plan.device)
 		}
 		plans[i] = plan
 	}
@@ -146,7 +147,7 @@ func planBind(dir string, n int, m specs.Mount) (mountPlan, error) {
 func sourceName(source string) string {
 	resolved, err := filepath.EvalSymlinks(source)
 	if err != nil {
-		// The links of /proc/PID/fd, which can be opened but not followed.
+		// A link in /proc/PID/fd can be opened even where its text is no path.
 		resolved = source
 	}
 	if name := filepath.Base(resolved); name != "/" {
@@ -155,9 +156,9 @@ func sourceName(source string) string {
 	return "root"
 }
 
-// kernelFilesystems are those whose files are the host kernel's own words.
-// They would show the container another machine than the one it runs on, and
-// virtiofs does not carry what makes them work.
+// kernelFilesystems are those whose files are interfaces of the kernel, by their magic
+// numbers. The host's would show the container another kernel than its own, and
+// virtiofs does not pass on the ioctl(2) and poll(2) calls that they are used with.
 var kernelFilesystems = map[int64]string{
 	unix.BINFMTFS_MAGIC:      "binfmt_misc",
 	unix.BPF_FS_MAGIC:        "bpf",
@@ -237,11 +238,10 @@ func applyMounts(guest *specs.Spec, plans []mountPlan, shared string) []Bind {
 		default:
 			continue
 		}
-		// A type beside the option has no meaning, and one without it needs it.
+		// The kernel ignores a bind's type; a bind without the option has only the type.
 		m.Type = "bind"
-		// Nor have options for a file system's driver: the file system is mounted
-		// already. The kernel pays them no heed; libcontainer refuses them. And what
-		// the host shares has its ids mapped.
+		// A file system's own options have no effect on a bind, and libcontainer refuses
+		// them. The host maps the ids of what it shares.
 		m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return isDataOption(o) || isIDMapOption(o) })
 		m.UIDMappings, m.GIDMappings = nil, nil
 		if !hasOption(*m, "bind", "rbind") {

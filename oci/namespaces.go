@@ -31,7 +31,7 @@ var joinable = map[specs.LinuxNamespaceType]bool{
 }
 
 func refuseJoin(field string, ns specs.LinuxNamespace) error {
-	return bad(field+".path", "cannot join the %s namespace %s: it is not in the container's VM", ns.Type, ns.Path)
+	return fieldErrorf(field+".path", "cannot join the %s namespace %s: it is not in the container's VM", ns.Type, ns.Path)
 }
 
 // namespaceSet is a spec's namespaces by type, with their paths.
@@ -59,9 +59,9 @@ func validateNamespaces(spec *specs.Spec, env *environment) error {
 		field := index(namespacesField, i)
 		switch {
 		case !knownNamespaces[ns.Type]:
-			return bad(field+".type", "namespace %q does not exist", ns.Type)
+			return fieldErrorf(field+".type", "namespace %q does not exist", ns.Type)
 		case seen.has(ns.Type):
-			return bad(field+".type", "malformed spec file: duplicated ns %q", ns.Type)
+			return fieldErrorf(field+".type", "malformed spec file: duplicated ns %q", ns.Type)
 		}
 		seen[ns.Type] = ns.Path
 		if ns.Path == "" {
@@ -69,10 +69,10 @@ func validateNamespaces(spec *specs.Spec, env *environment) error {
 		}
 		switch {
 		case strings.IndexByte(ns.Path, 0) >= 0:
-			return bad(field+".path", "contains a null byte")
+			return fieldErrorf(field+".path", "contains a null byte")
 		case ns.Type == specs.NetworkNamespace:
 			if err := env.checkNetNS(ns.Path); err != nil {
-				return bad(field+".path", "%w", err)
+				return fieldErrorf(field+".path", "%w", err)
 			}
 		case !joinable[ns.Type]:
 			return refuseJoin(field, ns)
@@ -80,13 +80,13 @@ func validateNamespaces(spec *specs.Spec, env *environment) error {
 	}
 	l := spec.Linux
 	if !seen.has(specs.MountNamespace) && (len(l.MaskedPaths) > 0 || len(l.ReadonlyPaths) > 0) {
-		return bad(namespacesField, "unable to restrict sys entries without a private MNT namespace")
+		return fieldErrorf(namespacesField, "unable to restrict sys entries without a private MNT namespace")
 	}
 	for _, t := range []specs.LinuxNamespaceType{
 		specs.MountNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.NetworkNamespace,
 	} {
 		if !seen.has(t) {
-			return bad(namespacesField, "no %s namespace: the host's cannot be shared with a VM", t)
+			return fieldErrorf(namespacesField, "no %s namespace: the host's cannot be shared with a VM", t)
 		}
 	}
 	if err := validateUTS(spec, seen); err != nil {
@@ -103,10 +103,10 @@ func validateUTS(spec *specs.Spec, set namespaceSet) error {
 		return nil
 	}
 	if spec.Hostname != "" {
-		return bad("hostname", "unable to set hostname without a private UTS namespace")
+		return fieldErrorf("hostname", "unable to set hostname without a private UTS namespace")
 	}
 	if spec.Domainname != "" {
-		return bad("domainname", "unable to set domainname without a private UTS namespace")
+		return fieldErrorf("domainname", "unable to set domainname without a private UTS namespace")
 	}
 	return nil
 }
@@ -114,21 +114,21 @@ func validateUTS(spec *specs.Spec, set namespaceSet) error {
 func validateUser(l *specs.Linux, set namespaceSet) error {
 	hasMappings := l.UIDMappings != nil || l.GIDMappings != nil
 	if !hasMappings && set[specs.UserNamespace] != "" {
-		return nil // those of the namespace that is joined hold
+		return nil // the namespace that is joined has its mappings
 	}
 	if !set.has(specs.UserNamespace) {
 		if hasMappings {
-			return bad("linux.uidMappings", "user namespace mappings specified, but user namespace isn't enabled in the config")
+			return fieldErrorf("linux.uidMappings", "user namespace mappings specified, but user namespace isn't enabled in the config")
 		}
 		return nil
 	}
 	switch {
 	case !hasMappings:
-		return bad("linux.uidMappings", "user namespaces enabled, but no namespace path to join nor mappings to apply specified")
+		return fieldErrorf("linux.uidMappings", "user namespaces enabled, but no namespace path to join nor mappings to apply specified")
 	case len(l.UIDMappings) == 0:
-		return bad("linux.uidMappings", "user namespaces enabled, but no uid mappings found")
+		return fieldErrorf("linux.uidMappings", "user namespaces enabled, but no uid mappings found")
 	case len(l.GIDMappings) == 0:
-		return bad("linux.gidMappings", "user namespaces enabled, but no gid mappings found")
+		return fieldErrorf("linux.gidMappings", "user namespaces enabled, but no gid mappings found")
 	}
 	return nil
 }
@@ -138,11 +138,11 @@ func validateTime(l *specs.Linux, set namespaceSet) error {
 		return nil
 	}
 	if !set.has(specs.TimeNamespace) {
-		return bad("linux.timeOffsets", "time namespace offsets specified, but time namespace isn't enabled in the config")
+		return fieldErrorf("linux.timeOffsets", "time namespace offsets specified, but time namespace isn't enabled in the config")
 	}
 	for clock := range l.TimeOffsets {
 		if clock != "monotonic" && clock != "boottime" {
-			return bad(key("linux.timeOffsets", clock), "the kernel has offsets for monotonic and boottime only")
+			return fieldErrorf(key("linux.timeOffsets", clock), "the kernel has offsets for monotonic and boottime only")
 		}
 	}
 	return nil
@@ -159,8 +159,8 @@ func splitNamespaces(host *HostPart, guest *specs.Spec, in Placement, env *envir
 		ns := &guest.Linux.Namespaces[i]
 		switch {
 		case ns.Type == specs.NetworkNamespace && set.has(specs.UserNamespace) && !in.Joined[specs.UserNamespace]:
-			// Its sysfs and sysctls are for a user namespace that owns it: the
-			// guest makes the two together.
+			// Only the user namespace that owns a network namespace may mount its sysfs
+			// and set its sysctls: the guest makes the two together.
 			ns.Path = ""
 		case ns.Type == specs.NetworkNamespace:
 			ns.Path = in.NetNS
@@ -171,7 +171,7 @@ func splitNamespaces(host *HostPart, guest *specs.Spec, in Placement, env *envir
 		}
 	}
 	if in.Joined[specs.UTSNamespace] {
-		return nil // its names are there
+		return nil // it has its names
 	}
 	if !set.has(specs.UTSNamespace) {
 		guest.Linux.Namespaces = append(guest.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UTSNamespace})

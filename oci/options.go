@@ -48,8 +48,8 @@ func hasOption(m specs.Mount, options ...string) bool {
 	return false
 }
 
-// isBind tells a bind mount. The options decide; a type alone is taken for
-// what it must mean.
+// isBind tells whether a mount is a bind. The options decide, as mount(2) has a flag
+// for it and no type; callers that send the type alone mean the same.
 func isBind(m specs.Mount) bool { return m.Type == "bind" || hasOption(m, "bind", "rbind") }
 
 // isReadOnly tells whether nothing can be written to the mount, and whether that

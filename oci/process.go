@@ -26,7 +26,7 @@ func LoadProcess(r io.Reader) (*specs.Process, error) {
 }
 
 // ValidateProcess checks a process by runc's rules, and for what a VM cannot
-// honour. The error is a *FieldError whose field begins with "process".
+// honour. The error names a field that begins with "process".
 func ValidateProcess(p *specs.Process) error {
 	return validateProcess(p, hostEnvironment())
 }
@@ -41,8 +41,8 @@ func GuestProcess(p *specs.Process) *specs.Process {
 }
 
 // UnknownCapabilities are those of a process's capabilities, sorted, that this
-// runtime knows nothing of. They are not given, of which the runtime spec
-// demands a warning.
+// runtime does not know. The process does not get them, and the runtime spec requires
+// a warning.
 func UnknownCapabilities(p *specs.Process) []string {
 	if p.Capabilities == nil {
 		return nil
@@ -65,17 +65,17 @@ func UnknownCapabilities(p *specs.Process) []string {
 func validateProcess(p *specs.Process, env *environment) error {
 	switch {
 	case p == nil:
-		return bad("process", "process property must not be empty")
+		return fieldErrorf("process", "process property must not be empty")
 	case p.Cwd == "":
-		return bad("process.cwd", "Cwd property must not be empty")
+		return fieldErrorf("process.cwd", "Cwd property must not be empty")
 	case !filepath.IsAbs(p.Cwd):
-		return bad("process.cwd", "Cwd must be an absolute path")
+		return fieldErrorf("process.cwd", "Cwd must be an absolute path")
 	case len(p.Args) == 0:
-		return bad("process.args", "args must not be empty")
+		return fieldErrorf("process.args", "args must not be empty")
 	case p.SelinuxLabel != "" && !env.selinux:
-		return bad("process.selinuxLabel", "selinux label is specified in config, but selinux is disabled or not supported")
+		return fieldErrorf("process.selinuxLabel", "selinux label is specified in config, but selinux is disabled or not supported")
 	case p.OOMScoreAdj != nil && (*p.OOMScoreAdj < -1000 || *p.OOMScoreAdj > 1000):
-		return bad("process.oomScoreAdj", "%d is not between -1000 and 1000", *p.OOMScoreAdj)
+		return fieldErrorf("process.oomScoreAdj", "%d is not between -1000 and 1000", *p.OOMScoreAdj)
 	}
 	if err := validateApparmor(p.ApparmorProfile, env); err != nil {
 		return err
@@ -96,14 +96,14 @@ func validateApparmor(profile string, env *environment) error {
 	if profile == "" || profile == "unconfined" || env.apparmor {
 		return nil
 	}
-	return bad("process.apparmorProfile", "apparmor: config provided but apparmor not supported")
+	return fieldErrorf("process.apparmorProfile", "apparmor: config provided but apparmor not supported")
 }
 
 // validateStrings refuses what no execve(2) can be given.
 func validateStrings(p *specs.Process) error {
 	for i, arg := range p.Args {
 		if strings.IndexByte(arg, 0) >= 0 {
-			return bad(index("process.args", i), "contains a null byte")
+			return fieldErrorf(index("process.args", i), "contains a null byte")
 		}
 	}
 	for i, e := range p.Env {
@@ -111,15 +111,15 @@ func validateStrings(p *specs.Process) error {
 		name, _, ok := strings.Cut(e, "=")
 		switch {
 		case !ok:
-			return bad(field, "invalid environment variable: missing '='")
+			return fieldErrorf(field, "invalid environment variable: missing '='")
 		case name == "":
-			return bad(field, "invalid environment variable: name cannot be empty")
+			return fieldErrorf(field, "invalid environment variable: name cannot be empty")
 		case strings.IndexByte(e, 0) >= 0:
-			return bad(field, `invalid environment variable %q: contains nul byte (\x00)`, name)
+			return fieldErrorf(field, `invalid environment variable %q: contains nul byte (\x00)`, name)
 		}
 	}
 	if strings.IndexByte(p.Cwd, 0) >= 0 {
-		return bad("process.cwd", "contains a null byte")
+		return fieldErrorf("process.cwd", "contains a null byte")
 	}
 	return nil
 }
@@ -138,12 +138,12 @@ func validateRlimits(p *specs.Process) error {
 		field := index("process.rlimits", i)
 		switch {
 		case !knownRlimits[l.Type]:
-			return bad(field+".type", "wrong rlimit value: %s", l.Type)
+			return fieldErrorf(field+".type", "wrong rlimit value: %s", l.Type)
 		case seen[l.Type]:
-			// The runtime spec demands an error: which one is meant?
-			return bad(field+".type", "%s is given twice", l.Type)
+			// The runtime spec requires an error for a type that is given twice.
+			return fieldErrorf(field+".type", "%s is given twice", l.Type)
 		case l.Soft > l.Hard:
-			return bad(field+".soft", "%d is more than the hard limit %d", l.Soft, l.Hard)
+			return fieldErrorf(field+".soft", "%d is more than the hard limit %d", l.Soft, l.Hard)
 		}
 		seen[l.Type] = true
 	}
@@ -159,27 +159,27 @@ func validateScheduler(p *specs.Process) error {
 	const field = "process.scheduler"
 	switch s.Policy {
 	case "":
-		return bad(field+".policy", "scheduler policy is required")
+		return fieldErrorf(field+".policy", "scheduler policy is required")
 	case specs.SchedOther, specs.SchedBatch:
 		if s.Nice < -20 || s.Nice > 19 {
-			return bad(field+".nice", "invalid scheduler.nice: %d when scheduler.policy is %s", s.Nice, s.Policy)
+			return fieldErrorf(field+".nice", "invalid scheduler.nice: %d when scheduler.policy is %s", s.Nice, s.Policy)
 		}
 	case specs.SchedFIFO, specs.SchedRR, specs.SchedISO, specs.SchedIdle, specs.SchedDeadline:
 	default:
-		return bad(field+".policy", "invalid scheduler policy: %q", s.Policy)
+		return fieldErrorf(field+".policy", "invalid scheduler policy: %q", s.Policy)
 	}
 	if s.Priority != 0 && s.Policy != specs.SchedFIFO && s.Policy != specs.SchedRR {
-		return bad(field+".priority", "scheduler.priority can only be specified for SchedFIFO or SchedRR policy")
+		return fieldErrorf(field+".priority", "scheduler.priority can only be specified for SchedFIFO or SchedRR policy")
 	}
 	if s.Policy != specs.SchedDeadline && (s.Runtime != 0 || s.Deadline != 0 || s.Period != 0) {
-		return bad(field, "scheduler runtime/deadline/period can only be specified for SchedDeadline policy")
+		return fieldErrorf(field, "scheduler runtime/deadline/period can only be specified for SchedDeadline policy")
 	}
 	for i, flag := range s.Flags {
 		switch flag {
 		case specs.SchedFlagResetOnFork, specs.SchedFlagReclaim, specs.SchedFlagDLOverrun, specs.SchedFlagKeepPolicy,
 			specs.SchedFlagKeepParams, specs.SchedFlagUtilClampMin, specs.SchedFlagUtilClampMax:
 		default:
-			return bad(index(field+".flags", i), "invalid scheduler flag: %q", flag)
+			return fieldErrorf(index(field+".flags", i), "invalid scheduler flag: %q", flag)
 		}
 	}
 	return nil
@@ -193,13 +193,13 @@ func validateIOPriority(p *specs.Process) error {
 	}
 	const field = "process.ioPriority"
 	if prio.Priority < 0 || prio.Priority > 7 {
-		return bad(field+".priority", "invalid ioPriority.Priority: %d", prio.Priority)
+		return fieldErrorf(field+".priority", "invalid ioPriority.Priority: %d", prio.Priority)
 	}
 	switch prio.Class {
 	case specs.IOPRIO_CLASS_RT, specs.IOPRIO_CLASS_BE, specs.IOPRIO_CLASS_IDLE:
 		return nil
 	}
-	return bad(field+".class", "invalid ioPriority.Class: %q", prio.Class)
+	return fieldErrorf(field+".class", "invalid ioPriority.Class: %q", prio.Class)
 }
 
 func validateAffinity(p *specs.Process) error {
@@ -208,10 +208,10 @@ func validateAffinity(p *specs.Process) error {
 	}
 	const field = "process.execCPUAffinity"
 	if err := validateList(p.ExecCPUAffinity.Initial); err != nil {
-		return bad(field+".initial", "bad CPUAffinity.Initial: %w", err)
+		return fieldErrorf(field+".initial", "bad CPUAffinity.Initial: %w", err)
 	}
 	if err := validateList(p.ExecCPUAffinity.Final); err != nil {
-		return bad(field+".final", "bad CPUAffinity.Final: %w", err)
+		return fieldErrorf(field+".final", "bad CPUAffinity.Final: %w", err)
 	}
 	return nil
 }

@@ -28,9 +28,9 @@ func runRefusals(t *testing.T, env *environment, tests []refusal) {
 			if err.Error() != test.want {
 				t.Errorf("error\n%s\nwant\n%s", err, test.want)
 			}
-			var fieldErr *FieldError
+			var fieldErr *fieldError
 			if !errors.As(err, &fieldErr) {
-				t.Errorf("%T is no FieldError", err)
+				t.Errorf("%T is no fieldError", err)
 			}
 		})
 	}

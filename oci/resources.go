@@ -13,9 +13,9 @@ import (
 
 const resourcesField = "linux.resources"
 
-// validateResources refuses limits of what a VM has not got. Limits that hold
-// of themselves are let through: swappiness, since the guest has no swap, and
-// useHierarchy, since a container's cgroup has none below it.
+// validateResources refuses limits of what a VM lacks. It accepts those that have no
+// effect in the guest: swappiness, since it has no swap, and useHierarchy, since a
+// container's cgroup has none below it.
 func validateResources(l *specs.Linux) error {
 	r := l.Resources
 	if r == nil {
@@ -37,19 +37,19 @@ func validateResources(l *specs.Linux) error {
 		// The guest has no pool of pages of any other size, so that a limit of
 		// 0, as Kubernetes sets it for all of the host's sizes, is kept.
 		if limit.Pagesize != guestHugepage && limit.Limit != 0 {
-			return bad(index(resourcesField+".hugepageLimits", i), "the guest has no huge pages of %q, but of %s", limit.Pagesize, guestHugepage)
+			return fieldErrorf(index(resourcesField+".hugepageLimits", i), "the guest has no huge pages of %q, but of %s", limit.Pagesize, guestHugepage)
 		}
 	}
 	if n := r.Network; n != nil {
 		if n.ClassID != nil && *n.ClassID != 0 {
-			return bad(resourcesField+".network.classID", "packets of a VM cannot be classified by cgroup")
+			return fieldErrorf(resourcesField+".network.classID", "packets of a VM cannot be classified by cgroup")
 		}
 		if len(n.Priorities) > 0 {
-			return bad(resourcesField+".network.priorities", "packets of a VM cannot be classified by cgroup")
+			return fieldErrorf(resourcesField+".network.priorities", "packets of a VM cannot be classified by cgroup")
 		}
 	}
 	if len(r.Rdma) > 0 {
-		return bad(resourcesField+".rdma", "the guest has no RDMA devices")
+		return fieldErrorf(resourcesField+".rdma", "the guest has no RDMA devices")
 	}
 	return validateUnified(r.Unified)
 }
@@ -65,21 +65,21 @@ func validateMemory(m *specs.LinuxMemory) error {
 	limit, swap := value(m.Limit), value(m.Swap)
 	switch {
 	case limit < -1:
-		return bad(field+".limit", "invalid memory value: %d", limit)
+		return fieldErrorf(field+".limit", "invalid memory value: %d", limit)
 	case swap < -1:
-		return bad(field+".swap", "invalid memory value: %d", swap)
+		return fieldErrorf(field+".swap", "invalid memory value: %d", swap)
 	case swap > 0 && limit == 0:
-		return bad(field+".swap", "unable to set swap limit without memory limit")
+		return fieldErrorf(field+".swap", "unable to set swap limit without memory limit")
 	case swap > 0 && swap < limit:
-		return bad(field+".swap", "memory+swap limit should be >= memory limit")
+		return fieldErrorf(field+".swap", "memory+swap limit should be >= memory limit")
 	case value(m.Kernel) > 0:
-		return bad(field+".kernel", "the guest's kernel has no limit for kernel memory alone")
+		return fieldErrorf(field+".kernel", "the guest's kernel has no limit for kernel memory alone")
 	case value(m.KernelTCP) > 0:
-		return bad(field+".kernelTCP", "the guest's kernel has no limit for TCP memory alone")
+		return fieldErrorf(field+".kernelTCP", "the guest's kernel has no limit for TCP memory alone")
 	case value(m.DisableOOMKiller):
-		return bad(field+".disableOOMKiller", "the guest's kernel cannot disable its OOM killer")
+		return fieldErrorf(field+".disableOOMKiller", "the guest's kernel cannot disable its OOM killer")
 	case value(m.Swappiness) > maxSwappiness:
-		return bad(field+".swappiness", "%d is not between 0 and %d", *m.Swappiness, maxSwappiness)
+		return fieldErrorf(field+".swappiness", "%d is not between 0 and %d", *m.Swappiness, maxSwappiness)
 	}
 	return nil
 }
@@ -92,20 +92,20 @@ func validateCPU(c *specs.LinuxCPU) error {
 	}
 	const field = resourcesField + ".cpu"
 	if err := validateList(c.Cpus); err != nil {
-		return bad(field+".cpus", "%w", err)
+		return fieldErrorf(field+".cpus", "%w", err)
 	}
 	if err := validateList(c.Mems); err != nil {
-		return bad(field+".mems", "%w", err)
+		return fieldErrorf(field+".mems", "%w", err)
 	}
 	switch {
 	case value(c.RealtimeRuntime) != 0:
-		return bad(field+".realtimeRuntime", "the guest's kernel does not schedule real-time processes by cgroup")
+		return fieldErrorf(field+".realtimeRuntime", "the guest's kernel does not schedule real-time processes by cgroup")
 	case value(c.RealtimePeriod) != 0:
-		return bad(field+".realtimePeriod", "the guest's kernel does not schedule real-time processes by cgroup")
+		return fieldErrorf(field+".realtimePeriod", "the guest's kernel does not schedule real-time processes by cgroup")
 	case value(c.Period) > maxPeriod:
-		return bad(field+".period", "%d is more than %d", *c.Period, maxPeriod)
+		return fieldErrorf(field+".period", "%d is more than %d", *c.Period, maxPeriod)
 	case value(c.Idle) != 0 && value(c.Idle) != 1:
-		return bad(field+".idle", "%d is neither 0 nor 1", *c.Idle)
+		return fieldErrorf(field+".idle", "%d is neither 0 nor 1", *c.Idle)
 	}
 	return nil
 }
@@ -118,11 +118,11 @@ func validateBlockIO(b *specs.LinuxBlockIO) error {
 	}
 	const field = resourcesField + ".blockIO"
 	if value(b.LeafWeight) != 0 {
-		return bad(field+".leafWeight", "the container's cgroup has none below it")
+		return fieldErrorf(field+".leafWeight", "the container's cgroup has none below it")
 	}
 	for i, d := range b.WeightDevice {
 		if value(d.LeafWeight) != 0 {
-			return bad(index(field+".weightDevice", i)+".leafWeight", "the container's cgroup has none below it")
+			return fieldErrorf(index(field+".weightDevice", i)+".leafWeight", "the container's cgroup has none below it")
 		}
 	}
 	return nil
@@ -135,14 +135,14 @@ func validateUnified(unified map[string]string) error {
 		controller, _, _ := strings.Cut(name, ".")
 		switch {
 		case name == "" || strings.ContainsAny(name, "/\x00"):
-			return bad(field, "unified resource %q must be a file name (no slashes)", name)
+			return fieldErrorf(field, "unified resource %q must be a file name (no slashes)", name)
 		case controller == "io":
-			return bad(field, "the disks are the host's: give it as %s.blockIO", resourcesField)
+			return fieldErrorf(field, "the disks are the host's: give it as %s.blockIO", resourcesField)
 		case controller == "rdma":
-			return bad(field, "the guest has no RDMA devices")
+			return fieldErrorf(field, "the guest has no RDMA devices")
 		}
 		if err := validateUnifiedValue(name, strings.TrimSpace(unified[name])); err != nil {
-			return bad(field, "%w", err)
+			return fieldErrorf(field, "%w", err)
 		}
 	}
 	return nil
@@ -191,9 +191,9 @@ func splitResources(r *specs.LinuxResources) (host, guest *specs.LinuxResources)
 	return host, r
 }
 
-// unifiedToHost puts what a file of cgroup v2 says, and the VM is to be made
-// for, into the fields that mean the same on any host. It reports whether the
-// file is the host's alone.
+// unifiedToHost puts the value of a file of cgroup v2 that concerns the size of the VM
+// into the field of host that means the same with either version. It reports whether
+// the guest's cgroup is not to have the file.
 func unifiedToHost(host *specs.LinuxResources, name, v string) bool {
 	v = strings.TrimSpace(v)
 	switch name {

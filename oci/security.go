@@ -20,9 +20,9 @@ var ipcSysctls = map[string]bool{
 	"kernel.shm_rmid_forced": true,
 }
 
-// validateSysctl lets those through that belong to one of the container's
-// namespaces, as runc does. The guest's kernel has others that nobody else
-// would feel, but a spec must not mean more here than elsewhere.
+// validateSysctl accepts those that belong to one of the container's namespaces, as
+// runc does. Others would affect this guest's kernel alone, but a spec that runc
+// refuses is refused here too.
 func validateSysctl(l *specs.Linux) error {
 	set := namespacesOf(l)
 	names := make([]string, 0, len(l.Sysctl))
@@ -35,17 +35,17 @@ func validateSysctl(l *specs.Linux) error {
 		dotted := dottedSysctl(name)
 		switch {
 		case strings.IndexByte(name, 0) >= 0 || strings.Contains(name, ".."):
-			return bad(field, "sysctl %q is not a name", name)
+			return fieldErrorf(field, "sysctl %q is not a name", name)
 		case ipcSysctls[dotted], strings.HasPrefix(dotted, "fs.mqueue."), strings.HasPrefix(dotted, "net."):
 		case dotted == "kernel.domainname" && set.has(specs.UTSNamespace):
 		case dotted == "kernel.hostname" && set.has(specs.UTSNamespace):
-			return bad(field, "sysctl %q is not allowed as it conflicts with the OCI %q field", dotted, "hostname")
+			return fieldErrorf(field, "sysctl %q is not allowed as it conflicts with the OCI %q field", dotted, "hostname")
 		case strings.HasPrefix(dotted, "user."):
 			if !set.has(specs.UserNamespace) {
-				return bad(field, "setting ucounts without a user namespace not allowed: %v", dotted)
+				return fieldErrorf(field, "setting ucounts without a user namespace not allowed: %v", dotted)
 			}
 		default:
-			return bad(field, "sysctl %q is not in a separate kernel namespace", dotted)
+			return fieldErrorf(field, "sysctl %q is not in a separate kernel namespace", dotted)
 		}
 	}
 	return nil
@@ -103,25 +103,25 @@ func validateSeccomp(l *specs.Linux) error {
 	}
 	const field = "linux.seccomp"
 	if s.ListenerPath != "" {
-		return bad(field+".listenerPath", "a listener of the host cannot be told of system calls in a VM")
+		return fieldErrorf(field+".listenerPath", "a listener of the host cannot be told of system calls in a VM")
 	}
 	if s.ListenerMetadata != "" {
-		return bad(field+".listenerMetadata", "a listener of the host cannot be told of system calls in a VM")
+		return fieldErrorf(field+".listenerMetadata", "a listener of the host cannot be told of system calls in a VM")
 	}
 	if s.DefaultAction == "" && len(s.Syscalls) == 0 {
-		return nil // which is seccomp off, whatever else there is
+		return nil // libcontainer sets no filter for this, whatever else there is
 	}
 	if err := validateAction(field+".defaultAction", s.DefaultAction); err != nil {
 		return err
 	}
 	for i, flag := range s.Flags {
 		if !slices.Contains(seccompFlags, string(flag)) {
-			return bad(index(field+".flags", i), "seccomp flag %q is not known to this runtime", flag)
+			return fieldErrorf(index(field+".flags", i), "seccomp flag %q is not known to this runtime", flag)
 		}
 	}
 	for i, arch := range s.Architectures {
 		if !slices.Contains(seccompArchs, string(arch)) {
-			return bad(index(field+".architectures", i), "string %s is not a valid arch for seccomp", arch)
+			return fieldErrorf(index(field+".architectures", i), "string %s is not a valid arch for seccomp", arch)
 		}
 	}
 	for i, call := range s.Syscalls {
@@ -139,10 +139,10 @@ func validateSyscall(field string, call specs.LinuxSyscall) error {
 	for i, arg := range call.Args {
 		field := index(field+".args", i)
 		if arg.Index > maxSeccompArg {
-			return bad(field+".index", "%d is more than %d", arg.Index, maxSeccompArg)
+			return fieldErrorf(field+".index", "%d is more than %d", arg.Index, maxSeccompArg)
 		}
 		if !slices.Contains(seccompOperators, string(arg.Op)) {
-			return bad(field+".op", "string %s is not a valid operator for seccomp", arg.Op)
+			return fieldErrorf(field+".op", "string %s is not a valid operator for seccomp", arg.Op)
 		}
 	}
 	return nil
@@ -150,10 +150,10 @@ func validateSyscall(field string, call specs.LinuxSyscall) error {
 
 func validateAction(field string, action specs.LinuxSeccompAction) error {
 	if action == specs.ActNotify {
-		return bad(field, "%s needs a listener, which the host cannot have for system calls in a VM", action)
+		return fieldErrorf(field, "%s needs a listener, which the host cannot have for system calls in a VM", action)
 	}
 	if !slices.Contains(seccompActions, string(action)) {
-		return bad(field, "string %s is not a valid action for seccomp", action)
+		return fieldErrorf(field, "string %s is not a valid action for seccomp", action)
 	}
 	return nil
 }

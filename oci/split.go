@@ -62,7 +62,7 @@ func Split(b *Bundle, id string, in Placement) (*HostPart, *specs.Spec, error) {
 	}
 	for i := range guest.Linux.Devices {
 		if d := &guest.Linux.Devices[i]; d.Type == "p" {
-			// A FIFO has no number, and libcontainer looks whether it got this one.
+			// mknod(2) ignores a FIFO's number, and libcontainer compares it with the node's.
 			d.Major, d.Minor = 0, 0
 		}
 	}
@@ -89,7 +89,7 @@ func checkSize(guest *specs.Spec) error {
 	return nil
 }
 
-// clone copies a spec deeply, by the one form that is sure to hold all of it.
+// clone copies a spec deeply by way of JSON, which has all of its fields.
 func clone(spec *specs.Spec) (*specs.Spec, error) {
 	data, err := json.Marshal(spec)
 	if err != nil {

@@ -33,9 +33,9 @@ func SplitUpdate(before, change *specs.LinuxResources) (host, guest *specs.Linux
 		return nil, nil, err
 	}
 	if copied.Devices != nil {
-		return nil, nil, bad(resourcesField+".devices", "the rules for devices cannot be changed")
+		return nil, nil, fieldErrorf(resourcesField+".devices", "the rules for devices cannot be changed")
 	}
-	settleUpdate(copied)
+	completeUpdate(copied)
 	if err := validateResources(&specs.Linux{Resources: MergeResources(before, copied)}); err != nil {
 		return nil, nil, err
 	}
@@ -43,17 +43,17 @@ func SplitUpdate(before, change *specs.LinuxResources) (host, guest *specs.Linux
 	return MergeResources(before, host), guest, nil
 }
 
-// settleUpdate makes the change whole where the kernel would refuse half of it.
-func settleUpdate(r *specs.LinuxResources) {
+// completeUpdate adds to the change what the kernel requires beside it.
+func completeUpdate(r *specs.LinuxResources) {
 	if m := r.Memory; m != nil && value(m.Limit) == -1 && m.Swap == nil {
-		m.Swap = new(int64) // a limit of swap cannot do without one of memory
+		m.Swap = new(int64) // without a limit of memory there can be none of swap
 	}
 	if c := r.CPU; c != nil && c.Idle != nil && c.Shares == nil {
-		c.Shares = new(uint64) // idle processes have no shares
+		c.Shares = new(uint64) // an idle cgroup takes no cpu.weight (EINVAL)
 	}
 }
 
-// MergeResources gives the resources before with the change put over them: a
+// MergeResources gives the resources before with the change applied: a
 // value that the change does not have, or has as 0 where runc takes that for
 // unset, stays. Files of cgroup v2 (unified) are the change's alone: an older
 // one would undo what a field of the change says. Neither argument is changed.
@@ -90,9 +90,9 @@ func mergeMemory(before, change *specs.LinuxMemory) *specs.LinuxMemory {
 		return before
 	}
 	m := orNew(clonePtr(before))
-	over(&m.Limit, change.Limit)
-	over(&m.Reservation, change.Reservation)
-	over(&m.Swap, change.Swap)
+	setIfGiven(&m.Limit, change.Limit)
+	setIfGiven(&m.Reservation, change.Reservation)
+	setIfGiven(&m.Swap, change.Swap)
 	m.CheckBeforeUpdate = change.CheckBeforeUpdate
 	return m
 }
@@ -102,12 +102,12 @@ func mergeCPU(before, change *specs.LinuxCPU) *specs.LinuxCPU {
 		return before
 	}
 	c := orNew(clonePtr(before))
-	over(&c.Shares, change.Shares)
-	over(&c.Burst, change.Burst)
-	over(&c.Idle, change.Idle)
-	over(&c.RealtimePeriod, change.RealtimePeriod)
-	over(&c.RealtimeRuntime, change.RealtimeRuntime)
-	// Neither means anything without the other, so that of before completes one.
+	setIfGiven(&c.Shares, change.Shares)
+	setIfGiven(&c.Burst, change.Burst)
+	setIfGiven(&c.Idle, change.Idle)
+	setIfGiven(&c.RealtimePeriod, change.RealtimePeriod)
+	setIfGiven(&c.RealtimeRuntime, change.RealtimeRuntime)
+	// cpu.max holds both: the one that the change lacks is that of before.
 	if value(change.Quota) != 0 {
 		c.Quota = change.Quota
 	}
@@ -128,8 +128,8 @@ func mergeBlockIO(before, change *specs.LinuxBlockIO) *specs.LinuxBlockIO {
 		return before
 	}
 	b := orNew(clonePtr(before))
-	over(&b.Weight, change.Weight)
-	over(&b.LeafWeight, change.LeafWeight)
+	setIfGiven(&b.Weight, change.Weight)
+	setIfGiven(&b.LeafWeight, change.LeafWeight)
 	b.WeightDevice = mergeDevices(b.WeightDevice, change.WeightDevice, func(d specs.LinuxWeightDevice) device {
 		return device{d.Major, d.Minor}
 	})
@@ -167,8 +167,8 @@ func mergeDevices[T any](before, change []T, of func(T) device) []T {
 	return merged
 }
 
-// over puts a value over another where there is one.
-func over[T any](to **T, from *T) {
+// setIfGiven replaces a value by another one that is not nil.
+func setIfGiven[T any](to **T, from *T) {
 	if from != nil {
 		*to = from
 	}

@@ -26,48 +26,48 @@ func validate(spec *specs.Spec, env *environment) error {
 	return nil
 }
 
-// validateVersion refuses what a later major version of the runtime spec may
-// have given another meaning. Like runc, it takes a spec without a version, and
-// minor versions that are newer than we are.
+// validateVersion refuses a later major version of the runtime spec, which may give
+// fields another meaning. Like runc, it accepts a spec without a version, and minor
+// versions that are newer than this runtime's.
 func validateVersion(version string) error {
 	if version == "" {
 		return nil
 	}
 	major, rest, ok := strings.Cut(version, ".")
 	if _, _, hasPatch := strings.Cut(rest, "."); !ok || !hasPatch {
-		return bad("ociVersion", "%q is not a semantic version", version)
+		return fieldErrorf("ociVersion", "%q is not a semantic version", version)
 	}
 	n, err := strconv.ParseUint(major, 10, 32)
 	if err != nil {
-		return bad("ociVersion", "%q is not a semantic version", version)
+		return fieldErrorf("ociVersion", "%q is not a semantic version", version)
 	}
 	if n > specs.VersionMajor {
-		return bad("ociVersion", "%s is not supported: this runtime knows up to %s", version, specs.Version)
+		return fieldErrorf("ociVersion", "%s is not supported: this runtime knows up to %s", version, specs.Version)
 	}
 	return nil
 }
 
-// validateSections demands the parts that every container needs, and refuses
-// those of other platforms.
+// validateSections refuses a spec without the sections that every container needs, or
+// with those of other platforms.
 func validateSections(spec *specs.Spec) error {
 	switch {
 	case spec.Root == nil:
-		return bad("root", "root must be specified")
+		return fieldErrorf("root", "root must be specified")
 	case spec.Root.Path == "":
-		return bad("root.path", "must not be empty")
+		return fieldErrorf("root.path", "must not be empty")
 	case strings.IndexByte(spec.Root.Path, 0) >= 0:
-		return bad("root.path", "contains a null byte")
+		return fieldErrorf("root.path", "contains a null byte")
 	case spec.Linux == nil:
-		return bad("linux", "linux must be specified: a container that shares the host's namespaces cannot be in a VM")
+		return fieldErrorf("linux", "linux must be specified: a container that shares the host's namespaces cannot be in a VM")
 	case spec.VM != nil:
-		return bad("vm", "the virtual machine is described by this runtime's own configuration")
+		return fieldErrorf("vm", "the virtual machine is described by this runtime's own configuration")
 	}
 	for field, set := range map[string]bool{
 		"solaris": spec.Solaris != nil, "windows": spec.Windows != nil,
 		"zos": spec.ZOS != nil, "freebsd": spec.FreeBSD != nil,
 	} {
 		if set {
-			return bad(field, "this runtime runs Linux containers")
+			return fieldErrorf(field, "this runtime runs Linux containers")
 		}
 	}
 	return nil
@@ -81,10 +81,10 @@ func validateNames(spec *specs.Spec) error {
 		{"hostname", spec.Hostname}, {"domainname", spec.Domainname},
 	} {
 		if len(n.value) > maxName {
-			return bad(n.field, "longer than %d bytes", maxName)
+			return fieldErrorf(n.field, "longer than %d bytes", maxName)
 		}
 		if strings.IndexByte(n.value, 0) >= 0 {
-			return bad(n.field, "contains a null byte")
+			return fieldErrorf(n.field, "contains a null byte")
 		}
 	}
 	return nil
@@ -98,15 +98,15 @@ func validateLinux(spec *specs.Spec, env *environment) error {
 	}
 	switch {
 	case l.IntelRdt != nil:
-		return bad("linux.intelRdt", "the host's caches and memory bandwidth cannot be parted from within a VM")
+		return fieldErrorf("linux.intelRdt", "the host's caches and memory bandwidth cannot be parted from within a VM")
 	case len(l.NetDevices) > 0:
-		return bad("linux.netDevices", "a network device of the host cannot be moved into a VM")
+		return fieldErrorf("linux.netDevices", "a network device of the host cannot be moved into a VM")
 	case l.MountLabel != "" && !env.selinux:
-		return bad("linux.mountLabel", "selinux label is specified in config, but selinux is disabled or not supported")
+		return fieldErrorf("linux.mountLabel", "selinux label is specified in config, but selinux is disabled or not supported")
 	case strings.IndexByte(l.CgroupsPath, 0) >= 0:
-		return bad("linux.cgroupsPath", "contains a null byte")
+		return fieldErrorf("linux.cgroupsPath", "contains a null byte")
 	case l.RootfsPropagation != "" && !propagationOptions[l.RootfsPropagation]:
-		return bad("linux.rootfsPropagation", "rootfsPropagation=%v is not supported", l.RootfsPropagation)
+		return fieldErrorf("linux.rootfsPropagation", "rootfsPropagation=%v is not supported", l.RootfsPropagation)
 	}
 	if err := validateDevices(l, env); err != nil {
 		return err
@@ -158,24 +158,24 @@ func validateMemoryPolicy(l *specs.Linux) error {
 	const field = "linux.memoryPolicy"
 	rule, ok := memoryPolicyModes[policy.Mode]
 	if !ok {
-		return bad(field+".mode", "invalid memory policy mode %q", policy.Mode)
+		return fieldErrorf(field+".mode", "invalid memory policy mode %q", policy.Mode)
 	}
 	if err := validateList(policy.Nodes); err != nil {
-		return bad(field+".nodes", "invalid memory policy nodes %q: %w", policy.Nodes, err)
+		return fieldErrorf(field+".nodes", "invalid memory policy nodes %q: %w", policy.Nodes, err)
 	}
 	for i, flag := range policy.Flags {
 		if !memoryPolicyFlags[flag] {
-			return bad(index(field+".flags", i), "invalid memory policy flag %q", flag)
+			return fieldErrorf(index(field+".flags", i), "invalid memory policy flag %q", flag)
 		}
 	}
 	named := strings.Trim(policy.Nodes, ", ") != ""
 	switch {
 	case rule == nodesNone && named:
-		return bad(field+".nodes", "memory policy mode requires 0 nodes but got %q", policy.Nodes)
+		return fieldErrorf(field+".nodes", "memory policy mode requires 0 nodes but got %q", policy.Nodes)
 	case rule == nodesSome && !named:
-		return bad(field+".nodes", "memory policy mode requires at least one node but got 0")
+		return fieldErrorf(field+".nodes", "memory policy mode requires at least one node but got 0")
 	case named && strings.Trim(policy.Nodes, "0-, ") != "":
-		return bad(field+".nodes", "invalid memory policy nodes %q: the guest has node 0 alone", policy.Nodes)
+		return fieldErrorf(field+".nodes", "invalid memory policy nodes %q: the guest has node 0 alone", policy.Nodes)
 	}
 	return nil
 }
@@ -186,10 +186,10 @@ func validatePersonality(l *specs.Linux) error {
 		return nil
 	}
 	if p.Domain != specs.PerLinux && p.Domain != specs.PerLinux32 {
-		return bad("linux.personality.domain", "invalid personality domain %s", p.Domain)
+		return fieldErrorf("linux.personality.domain", "invalid personality domain %s", p.Domain)
 	}
 	if len(p.Flags) > 0 {
-		return bad("linux.personality.flags", "unsupported personality flags: %v", p.Flags)
+		return fieldErrorf("linux.personality.flags", "unsupported personality flags: %v", p.Flags)
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
 // Package schematest holds JSON documents to the runtime spec's own schemas in
-// tests. The schemas are those of the runtime-spec module in the module cache;
-// of JSON schema it knows the words that they use.
+// tests. The schemas are those of the runtime-spec module in the module cache; only
+// the keywords of JSON schema that they use are implemented.
 package schematest
 
 import (
