@@ -100,7 +100,7 @@ func (vm *fakeVM) Endpoint() transport.Endpoint {
 // Dial goes without the socket: this process may no longer see its directory.
 func (vm *fakeVM) Dial(_ context.Context, port uint32) (net.Conn, error) {
 	ours, theirs := net.Pipe()
-	go vm.agent.accept(theirs, port)
+	go vm.agent.accept(theirs, port) //nolint:contextcheck // the server lives as long as its process
 	return ours, nil
 }
 
@@ -156,7 +156,7 @@ func (a *fakeAgent) serve(l net.Listener) {
 }
 
 // accept takes a connection to a port of the guest.
-func (a *fakeAgent) accept(conn net.Conn, port uint32) { //nolint:contextcheck // the server lives as long as its process
+func (a *fakeAgent) accept(conn net.Conn, port uint32) {
 	if port == agentproto.StreamPort {
 		_, _ = agentproto.ReadStreamHeader(conn)
 		_ = conn.Close() // its processes have nothing to say

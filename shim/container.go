@@ -192,6 +192,6 @@ func (s *setup) createContainer(ctx context.Context, c *container, client agentp
 		return nil, agentproto.FromAgent(err)
 	}
 	t := &Task{Container: s.ID, Agent: client, Streams: streams, Terminal: s.slave()}
-	t.Watch()
+	t.Watch(ctx)
 	return t, nil
 }

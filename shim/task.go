@@ -36,12 +36,14 @@ type ending struct {
 }
 
 // Watch begins to wait for the process's end, as soon as the guest has the process:
-// the agent ends one whose shim is lost while it waits. Run calls it otherwise.
-func (t *Task) Watch() {
+// the agent ends one whose shim is lost while it waits. It outlives ctx. Run calls it
+// otherwise.
+func (t *Task) Watch(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
 	t.ended = make(chan ending, 1)
 	go func() {
 		// It ends with the process, or with the connection.
-		answer, err := t.Agent.Wait(context.Background(), &agentproto.WaitRequest{ContainerId: t.Container, ExecId: t.Exec})
+		answer, err := t.Agent.Wait(ctx, &agentproto.WaitRequest{ContainerId: t.Container, ExecId: t.Exec})
 		t.ended <- ending{answer, err}
 	}()
 }
@@ -54,7 +56,7 @@ func (t *Task) Run(ctx context.Context, signals <-chan os.Signal) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if t.ended == nil {
-		t.Watch()
+		t.Watch(ctx)
 	}
 	t.Streams.Start(func(bytes uint64) { t.closeStdin(ctx, bytes) })
 	go t.relay(ctx, signals)
