@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"runch/unixsocket"
 
 	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -32,7 +34,12 @@ func TestMain(m *testing.M) {
 	case shim.IsShim(os.Args):
 		os.Exit(shim.Main(os.Args, newFakeVM))
 	case len(os.Args) > 1 && strings.HasPrefix(os.Args[1], "--fd="):
-		select {} // virtiofsd, until its pid namespace ends
+		// virtiofsd, until its pid namespace ends. With a signal to wait for, the Go
+		// runtime does not take it for a deadlock.
+		term := make(chan os.Signal, 1)
+		signal.Notify(term, unix.SIGTERM)
+		<-term
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
