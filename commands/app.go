@@ -1,6 +1,6 @@
 // Package commands is the command line: one file per command. A command turns
 // flags into one call of package sandbox and its answer into text or JSON. The
-// flags, the words and the exit codes are runc's.
+// flags, the messages and the exit codes are runc's.
 package commands
 
 import (
@@ -15,7 +15,7 @@ import (
 // name is the program's, whatever it is called by.
 const name = "runch"
 
-// exitError is an error's exit code: 1 for all that have none.
+// exitError is an error with an exit code of its own; that of any other is 1.
 type exitError struct {
 	err  error
 	code int
@@ -25,13 +25,13 @@ func (e *exitError) Error() string { return e.err.Error() }
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// processError is the end of a foreground process: its code becomes the
-// command's own, and there is nothing to say.
+// processError is the exit code of a foreground process. It becomes the command's,
+// and no message is printed for it.
 type processError int
 
-func (s processError) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+func (e processError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-// statusError is nil for a process that went well.
+// statusError is nil for exit code 0.
 func statusError(code int) error {
 	if code == 0 {
 		return nil
@@ -106,22 +106,23 @@ func (p *program) app(version string) *cli.App {
 		DisableSliceFlagSeparator: true,
 		EnableBashCompletion:      os.Getenv(completeVariable) != "",
 		OnUsageError:              usageError,
-		// Main makes the exit code; an error of a child's must not.
+		// Without this the library exits by itself, with the code of an error such as
+		// *exec.ExitError.
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
 	for _, c := range app.Commands {
-		settle(c)
+		applyDefaults(c)
 	}
 	return app
 }
 
-// settle gives every command what each has to have.
-func settle(c *cli.Command) {
+// applyDefaults sets what all commands have in common, those below c too.
+func applyDefaults(c *cli.Command) {
 	c.OnUsageError = usageError
 	// Otherwise a container called "help" could not be named.
 	c.HideHelpCommand = true
 	for _, sub := range c.Subcommands {
-		settle(sub)
+		applyDefaults(sub)
 	}
 }
 
@@ -144,13 +145,13 @@ func (p *program) commands() []*cli.Command {
 	return append(commands, unsupportedCommands()...)
 }
 
-// usageError leaves what is to be said to Main.
+// usageError leaves it to Main to print the error: the library would print help too.
 func usageError(_ *cli.Context, err error, _ bool) error { return err }
 
 func unknownCommand(c *cli.Context) error {
 	if c.Args().Present() {
-		// The first words are those of runc's library.
-		return fmt.Errorf("No help topic for '%s': it is no command, see `%s help`", c.Args().First(), name) //nolint:staticcheck // callers look for them as they are
+		// The text begins as that of runc, which callers search for.
+		return fmt.Errorf("No help topic for '%s': it is no command, see `%s help`", c.Args().First(), name) //nolint:staticcheck // runc's text has a capital letter
 	}
 	return cli.ShowAppHelp(c)
 }

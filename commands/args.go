@@ -13,7 +13,7 @@ import (
 
 var errEmptyID = errors.New("container id cannot be empty")
 
-// exactArgs, minArgs and maxArgs complain in runc's words.
+// exactArgs, minArgs and maxArgs check the number of arguments, with runc's messages.
 func exactArgs(c *cli.Context, n int) error {
 	if c.NArg() != n {
 		return fmt.Errorf("%s: %q requires exactly %d argument(s)", name, c.Command.Name, n)
@@ -52,8 +52,8 @@ func containerID(c *cli.Context) (string, error) {
 	return id, oci.ValidateID(id)
 }
 
-// literal are the commands whose arguments after the first are another
-// program's: there, flags come first.
+// literal are the commands whose arguments after the first are those of another
+// program: their own flags have to come first.
 var literal = []string{"exec", "ps"}
 
 // reorder moves a command's flags before its arguments, as runc allows either
@@ -92,7 +92,7 @@ func reorder(app *cli.App, args []string) []string {
 	return append(ordered, others...)
 }
 
-// flagsLength is how many of args are flags, with their values, at its beginning.
+// flagsLength is the number of args at the beginning that are flags or their values.
 func flagsLength(flags []cli.Flag, args []string) int {
 	n := 0
 	for n < len(args) {
@@ -114,7 +114,7 @@ func flagName(arg string) (string, bool) {
 	return name, strings.HasPrefix(arg, "-") && name != ""
 }
 
-// takesValue tells whether the word behind a flag belongs to it.
+// takesValue tells whether the argument after a flag is its value.
 func takesValue(f cli.Flag) bool {
 	_, isBool := f.(*cli.BoolFlag)
 	return !isBool

@@ -15,21 +15,21 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// finding is what check says of one thing.
+// finding is the result of one check.
 type finding struct {
 	Name string `json:"name"`
-	// Needed things have to be there; others make containers faster.
+	// Needed says that no container runs without it; the rest makes them faster.
 	Needed bool   `json:"needed"`
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`
-	// Mend is a command, for root.
-	Mend string `json:"mend,omitempty"`
+	// Fix is a command that provides what is missing, for root.
+	Fix string `json:"fix,omitempty"`
 }
 
 func (p *program) checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
-		Usage: "say what this host lacks, and the command that mends it",
+		Usage: "show what this host lacks, and the command that fixes it",
 		Description: "The check command looks for everything that containers need here. It fails when something is missing without\n" +
 			"which none can run.",
 		Flags:  []cli.Flag{textOrJSON()},
@@ -89,8 +89,8 @@ func printFindings(out io.Writer, list []finding) error {
 			verdict = "absent"
 		}
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, verdict, f.Detail)
-		if f.Mend != "" && !f.OK {
-			_, _ = fmt.Fprintf(w, "\t\tmend with: %s\n", f.Mend)
+		if f.Fix != "" && !f.OK {
+			_, _ = fmt.Fprintf(w, "\t\tfix with: %s\n", f.Fix)
 		}
 	}
 	return w.Flush()
@@ -109,7 +109,7 @@ func privileges() finding {
 	f := finding{Name: "privileges", Needed: true, OK: os.Geteuid() == 0, Detail: "root"}
 	if !f.OK {
 		f.Detail = "mounts and namespaces are for root, here or in a user namespace"
-		f.Mend = "sudo " + name + " check"
+		f.Fix = "sudo " + name + " check"
 	}
 	return f
 }
@@ -122,13 +122,13 @@ func (h *host) vmmFinding() finding {
 	}
 	f.Detail = shorten(h.vmmErr.Error())
 	if h.runtime.Config.Hypervisor != hypervisor.DriverCloudHypervisor {
-		f.Mend = "apt-get install qemu-system-x86"
+		f.Fix = "apt-get install qemu-system-x86"
 	}
 	return f
 }
 
-// cloudHypervisor is needed only where the configuration says so, which is then
-// the finding of the hypervisor: there is another one.
+// cloudHypervisor is never needed, as QEMU can take its place. Where the configuration
+// requires it, the finding of the hypervisor says that it is missing.
 func (h *host) cloudHypervisor() finding {
 	f := finding{Name: "cloud-hypervisor", OK: h.chErr == nil}
 	switch {
@@ -149,9 +149,9 @@ func (h *host) virtiofsdFinding() finding {
 		return f
 	}
 	f.Detail = shorten(h.virtiofsdErr.Error())
-	f.Mend = "apt-get install virtiofsd"
+	f.Fix = "apt-get install virtiofsd"
 	if debianRelease() == "12" {
-		f.Mend = "apt-get install qemu-system-common"
+		f.Fix = "apt-get install qemu-system-common"
 	}
 	return f
 }
@@ -166,7 +166,7 @@ func (h *host) imageFinding() finding {
 		return f
 	}
 	f.Detail = shorten(h.imageErr.Error())
-	f.Mend = name + " guest build --output " + imagePlace()
+	f.Fix = name + " guest build --output " + imagePlace()
 	return f
 }
 
@@ -190,11 +190,11 @@ func cgroups() finding {
 		return f
 	}
 	f.Detail = "nothing is mounted on /sys/fs/cgroup"
-	f.Mend = "mount -t cgroup2 none /sys/fs/cgroup"
+	f.Fix = "mount -t cgroup2 none /sys/fs/cgroup"
 	return f
 }
 
-// kvm is needed only where the configuration says so: there is another way.
+// kvm is needed only where the configuration requires it: QEMU can emulate the CPU.
 func (h *host) kvm() finding {
 	c := h.runtime.Config
 	f := finding{
@@ -208,17 +208,17 @@ func (h *host) kvm() finding {
 	f.Detail = fmt.Sprintf("%s: the processor is emulated, which is slow", shorten(h.kvmErr.Error()))
 	switch {
 	case errors.Is(h.kvmErr, os.ErrPermission):
-		f.Mend = "adduser $USER kvm"
+		f.Fix = "adduser $USER kvm"
 	case errors.Is(h.kvmErr, os.ErrNotExist):
-		f.Mend = "modprobe kvm_intel || modprobe kvm_amd"
+		f.Fix = "modprobe kvm_intel || modprobe kvm_amd"
 	}
 	return f
 }
 
-func device(what, path, mend string, needed bool, without string) finding {
+func device(what, path, fix string, needed bool, without string) finding {
 	f := finding{Name: what, Needed: needed, Detail: path}
 	if err := openable(path); err != nil {
-		f.Detail, f.Mend = fmt.Sprintf("%s: %s", shorten(err.Error()), without), mend
+		f.Detail, f.Fix = fmt.Sprintf("%s: %s", shorten(err.Error()), without), fix
 		return f
 	}
 	f.OK = true

@@ -20,10 +20,10 @@ func completing(args []string) bool {
 	return os.Getenv(completeVariable) != "" && args[len(args)-1] == "--"+cli.BashCompletionFlag.Names()[0]
 }
 
-// completable is the question as the flag package understands it, which takes
-// "--" for the end of the flags even where it is the beginning of one. ok is
-// false behind a real "--": what is there is for nobody to complete, and by no
-// means for the command to run.
+// completable gives args as the flag package has to get them to complete the last one:
+// it takes "--" for the end of the flags even where a flag is being typed. ok is false
+// behind a "--" that does end them: the flag package would not complete those arguments
+// but run the command.
 func completable(args []string) (question []string, ok bool) {
 	question = slices.Clone(args)
 	if last := len(question) - 2; question[last] == "--" {
@@ -32,9 +32,9 @@ func completable(args []string) (question []string, ok bool) {
 	return question, !slices.Contains(question, "--")
 }
 
-// completesID has a command complete, beside its flags, the ids of the
-// containers that there are. Which of them begin as the word does is the shell's
-// to find: a word that is no flag is not passed on by the scripts.
+// completesID makes a command complete containers' ids besides its flags. It prints all
+// ids: the scripts pass on the word that is typed only where it is a flag, and the shell
+// selects those that begin with it.
 func (p *program) completesID(c *cli.Command) *cli.Command {
 	c.BashComplete = func(ctx *cli.Context) {
 		last := os.Args[max(0, len(os.Args)-2)]

@@ -43,32 +43,33 @@ func createFlags() []cli.Flag {
 func (p *program) create(c *cli.Context) error {
 	r, options, err := p.createOptions(c, true)
 	if err != nil {
-		return wrapUsage(c, "create", err)
+		return commandError("create", err)
 	}
 	// A create that is told to end undoes what it has made.
-	ctx, stop := signal.NotifyContext(c.Context, heard(unix.SIGTERM, unix.SIGINT)...)
+	ctx, stop := signal.NotifyContext(c.Context, notIgnored(unix.SIGTERM, unix.SIGINT)...)
 	defer stop()
 	if err := r.Create(ctx, options); err != nil {
-		return fmt.Errorf("%s create failed: %w", name, err)
+		return commandError("create", err)
 	}
 	return nil
 }
 
-// heard are the signals that the caller has not told us to ignore.
-func heard(signals ...os.Signal) []os.Signal {
+// notIgnored are the signals that the caller has not set to be ignored: those stay
+// ignored, as nohup(1) needs it.
+func notIgnored(signals ...os.Signal) []os.Signal {
 	return slices.DeleteFunc(signals, signal.Ignored)
 }
 
-// usage is an error of the command line, which stands for itself.
-type usage struct{ error }
+// argumentError is an error of the command line, which names the command itself.
+type argumentError struct{ error }
 
-func (u usage) Unwrap() error { return u.error }
+func (e argumentError) Unwrap() error { return e.error }
 
-// wrapUsage says which command has failed, as runc does, unless it never began.
-func wrapUsage(_ *cli.Context, command string, err error) error {
-	var u usage
-	if errors.As(err, &u) {
-		return u.error
+// commandError says which command has failed, as runc does.
+func commandError(command string, err error) error {
+	var argument argumentError
+	if errors.As(err, &argument) {
+		return argument.error
 	}
 	return fmt.Errorf("%s %s failed: %w", name, command, err)
 }
@@ -77,7 +78,7 @@ func wrapUsage(_ *cli.Context, command string, err error) error {
 func (p *program) createOptions(c *cli.Context, detach bool) (*sandbox.Runtime, sandbox.CreateOptions, error) {
 	var o sandbox.CreateOptions
 	if err := exactArgs(c, 1); err != nil {
-		return nil, o, usage{err}
+		return nil, o, argumentError{err}
 	}
 	id, err := containerID(c)
 	if err != nil {
@@ -121,8 +122,8 @@ func refuseFDs(c *cli.Context) error {
 	return nil
 }
 
-// checkTerminal refuses combinations that leave a terminal without anybody
-// who reads it, in runc's words.
+// checkTerminal refuses combinations that leave a terminal without a reader, with
+// runc's messages.
 func checkTerminal(process *specs.Process, detach bool, socket string) error {
 	terminal := process != nil && process.Terminal
 	switch {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,10 +18,10 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// askTimeout bounds how long a program may take to tell its version.
-const askTimeout = 5 * time.Second
+// versionTimeout bounds how long a program may take to print its version.
+const versionTimeout = 5 * time.Second
 
-// environment is what env prints. A part that is missing says so in its error.
+// environment is what env prints.
 type environment struct {
 	Version    string           `json:"version"`
 	Go         string           `json:"go"`
@@ -37,7 +38,7 @@ type part struct {
 	Path    string `json:"path,omitempty"`
 	Kind    string `json:"kind,omitempty"`
 	Version string `json:"version,omitempty"`
-	// Why says what decided for it.
+	// Why is the reason for the choice, Error why the part cannot be used.
 	Why   string `json:"why,omitempty"`
 	Error string `json:"error,omitempty"`
 }
@@ -82,7 +83,7 @@ func (h *host) environment(ctx context.Context) *environment {
 	} else {
 		e.Hypervisor = part{Path: h.vmm.Path, Kind: h.vmm.Driver, Why: h.vmm.Why}
 		e.Accel.Kind = string(h.vmm.Accel)
-		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 		defer cancel()
 		var err error
 		if e.Hypervisor.Version, err = h.vmm.Version(ctx); err != nil {
@@ -108,10 +109,10 @@ func (h *host) environment(ctx context.Context) *environment {
 	return e
 }
 
-// virtiofsdPart asks the program for its version. The one in C writes its
-// own to stderr, among others.
+// virtiofsdPart runs the program for its version. The implementation in C prints it to
+// stderr, with the versions of what it is made of.
 func virtiofsdPart(ctx context.Context, v *storage.Virtiofsd) part {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	p := part{Path: v.Path, Kind: string(v.Flavour)}
 	cmd := exec.CommandContext(ctx, v.Path, "--version")
@@ -156,11 +157,7 @@ func (e *environment) print(out io.Writer) error {
 
 // String is for people.
 func (p part) String() string {
-	var words []string
-	for _, word := range []string{p.Path, p.Kind, p.Version, p.Why, p.Error} {
-		if word != "" {
-			words = append(words, word)
-		}
-	}
-	return orDefault(strings.Join(words, ", "), "none")
+	fields := []string{p.Path, p.Kind, p.Version, p.Why, p.Error}
+	fields = slices.DeleteFunc(fields, func(s string) bool { return s == "" })
+	return orDefault(strings.Join(fields, ", "), "none")
 }

@@ -31,16 +31,16 @@ func (p *program) eventsCommand() *cli.Command {
 			if interval <= 0 {
 				return errors.New("duration interval must be greater than 0")
 			}
-			hand := func(e *sandbox.Event) error { return json.NewEncoder(os.Stdout).Encode(e) }
+			encode := func(e *sandbox.Event) error { return json.NewEncoder(os.Stdout).Encode(e) }
 			r := p.runtime(c)
 			if !c.Bool("stats") {
-				return r.Events(c.Context, id, interval, hand)
+				return r.Events(c.Context, id, interval, encode)
 			}
 			e, err := r.Stats(c.Context, id)
 			if err != nil {
 				return err
 			}
-			return hand(e)
+			return encode(e)
 		},
 	}
 }

@@ -93,7 +93,7 @@ func (p *program) execProcess(c *cli.Context) (int, error) {
 	})
 }
 
-// subCgroup is the one path that cgroup v2, which the guest has, can take.
+// subCgroup is the value of --cgroup: one path, as the guest has cgroup v2.
 func subCgroup(args []string) (string, error) {
 	switch {
 	case len(args) == 0:

@@ -37,7 +37,7 @@ func (p *program) globalFlags() []cli.Flag {
 	}
 }
 
-// before takes the global flags that concern every command.
+// before applies the global flags that concern every command.
 func (p *program) before(c *cli.Context) error {
 	if err := p.log.open(c.String("log"), c.String("log-format"), c.Bool("debug")); err != nil {
 		return err
@@ -55,21 +55,22 @@ func (p *program) before(c *cli.Context) error {
 		return err
 	}
 	if root == "/" {
-		// So are "", ".." and the like, in the right working directory.
+		// Abs makes it of "" and ".." too, in some working directories.
 		return errors.New("option --root must not be /")
 	}
 	return c.Set("root", root)
 }
 
-// runtime is what commands need that only look at containers or talk to them:
-// a broken configuration does not keep them from it.
+// runtime is for commands that make no virtual machine. They do not read the
+// configuration, so that they work with one that is wrong.
 func (p *program) runtime(c *cli.Context) *sandbox.Runtime {
 	return &sandbox.Runtime{
 		Store: state.NewStore(c.String("root")), Config: config.Default(), Log: slog.New(p.log), Attach: sandbox.AttachVM, Systemd: c.Bool("systemd-cgroup"),
 	}
 }
 
-// configured is what commands need that make virtual machines.
+// configured is runtime with the configuration, for commands that make virtual
+// machines, and the settings that it consists of.
 func (p *program) configured(c *cli.Context) (*sandbox.Runtime, []config.Setting, error) {
 	o := config.Options{File: c.String("config"), Getenv: os.Getenv, Flags: make(map[string]string)}
 	if o.File != "" {

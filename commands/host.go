@@ -12,8 +12,8 @@ import (
 	"runch/storage"
 )
 
-// host is what this machine has for virtual machines; check and env tell of
-// it. No process is started to find it out.
+// host is what this machine has for virtual machines, for check and env. To find it
+// out no process is started.
 type host struct {
 	runtime *sandbox.Runtime
 

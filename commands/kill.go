@@ -27,7 +27,7 @@ func (p *program) killCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			// An unknown container is worse than an unknown signal.
+			// As in runc, an unknown container is reported before an unknown signal.
 			r := p.runtime(c)
 			if _, err := r.State(id); err != nil {
 				return err

@@ -61,8 +61,9 @@ func (p *program) list(c *cli.Context) error {
 	return errFormat
 }
 
-// states are those of all containers that can be read. Nobody has made a
-// container yet where the default root is not there; one that was named should be.
+// states are those of all containers whose record can be read. The first create makes
+// the default root, so without it there are no containers; a root that the command line
+// names has to exist.
 func (p *program) states(c *cli.Context) ([]*sandbox.State, error) {
 	r := p.runtime(c)
 	ids, err := r.Store.IDs()

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxMessage bounds an error's text, in bytes: conmon reads 8 KiB of it, and
-// what it makes of that is JSON.
+// maxMessage bounds an error's text, in bytes: conmon reads 8 KiB of the log, which
+// holds the text as JSON and so with escapes.
 const maxMessage = 4 << 10
 
 // logHandler writes records as logrus does, which runc uses: its callers parse
@@ -41,7 +41,7 @@ func newLogHandler(stderr *os.File) *logHandler {
 	return h
 }
 
-// open takes the global flags --log and --log-format.
+// open applies the global flags --log, --log-format and --debug.
 func (h *logHandler) open(path, format string, debug bool) error {
 	if debug {
 		h.level = slog.LevelDebug
@@ -108,11 +108,11 @@ func (d *derivedHandler) Handle(ctx context.Context, r slog.Record) error {
 }
 
 func (h *logHandler) error(text string) {
-	// There is nobody left to tell that the log cannot be written.
+	// That the log cannot be written could only be logged.
 	_ = h.write(record{level: "error", msg: text, time: time.Now()})
 }
 
-// write writes the line at once: several commands append to the same file.
+// write makes one call of write(2) for a line: several commands append to the same file.
 func (h *logHandler) write(r record) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -140,7 +140,7 @@ func formatJSON(r record) []byte {
 	}
 	var line bytes.Buffer
 	e := json.NewEncoder(&line)
-	// Strings always can be encoded.
+	// Strings can always be encoded.
 	_ = e.Encode(fields)
 	return line.Bytes()
 }
@@ -171,8 +171,8 @@ func quote(text string) string {
 	return text
 }
 
-// shorten makes one line of bounded length out of an error's text. The errors
-// that errors.Join has joined stand in lines of their own there.
+// shorten makes one line of bounded length out of an error's text, in which errors.Join
+// puts each error on a line of its own.
 func shorten(text string) string {
 	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 	if len(text) > maxMessage {

@@ -17,8 +17,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// bundleProcess is the process of a bundle's config.json. The rest of it is
-// not looked at again: what it names may be gone since create.
+// bundleProcess is the process of a bundle's config.json. The rest of the file is not
+// checked again: what it names may have been removed since create.
 func bundleProcess(bundle string) (*specs.Process, error) {
 	path := filepath.Join(bundle, oci.ConfigName)
 	data, err := os.ReadFile(path)
@@ -58,7 +58,7 @@ func applyFlags(c *cli.Context, p *specs.Process) error {
 	}
 	addCapabilities(p, c.StringSlice("cap"))
 	p.Env = append(p.Env, c.StringSlice("env")...)
-	// The container's own terminal is no reason for another.
+	// As in runc, a process gets a terminal by --tty alone, even if the container has one.
 	p.Terminal = c.Bool("tty")
 	if !p.Terminal {
 		p.ConsoleSize = nil
@@ -99,7 +99,8 @@ func addCapabilities(p *specs.Process, names []string) {
 	}
 }
 
-// setUser takes UID or UID:GID. Names are the container's to know.
+// setUser reads UID or UID:GID. Names are refused, as in runc: they would be
+// those of the container's /etc/passwd.
 func setUser(u *specs.User, text string) error {
 	uids, gids, both := strings.Cut(text, ":")
 	uid, err := parseID(uids)
@@ -116,7 +117,8 @@ func setUser(u *specs.User, text string) error {
 	return nil
 }
 
-// parseID reads a uid or gid; the highest number means none, see chown(2).
+// parseID reads a uid or gid. The highest number is none: chown(2) takes it for "do
+// not change".
 func parseID(text string) (uint32, error) {
 	n, err := strconv.ParseUint(text, 10, 32)
 	if err != nil {

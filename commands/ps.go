@@ -185,20 +185,20 @@ func psTable(out io.Writer, columns []column, processes []sandbox.Process, now t
 	return w.Flush()
 }
 
-// share is the part of the process's life that it had a CPU, in percent.
+// share is the process's CPU time in percent of its age, at most 99 as in ps(1).
 func share(p sandbox.Process, now time.Time) int {
-	life := now.Sub(started(p))
-	if life <= 0 {
+	age := now.Sub(started(p))
+	if age <= 0 {
 		return 0
 	}
-	return int(min(99, time.Duration(min(p.CPUNS, 1<<62))*100/life))
+	return int(min(99, time.Duration(min(p.CPUNS, 1<<62))*100/age))
 }
 
 func started(p sandbox.Process) time.Time {
 	return time.Unix(0, int64(min(p.StartNS, 1<<62)))
 }
 
-// startTime is the clock's time today, a date before.
+// startTime is a time for today, a date for this year, else a year, as in ps(1).
 func startTime(p sandbox.Process, now time.Time) string {
 	start := started(p).In(now.Location())
 	switch {
@@ -220,7 +220,7 @@ func bsdTime(p sandbox.Process) string {
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
-// userName is the host's name for the number, as ps(1) on the host would say.
+// userName is the host's name for the uid, as ps(1) on the host shows it under runc.
 func userName(uid int) string {
 	u, err := user.LookupId(strconv.Itoa(uid))
 	if err != nil {

@@ -1,8 +1,6 @@
 package commands
 
 import (
-	"fmt"
-
 	"runch/sandbox"
 
 	"github.com/urfave/cli/v2"
@@ -28,11 +26,11 @@ func (p *program) run(c *cli.Context) error {
 	detach := c.Bool("detach")
 	r, options, err := p.createOptions(c, detach)
 	if err != nil {
-		return wrapUsage(c, "run", err)
+		return commandError("run", err)
 	}
 	code, err := r.Run(c.Context, sandbox.RunOptions{CreateOptions: options, Detach: detach, Keep: c.Bool("keep")})
 	if err != nil {
-		return fmt.Errorf("%s run failed: %w", name, err)
+		return commandError("run", err)
 	}
 	return statusError(code)
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// unsupportedCommands are runc's commands that cannot be had. Callers probe
-// for them with --help: that fails as well.
+// unsupportedCommands are runc's commands that fail here. They fail with --help too, by
+// which callers find out whether a runtime has them.
 func unsupportedCommands() []*cli.Command {
 	reasons := map[string]string{
 		"checkpoint": "a virtual machine's processes cannot be saved by CRIU",

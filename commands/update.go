@@ -27,7 +27,7 @@ func (p *program) updateCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			// An unknown container is worse than a wrong value.
+			// As in runc, an unknown container is reported before a wrong value.
 			r := p.runtime(c)
 			if _, err := r.State(id); err != nil {
 				return err

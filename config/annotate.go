@@ -11,9 +11,9 @@ import (
 // org.runch.hypervisor is the setting hypervisor.
 const annotationPrefix = "org.runch."
 
-// Annotate gives the configuration with what a container's annotations change.
-// One that changes what the configuration does not let annotations change, or that
-// is no setting, is an error: a container must not get another VM than it asks for.
+// Annotate gives the configuration as a container's annotations change it. An annotation
+// for a setting that does not exist, or that the configuration does not let annotations
+// change, is an error: without it the container would get another VM than it asks for.
 func (c *Config) Annotate(annotations map[string]string) (*Config, error) {
 	changed := *c
 	for _, name := range slices.Sorted(maps.Keys(annotations)) {

@@ -1,6 +1,6 @@
-// Package config says how runch is set up: defaults that need no file, then
-// /etc/runch/config.toml and its drop-ins, the environment, and flags, each
-// over the one before. Every setting knows where it came from.
+// Package config reads the settings: defaults that need no file, then
+// /etc/runch/config.toml and its drop-ins, the environment, and flags, each of which
+// overrides the ones before. Load returns the source of every setting.
 package config
 
 import (
@@ -17,14 +17,14 @@ import (
 // errInvalid is wrapped by every error about a setting.
 var errInvalid = errors.New("invalid configuration")
 
-// Config is the result.
+// Config holds the settings.
 type Config struct {
 	// Hypervisor is the driver: auto, cloud-hypervisor or qemu.
 	Hypervisor string
 	// CloudHypervisor, QEMU and Virtiofsd are programs, Kernel and Initramfs the guest image;
 	// empty means that they are looked for.
 	CloudHypervisor, QEMU, Virtiofsd, Kernel, Initramfs string
-	// Accel says who runs the guest's instructions: auto, kvm or tcg.
+	// Accel is the hypervisor's accelerator: auto, kvm or tcg.
 	Accel string
 	// MemoryMiB is a guest's memory where the container has no limit, in MiB.
 	MemoryMiB int
@@ -40,7 +40,7 @@ type Config struct {
 	BootTimeout time.Duration
 	// LogDir keeps the consoles of guests that did not boot, or were lost.
 	LogDir string
-	// KernelParams are words for the guest's kernel.
+	// KernelParams are added to the command line of the guest's kernel.
 	KernelParams []string
 	// Annotations are the settings that a container's annotations may change.
 	Annotations []string

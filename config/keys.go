@@ -23,7 +23,7 @@ type key struct {
 // variable is the environment variable that sets it.
 func (k key) variable() string { return "RUNCH_" + strings.ToUpper(k.name) }
 
-// flag is how messages call the flag that sets it.
+// flag is the flag that sets it, for messages.
 func (k key) flag() string { return "--" + strings.ReplaceAll(k.name, "_", "-") }
 
 // keys are all settings, in the order in which they are shown.
@@ -49,7 +49,7 @@ func keys() []key {
 	}
 }
 
-// Less than this boots no distribution's kernel, or no container in it.
+// With less memory no distribution's kernel boots, or no container starts.
 const (
 	minMemoryMiB   = 16
 	minOverheadMiB = 64
@@ -124,8 +124,8 @@ func kernelParams() key {
 	}
 }
 
-// annotatable are the settings that annotations may be let change: none that
-// names a file of the host.
+// annotatable are the settings that a configuration can allow annotations to change:
+// none that names a file of the host.
 var annotatable = []string{"hypervisor", "accel"}
 
 func annotations() key {
@@ -133,13 +133,13 @@ func annotations() key {
 		name: "annotations", isList: true,
 		get: func(c *Config) string { return strings.Join(c.Annotations, " ") },
 		set: func(c *Config, text string) error {
-			words := strings.Fields(text)
-			for _, word := range words {
-				if !slices.Contains(annotatable, word) {
-					return fmt.Errorf("%q is not one of %s", word, strings.Join(annotatable, ", "))
+			names := strings.Fields(text)
+			for _, name := range names {
+				if !slices.Contains(annotatable, name) {
+					return fmt.Errorf("%q is not one of %s", name, strings.Join(annotatable, ", "))
 				}
 			}
-			c.Annotations = words
+			c.Annotations = names
 			return nil
 		},
 	}

@@ -93,8 +93,8 @@ func (l *loader) files(o Options) error {
 	return nil
 }
 
-// values sets what a file says. Its keys are taken in the order of their
-// names, so that of several errors it is always the same one.
+// values applies a file's settings in the order of their names, so that a file with
+// several errors always gives the same one.
 func (l *loader) values(path string, values map[string]any) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		k, ok := find(name)
@@ -137,7 +137,7 @@ func (l *loader) flags(o Options) error {
 	return nil
 }
 
-// fromHere sets a value whose relative path is meant from the working directory.
+// fromHere sets a value in which a relative path is one from the working directory.
 func (l *loader) fromHere(k key, value, source string) error {
 	dir, err := os.Getwd()
 	if err != nil {

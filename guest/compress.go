@@ -8,7 +8,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Compression is how an initramfs is packed; the kernel finds out by itself.
+// Compression is how an initramfs is packed, which the kernel recognizes by itself.
 type Compression string
 
 // The compressions that a kernel of any distribution unpacks.

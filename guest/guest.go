@@ -46,14 +46,14 @@ type Options struct {
 	Modules []string
 	// Vmlinux adds the kernel as an ELF file with a PVH entry, beside the image
 	// that the distribution ships. Where it cannot be had the image is made
-	// without it, and Progress is told why.
+	// without it, and Progress gets the reason.
 	Vmlinux bool
 	// Compression of the initramfs; empty means DefaultCompression.
 	Compression Compression
 	// Epoch is the modification time of every file in the initramfs; the zero
 	// value means 1970.
 	Epoch time.Time
-	// Progress is told each step, one line each; nil is silence.
+	// Progress gets a line for each step; nil for none.
 	Progress io.Writer
 }
 
@@ -182,7 +182,7 @@ func writeImage(dir string, files []imageFile, m *Manifest) (err error) {
 			return fmt.Errorf("put %s in place: %w", f.name, err)
 		}
 	}
-	if m.Vmlinux == nil { // that of the image before would be another kernel
+	if m.Vmlinux == nil { // dir may have that of an older image, which is another kernel
 		if err := os.Remove(filepath.Join(dir, VmlinuxName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove the old %s: %w", VmlinuxName, err)
 		}

@@ -79,7 +79,7 @@ func (k *kernel) addBuiltin(data []byte) {
 	}
 }
 
-// imageArch tells the machine of a kernel image by its header: the x86 boot
+// imageArch is the machine of a kernel image, by its header: the x86 boot
 // protocol's "HdrS" or arm64's "ARM\x64".
 func imageArch(image []byte) (string, bool) {
 	const (

@@ -18,10 +18,10 @@ const manifestVersion = 1
 // maxManifest bounds what Inspect reads, in bytes.
 const maxManifest = 1 << 20
 
-// errImage is wrapped by every error about an image that is not whole.
+// errImage is wrapped by every error about an image that is incomplete or damaged.
 var errImage = errors.New("bad guest image")
 
-// Manifest is what an image holds, as manifest.json says it.
+// Manifest is the content of manifest.json: what an image holds.
 type Manifest struct {
 	Version       int    `json:"version"`
 	Arch          string `json:"arch"`
@@ -67,8 +67,8 @@ type Module struct {
 	Path string `json:"path"`
 }
 
-// Inspect reads the manifest of the image in dir and holds the files to it. A
-// file that is missing or not the one described is an error wrapping errImage.
+// Inspect reads the manifest of the image in dir and compares the files with it. A file
+// that is missing, or has another size or digest, is an error.
 func Inspect(dir string) (*Manifest, error) {
 	f, err := os.Open(filepath.Join(dir, ManifestName))
 	if err != nil {

@@ -63,7 +63,7 @@ func unpackKernel(image []byte) ([]byte, error) {
 	return vmlinux, checkPVH(vmlinux)
 }
 
-// kernelReader opens a payload by its first bytes.
+// kernelReader unpacks a payload, whose first bytes tell its compression.
 func kernelReader(payload []byte) (io.ReadCloser, error) {
 	for magic, suffix := range map[string]string{
 		"\x28\xb5\x2f\xfd": ".zst",
@@ -82,7 +82,7 @@ func kernelReader(payload []byte) (io.ReadCloser, error) {
 	return nil, fmt.Errorf("%w: compressed in an unknown way", errPacked)
 }
 
-// checkPVH looks for the note that has the PVH entry, Xen's number 18.
+// checkPVH looks for the ELF note with the PVH entry, XEN_ELFNOTE_PHYS32_ENTRY (18).
 func checkPVH(vmlinux []byte) error {
 	const headerSize, physEntry, align = 12, 18, 4
 	f, err := elf.NewFile(bytes.NewReader(vmlinux))

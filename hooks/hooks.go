@@ -31,8 +31,8 @@ func Run(ctx context.Context, name string, list []specs.Hook, dir string, s *spe
 	return nil
 }
 
-// RunAll is Run where a failure keeps no other hook from running; it gives the
-// failures.
+// RunAll is Run, but goes on after a failure. It returns an error for each hook that
+// failed.
 func RunAll(ctx context.Context, name string, list []specs.Hook, dir string, s *specs.State) []error {
 	var errs []error
 	for i, hook := range list {
@@ -43,7 +43,7 @@ func RunAll(ctx context.Context, name string, list []specs.Hook, dir string, s *
 	return errs
 }
 
-// Timeout is how long hooks may take, one after the other.
+// Timeout is how long hooks may take, one after the other: the sum of their timeouts.
 func Timeout(lists ...[]specs.Hook) (sum time.Duration) {
 	for _, list := range lists {
 		for _, hook := range list {
@@ -80,7 +80,7 @@ func runOne(ctx context.Context, hook specs.Hook, dir string, s *specs.State) er
 	}
 	cmd.Stdin = bytes.NewReader(input)
 	cmd.Stdout, cmd.Stderr = &output, &output
-	// A child of the hook that keeps its output open must not keep us.
+	// A child of the hook may keep its output open: Run would wait for it.
 	cmd.WaitDelay = time.Second
 	err = cmd.Run()
 	switch {

@@ -1,6 +1,6 @@
-// Package plaintext makes text of unknown origin fit for a terminal and a log. What
-// a guest, a VMM or a process says may hold escape sequences, which move the cursor
-// or hide what follows.
+// Package plaintext makes text of unknown origin fit for a terminal and a log. The
+// output of a guest, a VMM or a process may hold escape sequences, which move the
+// cursor or hide the text behind them.
 package plaintext
 
 import (

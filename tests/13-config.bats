@@ -242,21 +242,21 @@ finding() {
 	done
 }
 
-@test "check says what is missing and how to mend it, and fails" {
+@test "check says what is missing and how to fix it, and fails" {
 	try runch --hypervisor qemu check --format json
 	same "$status" 0
 	same "$(jq -r 'map(select(.needed and (.ok | not))) | length' "$T/.out")" 0
 
 	RUNCH_QEMU=$T/none try runch --hypervisor qemu check
 	same "$status" 1
-	[[ $output =~ hypervisor\ +MISSING.*$T/none.*"mend with: apt-get install qemu-system-x86" ]]
+	[[ $output =~ hypervisor\ +MISSING.*$T/none.*"fix with: apt-get install qemu-system-x86" ]]
 	[[ $stderr == *"this host lacks: hypervisor"* ]]
 
 	RUNCH_VIRTIOFSD=$T/none RUNCH_KERNEL=$T/none try runch check --format json
 	same "$status" 1
 	[[ $stderr == *"this host lacks: virtiofsd, guest image"* ]]
-	same "$(finding virtiofsd | jq '.needed and (.ok | not) and (.mend | startswith("apt-get install "))')" true
-	same "$(finding "guest image" | jq '.needed and (.ok | not) and (.mend | contains("guest build"))')" true
+	same "$(finding virtiofsd | jq '.needed and (.ok | not) and (.fix | startswith("apt-get install "))')" true
+	same "$(finding "guest image" | jq '.needed and (.ok | not) and (.fix | contains("guest build"))')" true
 }
 
 @test "check tells what is missing from what is merely slow" {
@@ -274,7 +274,7 @@ finding() {
 @test "check works without privileges, and says that they are what is missing" {
 	try env -i setpriv --reuid 65534 --regid 65534 --clear-groups "$RUNCH" check
 	same "$status" 1
-	[[ $output =~ privileges\ +MISSING.*"mend with: sudo runch check" ]]
+	[[ $output =~ privileges\ +MISSING.*"fix with: sudo runch check" ]]
 	[[ $stderr == *"this host lacks: privileges"* ]]
 }
 

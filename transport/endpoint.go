@@ -1,6 +1,6 @@
 // Package transport connects the host and a guest: by the host's own AF_VSOCK, or
-// by a unix socket that speaks hybrid vsock, as Firecracker introduced it. It knows
-// neither who serves the guest's ports nor what is said on them.
+// by a unix socket that speaks hybrid vsock, as Firecracker introduced it. It does not
+// depend on the protocols of the guest's ports.
 package transport
 
 import (
@@ -30,9 +30,9 @@ type Endpoint struct {
 const maxAnswer = 32
 
 var (
-	// errRefused says that nobody in the guest listens on the port.
+	// errRefused says that no process in the guest listens on the port.
 	errRefused = errors.New("the guest refused the connection")
-	// errProtocol says that the answer to CONNECT is none.
+	// errProtocol says that the answer to CONNECT is not one of hybrid vsock.
 	errProtocol = errors.New("not an answer of hybrid vsock")
 )
 
@@ -60,7 +60,8 @@ func (e Endpoint) dialVsock(ctx context.Context, port uint32) (net.Conn, error) 
 	done := make(chan result, 1)
 	go func() {
 		conn, err := vsock.Dial(e.CID, port, nil)
-		// The kernel gives up after two seconds, which a guest may be busy for.
+		// The kernel gives up after VSOCK_DEFAULT_CONNECT_TIMEOUT, two seconds, and a
+		// guest may be busy for longer.
 		for errors.Is(err, unix.ETIMEDOUT) && ctx.Err() == nil {
 			conn, err = vsock.Dial(e.CID, port, nil)
 		}
@@ -96,7 +97,7 @@ func Connect(ctx context.Context, conn net.Conn, port uint32) error {
 	return nil
 }
 
-// connect reads the answer byte by byte: what follows it belongs to the caller.
+// connect reads the answer byte by byte: the bytes behind it belong to the caller.
 func connect(conn net.Conn, port uint32) error {
 	if _, err := fmt.Fprintf(conn, "CONNECT %d\n", port); err != nil {
 		return fmt.Errorf("ask for it: %w", err)

@@ -1,4 +1,4 @@
-// Package unixsocket binds and reaches unix sockets at paths of any length, and
+// Package unixsocket binds and connects to unix sockets at paths of any length, and
 // receives descriptors from them.
 //
 // An address of a unix socket has room for 107 bytes (unix(7)), and a container
@@ -29,8 +29,9 @@ const (
 	packet = "unixpacket"
 )
 
-// Dial connects to the stream socket at path. It never waits: a unix socket takes
-// a connection at once, or refuses it. The caller closes the connection.
+// Dial connects to the stream socket at path. It never waits: a non-blocking connect(2)
+// of a unix socket succeeds at once, or fails with EAGAIN where the listener's backlog
+// is full. The caller closes the connection.
 func Dial(path string) (*net.UnixConn, error) { return dial(stream, path) }
 
 // DialPacket is Dial for a socket that keeps the bounds of messages, SOCK_SEQPACKET.
@@ -57,8 +58,8 @@ func dialAt(network string, dir *os.File, name string) (conn *net.UnixConn, err 
 }
 
 // Listen makes a stream socket at path that only its owner can connect to. One that
-// a killed predecessor left there is replaced. Closing the listener leaves the path
-// alone, which may mean another file by then.
+// a killed predecessor left there is replaced. Closing the listener does not
+// remove the path, which may be another listener's by then.
 func Listen(path string) (*net.UnixListener, error) { return listen(stream, path) }
 
 // ListenPacket is Listen for a socket that keeps the bounds of messages.
@@ -76,7 +77,7 @@ func listen(network, path string) (*net.UnixListener, error) {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		unix.Umask(onlyOwner) // this thread's, as its working directory is
+		unix.Umask(onlyOwner) // of this thread alone, by CLONE_FS
 		l, err = net.ListenUnix(network, &net.UnixAddr{Name: name, Net: network})
 		return err
 	})
@@ -114,7 +115,7 @@ func inDir(dir *os.File, fn func() error) (err error) {
 	return err
 }
 
-// changeDir is for a directory that somebody may close meanwhile.
+// changeDir uses SyscallConn, which keeps the descriptor from being closed meanwhile.
 func changeDir(dir *os.File) error {
 	raw, err := dir.SyscallConn()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 // portSize is that of a number on the wire, big-endian.
 const portSize = 4
 
-// WritePort opens a stream: it says which port the stream is for.
+// WritePort writes the beginning of a stream, the port that it is for.
 func WritePort(w io.Writer, port uint32) error {
 	if _, err := w.Write(binary.BigEndian.AppendUint32(nil, port)); err != nil {
 		return fmt.Errorf("write port: %w", err)
@@ -20,7 +20,7 @@ func WritePort(w io.Writer, port uint32) error {
 	return nil
 }
 
-// ReadPort reads what WritePort wrote, and not a byte more.
+// ReadPort reads what WritePort wrote, and no byte behind it.
 func ReadPort(r io.Reader) (uint32, error) {
 	var b [portSize]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
