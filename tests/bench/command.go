@@ -28,19 +28,19 @@ type cost struct {
 // spawn starts a command; see runtime.
 type spawn func(*exec.Cmd) error
 
-// measure runs a command with stdout as its standard output (nil for /dev/null) and says what it took. Its standard
-// error is a file, as a pipe would be waited for until the last process has closed it.
+// measure runs a command with stdout as its standard output (nil for /dev/null) and gives what it took. Its standard
+// error is a file, as Wait reads a pipe until the last process has closed it.
 func measure(ctx context.Context, start spawn, stdout *os.File, argv ...string) (cost, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	stderr, err := unix.MemfdCreate("stderr", unix.MFD_CLOEXEC)
+	fd, err := unix.MemfdCreate("stderr", unix.MFD_CLOEXEC)
 	if err != nil {
-		return cost{}, fmt.Errorf("make a file for what %s says: %w", argv[0], err)
+		return cost{}, fmt.Errorf("make a file for the stderr of %s: %w", argv[0], err)
 	}
-	words := os.NewFile(uintptr(stderr), "stderr")
-	defer words.Close()
+	stderr := os.NewFile(uintptr(fd), "stderr")
+	defer stderr.Close()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Stderr = words
+	cmd.Stderr = stderr
 	if stdout != nil {
 		cmd.Stdout = stdout
 	}
@@ -53,7 +53,7 @@ func measure(ctx context.Context, start spawn, stdout *os.File, argv ...string) 
 	var cpuErr error
 	c.own, cpuErr = cpuTime(cmd.Process.Pid) // the zombie still has it
 	if err := errors.Join(cmd.Wait(), ended, cpuErr); err != nil {
-		return c, fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, said(words))
+		return c, fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, beginning(stderr))
 	}
 	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	if !ok {
@@ -97,8 +97,8 @@ func reap(ctx context.Context, pid int) error {
 	return errors.Join(err, ctx.Err())
 }
 
-// said gives the last words of a command.
-func said(f *os.File) string {
+// beginning gives the first 4 KiB of a file, without white space around them.
+func beginning(f *os.File) string {
 	buf := make([]byte, 4096)
 	n, err := f.ReadAt(buf, 0)
 	if n == 0 && err != nil {

@@ -11,12 +11,12 @@ import (
 )
 
 const (
-	// tracingInstance is a part of the kernel's tracing that is ours alone.
+	// tracingInstance is a part of the kernel's tracing that nobody else uses.
 	tracingInstance = "/sys/kernel/tracing/instances/runch-bench"
 
 	// exitHistogram counts exits by the thread that runs the guest, without what comes with each tick of its clock: an
-	// interrupt of the host's, the window for one of the guest's, and the write to the register that sets the timer. How
-	// many ticks a guest lives is how slow the machine is. The numbers are AMD's (isa 2; tests/lab/host.bats has them too) and
+	// interrupt of the host's, the window for one of the guest's, and the write to the register that sets the timer. The
+	// number of ticks depends on how fast the machine is. The numbers are AMD's (isa 2; tests/lab/host.bats has them too) and
 	// Intel's (isa 1).
 	exitHistogram = "hist:keys=common_pid if " +
 		"(isa == 2 && exit_reason != 96 && exit_reason != 100 && exit_reason != 124) || " +
@@ -28,9 +28,9 @@ type exitCounter struct {
 	histogram string
 }
 
-// countExits begins to. It is nil where there is no KVM, or no tracing of it.
+// countExits starts counting. The counter is nil where there is no KVM, or no tracing of it.
 func countExits() (*exitCounter, error) {
-	_ = os.Remove(tracingInstance) // a killed one's
+	_ = os.Remove(tracingInstance) // of a bench that was killed
 	err := os.Mkdir(tracingInstance, 0o700)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil, nil
@@ -50,7 +50,7 @@ func countExits() (*exitCounter, error) {
 	return nil, errors.Join(fmt.Errorf("count the exits of VMs: %w", err), removed)
 }
 
-// close ends it.
+// close stops counting.
 func (c *exitCounter) close() error {
 	if c == nil {
 		return nil
@@ -83,8 +83,8 @@ func (c *exitCounter) of(pid int) (float64, error) {
 	return count, nil
 }
 
-// lifeExits keeps the exits of a container's VM until its first word.
-func (b *bench) lifeExits(r *runtime) error {
+// keepExits keeps the exits of a container's VM until the container's first output.
+func (b *bench) keepExits(r *runtime) error {
 	if r.name != ours {
 		return nil
 	}

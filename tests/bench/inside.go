@@ -61,7 +61,7 @@ func (b *bench) lookInside(ctx context.Context, r *runtime, last bool) error {
 	if err != nil {
 		return err
 	}
-	b.samples.addLife(info.GetTimeline())
+	b.samples.addContainer(info.GetTimeline())
 	if !last {
 		return nil
 	}
@@ -73,7 +73,7 @@ func (b *bench) lookInside(ctx context.Context, r *runtime, last bool) error {
 	if err := b.usage.onHost(s); err != nil {
 		return err
 	}
-	// The question wakes the shim: it is put last.
+	// Asking the agent wakes the shim: it is done last.
 	if info, err = askAgent(ctx, r); err != nil {
 		return err
 	}
@@ -122,10 +122,10 @@ type usage struct {
 
 func (u *usage) onHost(s *sandbox) error {
 	for _, f := range []struct {
-		to         *int64
-		pid        int
-		file, word string
-		unit       int64
+		to          *int64
+		pid         int
+		file, label string
+		unit        int64
 	}{
 		{&u.ShimPSS, s.shim.pid, "smaps_rollup", "Pss:", 1 << 10},
 		{&u.VirtiofsdPSS, s.virtiofsd.pid, "smaps_rollup", "Pss:", 1 << 10},
@@ -133,7 +133,7 @@ func (u *usage) onHost(s *sandbox) error {
 		{&u.VMMOwnPSS, s.vmm.pid, "smaps_rollup", "Pss_Shmem:", 1 << 10},
 		{&u.ShimThreads, s.shim.pid, "status", "Threads:", 1},
 	} {
-		n, err := statusField(f.pid, f.file, f.word)
+		n, err := statusField(f.pid, f.file, f.label)
 		if err != nil {
 			return err
 		}

@@ -44,7 +44,7 @@ func run(ctx context.Context, o options) (err error) {
 	if o.rounds < 1 || o.execs < 1 {
 		return errors.New("there has to be one round, and one exec in it")
 	}
-	// As a runtime's caller is: the containers' processes become children.
+	// As a runtime's caller does: the containers' processes become children.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become a subreaper: %w", err)
 	}
@@ -54,7 +54,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.close(context.WithoutCancel(ctx))) }()
 	if err := b.measure(ctx); err != nil {
-		return errors.Join(err, b.lastWords())
+		return errors.Join(err, b.logs())
 	}
 	r, err := b.report()
 	if err != nil {

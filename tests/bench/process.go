@@ -59,11 +59,11 @@ func readProcess(dir string) (process, error) {
 	if p.pid, err = strconv.Atoi(filepath.Base(dir)); err != nil {
 		return p, err
 	}
-	words, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+	args, err := os.ReadFile(filepath.Join(dir, "cmdline"))
 	if err != nil {
 		return p, gone(err)
 	}
-	p.commandLine = string(bytes.TrimSpace(bytes.ReplaceAll(words, []byte{0}, []byte{' '})))
+	p.commandLine = string(bytes.TrimSpace(bytes.ReplaceAll(args, []byte{0}, []byte{' '})))
 	if p.namespace, err = os.Readlink(filepath.Join(dir, "ns/pid")); err != nil {
 		return p, gone(err)
 	}
@@ -75,21 +75,21 @@ func readProcess(dir string) (process, error) {
 // gone makes one error of all that a process's end looks like.
 func gone(err error) error { return fmt.Errorf("%w: %w", fs.ErrNotExist, err) }
 
-// statusField reads the number behind a word in a file of /proc/PID: see proc_pid_status(5) and
+// statusField reads the number behind a label in a file of /proc/PID: see proc_pid_status(5) and
 // proc_pid_smaps(5), where it is in KiB.
-func statusField(pid int, file, word string) (int64, error) {
+func statusField(pid int, file, label string) (int64, error) {
 	path := filepath.Join("/proc", strconv.Itoa(pid), file)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, gone(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, word); ok {
+		if rest, ok := strings.CutPrefix(line, label); ok {
 			n, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
 			return strconv.ParseInt(n, 10, 64)
 		}
 	}
-	return 0, fmt.Errorf("%s has no %s", path, word)
+	return 0, fmt.Errorf("%s has no %s", path, label)
 }
 
 // sandbox are the processes of one VM.

@@ -23,7 +23,7 @@ import (
 	"runch/storage"
 )
 
-// environment is what `runch env` says will be used.
+// environment is the output of `runch env`.
 type environment struct {
 	Version    string `json:"version"`
 	Hypervisor part   `json:"hypervisor"`
@@ -70,7 +70,7 @@ func (e *environment) setting(key string) string {
 }
 
 // rawVM is the VMM without runch: the same program, command line, kernel and initramfs, with an empty directory to
-// share, up to the agent's first word.
+// share, up to the agent's hello.
 type rawVM struct {
 	env   *environment
 	exits *exitCounter
@@ -149,7 +149,7 @@ func (r *rawVM) boot(ctx context.Context) (b *booted, err error) {
 	if err := vm.Boot(ctx); err != nil {
 		return nil, err
 	}
-	hello, err := hear(ctx, l)
+	hello, err := readHello(ctx, l)
 	if err != nil {
 		return nil, err
 	}
@@ -166,20 +166,20 @@ func (r *rawVM) boot(ctx context.Context) (b *booted, err error) {
 	return b, err
 }
 
-// hear waits for the agent's hello.
-func hear(ctx context.Context, l net.Listener) (*agentproto.Hello, error) {
+// readHello waits for the agent's hello.
+func readHello(ctx context.Context, l net.Listener) (*agentproto.Hello, error) {
 	conn, err := l.Accept()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("hear the agent: %w", err), ctx.Err())
+		return nil, errors.Join(fmt.Errorf("wait for the agent: %w", err), ctx.Err())
 	}
 	defer conn.Close()
 	return agentproto.ReadHello(conn)
 }
 
-// varying are the words that differ between any two VMs.
+// varying are the arguments that differ between any two VMs.
 var varying = regexp.MustCompile(`(guest=|guest-cid=|runch\.hello_port=|cloud-hypervisor \(|/)[^, ]*`)
 
-// sameAs is an error where the container's VMM was started with other words: then the two would not be comparable.
+// sameAs is an error where the container's VMM was started with other arguments: the two could not be compared.
 func (r *rawVM) sameAs(vmm process) error {
 	a, b := varying.ReplaceAllString(r.commandLine, "$1"), varying.ReplaceAllString(vmm.commandLine, "$1")
 	if a != b {

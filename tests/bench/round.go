@@ -90,7 +90,7 @@ func (b *bench) warmUp(ctx context.Context) error {
 	return nil
 }
 
-// close leaves nothing behind.
+// close removes all that the bench has made.
 func (b *bench) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
@@ -127,8 +127,8 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
-// lastWords is what our VM's logs have when something has gone wrong, nil when they have nothing.
-func (b *bench) lastWords() error {
+// logs is an error with the content of the logs of runch's VM, nil where they are empty.
+func (b *bench) logs() error {
 	logs, err := filepath.Glob(filepath.Join(b.runtimes[0].state(), "*", "*.log"))
 	for _, log := range logs {
 		if text, readErr := os.ReadFile(log); readErr == nil && len(text) > 0 {
@@ -168,19 +168,19 @@ func (b *bench) round(ctx context.Context, last bool) error {
 	return nil
 }
 
-// launch creates and starts a container, and waits for its first word.
+// launch creates and starts a container, and waits for its first output.
 func (b *bench) launch(ctx context.Context, r *runtime) error {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer read.Close()
-	word := make(chan error, 1)
-	var spoke time.Time
+	first := make(chan error, 1)
+	var wrote time.Time
 	go func() {
 		_, err := read.Read(make([]byte, 1))
-		spoke = time.Now()
-		word <- err
+		wrote = time.Now()
+		first <- err
 	}()
 	created, err := measure(ctx, r.start, write, r.argv("create")...)
 	_ = write.Close()
@@ -198,12 +198,12 @@ func (b *bench) launch(ctx context.Context, r *runtime) error {
 	if err := read.SetReadDeadline(time.Now().Add(commandTimeout)); err != nil {
 		return err
 	}
-	if err := <-word; err != nil {
-		return fmt.Errorf("%s: the container says nothing: %w", r.name, err)
+	if err := <-first; err != nil {
+		return fmt.Errorf("%s: the container writes nothing: %w", r.name, err)
 	}
 	// What is done here between the two commands is not theirs.
-	b.samples.duration(firstByte, wall, r.name, created.wall+spoke.Sub(began))
-	return b.lifeExits(r)
+	b.samples.duration(firstByte, wall, r.name, created.wall+wrote.Sub(began))
+	return b.keepExits(r)
 }
 
 // verb runs one verb and keeps what it took.

@@ -36,7 +36,7 @@ type runtime struct {
 // cgroupParent is where the containers' cgroups are.
 const cgroupParent = "runch-bench"
 
-// newRuntime finds the runtime and makes its bundle in dir. Its container writes a line as its first word, and waits.
+// newRuntime finds the runtime and makes its bundle in dir. Its container writes a line and waits.
 func newRuntime(ctx context.Context, name, program, dir string, o options) (*runtime, error) {
 	path, err := exec.LookPath(program)
 	if err != nil {

@@ -89,8 +89,8 @@ func (s *samples) addTimeline(of string, t *agentproto.Timeline) {
 	s.duration(toHello, timeline, of, nanoseconds(t.GetHelloNs()-t.GetModulesLoadedNs()))
 }
 
-// addLife keeps what follows in a container's VM.
-func (s *samples) addLife(t *agentproto.Timeline) {
+// addContainer keeps the timeline of a container's VM.
+func (s *samples) addContainer(t *agentproto.Timeline) {
 	s.addTimeline(ours, t)
 	s.duration(toCreated, timeline, ours, nanoseconds(t.GetContainerCreatedNs()-t.GetHelloNs()))
 	s.duration(toStarted, timeline, ours, nanoseconds(t.GetContainerStartedNs()-t.GetContainerCreatedNs()))

@@ -57,8 +57,8 @@ func (b *bench) traced(ctx context.Context, strace string, r *runtime, verb stri
 		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
-		if words := strings.Fields(line); len(words) == 2 && words[1] == "total" {
-			return strconv.ParseFloat(words[0], 64)
+		if fields := strings.Fields(line); len(fields) == 2 && fields[1] == "total" {
+			return strconv.ParseFloat(fields[0], 64)
 		}
 	}
 	return 0, errors.New("strace's summary has no total: " + string(text))

@@ -29,7 +29,7 @@ func (r *report) print(out io.Writer) error {
 	return w.Flush()
 }
 
-// table writes lines; Flush tells what went wrong.
+// table writes lines; Flush returns the first error.
 type table struct {
 	*bufio.Writer
 	r *report

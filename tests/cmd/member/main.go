@@ -1,6 +1,6 @@
 // Command member makes one more container in the sandbox of a container that runs, by the agent's own protocol: it has
-// that one's root file system, and the guest's at /guest. What the program says goes to stdout, and its exit code is
-// member's. Who ends member ends the container.
+// that one's root file system, and the guest's at /guest. The program's output goes to stdout, and its exit code is
+// member's. The container ends with member.
 //
 //	member [-join TYPE=[ID]]... [-user] [-sysfs] [-share NAME] [-submount PATH] [-hostname NAME] [-memory BYTES] ROOT ID NEW PROGRAM [ARG]...
 package main
@@ -34,7 +34,7 @@ func main() {
 	os.Exit(code)
 }
 
-// options are what the command line says.
+// options are the command line's.
 type options struct {
 	shared   []*agentproto.SharedNamespace
 	user     bool

@@ -6,7 +6,7 @@ import (
 	"runch/agentproto"
 )
 
-// spec is the container's, in the guest's words.
+// spec is the container's, as the agent takes it: its paths are the guest's.
 func (o *options) spec() *specs.Spec {
 	all := []string{"CAP_SYS_ADMIN", "CAP_KILL", "CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE", "CAP_NET_ADMIN"}
 	spec := &specs.Spec{

@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reaped is what one wait4 told, as a line of JSON.
+// reaped is the result of one wait4, a line of JSON.
 type reaped struct {
 	PID int `json:"pid"`
-	// Status is what a caller makes of it: the exit code, or 128 plus the number of the signal.
+	// Status is what a caller reports: the exit code, or 128 plus the number of the signal.
 	Status int `json:"status"`
 	// Code is the exit code, -1 when the process was ended by a signal.
 	Code int `json:"code"`
@@ -98,7 +98,7 @@ func startTime(pid int) uint64 {
 	return n
 }
 
-// watch runs the command and logs all that it leaves behind and that ends before it.
+// watch runs the command and logs the processes that it leaves behind and that end before it.
 func watch(logFile string, args []string) (int, error) {
 	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {

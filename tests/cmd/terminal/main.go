@@ -1,4 +1,4 @@
-// Command terminal plays the human side of a pseudo-terminal.
+// Command terminal is the user's side of a pseudo-terminal.
 //
 //	terminal receive --socket PATH --out FILE --report FILE
 //	terminal run --out FILE --report FILE -- COMMAND [ARG...]
@@ -6,7 +6,7 @@
 // receive listens on a console socket as conmon does and takes the pty master that the runtime sends over it.
 // run starts COMMAND in a session of its own on a new pty, as a shell in a terminal window does.
 //
-// Both read orders from standard input, one on each line:
+// Both read instructions from standard input, one on each line:
 //
 //	accept            (receive) accept the runtime's connection and take the master
 //	size ROWS COLS    set the window's size
@@ -43,7 +43,7 @@ type report struct {
 	Restored bool `json:"restored"`
 }
 
-// screen is one terminal under our hands.
+// screen is the master of one terminal.
 type screen struct {
 	master *os.File
 	out    string
@@ -87,7 +87,7 @@ func (s *screen) copy(done chan<- error) {
 		return
 	}
 	_, err = io.Copy(f, s.master)
-	// EIO is how a pty master says that nobody holds the slave any more.
+	// Reading a pty master gives EIO once no process has its slave open.
 	if errors.Is(err, unix.EIO) || errors.Is(err, os.ErrClosed) {
 		err = nil
 	}
@@ -106,8 +106,8 @@ func (s *screen) write(r *report) error {
 	return os.Rename(s.file+".new", s.file)
 }
 
-// orders returns the lines of standard input.
-func orders() <-chan string {
+// instructions returns the lines of standard input.
+func instructions() <-chan string {
 	lines := make(chan string)
 	go func() {
 		defer close(lines)
@@ -119,14 +119,14 @@ func orders() <-chan string {
 	return lines
 }
 
-// obey carries out one order that is about an open terminal.
-func (s *screen) obey(line string) error {
+// execute carries out one instruction for an open terminal.
+func (s *screen) execute(line string) error {
 	verb, rest, _ := strings.Cut(line, " ")
 	switch verb {
 	case "size":
 		var rows, cols uint16
 		if _, err := fmt.Sscan(rest, &rows, &cols); err != nil {
-			return fmt.Errorf("order %q: %w", line, err)
+			return fmt.Errorf("instruction %q: %w", line, err)
 		}
 		return s.resize(rows, cols)
 	case "type":
@@ -135,14 +135,14 @@ func (s *screen) obey(line string) error {
 	case "send":
 		data, err := hex.DecodeString(rest)
 		if err != nil {
-			return fmt.Errorf("order %q: %w", line, err)
+			return fmt.Errorf("instruction %q: %w", line, err)
 		}
 		_, err = s.master.Write(data)
 		return err
 	case "close":
 		return s.master.Close()
 	default:
-		return fmt.Errorf("unknown order %q", line)
+		return fmt.Errorf("unknown instruction %q", line)
 	}
 }
 

@@ -9,17 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receive listens on the socket, takes one master when it is told to accept, and then obeys orders until the
-// input ends.
+// receive listens on the socket, takes one master when the first instruction is accept, and then carries out
+// instructions until the input ends.
 func (s *screen) receive(socket string) error {
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	lines := orders()
+	lines := instructions()
 	if first, ok := <-lines; !ok || first != "accept" {
-		return fmt.Errorf("the first order is %q, not accept", first)
+		return fmt.Errorf("the first instruction is %q, not accept", first)
 	}
 	conn, err := l.AcceptUnix()
 	if err != nil {
@@ -36,11 +36,11 @@ func (s *screen) receive(socket string) error {
 	done := make(chan error, 1)
 	go s.copy(done)
 	for line := range lines {
-		if err := s.obey(line); err != nil {
+		if err := s.execute(line); err != nil {
 			return err
 		}
 	}
-	_ = s.master.Close() // an order may have closed it
+	_ = s.master.Close() // an instruction may have closed it
 	return <-done
 }
 
@@ -72,7 +72,7 @@ func (s *screen) take(conn *net.UnixConn) (*report, error) {
 		return nil, fmt.Errorf("master: %w", err)
 	}
 	s.master = os.NewFile(uintptr(fds[0]), "master")
-	// TIOCGPTN answers on a pty's master and on nothing else.
+	// TIOCGPTN succeeds on a pty's master only.
 	_, err = unix.IoctlGetUint32(fds[0], unix.TIOCGPTN)
 	return &report{Name: string(name[:n]), Descriptors: len(fds), IsPTYMaster: err == nil}, nil
 }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// run starts the command on a new pty, obeys orders while it lives, and reports how it ended.
+// run starts the command on a new pty, carries out instructions while it runs, and reports how it ended.
 func (s *screen) run(args []string) error {
 	if len(args) == 0 {
 		return errors.New("no command given")
@@ -50,9 +50,9 @@ func (s *screen) run(args []string) error {
 	return s.write(&report{IsPTYMaster: true, Status: status(cmd.ProcessState), Restored: *before == *after})
 }
 
-// until obeys orders until the command has ended.
+// until carries out instructions until the command has ended.
 func (s *screen) until(ended <-chan error) error {
-	lines := orders()
+	lines := instructions()
 	for {
 		select {
 		case line, ok := <-lines:
@@ -60,7 +60,7 @@ func (s *screen) until(ended <-chan error) error {
 				lines = nil
 				continue
 			}
-			if err := s.obey(line); err != nil {
+			if err := s.execute(line); err != nil {
 				return err
 			}
 		case err := <-ended:

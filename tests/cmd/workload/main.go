@@ -124,7 +124,7 @@ func serve(addr string) error {
 		if !ok {
 			return fmt.Errorf("a peer with the address %v", conn.RemoteAddr())
 		}
-		// One that does not wait for its answer is no reason to end.
+		// A client may be gone already.
 		_, _ = fmt.Fprintf(conn, "hello %s\n", peer.IP)
 		_ = conn.Close()
 	}
