@@ -45,7 +45,7 @@ func (p *program) create(c *cli.Context) error {
 	if err != nil {
 		return commandError("create", err)
 	}
-	// A create that is told to end undoes what it has made.
+	// SIGTERM and SIGINT cancel a create, which then removes what it has made.
 	ctx, stop := signal.NotifyContext(c.Context, notIgnored(unix.SIGTERM, unix.SIGINT)...)
 	defer stop()
 	if err := r.Create(ctx, options); err != nil {

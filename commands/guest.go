@@ -16,7 +16,7 @@ import (
 	"runch/guest"
 )
 
-// guestCommand builds the image that VMs boot and says what one holds.
+// guestCommand builds the image that VMs boot, or shows one.
 func guestCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "guest",
@@ -57,10 +57,8 @@ func guestShowCommand() *cli.Command {
 		Name:      "show",
 		Usage:     "verify a guest image and say what it holds",
 		ArgsUsage: "[DIR]",
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Aliases: []string{"f"}, Value: "text", Usage: "`FORMAT`: text or json"},
-		},
-		Action: guestShow,
+		Flags:     []cli.Flag{textOrJSON()},
+		Action:    guestShow,
 	}
 }
 

@@ -15,7 +15,7 @@ const (
 	defaultDropIn = "/etc/runch/config.d"
 )
 
-// Options say where to look besides the defaults.
+// Options are the sources of settings besides the defaults.
 type Options struct {
 	// File and DropIn take the defaults' places, where not empty. A File that
 	// is named has to exist.

@@ -39,7 +39,7 @@ var lazyModules = []wanted{
 	{"tun", false},
 }
 
-// selection is what of a kernel goes into the image.
+// selection are the modules of a kernel that go into the image.
 type selection struct {
 	boot    []*module // in load order
 	vsock   []*module // in load order, after boot

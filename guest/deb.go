@@ -13,7 +13,7 @@ import (
 	"pault.ag/go/debian/deb"
 )
 
-// maxPackage bounds what is kept of a package, in bytes.
+// maxPackage bounds the files of a package that are kept in memory, in bytes.
 const maxPackage = 1 << 30
 
 // debKernel reads a kernel out of a Debian package. Modules stay compressed in

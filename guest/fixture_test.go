@@ -200,7 +200,7 @@ func fakeVmlinux(t *testing.T) []byte {
 	return data
 }
 
-// packKernel makes an x86 image whose payload is said to unpack to that size.
+// packKernel makes an x86 image with a payload, and that size as the unpacked one.
 func packKernel(t *testing.T, payload []byte, unpacked int) []byte {
 	t.Helper()
 	image := fakeImage()

@@ -25,7 +25,7 @@ const RunningKernel = "running"
 // what the machine could not do.
 var errInput = errors.New("cannot make a guest image")
 
-// Options says what an image is made of.
+// Options are what an image is made of.
 type Options struct {
 	// Kernel is a Debian package file, a directory that holds a kernel and its
 	// modules (an unpacked package, a root tree, a /boot, a /lib/modules/RELEASE),

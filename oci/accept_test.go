@@ -7,7 +7,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// TestAccepts holds validation to what callers send and a VM can honour.
+// TestAccepts checks that what callers send and a VM can honour is accepted.
 func TestAccepts(t *testing.T) {
 	mapped := []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
 	for name, change := range map[string]func(*specs.Spec){

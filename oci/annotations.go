@@ -24,16 +24,6 @@ const (
 	Member
 )
 
-func (r Role) String() string {
-	switch r {
-	case Sandbox:
-		return "sandbox"
-	case Member:
-		return "member"
-	}
-	return "alone"
-}
-
 // RoleOf reads from a spec's annotations what the container id is to a pod,
 // and the id of the pod's sandbox container ("" when it is alone). It knows the
 // annotations of CRI-O, containerd's CRI plugin and podman; podman gives its

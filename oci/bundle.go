@@ -164,8 +164,8 @@ func describeJSON(err error, offset int64) error {
 	return fmt.Errorf("%w, at byte %d", err, offset)
 }
 
-// resolveRootfs finds the root filesystem and holds it to runc's rule, by
-// which no element of its path may be a symbolic link.
+// resolveRootfs finds the root filesystem. As in runc, no element of its path may be a
+// symbolic link.
 func resolveRootfs(dir, path string) (string, error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(dir, path)

@@ -20,7 +20,7 @@ type environment struct {
 	hasDevice func(kind string, n deviceNumber) bool
 }
 
-// hostEnvironment looks at the host that we run on.
+// hostEnvironment is the environment on this host.
 func hostEnvironment() *environment {
 	env := &environment{selinux: selinuxEnabled(), apparmor: apparmorEnabled(), checkNetNS: checkNetNS, hasDevice: hasDevice}
 	var uts unix.Utsname

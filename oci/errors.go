@@ -32,8 +32,8 @@ func fieldErrorf(field, format string, args ...any) error {
 	return &fieldError{field: field, err: fmt.Errorf(format, args...)}
 }
 
-// oneLine makes a text fit to be printed: what is not printable is escaped as
-// in Go, and what is too long is cut.
+// oneLine escapes what is not printable as Go does, and cuts a text that is longer than
+// maxError.
 func oneLine(text string) string {
 	tail := ""
 	if len(text) > maxError {

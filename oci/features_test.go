@@ -16,8 +16,8 @@ func TestFeaturesSchema(t *testing.T) {
 	schematest.Check(t, "features-schema.json", mustJSON(t, Features()))
 }
 
-// TestSpecSchema holds what we write and what we send to the guest to the
-// schema of config.json.
+// TestSpecSchema checks what spec writes and what the guest gets against the schema of
+// config.json.
 func TestSpecSchema(t *testing.T) {
 	schematest.Check(t, "config-schema.json", mustJSON(t, DefaultSpec()))
 	rootless := DefaultSpec()
@@ -38,7 +38,7 @@ func TestSpecSchema(t *testing.T) {
 	}
 }
 
-// TestFeaturesAreHonoured holds the list to what validation lets through.
+// TestFeaturesAreHonoured checks that validation accepts what the list has.
 func TestFeaturesAreHonoured(t *testing.T) {
 	f := Features()
 	for _, option := range f.MountOptions {

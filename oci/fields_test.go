@@ -120,8 +120,9 @@ func TestEveryFieldHasARow(t *testing.T) {
 // testFunction finds the unit tests in a file.
 var testFunction = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 
-// TestRowsNameWhatThereIs holds the other columns to what they may say.
-func TestRowsNameWhatThereIs(t *testing.T) {
+// TestRowsNameTests checks the columns besides the fields: the tests that they name
+// have to exist.
+func TestRowsNameTests(t *testing.T) {
 	tests := make(map[string]bool)
 	for _, pattern := range []string{"../*/*_test.go", "../tests/*.bats"} {
 		files, err := filepath.Glob(pattern)
@@ -186,8 +187,8 @@ var elementIndex = regexp.MustCompile(`\[[^]]+\]`)
 // unindexed is a field's name in the page's notation.
 func unindexed(field string) string { return elementIndex.ReplaceAllString(field, "[]") }
 
-// setField gives the value at the path, and all it is in, something that is not
-// zero.
+// setField sets the value at the path to one that is not zero, and makes the values
+// that contain it.
 func setField(v reflect.Value, path []string) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -233,7 +234,7 @@ func fieldByJSON(v reflect.Value, name string) reflect.Value {
 	panic(v.Type().String() + " has no field " + name)
 }
 
-// TestFieldsOf holds the walk to the specification's odd ends.
+// TestFieldsOf checks fieldsOf with the specification's unusual types.
 func TestFieldsOf(t *testing.T) {
 	fields := make(map[string]bool)
 	for _, f := range fieldsOf(reflect.TypeFor[specs.Spec](), "", true) {

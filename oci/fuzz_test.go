@@ -12,8 +12,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// checkError holds an error to what every caller may rely on: one line, of a
-// size that pipes take, without control characters.
+// checkError checks what callers rely on in an error: it is one line without control
+// characters, no longer than a pipe takes at once.
 func checkError(t *testing.T, err error) {
 	t.Helper()
 	text := err.Error()
@@ -57,7 +57,7 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-// checkGuest holds an accepted spec to what the guest relies on.
+// checkGuest checks what the guest relies on in an accepted spec.
 func checkGuest(t *testing.T, host *HostPart, guest *specs.Spec) {
 	t.Helper()
 	shared := testPlacement().Shared + "/c1/"
@@ -131,8 +131,8 @@ func FuzzAnnotations(f *testing.F) {
 	})
 }
 
-// FuzzWords feeds ids and signals to what reads them from the command line.
-func FuzzWords(f *testing.F) {
+// FuzzArguments feeds ids and signals to the functions that read them.
+func FuzzArguments(f *testing.F) {
 	for _, word := range []string{"c1", "..", "SIGTERM", "rtmin+3", "64", "-9", "a/b"} {
 		f.Add(word)
 	}

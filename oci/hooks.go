@@ -36,7 +36,7 @@ func allHooks(h *specs.Hooks) []namedHooks {
 	}
 }
 
-// validateHooks holds hooks to the runtime spec's "POSIX-platform Hooks".
+// validateHooks checks hooks by the runtime spec's "POSIX-platform Hooks".
 func validateHooks(h *specs.Hooks) error {
 	for _, kind := range allHooks(h) {
 		for i, hook := range kind.hooks {

@@ -203,8 +203,8 @@ func checkKernelFiles(source string, st *unix.Stat_t) error {
 	return nil
 }
 
-// isDeviceDir tells directories of the filesystem on /dev. devtmpfs cannot be
-// told from tmpfs by its magic number.
+// isDeviceDir tells whether source is a directory of the filesystem on /dev. That is
+// found by its device number, since devtmpfs has the magic number of tmpfs.
 func isDeviceDir(source string, st *unix.Stat_t) bool {
 	var dev, root unix.Stat_t
 	if unix.Stat("/dev", &dev) != nil || unix.Stat("/", &root) != nil {

@@ -30,7 +30,8 @@ var recursiveOptions = map[string]bool{
 // extensionOptions are the runtime's own.
 var extensionOptions = map[string]bool{"tmpcopyup": true}
 
-// isDataOption tells the options that only a filesystem's driver understands.
+// isDataOption tells whether an option is one of a filesystem's driver, which mount(2)
+// takes as data.
 func isDataOption(option string) bool {
 	return !flagOptions[option] && !propagationOptions[option] && !recursiveOptions[option] &&
 		!extensionOptions[option] && !isIDMapOption(option)
@@ -52,9 +53,8 @@ func hasOption(m specs.Mount, options ...string) bool {
 // for it and no type; callers that send the type alone mean the same.
 func isBind(m specs.Mount) bool { return m.Type == "bind" || hasOption(m, "bind", "rbind") }
 
-// isReadOnly tells whether nothing can be written to the mount, and whether that
-// goes for the mounts below it: of the options that say so or the opposite, the
-// last counts.
+// isReadOnly tells whether a mount, and whether the mounts below it, are read-only. Of
+// contradictory options the last counts.
 func isReadOnly(m specs.Mount) (itself, below bool) {
 	ro, rro := false, false
 	for _, o := range m.Options {

@@ -90,8 +90,8 @@ func validateProcess(p *specs.Process, env *environment) error {
 	return nil
 }
 
-// validateApparmor holds a profile to what runc does with it on this host,
-// where "" and "unconfined" ask for nothing.
+// validateApparmor refuses a profile where runc would: on a host without AppArmor,
+// unless it is "" or "unconfined".
 func validateApparmor(profile string, env *environment) error {
 	if profile == "" || profile == "unconfined" || env.apparmor {
 		return nil

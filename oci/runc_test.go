@@ -16,7 +16,7 @@ import (
 )
 
 // The tables of this package repeat libcontainer's, which is too heavy for the
-// host's binary. These tests hold one to the other.
+// host's binary. These tests compare the two.
 
 func TestDefaultSpecIsRuncs(t *testing.T) {
 	if diff := cmp.Diff(specconv.Example(), DefaultSpec()); diff != "" {
@@ -61,7 +61,7 @@ func TestGuestSpecsFitLibcontainer(t *testing.T) {
 				t.Fatal(err)
 			}
 			g.Guest.Root.Path = realTempDir(t)
-			// What this part asks of the kernel is for the guest's, not ours.
+			// This part depends on the kernel, which is the guest's.
 			g.Guest.Linux.Resources.Unified, g.Guest.Linux.Sysctl, g.Guest.Linux.Seccomp = nil, nil, nil
 			config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: "c1", Spec: g.Guest})
 			if err != nil {

@@ -29,8 +29,8 @@ const guestCgroups = "/runch"
 //     limits of the host's cgroup alone.
 //   - A hostname or domainname that is not set is the host's, as under runc.
 //   - SELinux labels go to the host's processes: the guest has no policy.
-//   - An AppArmor profile is held to what runc demands (the host has AppArmor),
-//     and goes no further: a profile like
+//   - An AppArmor profile is refused where runc refuses it (on a host without
+//     AppArmor) and has no effect otherwise: a profile like
 //     containers-default or cri-containerd keeps a process from the host's
 //     kernel, from which the VM keeps it in any case, and no profile is loaded in
 //     the guest. It must not be put on the VMM or virtiofsd either, since such

@@ -204,8 +204,8 @@ func TestHostNeeds(t *testing.T) {
 	}
 }
 
-// TestBindWithoutData leaves a bind's options to libcontainer but those for a
-// driver, and a tmpfs's all.
+// TestBindWithoutData: the guest gets a bind's options without those of a file system's
+// driver, and all of a tmpfs's.
 func TestBindWithoutData(t *testing.T) {
 	b := testBundle(t, mustJSON(t, testSpec()))
 	b.Spec.Mounts = []specs.Mount{

@@ -21,8 +21,7 @@ func resourcesFrom(t *testing.T, text string) *specs.LinuxResources {
 	return r
 }
 
-// TestSplitUpdate tells what a change makes of the host's resources, and what
-// of it is the guest's.
+// TestSplitUpdate checks the host's resources after a change, and the guest's part of it.
 func TestSplitUpdate(t *testing.T) {
 	for name, tt := range map[string]struct{ before, change, host, guest string }{
 		"nothing before": {

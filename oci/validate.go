@@ -121,7 +121,7 @@ func validateLinux(spec *specs.Spec, env *environment) error {
 	return nil
 }
 
-// memoryPolicyModes are runc's, with whether each needs or excludes nodes.
+// memoryPolicyModes are runc's, each with the number of nodes that it takes.
 var memoryPolicyModes = map[specs.MemoryPolicyModeType]nodesRule{
 	specs.MpolDefault:            nodesNone,
 	specs.MpolLocal:              nodesNone,

@@ -83,7 +83,7 @@ func TestReceiveDescriptor(t *testing.T) {
 	}
 }
 
-// TestReceiveDescriptorEnds: a peer that closes or says nothing does not hold it up.
+// TestReceiveDescriptorEnds: it returns when the peer closes, and at the deadline.
 func TestReceiveDescriptorEnds(t *testing.T) {
 	a, b := pair(t)
 	_ = b.SetReadDeadline(time.Now().Add(20 * time.Millisecond))

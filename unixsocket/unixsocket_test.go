@@ -26,7 +26,7 @@ func longDir(t *testing.T) string {
 	return dir
 }
 
-// mustTalk: what is dialled is what the listener accepts.
+// mustTalk checks that bytes pass between a dialled connection and the accepted one.
 func mustTalk(t *testing.T, l *net.UnixListener, dial func() (*net.UnixConn, error)) {
 	t.Helper()
 	client, err := dial()

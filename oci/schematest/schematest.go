@@ -1,4 +1,4 @@
-// Package schematest holds JSON documents to the runtime spec's own schemas in
+// Package schematest checks JSON documents against the runtime spec's own schemas in
 // tests. The schemas are those of the runtime-spec module in the module cache; only
 // the keywords of JSON schema that they use are implemented.
 package schematest
@@ -19,7 +19,7 @@ import (
 // module is where the schemas are.
 const module = "github.com/opencontainers/runtime-spec"
 
-// Check holds a document to the schema in that file of the module's schema
+// Check compares a document with the schema in that file of the module's schema
 // directory, such as "state-schema.json", and reports what does not fit. Where
 // the go command or the module is not to be had, the test is skipped.
 func Check(t *testing.T, schema string, document []byte) {

@@ -1,6 +1,6 @@
 // Command bench measures runch: beside the bare VMM that boots the same guest with the same command line, and
 // beside Debian's runc and crun, which make containers without a VM. All of it is one run, in rounds (A B A B …),
-// and what is compared are the medians of the pairs' ratios: what else the machine does meanwhile hits both.
+// and the medians of the pairs' ratios are compared: other load on the machine affects both of a pair.
 //
 // It prints a table, and writes every sample to a JSON file.
 package main

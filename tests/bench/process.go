@@ -99,7 +99,7 @@ type sandbox struct {
 	others []process
 }
 
-// sandboxOf gives all that lives in the pid namespace of a container's process.
+// sandboxOf gives the processes in the pid namespace of a container's process.
 func sandboxOf(pid int) (*sandbox, error) {
 	shim, err := readProcess(filepath.Join("/proc", strconv.Itoa(pid)))
 	if err != nil {

@@ -81,7 +81,7 @@ type rawVM struct {
 	commandLine string
 }
 
-// What a container's VM has besides; sameAs holds both to it.
+// These are constants of runch's VMs too; sameAs fails where they differ.
 const (
 	hotplugSlots = 4
 	nobody       = 65534

@@ -25,13 +25,13 @@ type report struct {
 	Series []*series `json:"series"`
 	Usage  usage     `json:"usage"`
 	Sizes  sizes     `json:"sizes"`
-	// Targets are what is to be reached.
+	// Targets are the figures to reach.
 	Targets []target `json:"targets"`
 	// Missing is what could not be measured, and why.
 	Missing []string `json:"missing,omitempty"`
 }
 
-// host says where all this was measured.
+// host describes the machine that the figures are from.
 type host struct {
 	Kernel      string            `json:"kernel"`
 	CPU         string            `json:"cpu"`
@@ -63,7 +63,7 @@ func describeHost(env *environment) host {
 	return h
 }
 
-// sizes are bytes of what is shipped.
+// sizes are the sizes of the shipped files, in bytes.
 type sizes struct {
 	Binary    int64 `json:"binary"`
 	Agent     int64 `json:"agent"`

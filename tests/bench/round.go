@@ -15,7 +15,7 @@ type bench struct {
 	options options
 	dir     string
 	host    host
-	// runtimes are ours and those beside it that this host has.
+	// runtimes are runch and those of runc and crun that this host has.
 	runtimes []*runtime
 	raw      *rawVM
 	exits    *exitCounter
@@ -201,7 +201,7 @@ func (b *bench) launch(ctx context.Context, r *runtime) error {
 	if err := <-first; err != nil {
 		return fmt.Errorf("%s: the container writes nothing: %w", r.name, err)
 	}
-	// What is done here between the two commands is not theirs.
+	// The time between the two commands is the bench's own.
 	b.samples.duration(firstByte, wall, r.name, created.wall+wrote.Sub(began))
 	return b.keepExits(r)
 }
@@ -216,7 +216,7 @@ func (b *bench) verb(ctx context.Context, r *runtime, verb string) error {
 	return nil
 }
 
-// exec runs true in the container, and looks at what ours costs the VMM.
+// exec runs true in the container; for runch it keeps the CPU time of the VMM too.
 func (b *bench) exec(ctx context.Context, r *runtime) error {
 	if r.name != ours {
 		return b.verb(ctx, r, "exec")

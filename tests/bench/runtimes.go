@@ -135,7 +135,7 @@ func (r *runtime) pid() (int, error) {
 	return strconv.Atoi(string(text))
 }
 
-// sandbox is what lives behind the container's process; only our containers have one.
+// sandbox are the processes of the container's VM; only runch's containers have one.
 func (r *runtime) sandbox() (*sandbox, error) {
 	pid, err := r.pid()
 	if err != nil {

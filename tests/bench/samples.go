@@ -61,7 +61,7 @@ func (s *samples) cost(what, of string, c cost) {
 	}
 }
 
-// The parts of the way from the VMM's start to the user's program.
+// The phases from the VMM's start to the user's program.
 const (
 	toClock   = "VMM, firmware and kernel, until the guest's clock runs"
 	toAgent   = "kernel, until the agent's first line"

@@ -14,7 +14,7 @@ import (
 // tracedRounds is how often system calls are counted at most: a Go program's number varies with its threads.
 const tracedRounds = 3
 
-// countSyscalls lets each runtime's container live once more for each count, with strace around each command.
+// countSyscalls runs all verbs of each runtime once more for each count, with strace around each command.
 func (b *bench) countSyscalls(ctx context.Context) error {
 	strace, err := exec.LookPath("strace")
 	if err != nil {

@@ -58,7 +58,7 @@ func (t *table) find(what, measure, of string) *series {
 	return (&samples{t.r.Series}).find(what, measure, of)
 }
 
-// comparison has a column for each of those compared, and one for our ratio to each other.
+// comparison has a column for each of those compared, and one for runch's ratio to each other.
 func (t *table) comparison(title, measure, format string, whats ...string) {
 	header := []string{title}
 	columns := slices.DeleteFunc([]string{bareVMM, ours, runc, crun}, func(of string) bool {
@@ -85,7 +85,7 @@ func (t *table) comparison(title, measure, format string, whats ...string) {
 	}
 }
 
-// ratio is ours to the other's. What the bare VMM does is to boot, and its guest's start is as ours.
+// ratio is runch's figure by the other's. A create and the first byte are compared with the bare VMM's boot.
 func (t *table) ratio(what, measure, of string) string {
 	other := what
 	if of == bareVMM && (what == "create" || what == firstByte) {

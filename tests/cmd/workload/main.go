@@ -1,5 +1,5 @@
 // Command workload is the program that the tests run inside containers. It is static, so that it is also all
-// there is in a root without a C library, and each of its verbs does one thing that a shell cannot do exactly.
+// there is in a root without a C library, and each of its verbs does one thing that a shell cannot do precisely.
 //
 //	workload exit N        end with status N, 0 to 255
 //	workload die N         end by signal N, with the default action
