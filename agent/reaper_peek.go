@@ -28,6 +28,6 @@ func peekChild() (int, error) {
 		case err != nil:
 			return 0, os.NewSyscallError("waitid", err)
 		}
-		return int((*[siginfoWords]int32)(unsafe.Pointer(&info))[siginfoPID]), nil // #nosec G103 -- unix.Siginfo has the pid in a field without a name
+		return int((*[siginfoWords]int32)(unsafe.Pointer(&info))[siginfoPID]), nil
 	}
 }

@@ -69,7 +69,7 @@ func TestReaperLeavesTheOthersTheirStatus(t *testing.T) {
 	r := startReaper(t)
 	for code := range 20 {
 		r.begin()
-		cmd := exec.CommandContext(t.Context(), "sh", "-c", "exit "+strconv.Itoa(code)) // #nosec G204 -- a number
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", "exit "+strconv.Itoa(code))
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +115,7 @@ func TestExitCode(t *testing.T) {
 		script string
 		want   uint32
 	}{{"exit 0", 0}, {"exit 255", 255}, {"kill -TERM $$", 143}, {"kill -KILL $$", 137}} {
-		cmd := exec.CommandContext(t.Context(), "sh", "-c", tc.script) // #nosec G204 -- a script of the table
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", tc.script)
 		cmd.Stdin, _ = os.Open(os.DevNull)
 		_ = cmd.Run()
 		if got := exitCode(cmd.ProcessState); got != tc.want {

@@ -98,7 +98,7 @@ func checkProgram(path string) (string, error) {
 // Version asks the program what it is, for instance "QEMU emulator version
 // 10.0.2". It starts a process, which takes too long for every create.
 func (p *Program) Version(ctx context.Context) (string, error) {
-	cmd := exec.CommandContext(ctx, p.Path, "--version") // #nosec G204 -- the configured program
+	cmd := exec.CommandContext(ctx, p.Path, "--version")
 	cmd.Env = []string{"LC_ALL=C"}
 	out, err := cmd.Output()
 	if err != nil {

@@ -105,8 +105,8 @@ func probeKVM() error {
 	region := struct {
 		slot, flags      uint32
 		guest, size, own uint64
-	}{size: probeMemory, own: uint64(uintptr(unsafe.Pointer(&memory[0])))} // #nosec G103 -- the ioctl takes an address
-	if _, err := ioctl(vm, kvmSetUserMemoryRegion, uintptr(unsafe.Pointer(&region))); err != nil { // #nosec G103 -- as above
+	}{size: probeMemory, own: uint64(uintptr(unsafe.Pointer(&memory[0])))}
+	if _, err := ioctl(vm, kvmSetUserMemoryRegion, uintptr(unsafe.Pointer(&region))); err != nil {
 		return fmt.Errorf("give the guest memory: %w", err)
 	}
 	// Older processors of Intel need a place for a TSS; it is outside the memory.

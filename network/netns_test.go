@@ -20,7 +20,7 @@ func TestScanFromAUserNamespace(t *testing.T) {
 	needRoot(t)
 	if os.Getenv(inUserNS) == "" {
 		all := []syscall.SysProcIDMap{{Size: 1 << 16}}
-		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v") // #nosec G204 -- this test again
+		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
 		cmd.Env = append(os.Environ(), inUserNS+"=1")
 		cmd.SysProcAttr = &syscall.SysProcAttr{
 			Cloneflags: syscall.CLONE_NEWUSER, UidMappings: all, GidMappings: all, GidMappingsEnableSetgroups: true,

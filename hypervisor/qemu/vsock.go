@@ -50,7 +50,7 @@ func openVsock() (*vsockTransport, error) {
 		_, _ = rand.Read(random[:]) // it never fails
 		cid := uint64(max(binary.NativeEndian.Uint32(random[:])>>1, firstCID))
 		// The kernel refuses one that another guest has: to look first would race.
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, device.Fd(), vhostVsockSetGuestCID, uintptr(unsafe.Pointer(&cid))) // #nosec G103 -- the ioctl takes a pointer
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, device.Fd(), vhostVsockSetGuestCID, uintptr(unsafe.Pointer(&cid)))
 		switch {
 		case errno == 0:
 			return &vsockTransport{device: device, cid: uint32(cid), listeners: make(map[uint32]net.Listener)}, nil // #nosec G115 -- made from 32 bits

@@ -83,7 +83,7 @@ func findTestGuest(t *testing.T, dir string) string {
 		return program
 	}
 	program := filepath.Join(dir, "init")
-	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", program, "runch/hypervisor/vmmtest/testguest") // #nosec G204 -- fixed words
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", program, "runch/hypervisor/vmmtest/testguest")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=mod")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the test guest: %v\n%s", err, out)
