@@ -23,6 +23,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
+	"runch/hypervisor"
 	"runch/transport/serial"
 )
 
@@ -42,13 +43,9 @@ const (
 	maxLogLines = 20
 )
 
-// Errors of a channel.
+// Errors of a channel. Besides, hypervisor.ErrClosed says that it has ended: by
+// Close, by the VM's end, or because the guest broke the protocol.
 var (
-	// ErrClosed says that the channel has ended: by Close, by the VM's end, or
-	// because the guest broke the protocol.
-	ErrClosed = errors.New("the channel to the guest has ended")
-	// ErrInUse says that the port has a listener.
-	ErrInUse = errors.New("port has a listener")
 	// ErrProtocol says that the guest sent a frame that it must not send.
 	ErrProtocol = errors.New("the guest broke the channel's protocol")
 	// ErrTooMany says that there are as many connections as there can be.
@@ -128,7 +125,7 @@ func (c *Channel) open(ctx context.Context, port uint32) (*conn, error) {
 	})
 	if !opened {
 		<-c.slots
-		return nil, ErrClosed
+		return nil, hypervisor.ErrClosed
 	}
 	select {
 	case r := <-done:
@@ -148,12 +145,12 @@ func (c *Channel) openStream(port uint32) (*conn, error) {
 	stream, err := c.session.OpenStream()
 	if err != nil {
 		release()
-		return nil, fmt.Errorf("%w: %w", ErrClosed, err)
+		return nil, fmt.Errorf("%w: %w", hypervisor.ErrClosed, err)
 	}
 	conn := newConn(c, stream, release)
 	if err := serial.WritePort(stream, port); err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("%w: %w", ErrClosed, err)
+		return nil, fmt.Errorf("%w: %w", hypervisor.ErrClosed, err)
 	}
 	return conn, nil
 }

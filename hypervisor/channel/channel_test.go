@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/yamux"
 	"golang.org/x/sys/unix"
 
+	"runch/hypervisor"
 	"runch/transport"
 	"runch/transport/serial"
 )
@@ -134,7 +135,7 @@ func TestListen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Listen(5); !errors.Is(err, ErrInUse) {
+	if _, err := c.Listen(5); !errors.Is(err, hypervisor.ErrInUse) {
 		t.Errorf("a second listener: %v", err)
 	}
 	stray, err := guest.OpenStream()
@@ -169,7 +170,7 @@ func TestListen(t *testing.T) {
 		t.Errorf("the port is not free again: %v", err)
 	}
 	_ = guest.Close()
-	if _, err := l.Accept(); !errors.Is(err, ErrClosed) {
+	if _, err := l.Accept(); !errors.Is(err, hypervisor.ErrClosed) {
 		t.Errorf("accept after the guest's end: %v", err)
 	}
 }
@@ -211,7 +212,7 @@ func TestHostileGuest(t *testing.T) {
 				t.Fatal(err)
 			}
 			ended(t, c)
-			if _, err := c.Dial(t.Context(), 1); !errors.Is(err, ErrClosed) {
+			if _, err := c.Dial(t.Context(), 1); !errors.Is(err, hypervisor.ErrClosed) {
 				t.Errorf("dial after the end: %v", err)
 			}
 		})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
+	"runch/hypervisor"
 	"runch/transport/serial"
 )
 
@@ -20,10 +21,10 @@ func (c *Channel) Listen(port uint32) (net.Listener, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, ErrClosed
+		return nil, hypervisor.ErrClosed
 	}
 	if c.listeners[port] != nil {
-		return nil, fmt.Errorf("listen on port %d: %w", port, ErrInUse)
+		return nil, fmt.Errorf("listen on port %d: %w", port, hypervisor.ErrInUse)
 	}
 	l := &listener{channel: c, port: port, conns: make(chan *conn, backlog), done: make(chan struct{})}
 	c.listeners[port] = l
@@ -39,7 +40,7 @@ type listener struct {
 }
 
 // Accept waits for the guest's next connection; net.ErrClosed after Close,
-// ErrClosed when the channel has ended.
+// hypervisor.ErrClosed when the channel has ended.
 func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case conn := <-l.conns:
@@ -52,7 +53,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	case <-l.done:
 		return nil, net.ErrClosed
 	case <-l.channel.Done():
-		return nil, ErrClosed
+		return nil, hypervisor.ErrClosed
 	}
 }
 

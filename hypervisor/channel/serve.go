@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"runch/hypervisor"
 )
 
 // maxRequest bounds the line `CONNECT <port>\n`, in bytes.
@@ -25,7 +27,7 @@ const hostPort = 1 << 30
 func (c *Channel) Serve(ln *net.UnixListener, served func()) error {
 	if !c.track(ln) {
 		_ = ln.Close()
-		return ErrClosed
+		return hypervisor.ErrClosed
 	}
 	defer c.untrack(ln)
 	stop := c.start(func() {
@@ -33,7 +35,7 @@ func (c *Channel) Serve(ln *net.UnixListener, served func()) error {
 		_ = ln.Close()
 	})
 	if !stop {
-		return ErrClosed
+		return hypervisor.ErrClosed
 	}
 	for n := uint32(hostPort); ; n++ {
 		client, err := ln.AcceptUnix()
@@ -51,7 +53,7 @@ func (c *Channel) Serve(ln *net.UnixListener, served func()) error {
 		}
 		if !c.track(client) || !c.start(serve) {
 			_ = client.Close()
-			return ErrClosed
+			return hypervisor.ErrClosed
 		}
 	}
 }

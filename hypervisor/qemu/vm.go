@@ -7,7 +7,6 @@ package qemu
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -72,9 +71,6 @@ func (vm *VM) Listen(port uint32) (l net.Listener, err error) {
 			return err
 		}
 		l, err = vm.channel.Listen(port)
-		if errors.Is(err, channel.ErrInUse) {
-			return fmt.Errorf("listen for the guest on port %d: %w", port, hypervisor.ErrInUse)
-		}
 		return err
 	})
 	return l, err
@@ -101,11 +97,7 @@ func (vm *VM) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 	if vm.vsock != nil {
 		return vm.vsock.dial(ctx, port)
 	}
-	conn, err := vm.channel.Dial(ctx, port)
-	if errors.Is(err, channel.ErrClosed) {
-		return nil, fmt.Errorf("%w: %w", hypervisor.ErrClosed, err)
-	}
-	return conn, err
+	return vm.channel.Dial(ctx, port)
 }
 
 // Wait returns when QEMU has ended.
