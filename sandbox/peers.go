@@ -22,8 +22,8 @@ func (r *Runtime) peers(namespaces []specs.LinuxNamespace) peers {
 	if !slices.ContainsFunc(namespaces, func(ns specs.LinuxNamespace) bool { return ns.Path != "" }) {
 		return nil
 	}
-	// A record that cannot be read is that container's affair, not this one's; without
-	// a root directory there are none.
+	// Without a root directory there are none. One whose record cannot be read is left
+	// out: a namespace of its own is then refused as one of a foreign process.
 	all, _ := r.Store.List()
 	var live peers
 	for _, c := range all {
