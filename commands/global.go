@@ -65,7 +65,7 @@ func (p *program) before(c *cli.Context) error {
 // configuration, so that they work with one that is wrong.
 func (p *program) runtime(c *cli.Context) *sandbox.Runtime {
 	return &sandbox.Runtime{
-		Store: state.NewStore(c.String("root")), Config: config.Default(), Log: slog.New(p.log), Attach: sandbox.AttachVM, Systemd: c.Bool("systemd-cgroup"),
+		Store: state.NewStore(c.String("root")), Config: config.Default(), Log: slog.New(p.log), Systemd: c.Bool("systemd-cgroup"),
 	}
 }
 

@@ -53,6 +53,10 @@ type VM interface {
 	// without a listener gives a connection that ends at once, or an error.
 	Dial(ctx context.Context, port uint32) (net.Conn, error)
 
+	// Control gives control over the running VM to the process that has booted it,
+	// also when that has another root by now. The caller closes it.
+	Control(ctx context.Context) (Control, error)
+
 	// Wait returns when the VMM process has ended: nil when the guest powered off
 	// or was reset (which ends the process too) or Stopper.Stop was called,
 	// ErrKilled after Close, an *ExitError otherwise. Before Boot it waits for

@@ -166,7 +166,7 @@ func (c *creation) enterSandbox(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.sandbox.admit(ctx, c.o.ID, c.record.Resources)
+	return c.sandbox.admit(c.o.ID, c.record.Resources)
 }
 
 // startShim starts the shim in its namespaces and puts it into its cgroup

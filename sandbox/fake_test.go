@@ -289,23 +289,31 @@ func (a *fakeAgent) AwaitSize(context.Context, *agentproto.AwaitSizeRequest) (*a
 	return &agentproto.AwaitSizeResponse{}, nil
 }
 
+// sizesFile is where the fake guests note the sizes that their VMs were given, one in
+// a line, beside failFile.
+const sizesFile = "sizes"
+
 // fakeControl notes what a running VM is asked for.
 type fakeControl struct {
 	hypervisor.Control
-	mu    sync.Mutex
-	sizes []state.VMSize
-	err   error
+	agent *fakeAgent
 }
 
-func (c *fakeControl) attach(context.Context, string, string) (hypervisor.Control, error) {
-	return c, nil
+// Control is of the holder, as the sizes are then.
+func (vm *fakeVM) Control(context.Context) (hypervisor.Control, error) {
+	return &fakeControl{agent: vm.agent}, nil
 }
 
 func (c *fakeControl) Resize(_ context.Context, size state.VMSize) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.sizes = append(c.sizes, size)
-	return c.err
+	if c.agent.fails("resize") {
+		return errors.New("the fake VM fails as it is to")
+	}
+	f, err := c.agent.dir.OpenFile(sizesFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, size.CPUs, size.MemoryMiB)
+	return errors.Join(err, f.Close())
 }
 
 func (c *fakeControl) Close() error { return nil }

@@ -27,8 +27,7 @@ import (
 // rig is a runtime whose VMs are fakes, with a bundle for its containers.
 type rig struct {
 	*Runtime
-	dir     string
-	control *fakeControl
+	dir string
 }
 
 func newRig(t *testing.T) *rig {
@@ -50,9 +49,9 @@ func newRig(t *testing.T) *rig {
 			t.Fatal(err)
 		}
 	}
-	r := &rig{dir: dir, control: &fakeControl{}}
+	r := &rig{dir: dir}
 	r.Runtime = &Runtime{
-		Store: state.NewStore(filepath.Join(dir, "root")), Config: cfg, Log: slog.New(slog.DiscardHandler), Attach: r.control.attach,
+		Store: state.NewStore(filepath.Join(dir, "root")), Config: cfg, Log: slog.New(slog.DiscardHandler),
 	}
 	t.Cleanup(func() { r.nothingIsLeft(t) })
 	return r
@@ -64,6 +63,24 @@ func (r *rig) fail(t *testing.T, step string) {
 	if err := os.WriteFile(filepath.Join(r.dir, failFile), []byte(step), 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// sizes are those that VMs were given.
+func (r *rig) sizes(t *testing.T) []state.VMSize {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(r.dir, sizesFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sizes []state.VMSize
+	for line := range strings.Lines(string(data)) {
+		var size state.VMSize
+		if _, err := fmt.Sscan(line, &size.CPUs, &size.MemoryMiB); err != nil {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, size)
+	}
+	return sizes
 }
 
 // group is the parent of the test's cgroups.
@@ -513,8 +530,14 @@ func TestUpdateOfAMemberIsForTheVMOfAll(t *testing.T) {
 	}
 	boot := 256 + r.Config.OverheadMiB
 	want := []state.VMSize{{MemoryMiB: boot + 256}, {MemoryMiB: boot + 512}}
-	if !slices.Equal(r.control.sizes, want) {
-		t.Errorf("the VM was given %v, not %v", r.control.sizes, want)
+	if got := r.sizes(t); !slices.Equal(got, want) {
+		t.Errorf("the VM was given %v, not %v", got, want)
+	}
+	// One that the VM refuses changes nothing either.
+	r.fail(t, "resize")
+	much := int64(1024 << 20)
+	if err := r.Update(t.Context(), "a", &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &much}}); err == nil {
+		t.Error("updated")
 	}
 	// One that the guest refuses changes nothing.
 	r.fail(t, "update")
@@ -534,8 +557,8 @@ func TestUpdateOfAMemberIsForTheVMOfAll(t *testing.T) {
 	if err := r.Delete(t.Context(), "a", true); err != nil {
 		t.Fatal(err)
 	}
-	if last := r.control.sizes[len(r.control.sizes)-1]; last.MemoryMiB != boot {
-		t.Errorf("at last the VM has %v", last)
+	if sizes := r.sizes(t); sizes[len(sizes)-1].MemoryMiB != boot {
+		t.Errorf("the VM was given %v", sizes)
 	}
 }
 

@@ -39,8 +39,6 @@ const (
 	// killTimeout is how long a guest may take to answer before SIGKILL is
 	// given to its VM instead.
 	killTimeout = 2 * time.Second
-	// undoTimeout bounds what takes a failed call's effect back.
-	undoTimeout = 10 * time.Second
 	// goneTimeout bounds the end of a shim that was killed.
 	goneTimeout = 10 * time.Second
 	// endTimeout is how long after the guest's connection a container that ends
@@ -55,8 +53,6 @@ type Runtime struct {
 	Log    *slog.Logger
 	// Systemd says that cgroups are made by systemd.
 	Systemd bool
-	// Attach gives control over a running VM: AttachVM.
-	Attach AttachFunc
 }
 
 // State is what `state` and `list` say of a container, in runc's names: the

@@ -70,7 +70,7 @@ func (r *Runtime) newSandbox(p *place, owner string, vm *shimproto.VM, host *oci
 
 // admit makes a container a member. A VM that runs is made large enough for it
 // before, and so is the host's cgroup.
-func (s *lockedSandbox) admit(ctx context.Context, id string, resources *specs.LinuxResources) error {
+func (s *lockedSandbox) admit(id string, resources *specs.LinuxResources) error {
 	if s.record.Members == nil {
 		s.record.Members = make(map[string]state.Member)
 	}
@@ -84,7 +84,7 @@ func (s *lockedSandbox) admit(ctx context.Context, id string, resources *specs.L
 	if err != nil {
 		return err
 	}
-	if err := s.resize(ctx, grown(s.record.Now, size)); err != nil {
+	if err := s.resize(grown(s.record.Now, size)); err != nil {
 		return err
 	}
 	if err := s.raiseLimits(before); err != nil {
@@ -128,13 +128,13 @@ func (s *lockedSandbox) leave(ctx context.Context, c *state.Container) error {
 	if !s.record.Running() {
 		return s.Save(s.record)
 	}
-	if err := (shimproto.Holder{Dir: s.Path()}).Unshare(c.Share); err != nil && s.record.Running() {
+	if err := s.holder().Unshare(c.Share); err != nil && s.record.Running() {
 		return err
 	}
 	if err := s.Save(s.record); err != nil {
 		return err
 	}
-	if err := s.giveBack(ctx, before); err != nil {
+	if err := s.giveBack(before); err != nil {
 		s.r.Log.Debug("the VM keeps the size that it had", "sandbox", s.record.ID, "reason", err)
 	}
 	return nil
@@ -161,6 +161,9 @@ func (s *lockedSandbox) end(ctx context.Context) error {
 	s.tellLost()
 	return s.Remove()
 }
+
+// holder is who carries out what concerns the VM and the shared tree.
+func (s *lockedSandbox) holder() shimproto.Holder { return shimproto.Holder{Dir: s.Path()} }
 
 // netNSOf is the path of a sandbox's network namespace while it runs.
 func netNSOf(s *state.Sandbox) string {

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -161,16 +160,11 @@ func totalResources(s *state.Sandbox) *specs.LinuxResources {
 }
 
 // resize brings the VM to a size, and remembers it.
-func (s *lockedSandbox) resize(ctx context.Context, to state.VMSize) error {
+func (s *lockedSandbox) resize(to state.VMSize) error {
 	now := s.record.Now
 	if to == now {
 		return nil
 	}
-	vm, err := s.r.Attach(ctx, s.record.VMM, s.Path())
-	if err != nil {
-		return err
-	}
-	defer vm.Close()
 	// A value that stays is left out: the VMM may have refused it before.
 	var size state.VMSize
 	if to.CPUs != now.CPUs {
@@ -179,7 +173,7 @@ func (s *lockedSandbox) resize(ctx context.Context, to state.VMSize) error {
 	if to.MemoryMiB != now.MemoryMiB {
 		size.MemoryMiB = to.MemoryMiB
 	}
-	if err := vm.Resize(ctx, size); err != nil {
+	if err := s.holder().Resize(size); err != nil {
 		return fmt.Errorf("resize the VM: %w", err)
 	}
 	s.record.Now = to
@@ -212,12 +206,12 @@ func (s *lockedSandbox) raiseLimits(before cgroup.Limits) error {
 
 // giveBack makes the VM smaller once a member has gone. It does not wait for the
 // guest, and what that keeps stays its own.
-func (s *lockedSandbox) giveBack(ctx context.Context, before cgroup.Limits) error {
+func (s *lockedSandbox) giveBack(before cgroup.Limits) error {
 	size, err := sizeFor(s.record)
 	if err != nil {
 		return err
 	}
-	if err := s.resize(ctx, size); err != nil {
+	if err := s.resize(size); err != nil {
 		return err
 	}
 	return s.raiseLimits(before)

@@ -102,10 +102,5 @@ func (s *lockedSandbox) plug(ctx context.Context, ns string, link network.Link) 
 	if err := s.Save(s.record); err != nil {
 		return err
 	}
-	vm, err := s.r.Attach(ctx, s.record.VMM, s.Path())
-	if err != nil {
-		return err
-	}
-	defer vm.Close()
-	return vm.AddNIC(ctx, hypervisor.NIC{ID: tap.Name, MAC: tap.MAC, MTU: tap.MTU, Tap: tap.Files})
+	return s.holder().AddNIC(hypervisor.NIC{ID: tap.Name, MAC: tap.MAC, MTU: tap.MTU, Tap: tap.Files})
 }

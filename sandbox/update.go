@@ -119,13 +119,11 @@ func (u *update) give(ctx context.Context, group *cgroup.Cgroup, before, limits 
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	size := u.sandbox.record.Now
-	if err := u.sandbox.resize(ctx, grown(size, u.size)); err != nil {
+	if err := u.sandbox.resize(grown(size, u.size)); err != nil {
 		return err
 	}
 	if err := u.setLimits(ctx, group, before, limits); err != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		defer cancel()
-		if undo := u.sandbox.resize(ctx, size); undo != nil {
+		if undo := u.sandbox.resize(size); undo != nil {
 			err = fmt.Errorf("%w; and undoing it: %w", err, undo)
 		}
 		return err
@@ -191,7 +189,7 @@ func (u *update) take(ctx context.Context, group *cgroup.Cgroup, first, limits c
 		if size == u.sandbox.record.Now {
 			continue
 		}
-		if err := u.sandbox.resize(ctx, size); err != nil {
+		if err := u.sandbox.resize(size); err != nil {
 			return err
 		}
 		kept = u.awaitSize(waiting, size)

@@ -59,6 +59,7 @@ func (s *setup) makeWithVM(ctx context.Context, files Files) (*Task, *holder, er
 	if err := h.tree.EnterView(mounts, c.view()); err != nil {
 		return nil, nil, fmt.Errorf("build the container's view: %w", err)
 	}
+	h.serve()
 	if err := s.ready(h.ready()); err != nil {
 		return nil, nil, err
 	}
@@ -86,6 +87,7 @@ func (s *setup) makeHolder(ctx context.Context) (*holder, error) {
 	if err := errors.Join(h.tree.Leave(), h.tree.DropProc()); err != nil {
 		return nil, err
 	}
+	h.serve()
 	return h, s.ready(h.ready())
 }
 

@@ -15,6 +15,7 @@ import (
 	"runch/network"
 	"runch/shimproto"
 	"runch/storage"
+	"runch/unixsocket"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,10 +23,12 @@ import (
 // holder is what holds a sandbox's VM: the VMM, virtiofsd, the shared tree and the
 // taps are its own, and end with its process.
 type holder struct {
-	tree   *storage.Tree
-	server *storage.Server
-	newVM  NewVMFunc
-	vm     hypervisor.VM
+	tree *storage.Tree
+	// requests are those of commands, and of the shims of other containers.
+	requests *net.UnixListener
+	server   *storage.Server
+	newVM    NewVMFunc
+	vm       hypervisor.VM
 	// lost is closed when the VMM or virtiofsd has ended, vmGone when the VMM has.
 	lost, vmGone chan struct{}
 	// settle is called when something was done for a command.
@@ -39,7 +42,7 @@ type holder struct {
 // hotplugSlots is how many network interfaces can come after the boot.
 const hotplugSlots = 4
 
-// newHolder makes the shared tree, and serves those who bring files into it.
+// newHolder makes the shared tree and the socket for requests.
 func newHolder(v *shimproto.VM, newVM NewVMFunc, settle func()) (*holder, error) {
 	if err := storage.PrivateMounts(); err != nil {
 		return nil, err
@@ -48,8 +51,13 @@ func newHolder(v *shimproto.VM, newVM NewVMFunc, settle func()) (*holder, error)
 	if err != nil {
 		return nil, fmt.Errorf("make the sandbox's tree: %w", err)
 	}
-	h := &holder{tree: tree, lost: make(chan struct{}), vmGone: make(chan struct{}), newVM: newVM, settle: settle}
-	return h, h.serve(v.Dir)
+	requests, err := unixsocket.ListenPacket(filepath.Join(v.Dir, shimproto.HolderSocket))
+	if err != nil {
+		return nil, fmt.Errorf("listen for requests to the sandbox: %w", err)
+	}
+	return &holder{
+		tree: tree, requests: requests, lost: make(chan struct{}), vmGone: make(chan struct{}), newVM: newVM, settle: settle,
+	}, nil
 }
 
 // boot starts virtiofsd and the VM and returns when the agent has said hello.

@@ -1,37 +1,45 @@
 package shim
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"net"
-	"path/filepath"
+	"os"
 	"time"
 
+	"runch/hypervisor"
 	"runch/shimproto"
 	"runch/storage"
-	"runch/unixsocket"
 )
 
 // requestTimeout bounds one request of a command, from its connection on.
 const requestTimeout = 30 * time.Second
 
 // serve answers the requests that commands and the shims of other containers make
-// to the holder, one after the other, as long as the process lives.
-func (h *holder) serve(dir string) error {
-	listener, err := unixsocket.ListenPacket(filepath.Join(dir, shimproto.HolderSocket))
-	if err != nil {
-		return fmt.Errorf("listen for requests to the sandbox: %w", err)
-	}
+// to the holder, one after the other, as long as the process lives. They come when
+// the command knows that the VM runs.
+func (h *holder) serve() {
 	go func() {
 		for {
-			conn, err := listener.AcceptUnix()
+			conn, err := h.requests.AcceptUnix()
 			if err != nil {
 				return
 			}
 			h.answer(conn)
 		}
 	}()
-	return nil
+}
+
+// control has a request carried out by the VMM.
+func (h *holder) control(do func(context.Context, hypervisor.Control) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	defer cancel()
+	vm, err := h.vm.Control(ctx)
+	if err != nil {
+		return err
+	}
+	defer vm.Close()
+	return do(ctx, vm)
 }
 
 // answer takes one request and answers it. Whoever does not listen to the answer
@@ -47,24 +55,27 @@ func (h *holder) answer(conn *net.UnixConn) {
 	if err != nil {
 		return
 	}
-	var paths []string
-	if r.Share != nil {
-		paths = r.Share.Paths
+	clones, err := h.carryOut(&r, files)
+	for _, f := range files {
+		_ = f.Close()
 	}
-	mounts, err := shimproto.PairMounts(paths, files)
-	var clones []storage.Mount
-	if err == nil {
-		clones, err = h.carryOut(&r, mounts)
-	}
-	storage.CloseMounts(mounts)
 	_ = shimproto.Respond(conn, clones, err)
 	storage.CloseMounts(clones)
 }
 
-func (h *holder) carryOut(r *shimproto.Request, mounts []storage.Mount) ([]storage.Mount, error) {
+func (h *holder) carryOut(r *shimproto.Request, files []*os.File) ([]storage.Mount, error) {
 	switch {
 	case r.Share != nil:
+		mounts, err := shimproto.PairMounts(r.Share.Paths, files)
+		if err != nil {
+			return nil, err
+		}
 		return nil, h.tree.Share(r.Share.Name, mounts)
+	case r.AddNIC != nil:
+		nic := hypervisor.NIC{ID: r.AddNIC.ID, MAC: r.AddNIC.MAC, MTU: r.AddNIC.MTU, Tap: files}
+		return nil, h.control(func(ctx context.Context, vm hypervisor.Control) error { return vm.AddNIC(ctx, nic) })
+	case r.Resize != nil:
+		return nil, h.control(func(ctx context.Context, vm hypervisor.Control) error { return vm.Resize(ctx, *r.Resize) })
 	case r.Protect != "":
 		return nil, h.tree.Protect(r.Protect)
 	case r.Clones != "":

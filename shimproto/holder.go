@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"runch/hypervisor"
+	"runch/state"
 	"runch/storage"
 	"runch/unixsocket"
 
@@ -26,6 +28,17 @@ type Request struct {
 	Clones string `json:",omitempty"`
 	// Unshare detaches what is mounted for a share.
 	Unshare string `json:",omitempty"`
+	// AddNIC plugs an interface into the VM; the descriptors of its tap come along.
+	AddNIC *NIC `json:",omitempty"`
+	// Resize changes the size of the VM; 0 leaves a value.
+	Resize *state.VMSize `json:",omitempty"`
+}
+
+// NIC is an interface whose tap's descriptors come along.
+type NIC struct {
+	ID  string
+	MAC net.HardwareAddr
+	MTU int
 }
 
 // ShareRequest names a share, and the path in it of each descriptor.
@@ -68,7 +81,7 @@ func (h Holder) Share(name string, mounts []storage.Mount) error {
 		for _, m := range some {
 			r.Share.Paths = append(r.Share.Paths, m.Path)
 		}
-		if _, err := h.ask(r, some); err != nil {
+		if _, err := h.ask(r, filesOf(some)); err != nil {
 			return err
 		}
 	}
@@ -92,7 +105,19 @@ func (h Holder) Unshare(name string) error {
 	return err
 }
 
-func (h Holder) ask(r Request, mounts []storage.Mount) (answer []storage.Mount, err error) {
+// AddNIC plugs an interface into the VM. The tap's files stay the caller's.
+func (h Holder) AddNIC(nic hypervisor.NIC) error {
+	_, err := h.ask(Request{AddNIC: &NIC{ID: nic.ID, MAC: nic.MAC, MTU: nic.MTU}}, nic.Tap)
+	return err
+}
+
+// Resize changes the size of the VM, as hypervisor.Resizer does it.
+func (h Holder) Resize(size state.VMSize) error {
+	_, err := h.ask(Request{Resize: &size}, nil)
+	return err
+}
+
+func (h Holder) ask(r Request, files []*os.File) (answer []storage.Mount, err error) {
 	conn, err := unixsocket.DialPacket(filepath.Join(h.Dir, HolderSocket))
 	if err != nil {
 		return nil, fmt.Errorf("reach the sandbox's holder: %w", err)
@@ -101,7 +126,7 @@ func (h Holder) ask(r Request, mounts []storage.Mount) (answer []storage.Mount, 
 	if err := conn.SetDeadline(time.Now().Add(holderTimeout)); err != nil {
 		return nil, fmt.Errorf("reach the sandbox's holder: %w", err)
 	}
-	if err := SendMounts(conn, r, mounts); err != nil {
+	if err := send(conn, r, files); err != nil {
 		return nil, fmt.Errorf("ask the sandbox's holder: %w", err)
 	}
 	return readAnswer(conn)
@@ -137,7 +162,7 @@ func readAnswer(conn *net.UnixConn) (mounts []storage.Mount, err error) {
 // Respond sends mounts in as many answers as they need.
 func Respond(conn *net.UnixConn, mounts []storage.Mount, err error) error {
 	if err != nil {
-		return SendMounts(conn, Answer{Error: err.Error()}, nil)
+		return send(conn, Answer{Error: err.Error()}, nil)
 	}
 	for {
 		some := mounts[:min(len(mounts), maxFiles)]
@@ -146,7 +171,7 @@ func Respond(conn *net.UnixConn, mounts []storage.Mount, err error) error {
 		for _, m := range some {
 			a.Paths = append(a.Paths, m.Path)
 		}
-		if err := SendMounts(conn, a, some); err != nil || !a.More {
+		if err := send(conn, a, filesOf(some)); err != nil || !a.More {
 			return err
 		}
 	}
@@ -169,8 +194,17 @@ func PairMounts(paths []string, files []*os.File) ([]storage.Mount, error) {
 	return mounts, nil
 }
 
-// SendMounts sends one message, with the descriptors of mounts.
-func SendMounts(conn *net.UnixConn, v any, mounts []storage.Mount) error {
+// filesOf are the descriptors of mounts.
+func filesOf(mounts []storage.Mount) []*os.File {
+	files := make([]*os.File, len(mounts))
+	for i, m := range mounts {
+		files[i] = m.File
+	}
+	return files
+}
+
+// send sends one message, with descriptors.
+func send(conn *net.UnixConn, v any, files []*os.File) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode a message: %w", err)
@@ -179,10 +213,10 @@ func SendMounts(conn *net.UnixConn, v any, mounts []storage.Mount) error {
 		return ErrTooLarge
 	}
 	var rights []byte
-	if len(mounts) > 0 {
-		fds := make([]int, len(mounts))
-		for i, m := range mounts {
-			fds[i] = int(m.File.Fd())
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = descriptor(f)
 		}
 		rights = unix.UnixRights(fds...)
 	}
@@ -197,7 +231,7 @@ func ReceiveFiles(conn *net.UnixConn, v any) ([]*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := filesOf(oob[:oobn])
+	files, err := received(oob[:oobn])
 	if err == nil && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
 		err = ErrTooLarge
 	}
@@ -213,11 +247,21 @@ func ReceiveFiles(conn *net.UnixConn, v any) ([]*os.File, error) {
 	return files, nil
 }
 
-func filesOf(oob []byte) ([]*os.File, error) {
+func received(oob []byte) ([]*os.File, error) {
 	fds, err := unixsocket.Descriptors(oob)
 	files := make([]*os.File, len(fds))
 	for i, fd := range fds {
 		files[i] = os.NewFile(uintptr(fd), "passed")
 	}
 	return files, err
+}
+
+// descriptor is the file's, whose mode stays as it is: os.File.Fd may set it to
+// blocking, which a tap must not be. It is -1 for a file that is closed.
+func descriptor(f *os.File) int {
+	fd := -1
+	if raw, err := f.SyscallConn(); err == nil {
+		_ = raw.Control(func(n uintptr) { fd = int(n) })
+	}
+	return fd
 }

@@ -88,9 +88,12 @@ func listen(network, path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// openDir opens the directory of a socket, which need not be readable.
-func openDir(path string) (*os.File, error) {
-	dir, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0)
+// openDir opens the directory of a socket.
+func openDir(path string) (*os.File, error) { return OpenDir(filepath.Dir(path)) }
+
+// OpenDir opens a directory for DialAt. It need not be readable.
+func OpenDir(path string) (*os.File, error) {
+	dir, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open the socket's directory: %w", err)
 	}

@@ -29,7 +29,8 @@ const maxAnswer = 4 << 20
 // api is the VMM's API on its socket. Each call has a connection of its own: the
 // server accepts ten at most, and one that is kept is one less for others.
 type api struct {
-	socket string
+	// dir has the socket: a process may have another root by now.
+	dir *os.File
 }
 
 // call makes a request. body and result may be nil; files are sent with a request
@@ -54,7 +55,7 @@ func (a api) exchange(ctx context.Context, method, endpoint string, body, result
 	if err != nil {
 		return err
 	}
-	conn, err := unixsocket.Dial(a.socket)
+	conn, err := unixsocket.DialAt(a.dir, apiSocket)
 	if err != nil {
 		return err
 	}

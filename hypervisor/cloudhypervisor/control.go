@@ -22,19 +22,40 @@ import (
 type Handle struct {
 	dir string
 	api api
+	// opened is the directory that Close closes, nil where it is the VM's.
+	opened *os.File
 }
 
 // Attach gives control over the running VM whose sandbox directory is dir.
 func Attach(ctx context.Context, dir string) (hypervisor.Control, error) {
-	h := &Handle{dir: dir, api: api{socket: filepath.Join(dir, apiSocket)}}
+	opened, err := unixsocket.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	h := &Handle{dir: dir, api: api{opened}, opened: opened}
+	if _, err := h.api.version(ctx); err != nil {
+		_ = h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// Control is Attach for the process that has booted the VM.
+func (vm *VM) Control(ctx context.Context) (hypervisor.Control, error) {
+	h := &Handle{dir: vm.cfg.Dir, api: vm.api}
 	if _, err := h.api.version(ctx); err != nil {
 		return nil, err
 	}
 	return h, nil
 }
 
-// Close releases nothing, as there is no connection.
-func (h *Handle) Close() error { return nil }
+// Close closes the directory; there is no connection.
+func (h *Handle) Close() error {
+	if h.opened == nil {
+		return nil
+	}
+	return h.opened.Close()
+}
 
 // Capabilities says what this VM can be asked for. VMs with shares cannot be saved:
 // from version 52 on the VMM does it, but 53.0 with virtiofsd 1.13 hangs when it
@@ -105,7 +126,7 @@ func (h *Handle) Remove(ctx context.Context, id string) error {
 // remove connects to the events before its request: the answer says only that the
 // guest was asked, and the event may come before anything else.
 func (h *Handle) remove(ctx context.Context, id string) error {
-	conn, err := unixsocket.Dial(filepath.Join(h.dir, eventsSocket))
+	conn, err := unixsocket.DialAt(h.api.dir, eventsSocket)
 	if err != nil {
 		return eventsError(ctx, err)
 	}

@@ -65,7 +65,8 @@ func (vm *VM) openRunDir() error {
 	if vm.run, err = os.Open(dir); err != nil {
 		return fmt.Errorf("open the VMM's directory: %w", err)
 	}
-	return nil
+	vm.api.dir, err = unixsocket.OpenDir(vm.cfg.Dir)
+	return err
 }
 
 // chown makes the VMM's user the owner of a file.
@@ -82,7 +83,7 @@ func (vm *VM) chown(path string) error {
 // openSockets makes the API's socket, so that it can be connected to before the
 // VMM runs, and the pipe and the socket for its events.
 func (vm *VM) openSockets() error {
-	l, err := unixsocket.Listen(vm.api.socket)
+	l, err := unixsocket.Listen(filepath.Join(vm.cfg.Dir, apiSocket))
 	if err != nil {
 		return err
 	}

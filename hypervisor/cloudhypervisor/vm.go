@@ -77,7 +77,7 @@ func New(cfg *hypervisor.Config) (hypervisor.VM, error) {
 	}
 	vm := &VM{
 		cfg: *cfg, user: process.UserFor(cfg.User, hypervisor.AccelKVM),
-		api: api{socket: filepath.Join(cfg.Dir, apiSocket)}, plan: plan{landlock: hasLandlock()},
+		plan:      plan{landlock: hasLandlock()},
 		listeners: make(map[uint32]*listener), lifecycle: process.NewLifecycle(),
 	}
 	if err := vm.open(); err != nil {
@@ -154,7 +154,7 @@ func (vm *VM) Close() error {
 	vm.closeListeners()
 	vm.work.Wait()
 	vm.files.Close()
-	for _, f := range []*os.File{vm.run, vm.console, vm.consoleWriter, vm.eventsReader} {
+	for _, f := range []*os.File{vm.run, vm.api.dir, vm.console, vm.consoleWriter, vm.eventsReader} {
 		closeFile(f)
 	}
 	return nil

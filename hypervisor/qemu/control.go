@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strings"
 
 	"runch/hypervisor"
+	"runch/unixsocket"
 )
 
 // Handle is a hypervisor.Control.
@@ -20,10 +22,22 @@ type Handle struct {
 // serves one such client at a time: the caller closes it soon, and ctx bounds the
 // wait for others.
 func Attach(ctx context.Context, dir string) (hypervisor.Control, error) {
-	m, err := dialMonitor(filepath.Join(dir, monitorSocket))
+	conn, err := unixsocket.Dial(filepath.Join(dir, monitorSocket))
+	return control(ctx, dir, conn, err)
+}
+
+// Control is Attach for the process that has booted the VM.
+func (vm *VM) Control(ctx context.Context) (hypervisor.Control, error) {
+	conn, err := unixsocket.DialAt(vm.dir, monitorSocket)
+	return control(ctx, vm.cfg.Dir, conn, err)
+}
+
+// control begins to talk to a monitor to which a connection was made, or not.
+func control(ctx context.Context, dir string, conn *net.UnixConn, err error) (hypervisor.Control, error) {
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("connect to QEMU's monitor: %w", err)
 	}
+	m := newMonitor(conn)
 	if err := m.greet(ctx); err != nil {
 		_ = m.Close()
 		return nil, err

@@ -16,6 +16,10 @@ func (vm *VM) open() error {
 	if err := process.MakeRunDir(vm.cfg.Dir); err != nil {
 		return err
 	}
+	var err error
+	if vm.dir, err = unixsocket.OpenDir(vm.cfg.Dir); err != nil {
+		return err
+	}
 	if err := vm.openPayload(); err != nil {
 		return err
 	}
@@ -101,8 +105,12 @@ func (vm *VM) openMonitor() error {
 		return fmt.Errorf("make QEMU's monitor: %w", err)
 	}
 	vm.plan.qmp = vm.files.Take(file)
-	vm.monitor, err = dialMonitor(filepath.Join(vm.cfg.Dir, monitorSocket))
-	return err
+	conn, err := unixsocket.DialAt(vm.dir, monitorSocket)
+	if err != nil {
+		return fmt.Errorf("connect to QEMU's monitor: %w", err)
+	}
+	vm.monitor = newMonitor(conn)
+	return nil
 }
 
 func (vm *VM) openTransport() error {

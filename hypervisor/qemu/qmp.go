@@ -13,7 +13,6 @@ import (
 
 	"runch/hypervisor"
 	"runch/hypervisor/process"
-	"runch/unixsocket"
 )
 
 // monitor is a connection to QEMU's control socket, for one goroutine and one command
@@ -63,16 +62,6 @@ type qemuVersion struct {
 // qmpError is QEMU's refusal of a command.
 type qmpError struct {
 	Desc string `json:"desc"`
-}
-
-// dialMonitor connects to the socket that QEMU listens on, or will: it does not wait
-// for QEMU.
-func dialMonitor(path string) (*monitor, error) {
-	conn, err := unixsocket.Dial(path)
-	if err != nil {
-		return nil, fmt.Errorf("connect to QEMU's monitor: %w", err)
-	}
-	return newMonitor(conn), nil
 }
 
 func newMonitor(conn *net.UnixConn) *monitor {

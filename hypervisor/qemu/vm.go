@@ -26,6 +26,7 @@ type VM struct {
 	files process.Files // what QEMU gets; empty after Boot
 	user  *syscall.Credential
 	state *os.File // what to restore, nil for a boot
+	dir   *os.File // Config.Dir, which this process may not see any more
 
 	monitor *monitor         // connected before QEMU runs; nil after Boot
 	console net.Conn         // our end of the serial line
@@ -121,8 +122,10 @@ func (vm *VM) release() error {
 		vm.vsock.close()
 		vm.served.Wait()
 	}
-	if vm.state != nil {
-		_ = vm.state.Close()
+	for _, f := range []*os.File{vm.state, vm.dir} {
+		if f != nil {
+			_ = f.Close()
+		}
 	}
 	vm.closing.Lock()
 	defer vm.closing.Unlock()

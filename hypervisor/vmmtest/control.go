@@ -145,9 +145,20 @@ func testRefusals(t *testing.T, s *suite) {
 	}
 }
 
-// testGone: control over a VM that has ended gives errors, in time.
+// testGone: control over a VM that has ended gives errors, in time; so it does to the
+// process that has booted it.
 func testGone(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
+	own, err := m.Control(timeout(t, time.Minute))
+	if err != nil {
+		t.Fatalf("Control: %v", err)
+	}
+	if c, err := own.Capabilities(timeout(t, time.Minute)); err != nil || c.Version == "" {
+		t.Errorf("Capabilities %+v, %v", c, err)
+	}
+	if err := own.Close(); err != nil {
+		t.Error(err)
+	}
 	h := s.attach(t, m)
 	defer h.Close()
 	m.close()
@@ -164,6 +175,10 @@ func testGone(t *testing.T, s *suite) {
 	if gone, err := s.driver.Attach(ctx, m.cfg.Dir); err == nil {
 		_ = gone.Close()
 		t.Error("Attach to a VM that has ended: no error")
+	}
+	if gone, err := m.Control(ctx); err == nil {
+		_ = gone.Close()
+		t.Error("Control of a VM that has ended: no error")
 	}
 }
 
