@@ -35,7 +35,18 @@ func (r *Runtime) removeUnrecorded(ctx context.Context, id string) error {
 // container whose own record cannot be read: the sandboxes know their members. dir
 // is the container's, nil where it has none; it is closed.
 func (r *Runtime) deleteLeftovers(ctx context.Context, id string, dir *state.Dir) error {
-	err := r.leaveAnySandbox(ctx, id)
+	sandboxes, err := r.Store.Sandboxes()
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if dir == nil {
+		// A create saves the container's record before its sandbox knows of it: with a
+		// record, what was found belongs to a container that was created meanwhile.
+		if _, err := r.Store.Load(id); !errors.Is(err, state.ErrNotExist) {
+			return nil
+		}
+	}
+	err = r.leaveSandboxes(ctx, id, sandboxes, err)
 	if dir == nil {
 		return err
 	}
@@ -45,13 +56,10 @@ func (r *Runtime) deleteLeftovers(ctx context.Context, id string, dir *state.Dir
 	return dir.Remove()
 }
 
-func (r *Runtime) leaveAnySandbox(ctx context.Context, id string) error {
-	sandboxes, err := r.Store.Sandboxes()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	// A record that cannot be read may be that of this container's own sandbox.
-	if err != nil {
+// leaveSandboxes takes a container out of those that know it. A record that cannot be
+// read, as unread says, may be that of the container's own sandbox.
+func (r *Runtime) leaveSandboxes(ctx context.Context, id string, sandboxes []*state.Sandbox, unread error) error {
+	if unread != nil {
 		if err := r.endUnreadable(ctx, id); err != nil {
 			return err
 		}
