@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"sync"
 
 	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
@@ -16,6 +18,37 @@ import (
 type Client struct {
 	AgentService
 	conn *ttrpc.Client
+	raw  *sentConn
+}
+
+// sentConn tells of what is written to it.
+type sentConn struct {
+	net.Conn
+	mu   sync.Mutex
+	next chan struct{}
+}
+
+// Write writes, and tells whoever waits for that.
+func (c *sentConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.next != nil {
+		close(c.next)
+		c.next = nil
+	}
+	return n, err
+}
+
+// NextSent gives a channel that is closed when the next request is written: it
+// reaches the guest then, whatever becomes of this process.
+func (c *Client) NextSent() <-chan struct{} {
+	c.raw.mu.Lock()
+	defer c.raw.mu.Unlock()
+	if c.raw.next == nil {
+		c.raw.next = make(chan struct{})
+	}
+	return c.raw.next
 }
 
 // Connect dials the agent's control port through d. The caller closes the client.
@@ -24,8 +57,9 @@ func Connect(ctx context.Context, d Dialer) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := ttrpc.NewClient(conn)
-	return &Client{AgentService: NewAgentClient(c), conn: c}, nil
+	raw := &sentConn{Conn: conn}
+	c := ttrpc.NewClient(raw)
+	return &Client{AgentService: NewAgentClient(c), conn: c, raw: raw}, nil
 }
 
 // Close ends the connection.

@@ -52,3 +52,38 @@ func FuzzAnswers(f *testing.F) {
 		}
 	})
 }
+
+// silentDialer is a guest that takes everything and answers nothing.
+type silentDialer struct{}
+
+func (silentDialer) Dial(context.Context, uint32) (net.Conn, error) {
+	host, guest := net.Pipe()
+	go func() { _, _ = io.Copy(io.Discard, guest) }()
+	return host, nil
+}
+
+// What a request's sender waits for comes with that request, and not before.
+func TestNextSent(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	client, err := Connect(ctx, silentDialer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	sent := client.NextSent()
+	select {
+	case <-sent:
+		t.Fatal("sent before it was")
+	default:
+	}
+	go func() { _, _ = client.Wait(ctx, &WaitRequest{}) }()
+	select {
+	case <-sent:
+	case <-ctx.Done():
+		t.Fatal("never sent")
+	}
+	if again := client.NextSent(); again == sent {
+		t.Error("the next one is the one before")
+	}
+}

@@ -59,7 +59,7 @@ func (s *setup) makeWithVM(ctx context.Context, files Files) (*Task, *holder, er
 	if err := h.tree.EnterView(mounts, c.view()); err != nil {
 		return nil, nil, fmt.Errorf("build the container's view: %w", err)
 	}
-	h.serve()
+	h.serve(ctx)
 	if err := s.ready(h.ready()); err != nil {
 		return nil, nil, err
 	}
@@ -87,7 +87,7 @@ func (s *setup) makeHolder(ctx context.Context) (*holder, error) {
 	if err := errors.Join(h.tree.Leave(), h.tree.DropProc()); err != nil {
 		return nil, err
 	}
-	h.serve()
+	h.serve(ctx)
 	return h, s.ready(h.ready())
 }
 
@@ -179,7 +179,7 @@ func (c *container) view() storage.View {
 }
 
 // createContainer makes the container in the guest.
-func (s *setup) createContainer(ctx context.Context, c *container, client agentproto.AgentService, streams *Streams) (*Task, error) {
+func (s *setup) createContainer(ctx context.Context, c *container, client *agentproto.Client, streams *Streams) (*Task, error) {
 	submounts := make([]string, len(c.submounts))
 	for i, m := range c.submounts {
 		submounts[i] = filepath.Join(c.Share, m)
@@ -194,6 +194,6 @@ func (s *setup) createContainer(ctx context.Context, c *container, client agentp
 		return nil, agentproto.FromAgent(err)
 	}
 	t := &Task{Container: s.ID, Agent: client, Streams: streams, Terminal: s.slave()}
-	t.Watch(ctx)
+	t.Watch(ctx, client.NextSent())
 	return t, nil
 }

@@ -30,7 +30,7 @@ func (s *setup) makeExec(ctx context.Context, files Files) (*Task, error) {
 		return nil, err
 	}
 	t := &Task{Container: s.ID, Exec: e.ID, Agent: client, Streams: streams, Terminal: s.slave()}
-	t.Watch(ctx)
+	t.Watch(ctx, client.NextSent())
 	return t, s.ready(&shimproto.Ready{})
 }
 

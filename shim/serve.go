@@ -16,23 +16,24 @@ import (
 const requestTimeout = 30 * time.Second
 
 // serve answers the requests that commands and the shims of other containers make
-// to the holder, one after the other, as long as the process lives. They come when
-// the command knows that the VM runs.
-func (h *holder) serve() {
+// to the holder, one after the other, as long as the process lives and not only ctx.
+// They come when the command knows that the VM runs.
+func (h *holder) serve(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
 	go func() {
 		for {
 			conn, err := h.requests.AcceptUnix()
 			if err != nil {
 				return
 			}
-			h.answer(conn)
+			h.answer(ctx, conn)
 		}
 	}()
 }
 
 // control has a request carried out by the VMM.
-func (h *holder) control(do func(context.Context, hypervisor.Control) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+func (h *holder) control(ctx context.Context, do func(context.Context, hypervisor.Control) error) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	vm, err := h.vm.Control(ctx)
 	if err != nil {
@@ -44,7 +45,7 @@ func (h *holder) control(do func(context.Context, hypervisor.Control) error) err
 
 // answer takes one request and answers it. Whoever does not listen to the answer
 // has gone.
-func (h *holder) answer(conn *net.UnixConn) {
+func (h *holder) answer(ctx context.Context, conn *net.UnixConn) {
 	defer h.settle()
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
@@ -55,7 +56,7 @@ func (h *holder) answer(conn *net.UnixConn) {
 	if err != nil {
 		return
 	}
-	clones, err := h.carryOut(&r, files)
+	clones, err := h.carryOut(ctx, &r, files)
 	for _, f := range files {
 		_ = f.Close()
 	}
@@ -63,7 +64,7 @@ func (h *holder) answer(conn *net.UnixConn) {
 	storage.CloseMounts(clones)
 }
 
-func (h *holder) carryOut(r *shimproto.Request, files []*os.File) ([]storage.Mount, error) {
+func (h *holder) carryOut(ctx context.Context, r *shimproto.Request, files []*os.File) ([]storage.Mount, error) {
 	switch {
 	case r.Share != nil:
 		mounts, err := shimproto.PairMounts(r.Share.Paths, files)
@@ -73,9 +74,9 @@ func (h *holder) carryOut(r *shimproto.Request, files []*os.File) ([]storage.Mou
 		return nil, h.tree.Share(r.Share.Name, mounts)
 	case r.AddNIC != nil:
 		nic := hypervisor.NIC{ID: r.AddNIC.ID, MAC: r.AddNIC.MAC, MTU: r.AddNIC.MTU, Tap: files}
-		return nil, h.control(func(ctx context.Context, vm hypervisor.Control) error { return vm.AddNIC(ctx, nic) })
+		return nil, h.control(ctx, func(ctx context.Context, vm hypervisor.Control) error { return vm.AddNIC(ctx, nic) })
 	case r.Resize != nil:
-		return nil, h.control(func(ctx context.Context, vm hypervisor.Control) error { return vm.Resize(ctx, *r.Resize) })
+		return nil, h.control(ctx, func(ctx context.Context, vm hypervisor.Control) error { return vm.Resize(ctx, *r.Resize) })
 	case r.Protect != "":
 		return nil, h.tree.Protect(r.Protect)
 	case r.Clones != "":

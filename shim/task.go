@@ -36,16 +36,26 @@ type ending struct {
 }
 
 // Watch begins to wait for the process's end, as soon as the guest has the process:
-// the agent ends one whose shim is lost while it waits. It outlives ctx. Run calls it
-// otherwise.
-func (t *Task) Watch(ctx context.Context) {
-	ctx = context.WithoutCancel(ctx)
+// the agent ends one whose shim is lost while it waits. It returns when the request
+// is on its way, as sent tells (nil: at once), and waits on when ctx ends. Run calls
+// it otherwise.
+func (t *Task) Watch(ctx context.Context, sent <-chan struct{}) {
+	lasting := context.WithoutCancel(ctx)
 	t.ended = make(chan ending, 1)
 	go func() {
 		// It ends with the process, or with the connection.
-		answer, err := t.Agent.Wait(ctx, &agentproto.WaitRequest{ContainerId: t.Container, ExecId: t.Exec})
+		answer, err := t.Agent.Wait(lasting, &agentproto.WaitRequest{ContainerId: t.Container, ExecId: t.Exec})
 		t.ended <- ending{answer, err}
 	}()
+	if sent == nil {
+		return
+	}
+	select {
+	case <-sent:
+	case end := <-t.ended:
+		t.ended <- end
+	case <-ctx.Done():
+	}
 }
 
 // Run carries the process's stdio and signals until it has ended, and returns
@@ -56,7 +66,7 @@ func (t *Task) Run(ctx context.Context, signals <-chan os.Signal) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if t.ended == nil {
-		t.Watch(ctx)
+		t.Watch(ctx, nil)
 	}
 	t.Streams.Start(func(bytes uint64) { t.closeStdin(ctx, bytes) })
 	go t.relay(ctx, signals)
