@@ -216,7 +216,7 @@ no_sandbox() {
 	no_sandbox
 }
 
-# bats test_tags=contract:29,contract:30
+# bats test_tags=lab,contract:29,contract:30
 @test "a pod without a container of its own: its first member starts the VM, its last ends it" {
 	needs_vm
 	crio container a
