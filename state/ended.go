@@ -82,9 +82,10 @@ func isWaitingInit(pid int) bool {
 }
 
 // isReleased reports whether an exiting thread has released its memory and its files:
-// it sleeps, and has left its namespaces, which is the step after those.
+// it sleeps, and has left its namespaces, which is the step after those. How it sleeps
+// in there is another state in each kernel: S in 6.18, I in 6.12.
 func isReleased(st stat, dir string) bool {
-	if !st.exiting() || st.state != 'S' {
+	if !st.exiting() || !strings.ContainsRune("SID", rune(st.state)) {
 		return false
 	}
 	_, err := os.Readlink(dir + "/ns/mnt")
