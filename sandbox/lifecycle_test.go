@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"runch/config"
+	"runch/namespace"
 	"runch/oci"
 	"runch/state"
 
@@ -491,17 +491,14 @@ func newNetNS(t *testing.T) string {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error)
-	go func() {
-		// The thread ends in the namespace, which the mount keeps.
-		runtime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
+	var err error
+	namespace.Do(func() bool {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
 			err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
 		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+		return false // the thread ends in the namespace, which the mount keeps
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
