@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"runch/cgroup"
 	"runch/state"
 )
 
@@ -122,12 +121,4 @@ func (r *Runtime) leaveSandbox(ctx context.Context, c *state.Container) error {
 		return s.Close() // it was never admitted
 	}
 	return s.leave(ctx, c)
-}
-
-func destroyCgroup(ctx context.Context, c state.Cgroup) error {
-	group, err := cgroup.Open(c.Path, c.Systemd, c.Paths)
-	if err != nil {
-		return err
-	}
-	return group.Destroy(ctx)
 }

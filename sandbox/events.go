@@ -76,15 +76,11 @@ func (r *Runtime) Events(ctx context.Context, id string, interval time.Duration,
 	if err != nil {
 		return err
 	}
-	endpoint, err := r.endpoint(c)
-	if err != nil {
-		return err
-	}
 	dialCtx, stop := context.WithTimeout(ctx, callTimeout)
 	defer stop()
-	client, err := agentproto.Connect(dialCtx, endpoint)
+	client, err := r.connect(dialCtx, c)
 	if err != nil {
-		return fmt.Errorf("%w: %w", agentproto.ErrUnreachable, err)
+		return err
 	}
 	defer client.Close()
 	ctx, cancel := context.WithCancel(ctx)

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
 	"time"
 
 	"runch/agentproto"
@@ -143,7 +141,7 @@ func (r *Runtime) startExecShim(ctx context.Context, c *state.Container, o ExecO
 	s := shimSpec{
 		unshare: unix.CLONE_NEWNS, console: console,
 		join: []namespace.Namespace{
-			{Kind: unix.CLONE_NEWNET, Path: filepath.Join("/proc", strconv.Itoa(c.Shim.PID), "ns/net")},
+			{Kind: unix.CLONE_NEWNET, Path: nsPath(c.Shim.PID, "net")},
 			pidNSOf(c.Shim.PID),
 		},
 	}

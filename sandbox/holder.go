@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
-	"strings"
 
 	"runch/cgroup"
 	"runch/namespace"
@@ -76,11 +74,10 @@ func (s *lockedSandbox) checkNetwork(host *oci.HostPart) error {
 // startHolder makes a sandbox that belongs to no container: a process that boots
 // the VM and holds it. members are those of the VM that was there before.
 func (r *Runtime) startHolder(ctx context.Context, c *creation, members map[string]state.Member) (*lockedSandbox, error) {
-	vm, err := r.vmFor(&oci.HostPart{}, c.o.Bundle.Spec.Annotations)
+	vm, err := r.vmFor(&oci.HostPart{SelinuxLabel: c.host.SelinuxLabel}, c.o.Bundle.Spec.Annotations)
 	if err != nil {
 		return nil, err
 	}
-	vm.SelinuxLabel = c.host.SelinuxLabel
 	s, err := r.newSandbox(c.place, "", vm, c.host)
 	if err != nil {
 		return nil, err
@@ -146,42 +143,4 @@ func (s *lockedSandbox) bootHolder(ctx context.Context, c *creation, p *shimProc
 		return err
 	}
 	return handOver(p, "")
-}
-
-// cgroupsPath is the spec's, or one of our own making.
-func (r *Runtime) cgroupsPath(host *oci.HostPart, id string) string {
-	switch {
-	case host.CgroupsPath != "":
-		return host.CgroupsPath
-	case r.Systemd:
-		return "system.slice:runch:" + id
-	default:
-		return "/runch/" + id
-	}
-}
-
-// holderCgroup is the path of the cgroup of a pod's holder: it is beside those of
-// the members, with the pod's id where theirs have their own.
-func (r *Runtime) holderCgroup(host *oci.HostPart, id, pod string) string {
-	member := r.cgroupsPath(host, id)
-	if r.Systemd {
-		slice, rest, _ := strings.Cut(member, ":")
-		prefix, _, _ := strings.Cut(rest, ":")
-		return slice + ":" + prefix + ":" + pod
-	}
-	dir, name := path.Split(path.Clean(member))
-	if i := strings.LastIndex(name, id); i >= 0 {
-		return dir + name[:i] + pod + name[i+len(id):]
-	}
-	return dir + "runch-" + pod
-}
-
-// newCgroup describes a cgroup to be made, and what the record has to know of it
-// before it is.
-func (r *Runtime) newCgroup(path string, limits cgroup.Limits, annotations map[string]string) (*cgroup.Cgroup, state.Cgroup, error) {
-	group, err := cgroup.New(path, r.Systemd, limits, annotations)
-	if err != nil {
-		return nil, state.Cgroup{}, fmt.Errorf("make the cgroup %s: %w", path, err)
-	}
-	return group, state.Cgroup{Path: path, Systemd: r.Systemd, Paths: group.Paths()}, nil
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,7 +72,7 @@ func (p peers) target(ns specs.LinuxNamespace) (target, error) {
 		if ns.Type == specs.UserNamespace {
 			break // shims have none of their own: by its inode it is nobody's
 		}
-		is, err := os.Stat(filepath.Join("/proc", strconv.Itoa(c.Shim.PID), "ns", procName(ns.Type)))
+		is, err := os.Stat(nsPath(c.Shim.PID, procName(ns.Type)))
 		if err == nil && os.SameFile(at, is) {
 			return target{c}, nil
 		}

@@ -133,16 +133,25 @@ func (r *Runtime) endpoint(c *state.Container) (transport.Endpoint, error) {
 	return s.Endpoint, nil
 }
 
-// call does one call to the agent of a container's guest. It gives errEnded
-// when the container ended meanwhile and the answer is lost.
-func (r *Runtime) call(ctx context.Context, c *state.Container, do func(context.Context, agentproto.AgentService) error) error {
+// connect connects to the agent of a container's guest.
+func (r *Runtime) connect(ctx context.Context, c *state.Container) (*agentproto.Client, error) {
 	endpoint, err := r.endpoint(c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	client, err := agentproto.Connect(ctx, endpoint)
 	if err != nil {
-		return fmt.Errorf("%w: %w", agentproto.ErrUnreachable, err)
+		return nil, fmt.Errorf("%w: %w", agentproto.ErrUnreachable, err)
+	}
+	return client, nil
+}
+
+// call does one call to the agent of a container's guest. It gives errEnded
+// when the container ended meanwhile and the answer is lost.
+func (r *Runtime) call(ctx context.Context, c *state.Container, do func(context.Context, agentproto.AgentService) error) error {
+	client, err := r.connect(ctx, c)
+	if err != nil {
+		return err
 	}
 	defer client.Close()
 	err = agentproto.FromAgent(do(ctx, client))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"runch/network"
 	"runch/oci"
@@ -167,5 +166,5 @@ func (s *lockedSandbox) holder() shimproto.Holder { return shimproto.Holder{Dir:
 
 // netNSOf is the path of a sandbox's network namespace while it runs.
 func netNSOf(s *state.Sandbox) string {
-	return filepath.Join("/proc", strconv.Itoa(s.Holder.PID), "ns/net")
+	return nsPath(s.Holder.PID, "net")
 }

@@ -187,7 +187,7 @@ func (s *lockedSandbox) raiseLimits(before cgroup.Limits) error {
 	if s.record.Cgroup.Path == "" {
 		return nil
 	}
-	group, err := cgroup.Open(s.record.Cgroup.Path, s.record.Cgroup.Systemd, s.record.Cgroup.Paths)
+	group, err := openCgroup(s.record.Cgroup)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,12 @@ func (c *creation) shimSpec(console *os.File) shimSpec {
 
 // pidNSOf is the pid namespace of a shim or holder.
 func pidNSOf(pid int) namespace.Namespace {
-	return namespace.Namespace{Kind: unix.CLONE_NEWPID, Path: filepath.Join("/proc", strconv.Itoa(pid), "ns/pid")}
+	return namespace.Namespace{Kind: unix.CLONE_NEWPID, Path: nsPath(pid, "pid")}
+}
+
+// nsPath is the path of a process's namespace, by its name in /proc/PID/ns.
+func nsPath(pid int, name string) string {
+	return filepath.Join("/proc", strconv.Itoa(pid), "ns", name)
 }
 
 // shimEnv keeps the shim small: it has one thing to do at a time. Where the kernel

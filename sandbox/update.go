@@ -61,7 +61,7 @@ type update struct {
 // held back by the host's. Where giving fails, everything is left as it was.
 func (u *update) run(ctx context.Context) error {
 	record := u.sandbox.record
-	group, err := cgroup.Open(record.Cgroup.Path, record.Cgroup.Systemd, record.Cgroup.Paths)
+	group, err := openCgroup(record.Cgroup)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (u *update) setOwnLimits() error {
 	if u.sandbox.record.Owner == c.ID {
 		return nil
 	}
-	group, err := cgroup.Open(c.Cgroup.Path, c.Cgroup.Systemd, c.Cgroup.Paths)
+	group, err := openCgroup(c.Cgroup)
 	if err != nil {
 		return err
 	}
