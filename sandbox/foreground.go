@@ -41,19 +41,10 @@ func newForeground(detach bool, socket string, terminal *shimproto.Terminal) (*f
 		f.console, err = dialConsole(socket)
 		return f, err
 	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
+	var err error
+	if f.peer, f.console, err = unixsocket.Pair("console"); err != nil {
 		return nil, fmt.Errorf("make a console socket: %w", err)
 	}
-	f.console = os.NewFile(uintptr(fds[0]), "console")
-	ours := os.NewFile(uintptr(fds[1]), "console")
-	defer ours.Close()
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		f.close()
-		return nil, fmt.Errorf("open the console socket: %w", err)
-	}
-	f.peer = conn.(*net.UnixConn) //nolint:errcheck // made as one above
 	terminal.PlainNewlines = true
 	if f.tty, err = console.ConsoleFromFile(os.Stdin); err != nil {
 		f.tty = nil // the caller's stdin is no terminal

@@ -1,13 +1,12 @@
 package shim
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"os"
 
 	"runch/agentproto"
 	"runch/shimproto"
+	"runch/unixsocket"
 )
 
 // files gives the host's side of the process's stdio: a pty, or what the
@@ -28,16 +27,12 @@ func (s *setup) files() (Files, error) {
 // look for it as soon as the command has ended.
 func (s *setup) ready(r *shimproto.Ready) error {
 	if s.console != nil {
-		conn, err := net.FileConn(os.NewFile(shimproto.ConsoleFD, "console"))
+		conn, err := unixsocket.Open(os.NewFile(shimproto.ConsoleFD, "console"))
 		if err != nil {
 			return fmt.Errorf("open the console socket: %w", err)
 		}
 		defer conn.Close()
-		unixConn, ok := conn.(*net.UnixConn)
-		if !ok {
-			return errors.New("the console socket is no unix socket")
-		}
-		if err := s.console.Send(unixConn); err != nil {
+		if err := s.console.Send(conn); err != nil {
 			return err
 		}
 	}

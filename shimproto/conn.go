@@ -9,6 +9,8 @@ import (
 	"os"
 	"time"
 
+	"runch/unixsocket"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -24,32 +26,24 @@ const maxSetup = 64 << 20
 
 // Open makes a Conn of the socket that is f, which is closed.
 func Open(f *os.File) (*Conn, error) {
-	c, err := net.FileConn(f)
-	_ = f.Close()
+	conn, err := unixsocket.Open(f)
 	if err != nil {
 		return nil, fmt.Errorf("open the shim's socket: %w", err)
 	}
-	conn, ok := c.(*net.UnixConn)
-	if !ok {
-		_ = c.Close()
-		return nil, errors.New("open the shim's socket: not a unix socket")
-	}
-	return &Conn{conn: conn, enc: json.NewEncoder(conn), dec: json.NewDecoder(io.LimitReader(conn, maxSetup))}, nil
+	return newConn(conn), nil
+}
+
+func newConn(conn *net.UnixConn) *Conn {
+	return &Conn{conn: conn, enc: json.NewEncoder(conn), dec: json.NewDecoder(io.LimitReader(conn, maxSetup))}
 }
 
 // Pair gives the command's end and the file that becomes the shim's.
 func Pair() (*Conn, *os.File, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ours, theirs, err := unixsocket.Pair("setup")
 	if err != nil {
 		return nil, nil, fmt.Errorf("make the shim's socket: %w", err)
 	}
-	theirs := os.NewFile(uintptr(fds[1]), "setup")
-	ours, err := Open(os.NewFile(uintptr(fds[0]), "setup"))
-	if err != nil {
-		_ = theirs.Close()
-		return nil, nil, err
-	}
-	return ours, theirs, nil
+	return newConn(ours), theirs, nil
 }
 
 // Send sends a message.

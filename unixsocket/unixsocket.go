@@ -1,5 +1,5 @@
-// Package unixsocket binds and connects to unix sockets at paths of any length, and
-// receives descriptors from them.
+// Package unixsocket binds and connects to unix sockets at paths of any length, makes
+// pairs of them, and receives descriptors from them.
 //
 // An address of a unix socket has room for 107 bytes (unix(7)), and a container
 // engine may put a runtime's state below a longer path than that. So the socket is

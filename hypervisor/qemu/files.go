@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"runch/unixsocket"
 )
 
 // The driver's sockets in Config.Dir.
@@ -25,17 +27,9 @@ func memoryFile(what string) (*os.File, error) {
 
 // socketPair makes a connected pair: ours, for the runtime's poller, and QEMU's.
 func socketPair(what string) (ours net.Conn, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	pair, theirs, err := unixsocket.Pair(what)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make the %s: %w", what, err)
 	}
-	theirs = os.NewFile(uintptr(fds[1]), what)
-	f := os.NewFile(uintptr(fds[0]), what)
-	ours, err = net.FileConn(f)
-	_ = f.Close() // FileConn has made a copy
-	if err != nil {
-		_ = theirs.Close()
-		return nil, nil, fmt.Errorf("make the %s: %w", what, err)
-	}
-	return ours, theirs, nil
+	return pair, theirs, nil
 }
