@@ -106,12 +106,10 @@ func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Containe
 
 // leaveSandbox takes a container, whose shim is gone, out of its sandbox.
 func (r *Runtime) leaveSandbox(ctx context.Context, c *state.Container) error {
-	lockCtx, cancel := context.WithTimeout(ctx, lockTimeout)
-	defer cancel()
-	s, err := r.lockSandbox(lockCtx, c.Sandbox)
+	s, err := r.lockSandbox(ctx, c.Sandbox)
 	switch {
 	case errors.Is(err, state.ErrNotExist):
-		return r.removeUnrecorded(lockCtx, c.Sandbox)
+		return r.removeUnrecorded(ctx, c.Sandbox)
 	case err != nil && c.Sandbox == c.ID:
 		return r.endUnreadable(ctx, c.ID)
 	case err != nil:

@@ -25,7 +25,7 @@ var ErrSandboxStopped = errors.New("the pod's sandbox has stopped")
 func (r *Runtime) openSandbox(ctx context.Context, c *creation) (*lockedSandbox, error) {
 	id := c.place.sandbox
 	for {
-		s, err := r.lockSandbox(ctx, id)
+		s, err := r.awaitSandbox(ctx, id)
 		switch {
 		case errors.Is(err, state.ErrNotExist):
 			if err := r.removeUnrecorded(ctx, id); err != nil {
@@ -39,7 +39,10 @@ func (r *Runtime) openSandbox(ctx context.Context, c *creation) (*lockedSandbox,
 		case err != nil:
 			return nil, err
 		case s.record.Running():
-			return s, s.checkNetwork(c.host)
+			if s, err = s.checkNetwork(ctx, c.host); s != nil || err != nil {
+				return s, err
+			}
+			continue
 		case s.record.Owner != "":
 			return nil, errors.Join(fmt.Errorf("%w: %s", ErrSandboxStopped, id), s.Close())
 		}
@@ -54,21 +57,24 @@ func (r *Runtime) openSandbox(ctx context.Context, c *creation) (*lockedSandbox,
 	}
 }
 
-// checkNetwork refuses a container whose network is another than the sandbox's. The
-// lock is given up then.
-func (s *lockedSandbox) checkNetwork(host *oci.HostPart) error {
+// checkNetwork gives the sandbox where a container's network is its own. Else the
+// lock is given up; there is no error where the holder was ending, and has ended now.
+func (s *lockedSandbox) checkNetwork(ctx context.Context, host *oci.HostPart) (*lockedSandbox, error) {
 	wanted := host.Namespaces[specs.NetworkNamespace]
 	at, err := os.Stat(wanted)
-	if err == nil {
-		var is os.FileInfo
-		if is, err = os.Stat(netNSOf(s.record)); err == nil && os.SameFile(at, is) {
-			return nil
-		}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
-	if err == nil {
+	is, err := os.Stat(netNSOf(s.record))
+	switch {
+	case err == nil && os.SameFile(at, is):
+		return s, nil
+	case err == nil:
 		err = fmt.Errorf("cannot join the network namespace %s: the sandbox %s has another", wanted, s.record.ID)
+	case errors.Is(err, os.ErrNotExist):
+		err = s.record.Holder.AwaitEnd(ctx)
 	}
-	return errors.Join(err, s.Close())
+	return nil, errors.Join(err, s.Close())
 }
 
 // startHolder makes a sandbox that belongs to no container: a process that boots
@@ -78,6 +84,7 @@ func (r *Runtime) startHolder(ctx context.Context, c *creation, members map[stri
 	if err != nil {
 		return nil, err
 	}
+	vm.Pinned = c.host.Namespaces[specs.NetworkNamespace]
 	s, err := r.newSandbox(c.place, "", vm, c.host)
 	if err != nil {
 		return nil, err

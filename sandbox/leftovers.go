@@ -18,6 +18,8 @@ import (
 // removeUnrecorded removes a sandbox's directory if it has no record: its create was
 // killed before there was anything else.
 func (r *Runtime) removeUnrecorded(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
 	dir, err := r.Store.LockSandbox(ctx, id)
 	if errors.Is(err, state.ErrNotExist) {
 		return nil

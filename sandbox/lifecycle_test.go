@@ -484,6 +484,62 @@ func TestAPodWithoutAContainerOfItsOwn(t *testing.T) {
 	r.onlyLeft(t)
 }
 
+// The caller says nothing at a pod's end: it ends its members and removes the namespaces
+// that it has made for them, and deletes the members later.
+func TestAPodEndsWithItsMembersAndItsNamespaces(t *testing.T) {
+	for name, ends := range map[string]func(t *testing.T, netns string, members ...state.Process){
+		"members first": func(t *testing.T, netns string, members ...state.Process) {
+			t.Helper()
+			kill(t, members...)
+			unpin(t, netns)
+		},
+		"namespaces first": func(t *testing.T, netns string, members ...state.Process) {
+			t.Helper()
+			unpin(t, netns)
+			kill(t, members...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			netns := newNetNS(t)
+			member := annotated(
+				map[string]string{"io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.SandboxID": "pod"},
+				map[specs.LinuxNamespaceType]string{specs.NetworkNamespace: netns},
+			)
+			// A pod goes on between its members.
+			init := r.mustCreate(t, "init", member)
+			kill(t, init.Shim)
+			a, b := r.mustCreate(t, "a", member), r.mustCreate(t, "b", member)
+			s, err := r.Store.LoadSandbox("pod")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(s.Members) != 3 {
+				t.Errorf("the pod has had another VM: its members are %v", s.Members)
+			}
+			ends(t, netns, a.Shim, b.Shim)
+			end(t, s.Holder)
+			for _, id := range []string{"init", "a", "b"} {
+				if err := r.Delete(t.Context(), id, false); err != nil {
+					t.Error(err)
+				}
+			}
+			r.onlyLeft(t)
+		})
+	}
+}
+
+// kill ends processes, and the first of a pid namespace all that is in it.
+func kill(t *testing.T, processes ...state.Process) {
+	t.Helper()
+	for _, p := range processes {
+		if err := unix.Kill(p.PID, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		end(t, p)
+	}
+}
+
 // newNetNS pins a network namespace as CRI-O does: a file that belongs to no process.
 func newNetNS(t *testing.T) string {
 	t.Helper()
@@ -502,11 +558,19 @@ func newNetNS(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
-			t.Error(err)
+		if _, err := os.Stat(path); err == nil {
+			unpin(t, path)
 		}
 	})
 	return path
+}
+
+// unpin removes what newNetNS has made, as CRI-O does when a pod is stopped.
+func unpin(t *testing.T, path string) {
+	t.Helper()
+	if err := errors.Join(unix.Unmount(path, unix.MNT_DETACH), os.Remove(path)); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestUpdateOfAMemberIsForTheVMOfAll(t *testing.T) {

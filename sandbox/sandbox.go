@@ -26,6 +26,14 @@ type lockedSandbox struct {
 // lockSandbox takes a sandbox's lock and reads its record. The error wraps
 // state.ErrNotExist where there is no such sandbox.
 func (r *Runtime) lockSandbox(ctx context.Context, id string) (*lockedSandbox, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	return r.awaitSandbox(ctx, id)
+}
+
+// awaitSandbox is lockSandbox for as long as ctx allows: who has the lock may be
+// booting the VM.
+func (r *Runtime) awaitSandbox(ctx context.Context, id string) (*lockedSandbox, error) {
 	dir, err := r.Store.LockSandbox(ctx, id)
 	if err != nil {
 		return nil, err

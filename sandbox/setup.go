@@ -35,6 +35,7 @@ func (c *creation) setup() *shimproto.Setup {
 			s.Container.CPUs = now.CPUs
 		}
 		s.Container.Holder, s.Container.Guest = c.sandbox.Path(), c.sandbox.record.Endpoint
+		s.Container.HolderAlone = c.sandbox.record.Owner == ""
 	}
 	return s
 }

@@ -72,6 +72,7 @@ func (s *setup) makeHolder(ctx context.Context) (*holder, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.pod = watchPod(s.VM.Pinned)
 	if err := h.boot(ctx, s.VM); err != nil {
 		return nil, err
 	}
@@ -102,6 +103,11 @@ func (s *setup) makeMember(ctx context.Context, files Files) (*Task, error) {
 	}
 	defer c.close()
 	h := shimproto.Holder{Dir: s.Container.Holder}
+	if s.Container.HolderAlone {
+		if s.attendance, err = h.Attend(); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.share(h); err != nil {
 		return nil, err
 	}

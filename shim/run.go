@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -70,6 +71,9 @@ type setup struct {
 	replies chan shimproto.Reply
 	// release gives memory back, when it fires.
 	release *time.Timer
+	// attendance tells the holder, as long as it is open, that this process lives; nil
+	// where that need not be known.
+	attendance io.Closer
 }
 
 func (s *setup) run() (int, error) {
@@ -84,6 +88,9 @@ func (s *setup) run() (int, error) {
 		return 0, err
 	}
 	task, holder, err := s.make(ctx, files)
+	if s.attendance != nil {
+		defer s.attendance.Close()
+	}
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errUndo) {
 			return 0, errUndo
@@ -126,9 +133,7 @@ func (s *setup) stay(task *Task, h *holder) int {
 	s.Setup = shimproto.Setup{}
 	s.settle()
 	if task == nil {
-		<-h.lost
-		h.leaveNote(errVMLost)
-		return ExitLost
+		return h.stay()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

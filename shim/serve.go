@@ -47,7 +47,12 @@ func (h *holder) control(ctx context.Context, do func(context.Context, hyperviso
 // has gone.
 func (h *holder) answer(ctx context.Context, conn *net.UnixConn) {
 	defer h.settle()
-	defer conn.Close()
+	lasts := false
+	defer func() {
+		if !lasts {
+			_ = conn.Close()
+		}
+	}()
 	if err := conn.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return
 	}
@@ -56,12 +61,26 @@ func (h *holder) answer(ctx context.Context, conn *net.UnixConn) {
 	if err != nil {
 		return
 	}
+	if r.Attend {
+		lasts = h.attend(conn)
+		return
+	}
 	clones, err := h.carryOut(ctx, &r, files)
 	for _, f := range files {
 		_ = f.Close()
 	}
 	_ = shimproto.Respond(conn, clones, err)
 	storage.CloseMounts(clones)
+}
+
+// attend takes a member's connection for as long as that lives, or refuses it.
+func (h *holder) attend(conn *net.UnixConn) (taken bool) {
+	err := errors.New("the sandbox ends with its container")
+	if h.pod != nil {
+		err = h.pod.attend(conn)
+	}
+	_ = shimproto.Respond(conn, nil, err)
+	return err == nil
 }
 
 func (h *holder) carryOut(ctx context.Context, r *shimproto.Request, files []*os.File) ([]storage.Mount, error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -32,6 +33,9 @@ type Request struct {
 	AddNIC *NIC `json:",omitempty"`
 	// Resize changes the size of the VM; 0 leaves a value.
 	Resize *state.VMSize `json:",omitempty"`
+	// Attend says that the shim of a member asks, and keeps the connection as long as
+	// it lives.
+	Attend bool `json:",omitempty"`
 }
 
 // NIC is an interface whose tap's descriptors come along.
@@ -117,15 +121,43 @@ func (h Holder) Resize(size state.VMSize) error {
 	return err
 }
 
+// Attend tells a holder that belongs to no container that this process is a member's
+// shim. The holder takes it for alive until what is returned is closed.
+func (h Holder) Attend() (io.Closer, error) {
+	conn, err := h.dial()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := exchange(conn, Request{Attend: true}, nil); err != nil {
+		_ = conn.Close() // it was not used
+		return nil, err
+	}
+	return conn, nil
+}
+
 func (h Holder) ask(r Request, files []*os.File) (answer []storage.Mount, err error) {
+	conn, err := h.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return exchange(conn, r, files)
+}
+
+// dial connects to the holder, for one exchange.
+func (h Holder) dial() (*net.UnixConn, error) {
 	conn, err := unixsocket.DialPacket(filepath.Join(h.Dir, HolderSocket))
 	if err != nil {
 		return nil, fmt.Errorf("reach the sandbox's holder: %w", err)
 	}
-	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(holderTimeout)); err != nil {
+		_ = conn.Close() // it was not used
 		return nil, fmt.Errorf("reach the sandbox's holder: %w", err)
 	}
+	return conn, nil
+}
+
+func exchange(conn *net.UnixConn, r Request, files []*os.File) ([]storage.Mount, error) {
 	if err := send(conn, r, files); err != nil {
 		return nil, fmt.Errorf("ask the sandbox's holder: %w", err)
 	}

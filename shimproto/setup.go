@@ -69,6 +69,9 @@ type VM struct {
 	// Virtiofsd serves the shared directory.
 	Virtiofsd    storage.Virtiofsd
 	SelinuxLabel string
+	// Pinned is the file by which the caller keeps the pod's network namespace, of a
+	// sandbox that belongs to no container.
+	Pinned string
 }
 
 // Container is a container to make in the sandbox's guest.
@@ -92,9 +95,11 @@ type Container struct {
 	// Hooks makes the shim wait for those of the command; nil for no hooks.
 	Hooks *Hooks
 	// Holder is the directory of the sandbox whose holder is another process, and
-	// Guest is how its guest is reached.
-	Holder string
-	Guest  transport.Endpoint
+	// Guest is how its guest is reached. HolderAlone says that the holder belongs to no
+	// container.
+	Holder      string
+	HolderAlone bool
+	Guest       transport.Endpoint
 }
 
 // Hooks are the hooks that the shim runs itself.

@@ -1,0 +1,114 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// pod tells the holder of a sandbox that belongs to no container when its pod has
+// ended. Nobody says so: no member lives any more, and the file that pinned the pod's
+// network namespace, by which more members could come, is gone.
+type pod struct {
+	// over is closed when the pod has ended.
+	over chan struct{}
+
+	mu sync.Mutex
+	// members counts those that live.
+	members int
+	// pinned says that the file is there.
+	pinned bool
+}
+
+// errPodOver says that a member comes too late.
+var errPodOver = errors.New("the pod has ended")
+
+// watchPod watches the file at pinned, which this process need not be able to see
+// later. A path that no caller has pinned, of a process or empty, keeps no pod alive.
+// Where it cannot be watched, as the kernel bounds a user's watchers
+// (fs.inotify.max_user_instances), the pod ends with its last delete.
+func watchPod(pinned string) *pod {
+	p := &pod{over: make(chan struct{})}
+	watcher, err := fsnotify.NewWatcher()
+	if err == nil {
+		err = watcher.Add(filepath.Dir(pinned))
+	}
+	// The watcher comes first: so the file's end is not missed.
+	at, statErr := os.Lstat(pinned)
+	p.pinned = statErr == nil && at.Mode().IsRegular()
+	if p.pinned && err == nil {
+		go p.awaitEnd(watcher, filepath.Base(pinned))
+	} else if watcher != nil {
+		_ = watcher.Close() // it has no watch that is needed
+	}
+	return p
+}
+
+// awaitEnd returns when the file of this name is gone.
+func (p *pod) awaitEnd(watcher *fsnotify.Watcher, name string) {
+	defer watcher.Close()
+	for event := range watcher.Events {
+		if filepath.Base(event.Name) == name && (event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename)) {
+			p.change(0, false)
+			return
+		}
+	}
+}
+
+// change counts members that have come (1) or gone (-1), and notes with false that
+// the file is gone.
+func (p *pod) change(members int, pinned bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.members += members
+	p.pinned = p.pinned && pinned
+	if p.members == 0 && !p.pinned && !p.ended() {
+		close(p.over)
+	}
+}
+
+func (p *pod) ended() bool {
+	select {
+	case <-p.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// stay holds the VM until that or the pod has ended, and gives the exit code.
+func (h *holder) stay() int {
+	select {
+	case <-h.lost:
+		h.leaveNote(errVMLost)
+		return ExitLost
+	case <-h.pod.over:
+		return 0
+	}
+}
+
+// attend counts a member for as long as its shim keeps the connection.
+func (p *pod) attend(conn *net.UnixConn) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended() {
+		return errPodOver
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("wait for a member's end: %w", err)
+	}
+	p.members++
+	go func() {
+		defer conn.Close()
+		// It has nothing to say: this ends with it.
+		_, _ = conn.Read(make([]byte, 1))
+		p.change(-1, true)
+	}()
+	return nil
+}
