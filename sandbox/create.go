@@ -57,7 +57,7 @@ type creation struct {
 	host     *oci.HostPart
 	spec     *specs.Spec
 	// vm is what to boot, where the sandbox is the container's own.
-	vm *shimproto.VM
+	vm *plannedVM
 
 	dir    *state.Dir
 	record *state.Container
@@ -99,7 +99,7 @@ func (c *creation) prepare() error {
 	}
 	c.r.warnOf(c.spec.Process)
 	if c.place.own {
-		if c.vm, err = c.r.vmFor(c.host, c.o.Bundle.Spec.Annotations); err != nil {
+		if err := c.planVM(); err != nil {
 			return err
 		}
 	}
@@ -115,6 +115,18 @@ func (c *creation) prepare() error {
 		Resources: c.host.Resources, Overhead: c.r.overhead(),
 	}
 	return nil
+}
+
+// planVM plans the VM of the container's own sandbox.
+func (c *creation) planVM() error {
+	annotations := c.o.Bundle.Spec.Annotations
+	size, err := c.r.sizingOf(c.r.cgroupsPath(c.host, c.o.ID), annotations)
+	if err != nil {
+		return err
+	}
+	size.own = c.host.Resources
+	c.vm, err = c.r.vmFor(c.host.SelinuxLabel, size, annotations)
+	return err
 }
 
 // make makes everything, in an order in which each step needs the one before.
@@ -138,6 +150,7 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 			return err
 		}
 	}
+	c.addSysctls()
 	if err := c.shim.conn.Send(c.setup()); err != nil {
 		return err
 	}
@@ -150,7 +163,7 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 	if err != nil {
 		return err
 	}
-	return c.commit(ready)
+	return c.commit(ctx, ready)
 }
 
 // enterSandbox makes the container a member of its sandbox, which is locked then.
@@ -210,7 +223,7 @@ func (c *creation) limits() cgroup.Limits {
 
 // commit writes down what was made. The pid-file is the last of it: with it
 // callers hold the container for created. The shim is told after it.
-func (c *creation) commit(ready *shimproto.Ready) error {
+func (c *creation) commit(ctx context.Context, ready *shimproto.Ready) error {
 	if c.place.own {
 		if err := c.sandbox.setReady(ready); err != nil {
 			return err
@@ -218,6 +231,9 @@ func (c *creation) commit(ready *shimproto.Ready) error {
 	}
 	c.record.Ready = true
 	if err := c.dir.Save(c.record); err != nil {
+		return err
+	}
+	if err := c.sysctlsAreSet(ctx); err != nil {
 		return err
 	}
 	if err := handOver(c.shim, c.o.PIDFile); err != nil {

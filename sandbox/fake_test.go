@@ -206,6 +206,9 @@ func (a *fakeAgent) CreateContainer(_ context.Context, r *agentproto.CreateConta
 	if err := a.step("create"); err != nil {
 		return nil, err
 	}
+	if err := a.dir.WriteFile("guest-"+r.GetContainerId(), r.GetSpec(), 0o600); err != nil {
+		return nil, err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.configured {

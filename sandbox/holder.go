@@ -80,11 +80,11 @@ func (s *lockedSandbox) checkNetwork(ctx context.Context, host *oci.HostPart) (*
 // startHolder makes a sandbox that belongs to no container: a process that boots
 // the VM and holds it. members are those of the VM that was there before.
 func (r *Runtime) startHolder(ctx context.Context, c *creation, members map[string]state.Member) (*lockedSandbox, error) {
-	vm, err := r.vmFor(&oci.HostPart{SelinuxLabel: c.host.SelinuxLabel}, c.o.Bundle.Spec.Annotations)
+	pod := podSpec(c.o.Bundle, c.place.sandbox)
+	vm, err := r.planHolder(c, pod.Annotations)
 	if err != nil {
 		return nil, err
 	}
-	vm.Pinned = c.host.Namespaces[specs.NetworkNamespace]
 	s, err := r.newSandbox(c.place, "", vm, c.host)
 	if err != nil {
 		return nil, err
@@ -92,9 +92,10 @@ func (r *Runtime) startHolder(ctx context.Context, c *creation, members map[stri
 	if members != nil {
 		s.record.Members = members
 	}
+	s.record.Sysctl = pod.Linux.Sysctl
 	p, err := s.spawnHolder(c.host)
 	if err == nil {
-		err = s.bootHolder(ctx, c, p, vm)
+		err = s.bootHolder(ctx, c, p, &vm.VM)
 	}
 	if err == nil {
 		return s, nil
@@ -109,6 +110,29 @@ func (r *Runtime) startHolder(ctx context.Context, c *creation, members map[stri
 		err = fmt.Errorf("%w; and undoing it: %w", err, undo)
 	}
 	return nil, err
+}
+
+// podSpec is what there is of a pod's spec where it has no container of its own: that
+// of the container which its caller has not made, or the annotations of a member.
+func podSpec(b *oci.Bundle, pod string) *specs.Spec {
+	if spec := oci.DroppedSandbox(b.Dir, pod); spec != nil && spec.Linux != nil {
+		return spec
+	}
+	return &specs.Spec{Annotations: b.Spec.Annotations, Linux: &specs.Linux{}}
+}
+
+// planHolder plans the VM of a pod that has no container of its own.
+func (r *Runtime) planHolder(c *creation, annotations map[string]string) (*plannedVM, error) {
+	size, err := r.sizingOf(r.holderCgroup(c.host, c.o.ID, c.place.sandbox), annotations)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := r.vmFor(c.host.SelinuxLabel, size, annotations)
+	if err != nil {
+		return nil, err
+	}
+	vm.Pinned = c.host.Namespaces[specs.NetworkNamespace]
+	return vm, nil
 }
 
 func (s *lockedSandbox) spawnHolder(host *oci.HostPart) (*shimProcess, error) {

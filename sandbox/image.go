@@ -11,7 +11,6 @@ import (
 	"runch/config"
 	"runch/guest"
 	"runch/hypervisor"
-	"runch/oci"
 	"runch/shimproto"
 	"runch/state"
 	"runch/storage"
@@ -79,9 +78,16 @@ func imageDir() (string, error) {
 	return "", fmt.Errorf("%w (looked in %s)", ErrNoImage, strings.Join(places, ", "))
 }
 
-// vmFor sizes the VM for a container: its memory limit and the guest's
-// overhead, and a CPU for each one that its quota comes to.
-func (r *Runtime) vmFor(host *oci.HostPart, annotations map[string]string) (*shimproto.VM, error) {
+// plannedVM is a VM to be made.
+type plannedVM struct {
+	shimproto.VM
+	// standard is the size that containers without limits have in it together.
+	standard state.VMSize
+}
+
+// vmFor plans the VM of a sandbox: for what its containers are to have and the guest's
+// overhead. annotations are those of the container that it is made for.
+func (r *Runtime) vmFor(selinuxLabel string, size sizing, annotations map[string]string) (*plannedVM, error) {
 	cfg, err := r.Config.Annotate(annotations)
 	if err != nil {
 		return nil, err
@@ -101,19 +107,12 @@ func (r *Runtime) vmFor(host *oci.HostPart, annotations map[string]string) (*shi
 	if choice.Slow {
 		r.Log.Debug("guests are emulated, which is slow", "hypervisor", choice.Driver, "reason", choice.Why)
 	}
-	vm := &shimproto.VM{
+	vm := &plannedVM{standard: size.standard(cfg), VM: shimproto.VM{
 		Driver: choice.Driver, Binary: choice.Path, Accel: choice.Accel, Kernel: image.Kernel, Initramfs: image.Initramfs,
-		Cmdline: cfg.KernelParams, VMSize: state.VMSize{CPUs: cfg.CPUs, MemoryMiB: cfg.MemoryMiB},
-		BootTimeout: cfg.BootTimeout, Virtiofsd: *server, SelinuxLabel: host.SelinuxLabel,
-	}
-	if cpus, ok := host.CPUs(); ok {
-		vm.CPUs = cpus
-	}
-	if limit, ok := host.MemoryLimit(); ok {
-		vm.MemoryMiB = mebibytes(limit)
-	}
-	vm.MemoryMiB += cfg.OverheadMiB
-	vm.OverheadMiB = cfg.OverheadMiB
+		Cmdline: cfg.KernelParams, VMSize: size.first(cfg), OverheadMiB: size.overheadMiB(cfg),
+		BootTimeout: cfg.BootTimeout, Virtiofsd: *server, SelinuxLabel: selinuxLabel,
+	}}
+	vm.MemoryMiB += vm.OverheadMiB
 	vm.MaxCPUs = max(vm.CPUs, cfg.MaxCPUs)
 	if vm.Accel == hypervisor.AccelTCG {
 		// Linux believes in CPUs that come later only under a hypervisor it knows.

@@ -47,7 +47,7 @@ func (r *Runtime) awaitSandbox(ctx context.Context, id string) (*lockedSandbox, 
 
 // newSandbox makes the directory and the record of a sandbox, whose VM does not run
 // yet. owner is the container whose shim will hold it, empty for none.
-func (r *Runtime) newSandbox(p *place, owner string, vm *shimproto.VM, host *oci.HostPart) (*lockedSandbox, error) {
+func (r *Runtime) newSandbox(p *place, owner string, vm *plannedVM, host *oci.HostPart) (*lockedSandbox, error) {
 	id := p.sandbox
 	dir, err := r.Store.NewSandbox(id)
 	if err != nil {
@@ -59,8 +59,8 @@ func (r *Runtime) newSandbox(p *place, owner string, vm *shimproto.VM, host *oci
 	}
 	s := &lockedSandbox{SandboxDir: dir, r: r, record: &state.Sandbox{
 		ID: id, Creator: creator, Owner: owner, Pod: p.pod, VMM: vm.Driver, Boot: vm.VMSize, Now: vm.VMSize,
-		Default: state.VMSize{CPUs: r.Config.CPUs, MemoryMiB: r.Config.MemoryMiB},
-		MaxCPUs: vm.MaxCPUs, MaxMemoryMiB: vm.MaxMemoryMiB, OverheadMiB: vm.OverheadMiB, Overhead: r.overhead(),
+		Default: vm.standard, MaxCPUs: vm.MaxCPUs, MaxMemoryMiB: vm.MaxMemoryMiB,
+		OverheadMiB: vm.OverheadMiB, Overhead: int64(vm.OverheadMiB+r.Config.VMMOverheadMiB) << 20,
 		Members: make(map[string]state.Member), Network: state.Network{NetNS: host.Namespaces[specs.NetworkNamespace]},
 		LogDir: r.Config.LogDir,
 	}}

@@ -29,7 +29,7 @@ func (c *creation) setup() *shimproto.Setup {
 		}
 	}
 	if c.place.own {
-		s.VM = c.vm
+		s.VM = &c.vm.VM
 	} else {
 		if now := c.sandbox.record.Now; now != c.sandbox.record.Boot {
 			s.Container.CPUs = now.CPUs

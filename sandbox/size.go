@@ -52,24 +52,21 @@ const period = 100_000
 const defaultShares = 1024
 
 // demandOf adds up the members that there are; of those that have ended nothing
-// runs any more.
+// runs any more. A pod's own container only pauses: it asks for no more than it says.
 func demandOf(s *state.Sandbox) demand {
 	var d demand
-	for _, m := range s.Members {
+	for id, m := range s.Members {
 		if m.Shim != (state.Process{}) && !m.Shim.Alive() {
 			continue
 		}
+		pauses := s.Pod && id == s.Owner
 		host := oci.HostPart{Resources: m.Resources}
-		if limit, ok := host.MemoryLimit(); ok {
-			d.memory += limit
-		} else {
-			d.anyMemory = true
-		}
-		if quota, ok := host.CPUQuota(period); ok {
-			d.quota += quota
-		} else {
-			d.anyCPUs = true
-		}
+		limit, limited := host.MemoryLimit()
+		d.memory += max(0, limit)
+		d.anyMemory = d.anyMemory || !limited && !pauses
+		quota, limited := host.CPUQuota(period)
+		d.quota += quota
+		d.anyCPUs = d.anyCPUs || !limited && !pauses
 		d.shares += sharesOf(m.Resources)
 	}
 	d.cpus = int((d.quota + period - 1) / period)

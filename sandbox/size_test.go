@@ -38,7 +38,7 @@ func TestSizeAndLimitsOfAPod(t *testing.T) {
 		return &state.Sandbox{
 			Boot: state.VMSize{CPUs: 1, MemoryMiB: 256 + 128}, Now: state.VMSize{CPUs: 1, MemoryMiB: 256 + 128},
 			Default: state.VMSize{CPUs: 1, MemoryMiB: 256}, MaxCPUs: 8, MaxMemoryMiB: 384 + 4096, OverheadMiB: 128,
-			Owner: "pause", Overhead: 384 * mib, Members: members,
+			Owner: "pause", Pod: true, Overhead: 384 * mib, Members: members,
 		}
 	}
 	pause := member(0, 0, 2)
@@ -48,15 +48,25 @@ func TestSizeAndLimitsOfAPod(t *testing.T) {
 		memory  int64
 		shares  uint64
 	}{
-		"a pause container and one with limits": {
-			map[string]state.Member{"pause": pause, "a": member(256, 150_000, 512)},
-			state.VMSize{CPUs: 2, MemoryMiB: 384 + 256},
+		"a pause container alone": {
+			map[string]state.Member{"pause": pause},
+			state.VMSize{CPUs: 1, MemoryMiB: 384},
 			-1, 1024,
 		},
+		"a pause container and one with limits": {
+			map[string]state.Member{"pause": pause, "a": member(384, 150_000, 512)},
+			state.VMSize{CPUs: 2, MemoryMiB: 384 + 128},
+			384 * mib, 1024,
+		},
 		"one that has ended counts for nothing": {
-			map[string]state.Member{"pause": pause, "a": member(256, 150_000, 512), "b": ended},
-			state.VMSize{CPUs: 2, MemoryMiB: 384 + 256},
-			-1, 1024,
+			map[string]state.Member{"pause": pause, "a": member(384, 150_000, 512), "b": ended},
+			state.VMSize{CPUs: 2, MemoryMiB: 384 + 128},
+			384 * mib, 1024,
+		},
+		"one without limits shares the default size": {
+			map[string]state.Member{"pause": pause, "a": member(384, 150_000, 512), "b": member(0, 0, 2048)},
+			state.VMSize{CPUs: 2, MemoryMiB: 384 + 384},
+			-1, 2562,
 		},
 		"all have limits": {
 			map[string]state.Member{"pause": member(16, 10_000, 2), "a": member(384, 200_000, 0)},

@@ -109,6 +109,8 @@ type Sandbox struct {
 	Overhead int64  `json:"overhead,omitempty"`
 	// Network is the pod's, on the host.
 	Network Network `json:"network"`
+	// Sysctl are the pod's, until a member has set them in the guest.
+	Sysctl map[string]string `json:"sysctl,omitempty"`
 	// LogDir is where the VM's logs are kept should it fail.
 	LogDir string `json:"logDir,omitempty"`
 }
