@@ -27,6 +27,7 @@ type Agent struct {
 	table      *table
 	reaper     *reaper
 	namespaces *namespaces
+	memory     *sharedMemory
 	timeline   timeline
 	calls      atomic.Uint64
 	control    atomic.Int64
@@ -47,6 +48,7 @@ func newAgent(log *slog.Logger, debug bool) *Agent {
 		reaper:     newReaper(),
 		guest:      guest{mountShare: mountShare, applyNetwork: applyToContainers},
 		namespaces: newNamespaces(namespaceDir),
+		memory:     newSharedMemory(agentproto.GuestMemoryDir),
 	}
 }
 

@@ -31,6 +31,7 @@ type container struct {
 	id string
 	// share is its directory below the shared one, empty if it has none.
 	share  string
+	memory []*agentproto.SharedMemory
 	config *configs.Config
 	cgroup cgroups.Manager
 	// gone is closed when everything of an ended container is removed.
@@ -86,6 +87,7 @@ func (a *Agent) newContainer(req *agentproto.CreateContainerRequest, spec *specs
 	c := &container{
 		id:         id,
 		share:      req.GetShare(),
+		memory:     req.GetSharedMemory(),
 		config:     config,
 		cgroup:     cg,
 		lc:         lc,

@@ -54,6 +54,9 @@ func checkCreate(req *agentproto.CreateContainerRequest) (*specs.Spec, error) {
 	if err := checkShared(req, spec.Linux); err != nil {
 		return nil, err
 	}
+	if err := checkMemory(req.GetSharedMemory()); err != nil {
+		return nil, err
+	}
 	return spec, checkStdio(req.GetStdio(), spec.Process.Terminal)
 }
 
@@ -69,28 +72,33 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 	if err != nil {
 		return nil, err
 	}
+	if err := a.memory.take(req.GetSharedMemory()); err != nil {
+		conns.close()
+		return nil, err
+	}
 	shared, err := a.namespaces.join(ctx, req.GetSharedNamespaces(), spec.Linux, a.table.get)
 	if err != nil {
 		conns.close()
+		a.letGo(req.GetSharedMemory())
 		return nil, err
 	}
 	c, io, err := a.prepare(ctx, req, spec, lp, conns, shared)
 	if err != nil {
-		a.remove(req.GetShare(), c)
+		a.remove(req, c)
 		shared.settle(err)
 		return nil, err
 	}
 	start := func() (*process, error) {
 		p, err := a.startProcess(c.lc, lp, io)
 		if err != nil {
-			a.remove(c.share, c)
+			a.remove(req, c)
 		}
 		shared.settle(err)
 		return p, err
 	}
 	c.init, err = a.launch(ctx, start, func(p *process) {
 		a.discard(p)
-		a.remove(c.share, c)
+		a.remove(req, c)
 	})
 	if err != nil {
 		return nil, err
@@ -132,12 +140,20 @@ func (a *Agent) prepare(ctx context.Context, req *agentproto.CreateContainerRequ
 
 // remove undoes what was done for a container that has no process; c is nil where
 // libcontainer has made nothing of it.
-func (a *Agent) remove(share string, c *container) {
-	a.unmountShare(share)
+func (a *Agent) remove(req *agentproto.CreateContainerRequest, c *container) {
+	a.unmountShare(req.GetShare())
 	if c != nil {
 		a.destroy(c)
 	}
+	a.letGo(req.GetSharedMemory())
 	a.namespaces.leave()
+}
+
+// letGo gives up what a container that is no more has shared with others.
+func (a *Agent) letGo(memory []*agentproto.SharedMemory) {
+	if err := a.memory.release(memory); err != nil {
+		a.log.Debug("unmount shared memory", "error", err)
+	}
 }
 
 // destroy removes what libcontainer made of a container that does not run. The
@@ -167,6 +183,7 @@ func (a *Agent) watchInit(c *container) {
 	a.unmountShare(c.share)
 	c.init.finish(resp)
 	a.destroy(c)
+	a.letGo(c.memory)
 	a.namespaces.leave()
 }
 

@@ -270,7 +270,10 @@ type CreateContainerRequest struct {
 	Share string `protobuf:"bytes,12,opt,name=share,proto3" json:"share,omitempty"`
 	// How many CPUs the VM has by now, where it has grown since its boot: those that
 	// came later are brought online, and memory is used as it comes. 0: as at the boot.
-	Cpus          uint32 `protobuf:"varint,13,opt,name=cpus,proto3" json:"cpus,omitempty"`
+	Cpus uint32 `protobuf:"varint,13,opt,name=cpus,proto3" json:"cpus,omitempty"`
+	// The memory that the container shares with others of the sandbox. The spec binds
+	// it from its place in the guest.
+	SharedMemory  []*SharedMemory `protobuf:"bytes,14,rep,name=shared_memory,json=sharedMemory,proto3" json:"shared_memory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -382,6 +385,103 @@ func (x *CreateContainerRequest) GetCpus() uint32 {
 	return 0
 }
 
+func (x *CreateContainerRequest) GetSharedMemory() []*SharedMemory {
+	if x != nil {
+		return x.SharedMemory
+	}
+	return nil
+}
+
+// SharedMemory is a tmpfs, which the first container that asks for it makes.
+type SharedMemory struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Letters, digits, and "_+-.", as in an id.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its bound in bytes; 0: half of the guest's memory.
+	Size uint64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	// Of its root.
+	Mode uint32 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid  uint32 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid  uint32 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
+	// It is there as long as the sandbox. Otherwise it goes with the last container that
+	// has asked for it.
+	Lasts         bool `protobuf:"varint,6,opt,name=lasts,proto3" json:"lasts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharedMemory) Reset() {
+	*x = SharedMemory{}
+	mi := &file_agentproto_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharedMemory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharedMemory) ProtoMessage() {}
+
+func (x *SharedMemory) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharedMemory.ProtoReflect.Descriptor instead.
+func (*SharedMemory) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SharedMemory) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SharedMemory) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SharedMemory) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *SharedMemory) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *SharedMemory) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *SharedMemory) GetLasts() bool {
+	if x != nil {
+		return x.Lasts
+	}
+	return false
+}
+
 // SharedNamespace is a namespace that a container joins. The spec has its type
 // without a path, which the agent fills in.
 type SharedNamespace struct {
@@ -397,7 +497,7 @@ type SharedNamespace struct {
 
 func (x *SharedNamespace) Reset() {
 	*x = SharedNamespace{}
-	mi := &file_agentproto_agent_proto_msgTypes[5]
+	mi := &file_agentproto_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +509,7 @@ func (x *SharedNamespace) String() string {
 func (*SharedNamespace) ProtoMessage() {}
 
 func (x *SharedNamespace) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[5]
+	mi := &file_agentproto_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +522,7 @@ func (x *SharedNamespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SharedNamespace.ProtoReflect.Descriptor instead.
 func (*SharedNamespace) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{5}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SharedNamespace) GetType() string {
@@ -448,7 +548,7 @@ type CreateContainerResponse struct {
 
 func (x *CreateContainerResponse) Reset() {
 	*x = CreateContainerResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[6]
+	mi := &file_agentproto_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +560,7 @@ func (x *CreateContainerResponse) String() string {
 func (*CreateContainerResponse) ProtoMessage() {}
 
 func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[6]
+	mi := &file_agentproto_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +573,7 @@ func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerResponse.ProtoReflect.Descriptor instead.
 func (*CreateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{6}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateContainerResponse) GetPid() int32 {
@@ -494,7 +594,7 @@ type StartContainerRequest struct {
 
 func (x *StartContainerRequest) Reset() {
 	*x = StartContainerRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[7]
+	mi := &file_agentproto_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -506,7 +606,7 @@ func (x *StartContainerRequest) String() string {
 func (*StartContainerRequest) ProtoMessage() {}
 
 func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[7]
+	mi := &file_agentproto_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -519,7 +619,7 @@ func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerRequest.ProtoReflect.Descriptor instead.
 func (*StartContainerRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{7}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StartContainerRequest) GetContainerId() string {
@@ -544,7 +644,7 @@ type StartContainerResponse struct {
 
 func (x *StartContainerResponse) Reset() {
 	*x = StartContainerResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[8]
+	mi := &file_agentproto_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +656,7 @@ func (x *StartContainerResponse) String() string {
 func (*StartContainerResponse) ProtoMessage() {}
 
 func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[8]
+	mi := &file_agentproto_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +669,7 @@ func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerResponse.ProtoReflect.Descriptor instead.
 func (*StartContainerResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{8}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{9}
 }
 
 type ExecRequest struct {
@@ -589,7 +689,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[9]
+	mi := &file_agentproto_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +701,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[9]
+	mi := &file_agentproto_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +714,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{9}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExecRequest) GetContainerId() string {
@@ -675,7 +775,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[10]
+	mi := &file_agentproto_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +787,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[10]
+	mi := &file_agentproto_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +800,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{10}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ExecResponse) GetPid() int32 {
@@ -721,7 +821,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[11]
+	mi := &file_agentproto_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +833,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[11]
+	mi := &file_agentproto_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +846,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{11}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WaitRequest) GetContainerId() string {
@@ -778,7 +878,7 @@ type WaitResponse struct {
 
 func (x *WaitResponse) Reset() {
 	*x = WaitResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[12]
+	mi := &file_agentproto_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +890,7 @@ func (x *WaitResponse) String() string {
 func (*WaitResponse) ProtoMessage() {}
 
 func (x *WaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[12]
+	mi := &file_agentproto_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +903,7 @@ func (x *WaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
 func (*WaitResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{12}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WaitResponse) GetExitCode() uint32 {
@@ -847,7 +947,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[13]
+	mi := &file_agentproto_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +959,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[13]
+	mi := &file_agentproto_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +972,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{13}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SignalRequest) GetContainerId() string {
@@ -911,7 +1011,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[14]
+	mi := &file_agentproto_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1023,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[14]
+	mi := &file_agentproto_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1036,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{14}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{15}
 }
 
 type ResizeRequest struct {
@@ -950,7 +1050,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[15]
+	mi := &file_agentproto_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -962,7 +1062,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[15]
+	mi := &file_agentproto_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -975,7 +1075,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{15}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ResizeRequest) GetContainerId() string {
@@ -1007,7 +1107,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[16]
+	mi := &file_agentproto_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +1119,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[16]
+	mi := &file_agentproto_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +1132,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{16}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{17}
 }
 
 type CloseStdinRequest struct {
@@ -1046,7 +1146,7 @@ type CloseStdinRequest struct {
 
 func (x *CloseStdinRequest) Reset() {
 	*x = CloseStdinRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[17]
+	mi := &file_agentproto_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1158,7 @@ func (x *CloseStdinRequest) String() string {
 func (*CloseStdinRequest) ProtoMessage() {}
 
 func (x *CloseStdinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[17]
+	mi := &file_agentproto_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1171,7 @@ func (x *CloseStdinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdinRequest.ProtoReflect.Descriptor instead.
 func (*CloseStdinRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{17}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CloseStdinRequest) GetContainerId() string {
@@ -1103,7 +1203,7 @@ type CloseStdinResponse struct {
 
 func (x *CloseStdinResponse) Reset() {
 	*x = CloseStdinResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[18]
+	mi := &file_agentproto_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1215,7 @@ func (x *CloseStdinResponse) String() string {
 func (*CloseStdinResponse) ProtoMessage() {}
 
 func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[18]
+	mi := &file_agentproto_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1228,7 @@ func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdinResponse.ProtoReflect.Descriptor instead.
 func (*CloseStdinResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{18}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{19}
 }
 
 type PauseRequest struct {
@@ -1140,7 +1240,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[19]
+	mi := &file_agentproto_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1252,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[19]
+	mi := &file_agentproto_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1265,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{19}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PauseRequest) GetContainerId() string {
@@ -1183,7 +1283,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[20]
+	mi := &file_agentproto_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1295,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[20]
+	mi := &file_agentproto_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1308,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{20}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{21}
 }
 
 type ResumeRequest struct {
@@ -1221,7 +1321,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[21]
+	mi := &file_agentproto_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1333,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[21]
+	mi := &file_agentproto_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1346,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{21}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResumeRequest) GetContainerId() string {
@@ -1271,7 +1371,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[22]
+	mi := &file_agentproto_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1383,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[22]
+	mi := &file_agentproto_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1396,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{22}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{23}
 }
 
 type UpdateRequest struct {
@@ -1312,7 +1412,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[23]
+	mi := &file_agentproto_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1424,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[23]
+	mi := &file_agentproto_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1437,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{23}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UpdateRequest) GetContainerId() string {
@@ -1369,7 +1469,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[24]
+	mi := &file_agentproto_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1481,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[24]
+	mi := &file_agentproto_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1494,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{24}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{25}
 }
 
 type AwaitSizeRequest struct {
@@ -1407,7 +1507,7 @@ type AwaitSizeRequest struct {
 
 func (x *AwaitSizeRequest) Reset() {
 	*x = AwaitSizeRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[25]
+	mi := &file_agentproto_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1519,7 @@ func (x *AwaitSizeRequest) String() string {
 func (*AwaitSizeRequest) ProtoMessage() {}
 
 func (x *AwaitSizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[25]
+	mi := &file_agentproto_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1532,7 @@ func (x *AwaitSizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitSizeRequest.ProtoReflect.Descriptor instead.
 func (*AwaitSizeRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{25}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AwaitSizeRequest) GetCpus() uint32 {
@@ -1457,7 +1557,7 @@ type AwaitSizeResponse struct {
 
 func (x *AwaitSizeResponse) Reset() {
 	*x = AwaitSizeResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[26]
+	mi := &file_agentproto_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1569,7 @@ func (x *AwaitSizeResponse) String() string {
 func (*AwaitSizeResponse) ProtoMessage() {}
 
 func (x *AwaitSizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[26]
+	mi := &file_agentproto_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1582,7 @@ func (x *AwaitSizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitSizeResponse.ProtoReflect.Descriptor instead.
 func (*AwaitSizeResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{26}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{27}
 }
 
 type StatsRequest struct {
@@ -1494,7 +1594,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[27]
+	mi := &file_agentproto_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1606,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[27]
+	mi := &file_agentproto_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1619,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{27}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StatsRequest) GetContainerId() string {
@@ -1539,7 +1639,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[28]
+	mi := &file_agentproto_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1651,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[28]
+	mi := &file_agentproto_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1664,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{28}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StatsResponse) GetStats() []byte {
@@ -1585,7 +1685,7 @@ type AwaitOOMRequest struct {
 
 func (x *AwaitOOMRequest) Reset() {
 	*x = AwaitOOMRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[29]
+	mi := &file_agentproto_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1697,7 @@ func (x *AwaitOOMRequest) String() string {
 func (*AwaitOOMRequest) ProtoMessage() {}
 
 func (x *AwaitOOMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[29]
+	mi := &file_agentproto_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1710,7 @@ func (x *AwaitOOMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitOOMRequest.ProtoReflect.Descriptor instead.
 func (*AwaitOOMRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{29}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AwaitOOMRequest) GetContainerId() string {
@@ -1638,7 +1738,7 @@ type AwaitOOMResponse struct {
 
 func (x *AwaitOOMResponse) Reset() {
 	*x = AwaitOOMResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[30]
+	mi := &file_agentproto_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1750,7 @@ func (x *AwaitOOMResponse) String() string {
 func (*AwaitOOMResponse) ProtoMessage() {}
 
 func (x *AwaitOOMResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[30]
+	mi := &file_agentproto_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1763,7 @@ func (x *AwaitOOMResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitOOMResponse.ProtoReflect.Descriptor instead.
 func (*AwaitOOMResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{30}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AwaitOOMResponse) GetKills() uint64 {
@@ -1689,7 +1789,7 @@ type ProcessesRequest struct {
 
 func (x *ProcessesRequest) Reset() {
 	*x = ProcessesRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[31]
+	mi := &file_agentproto_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1701,7 +1801,7 @@ func (x *ProcessesRequest) String() string {
 func (*ProcessesRequest) ProtoMessage() {}
 
 func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[31]
+	mi := &file_agentproto_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1714,7 +1814,7 @@ func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{31}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ProcessesRequest) GetContainerId() string {
@@ -1741,7 +1841,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +1853,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1766,7 +1866,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Process) GetPid() int32 {
@@ -1834,7 +1934,7 @@ type ProcessesResponse struct {
 
 func (x *ProcessesResponse) Reset() {
 	*x = ProcessesResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[33]
+	mi := &file_agentproto_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +1946,7 @@ func (x *ProcessesResponse) String() string {
 func (*ProcessesResponse) ProtoMessage() {}
 
 func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[33]
+	mi := &file_agentproto_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +1959,7 @@ func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{33}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ProcessesResponse) GetProcesses() []*Process {
@@ -1877,7 +1977,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[34]
+	mi := &file_agentproto_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +1989,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[34]
+	mi := &file_agentproto_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +2002,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{34}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{35}
 }
 
 type InfoResponse struct {
@@ -1920,7 +2020,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[35]
+	mi := &file_agentproto_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2032,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[35]
+	mi := &file_agentproto_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2045,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{35}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *InfoResponse) GetKernelRelease() string {
@@ -2005,7 +2105,7 @@ type Timeline struct {
 
 func (x *Timeline) Reset() {
 	*x = Timeline{}
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2017,7 +2117,7 @@ func (x *Timeline) String() string {
 func (*Timeline) ProtoMessage() {}
 
 func (x *Timeline) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2030,7 +2130,7 @@ func (x *Timeline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeline.ProtoReflect.Descriptor instead.
 func (*Timeline) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Timeline) GetAgentStartNs() uint64 {
@@ -2081,7 +2181,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2193,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2206,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Hello) GetProtocol() uint32 {
@@ -2150,7 +2250,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2162,7 +2262,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2175,7 +2275,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Network) GetInterfaces() []*Interface {
@@ -2222,7 +2322,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2234,7 +2334,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2247,7 +2347,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Interface) GetName() string {
@@ -2311,7 +2411,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agentproto_agent_proto_msgTypes[40]
+	mi := &file_agentproto_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2323,7 +2423,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[40]
+	mi := &file_agentproto_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2336,7 +2436,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{40}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Route) GetDestination() string {
@@ -2447,7 +2547,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agentproto_agent_proto_msgTypes[41]
+	mi := &file_agentproto_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2459,7 +2559,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[41]
+	mi := &file_agentproto_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2472,7 +2572,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{41}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Rule) GetFamily() uint32 {
@@ -2565,7 +2665,7 @@ type Neighbor struct {
 
 func (x *Neighbor) Reset() {
 	*x = Neighbor{}
-	mi := &file_agentproto_agent_proto_msgTypes[42]
+	mi := &file_agentproto_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +2677,7 @@ func (x *Neighbor) String() string {
 func (*Neighbor) ProtoMessage() {}
 
 func (x *Neighbor) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[42]
+	mi := &file_agentproto_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +2690,7 @@ func (x *Neighbor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbor.ProtoReflect.Descriptor instead.
 func (*Neighbor) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{42}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Neighbor) GetAddress() string {
@@ -2645,7 +2745,7 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\fhost_time_ns\x18\x01 \x01(\x03R\n" +
 	"hostTimeNs\x121\n" +
 	"\anetwork\x18\x02 \x01(\v2\x17.runch.agent.v1.NetworkR\anetwork\"\x13\n" +
-	"\x11ConfigureResponse\"\xba\x03\n" +
+	"\x11ConfigureResponse\"\xfd\x03\n" +
 	"\x16CreateContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x12\n" +
 	"\x04spec\x18\x02 \x01(\fR\x04spec\x12+\n" +
@@ -2658,7 +2758,15 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	" \x01(\tR\x06bundle\x12L\n" +
 	"\x11shared_namespaces\x18\v \x03(\v2\x1f.runch.agent.v1.SharedNamespaceR\x10sharedNamespaces\x12\x14\n" +
 	"\x05share\x18\f \x01(\tR\x05share\x12\x12\n" +
-	"\x04cpus\x18\r \x01(\rR\x04cpusJ\x04\b\x04\x10\x05J\x04\b\x05\x10\x06\"H\n" +
+	"\x04cpus\x18\r \x01(\rR\x04cpus\x12A\n" +
+	"\rshared_memory\x18\x0e \x03(\v2\x1c.runch.agent.v1.SharedMemoryR\fsharedMemoryJ\x04\b\x04\x10\x05J\x04\b\x05\x10\x06\"\x84\x01\n" +
+	"\fSharedMemory\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x05 \x01(\rR\x03gid\x12\x14\n" +
+	"\x05lasts\x18\x06 \x01(\bR\x05lasts\"H\n" +
 	"\x0fSharedNamespace\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12!\n" +
 	"\fcontainer_id\x18\x02 \x01(\tR\vcontainerId\"+\n" +
@@ -2839,105 +2947,107 @@ func file_agentproto_agent_proto_rawDescGZIP() []byte {
 	return file_agentproto_agent_proto_rawDescData
 }
 
-var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_agentproto_agent_proto_goTypes = []any{
 	(*Stdio)(nil),                   // 0: runch.agent.v1.Stdio
 	(*TerminalSize)(nil),            // 1: runch.agent.v1.TerminalSize
 	(*ConfigureRequest)(nil),        // 2: runch.agent.v1.ConfigureRequest
 	(*ConfigureResponse)(nil),       // 3: runch.agent.v1.ConfigureResponse
 	(*CreateContainerRequest)(nil),  // 4: runch.agent.v1.CreateContainerRequest
-	(*SharedNamespace)(nil),         // 5: runch.agent.v1.SharedNamespace
-	(*CreateContainerResponse)(nil), // 6: runch.agent.v1.CreateContainerResponse
-	(*StartContainerRequest)(nil),   // 7: runch.agent.v1.StartContainerRequest
-	(*StartContainerResponse)(nil),  // 8: runch.agent.v1.StartContainerResponse
-	(*ExecRequest)(nil),             // 9: runch.agent.v1.ExecRequest
-	(*ExecResponse)(nil),            // 10: runch.agent.v1.ExecResponse
-	(*WaitRequest)(nil),             // 11: runch.agent.v1.WaitRequest
-	(*WaitResponse)(nil),            // 12: runch.agent.v1.WaitResponse
-	(*SignalRequest)(nil),           // 13: runch.agent.v1.SignalRequest
-	(*SignalResponse)(nil),          // 14: runch.agent.v1.SignalResponse
-	(*ResizeRequest)(nil),           // 15: runch.agent.v1.ResizeRequest
-	(*ResizeResponse)(nil),          // 16: runch.agent.v1.ResizeResponse
-	(*CloseStdinRequest)(nil),       // 17: runch.agent.v1.CloseStdinRequest
-	(*CloseStdinResponse)(nil),      // 18: runch.agent.v1.CloseStdinResponse
-	(*PauseRequest)(nil),            // 19: runch.agent.v1.PauseRequest
-	(*PauseResponse)(nil),           // 20: runch.agent.v1.PauseResponse
-	(*ResumeRequest)(nil),           // 21: runch.agent.v1.ResumeRequest
-	(*ResumeResponse)(nil),          // 22: runch.agent.v1.ResumeResponse
-	(*UpdateRequest)(nil),           // 23: runch.agent.v1.UpdateRequest
-	(*UpdateResponse)(nil),          // 24: runch.agent.v1.UpdateResponse
-	(*AwaitSizeRequest)(nil),        // 25: runch.agent.v1.AwaitSizeRequest
-	(*AwaitSizeResponse)(nil),       // 26: runch.agent.v1.AwaitSizeResponse
-	(*StatsRequest)(nil),            // 27: runch.agent.v1.StatsRequest
-	(*StatsResponse)(nil),           // 28: runch.agent.v1.StatsResponse
-	(*AwaitOOMRequest)(nil),         // 29: runch.agent.v1.AwaitOOMRequest
-	(*AwaitOOMResponse)(nil),        // 30: runch.agent.v1.AwaitOOMResponse
-	(*ProcessesRequest)(nil),        // 31: runch.agent.v1.ProcessesRequest
-	(*Process)(nil),                 // 32: runch.agent.v1.Process
-	(*ProcessesResponse)(nil),       // 33: runch.agent.v1.ProcessesResponse
-	(*InfoRequest)(nil),             // 34: runch.agent.v1.InfoRequest
-	(*InfoResponse)(nil),            // 35: runch.agent.v1.InfoResponse
-	(*Timeline)(nil),                // 36: runch.agent.v1.Timeline
-	(*Hello)(nil),                   // 37: runch.agent.v1.Hello
-	(*Network)(nil),                 // 38: runch.agent.v1.Network
-	(*Interface)(nil),               // 39: runch.agent.v1.Interface
-	(*Route)(nil),                   // 40: runch.agent.v1.Route
-	(*Rule)(nil),                    // 41: runch.agent.v1.Rule
-	(*Neighbor)(nil),                // 42: runch.agent.v1.Neighbor
+	(*SharedMemory)(nil),            // 5: runch.agent.v1.SharedMemory
+	(*SharedNamespace)(nil),         // 6: runch.agent.v1.SharedNamespace
+	(*CreateContainerResponse)(nil), // 7: runch.agent.v1.CreateContainerResponse
+	(*StartContainerRequest)(nil),   // 8: runch.agent.v1.StartContainerRequest
+	(*StartContainerResponse)(nil),  // 9: runch.agent.v1.StartContainerResponse
+	(*ExecRequest)(nil),             // 10: runch.agent.v1.ExecRequest
+	(*ExecResponse)(nil),            // 11: runch.agent.v1.ExecResponse
+	(*WaitRequest)(nil),             // 12: runch.agent.v1.WaitRequest
+	(*WaitResponse)(nil),            // 13: runch.agent.v1.WaitResponse
+	(*SignalRequest)(nil),           // 14: runch.agent.v1.SignalRequest
+	(*SignalResponse)(nil),          // 15: runch.agent.v1.SignalResponse
+	(*ResizeRequest)(nil),           // 16: runch.agent.v1.ResizeRequest
+	(*ResizeResponse)(nil),          // 17: runch.agent.v1.ResizeResponse
+	(*CloseStdinRequest)(nil),       // 18: runch.agent.v1.CloseStdinRequest
+	(*CloseStdinResponse)(nil),      // 19: runch.agent.v1.CloseStdinResponse
+	(*PauseRequest)(nil),            // 20: runch.agent.v1.PauseRequest
+	(*PauseResponse)(nil),           // 21: runch.agent.v1.PauseResponse
+	(*ResumeRequest)(nil),           // 22: runch.agent.v1.ResumeRequest
+	(*ResumeResponse)(nil),          // 23: runch.agent.v1.ResumeResponse
+	(*UpdateRequest)(nil),           // 24: runch.agent.v1.UpdateRequest
+	(*UpdateResponse)(nil),          // 25: runch.agent.v1.UpdateResponse
+	(*AwaitSizeRequest)(nil),        // 26: runch.agent.v1.AwaitSizeRequest
+	(*AwaitSizeResponse)(nil),       // 27: runch.agent.v1.AwaitSizeResponse
+	(*StatsRequest)(nil),            // 28: runch.agent.v1.StatsRequest
+	(*StatsResponse)(nil),           // 29: runch.agent.v1.StatsResponse
+	(*AwaitOOMRequest)(nil),         // 30: runch.agent.v1.AwaitOOMRequest
+	(*AwaitOOMResponse)(nil),        // 31: runch.agent.v1.AwaitOOMResponse
+	(*ProcessesRequest)(nil),        // 32: runch.agent.v1.ProcessesRequest
+	(*Process)(nil),                 // 33: runch.agent.v1.Process
+	(*ProcessesResponse)(nil),       // 34: runch.agent.v1.ProcessesResponse
+	(*InfoRequest)(nil),             // 35: runch.agent.v1.InfoRequest
+	(*InfoResponse)(nil),            // 36: runch.agent.v1.InfoResponse
+	(*Timeline)(nil),                // 37: runch.agent.v1.Timeline
+	(*Hello)(nil),                   // 38: runch.agent.v1.Hello
+	(*Network)(nil),                 // 39: runch.agent.v1.Network
+	(*Interface)(nil),               // 40: runch.agent.v1.Interface
+	(*Route)(nil),                   // 41: runch.agent.v1.Route
+	(*Rule)(nil),                    // 42: runch.agent.v1.Rule
+	(*Neighbor)(nil),                // 43: runch.agent.v1.Neighbor
 }
 var file_agentproto_agent_proto_depIdxs = []int32{
-	38, // 0: runch.agent.v1.ConfigureRequest.network:type_name -> runch.agent.v1.Network
+	39, // 0: runch.agent.v1.ConfigureRequest.network:type_name -> runch.agent.v1.Network
 	0,  // 1: runch.agent.v1.CreateContainerRequest.stdio:type_name -> runch.agent.v1.Stdio
 	1,  // 2: runch.agent.v1.CreateContainerRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
-	5,  // 3: runch.agent.v1.CreateContainerRequest.shared_namespaces:type_name -> runch.agent.v1.SharedNamespace
-	38, // 4: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
-	0,  // 5: runch.agent.v1.ExecRequest.stdio:type_name -> runch.agent.v1.Stdio
-	1,  // 6: runch.agent.v1.ExecRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
-	1,  // 7: runch.agent.v1.ResizeRequest.size:type_name -> runch.agent.v1.TerminalSize
-	32, // 8: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
-	36, // 9: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
-	36, // 10: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
-	39, // 11: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
-	40, // 12: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
-	42, // 13: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
-	41, // 14: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
-	2,  // 15: runch.agent.v1.Agent.Configure:input_type -> runch.agent.v1.ConfigureRequest
-	4,  // 16: runch.agent.v1.Agent.CreateContainer:input_type -> runch.agent.v1.CreateContainerRequest
-	7,  // 17: runch.agent.v1.Agent.StartContainer:input_type -> runch.agent.v1.StartContainerRequest
-	9,  // 18: runch.agent.v1.Agent.Exec:input_type -> runch.agent.v1.ExecRequest
-	11, // 19: runch.agent.v1.Agent.Wait:input_type -> runch.agent.v1.WaitRequest
-	13, // 20: runch.agent.v1.Agent.Signal:input_type -> runch.agent.v1.SignalRequest
-	15, // 21: runch.agent.v1.Agent.Resize:input_type -> runch.agent.v1.ResizeRequest
-	17, // 22: runch.agent.v1.Agent.CloseStdin:input_type -> runch.agent.v1.CloseStdinRequest
-	19, // 23: runch.agent.v1.Agent.Pause:input_type -> runch.agent.v1.PauseRequest
-	21, // 24: runch.agent.v1.Agent.Resume:input_type -> runch.agent.v1.ResumeRequest
-	23, // 25: runch.agent.v1.Agent.Update:input_type -> runch.agent.v1.UpdateRequest
-	25, // 26: runch.agent.v1.Agent.AwaitSize:input_type -> runch.agent.v1.AwaitSizeRequest
-	27, // 27: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
-	29, // 28: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
-	31, // 29: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
-	34, // 30: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
-	3,  // 31: runch.agent.v1.Agent.Configure:output_type -> runch.agent.v1.ConfigureResponse
-	6,  // 32: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
-	8,  // 33: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
-	10, // 34: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
-	12, // 35: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
-	14, // 36: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
-	16, // 37: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
-	18, // 38: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
-	20, // 39: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
-	22, // 40: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
-	24, // 41: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
-	26, // 42: runch.agent.v1.Agent.AwaitSize:output_type -> runch.agent.v1.AwaitSizeResponse
-	28, // 43: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
-	30, // 44: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
-	33, // 45: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
-	35, // 46: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
-	31, // [31:47] is the sub-list for method output_type
-	15, // [15:31] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	6,  // 3: runch.agent.v1.CreateContainerRequest.shared_namespaces:type_name -> runch.agent.v1.SharedNamespace
+	5,  // 4: runch.agent.v1.CreateContainerRequest.shared_memory:type_name -> runch.agent.v1.SharedMemory
+	39, // 5: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
+	0,  // 6: runch.agent.v1.ExecRequest.stdio:type_name -> runch.agent.v1.Stdio
+	1,  // 7: runch.agent.v1.ExecRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
+	1,  // 8: runch.agent.v1.ResizeRequest.size:type_name -> runch.agent.v1.TerminalSize
+	33, // 9: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
+	37, // 10: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
+	37, // 11: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
+	40, // 12: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
+	41, // 13: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
+	43, // 14: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
+	42, // 15: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
+	2,  // 16: runch.agent.v1.Agent.Configure:input_type -> runch.agent.v1.ConfigureRequest
+	4,  // 17: runch.agent.v1.Agent.CreateContainer:input_type -> runch.agent.v1.CreateContainerRequest
+	8,  // 18: runch.agent.v1.Agent.StartContainer:input_type -> runch.agent.v1.StartContainerRequest
+	10, // 19: runch.agent.v1.Agent.Exec:input_type -> runch.agent.v1.ExecRequest
+	12, // 20: runch.agent.v1.Agent.Wait:input_type -> runch.agent.v1.WaitRequest
+	14, // 21: runch.agent.v1.Agent.Signal:input_type -> runch.agent.v1.SignalRequest
+	16, // 22: runch.agent.v1.Agent.Resize:input_type -> runch.agent.v1.ResizeRequest
+	18, // 23: runch.agent.v1.Agent.CloseStdin:input_type -> runch.agent.v1.CloseStdinRequest
+	20, // 24: runch.agent.v1.Agent.Pause:input_type -> runch.agent.v1.PauseRequest
+	22, // 25: runch.agent.v1.Agent.Resume:input_type -> runch.agent.v1.ResumeRequest
+	24, // 26: runch.agent.v1.Agent.Update:input_type -> runch.agent.v1.UpdateRequest
+	26, // 27: runch.agent.v1.Agent.AwaitSize:input_type -> runch.agent.v1.AwaitSizeRequest
+	28, // 28: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
+	30, // 29: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
+	32, // 30: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
+	35, // 31: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
+	3,  // 32: runch.agent.v1.Agent.Configure:output_type -> runch.agent.v1.ConfigureResponse
+	7,  // 33: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
+	9,  // 34: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
+	11, // 35: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
+	13, // 36: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
+	15, // 37: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
+	17, // 38: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
+	19, // 39: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
+	21, // 40: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
+	23, // 41: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
+	25, // 42: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
+	27, // 43: runch.agent.v1.Agent.AwaitSize:output_type -> runch.agent.v1.AwaitSizeResponse
+	29, // 44: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
+	31, // 45: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
+	34, // 46: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
+	36, // 47: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
+	32, // [32:48] is the sub-list for method output_type
+	16, // [16:32] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_agentproto_agent_proto_init() }
@@ -2951,7 +3061,7 @@ func file_agentproto_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agentproto_agent_proto_rawDesc), len(file_agentproto_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   43,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,9 @@ const (
 	ShareTag = "runch"
 	// GuestSharedDir is where the agent mounts it.
 	GuestSharedDir = "/run/runch/shared"
+	// GuestMemoryDir has the memory that containers of the sandbox share, each below
+	// its name.
+	GuestMemoryDir = "/run/runch/shm"
 	// GuestNetNS is the network namespace of the sandbox's containers.
 	GuestNetNS = "/run/runch/netns"
 	// SerialPort is the name of the virtio-serial port that carries the

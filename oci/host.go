@@ -8,6 +8,9 @@ import (
 type Placement struct {
 	// Shared is the container's part of the shared directory, a path in the guest.
 	Shared string
+	// SharedMemory is the directory in the guest with the file systems of
+	// HostPart.SharedMemory, by their names.
+	SharedMemory string
 	// NetNS is the network namespace that the sandbox's containers join, a path in
 	// the guest.
 	NetNS string
@@ -27,6 +30,8 @@ type HostPart struct {
 	RootfsReadonly bool
 	// Binds are the files and directories to share, in the order of the mounts.
 	Binds []Bind
+	// SharedMemory are what the guest mounts for itself in place of binds.
+	SharedMemory []SharedMemory
 
 	// Namespaces are those of the spec, by type, each with the path on the host of
 	// the one to join, or "" for a new one.

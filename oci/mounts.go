@@ -82,6 +82,8 @@ type mountPlan struct {
 	bind *Bind
 	// device is the guest's own node to bind instead; "" for none.
 	device string
+	// memory is the guest's own file system to bind instead; nil for none.
+	memory *SharedMemory
 }
 
 // planMounts looks at the sources of the bundle's bind mounts, and refuses those that
@@ -97,6 +99,14 @@ func planMounts(b *Bundle) ([]mountPlan, error) {
 			return nil, fieldErrorf(index("mounts", i)+".source", "error mounting %q to rootfs at %q: %w", m.Source, m.Destination, err)
 		}
 		mapping, asking := idMapOf(b.Spec, index("mounts", i), m)
+		if plan.bind != nil && mapping == nil {
+			if plan.memory, err = sharedMemoryOf(plan.bind.Source, m); err != nil {
+				return nil, fieldErrorf(index("mounts", i)+".source", "%w", err)
+			}
+			if plan.memory != nil {
+				plan.bind = nil
+			}
+		}
 		switch {
 		case plan.bind != nil:
 			plan.bind.IDMap = mapping
@@ -223,16 +233,18 @@ func isDeviceDir(source string, st *unix.Stat_t) bool {
 	return resolved != "/dev/shm" && !strings.HasPrefix(resolved, "/dev/shm/")
 }
 
-// applyMounts points the guest's mounts at what the host shares, and returns
-// what that is.
-func applyMounts(guest *specs.Spec, plans []mountPlan, shared string) []Bind {
-	var binds []Bind
+// applyMounts points the guest's mounts at what the host shares and at what is the
+// guest's own, and notes in host what that is.
+func applyMounts(host *HostPart, guest *specs.Spec, plans []mountPlan, in Placement) {
 	for i, plan := range plans {
 		m := &guest.Mounts[i]
 		switch {
 		case plan.bind != nil:
-			m.Source = path.Join(shared, plan.bind.GuestSource)
-			binds = append(binds, *plan.bind)
+			m.Source = path.Join(in.Shared, plan.bind.GuestSource)
+			host.Binds = append(host.Binds, *plan.bind)
+		case plan.memory != nil:
+			m.Source = path.Join(in.SharedMemory, plan.memory.Name)
+			host.SharedMemory = append(host.SharedMemory, *plan.memory)
 		case plan.device != "":
 			m.Source = plan.device
 		default:
@@ -248,5 +260,4 @@ func applyMounts(guest *specs.Spec, plans []mountPlan, shared string) []Bind {
 			m.Options = append(m.Options, "bind")
 		}
 	}
-	return binds
 }

@@ -18,7 +18,8 @@ const guestCgroups = "/runch"
 // Where the two parts meet:
 //   - The root filesystem and the sources of bind mounts are shared by the host
 //     below in.Shared and taken from there by the guest. A bind of a
-//     device node that every kernel has, such as /dev/null, takes the guest's own.
+//     device node that every kernel has, such as /dev/null, takes the guest's own, and
+//     so does one of a tmpfs for /dev/shm (in.SharedMemory).
 //   - The network namespace is the guest's in.NetNS, which mirrors the host's.
 //     With a user namespace it is one that the guest makes for the container.
 //   - Other namespaces with a path are those of the sandbox or of another container
@@ -56,7 +57,7 @@ func Split(b *Bundle, id string, in Placement) (*HostPart, *specs.Spec, error) {
 	}
 	host.Hooks, guest.Hooks = splitHooks(b.Spec.Hooks)
 	host.Resources, guest.Linux.Resources = splitResources(guest.Linux.Resources)
-	host.Binds = applyMounts(guest, b.plans, in.Shared)
+	applyMounts(host, guest, b.plans, in)
 	if err := splitNamespaces(host, guest, in, b.env); err != nil {
 		return nil, nil, err
 	}

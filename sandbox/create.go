@@ -92,7 +92,8 @@ func (c *creation) prepare() error {
 	}
 	share := rand.Text()
 	c.host, c.spec, err = oci.Split(c.o.Bundle, c.o.ID, oci.Placement{
-		Shared: path.Join(agentproto.GuestSharedDir, share), NetNS: agentproto.GuestNetNS, Joined: c.place.joined,
+		Shared: path.Join(agentproto.GuestSharedDir, share), SharedMemory: agentproto.GuestMemoryDir, NetNS: agentproto.GuestNetNS,
+		Joined: c.place.joined,
 	})
 	if err != nil {
 		return err

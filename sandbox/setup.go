@@ -19,8 +19,8 @@ func (c *creation) setup() *shimproto.Setup {
 		ID: c.o.ID, Timeout: c.timeout(), Terminal: c.terminal,
 		Container: &shimproto.Container{
 			Spec: spec, Rootfs: c.host.Rootfs, RootfsReadonly: c.host.RootfsReadonly, Binds: c.host.Binds,
-			GuestOnly: guestOnly(c.spec), Share: c.record.Share, NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring,
-			Bundle: c.o.Bundle.Dir, SharedNamespaces: c.place.shared,
+			GuestOnly: c.guestOnly(), Share: c.record.Share, NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring,
+			Bundle: c.o.Bundle.Dir, SharedNamespaces: c.place.shared, SharedMemory: c.sharedMemory(),
 		},
 	}
 	if c.hasCreateHooks() {
@@ -40,15 +40,31 @@ func (c *creation) setup() *shimproto.Setup {
 	return s
 }
 
+// sharedMemory is what the container shares with others in the guest. Where the
+// sandbox belongs to no container it lasts from one to the next.
+func (c *creation) sharedMemory() []*agentproto.SharedMemory {
+	var list []*agentproto.SharedMemory
+	for _, m := range c.host.SharedMemory {
+		list = append(list, &agentproto.SharedMemory{
+			Name: m.Name, Size: uint64(max(0, m.Size)), Mode: m.Mode, Uid: m.UID, Gid: m.GID,
+			Lasts: c.sandbox.record.Owner == "",
+		})
+	}
+	return list
+}
+
 // guestOnly are the destinations of the file systems that the guest makes:
 // nobody on the host can see into them. /proc is another matter, as the shim's
 // own view has one.
-func guestOnly(guest *specs.Spec) []string {
+func (c *creation) guestOnly() []string {
 	var list []string
-	for _, m := range guest.Mounts {
+	for _, m := range c.spec.Mounts {
 		if m.Type != "bind" && m.Type != "proc" {
 			list = append(list, m.Destination)
 		}
+	}
+	for _, m := range c.host.SharedMemory {
+		list = append(list, m.Destination)
 	}
 	return list
 }

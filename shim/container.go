@@ -193,7 +193,7 @@ func (s *setup) createContainer(ctx context.Context, c *container, client *agent
 	_, err := client.CreateContainer(ctx, &agentproto.CreateContainerRequest{
 		ContainerId: s.ID, Spec: c.Spec, Stdio: s.stdio(streams), NoNewKeyring: c.NoNewKeyring, NoPivot: c.NoPivot,
 		TerminalSize: s.terminalSize(), Submounts: submounts, Bundle: c.Bundle,
-		SharedNamespaces: c.SharedNamespaces, Share: s.Container.Share,
+		SharedNamespaces: c.SharedNamespaces, SharedMemory: c.SharedMemory, Share: s.Container.Share,
 		Cpus: uint32(c.CPUs), // #nosec G115 -- of hypervisor.Config, at most 255
 	})
 	if err != nil {

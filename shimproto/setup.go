@@ -92,6 +92,8 @@ type Container struct {
 	CPUs int
 	// SharedNamespaces are those that the container joins in the guest.
 	SharedNamespaces []*agentproto.SharedNamespace
+	// SharedMemory is what it shares with others there.
+	SharedMemory []*agentproto.SharedMemory
 	// Hooks makes the shim wait for those of the command; nil for no hooks.
 	Hooks *Hooks
 	// Holder is the directory of the sandbox whose holder is another process, and

@@ -17,6 +17,7 @@ teardown() {
 		done
 		umount --recursive "$T/pinned"
 	fi
+	! mountpoint -q "$T/shm" || umount "$T/shm"
 	finish
 }
 
@@ -337,6 +338,41 @@ no_sandbox() {
 	echo 'from the host' >"$T/volume/host"
 	eventually 5 in_container a grep -q 'from the host' /volume/host
 	eventually 5 in_container b grep -q 'from the host' /volume/host
+}
+
+# bats test_tags=contract:30
+@test "the /dev/shm that a caller mounts for a pod is one tmpfs in the guest, of its size, and lasts as long as the pod" {
+	needs_vm
+	mkdir "$T/shm"
+	mount -t tmpfs -o size=3m,mode=1777,nosuid,nodev,noexec shm "$T/shm"
+	local name
+	for name in a b; do
+		crio container $name
+		config --arg source "$T/shm" '(.mounts[] | select(.destination == "/dev/shm")) |=
+			{destination: "/dev/shm", type: "bind", source: $source, options: ["rw", "bind"]}'
+		launch
+	done
+	same "$(in_container a sh -c "awk '\$2 == \"/dev/shm\" { print \$3 }' /proc/mounts")" tmpfs
+	same "$(in_container a df -k /dev/shm | awk 'END { print $2 }')" 3072
+	in_container a sh -c 'echo from a >/dev/shm/file'
+	same "$(in_container b cat /dev/shm/file)" "from a"
+	try in_container b dd if=/dev/zero of=/dev/shm/full bs=1M count=4
+	[ "$status" -ne 0 ]
+	# The host's stays empty, and those who look at the container from the host see nothing of it.
+	same "$(ls "$T/shm")" ""
+	same "$(nsenter --target "$(pid_of a)" --mount /bin/busybox ls /dev/shm)" ""
+	runch delete --force "$POD-a"
+	runch kill "$POD-b" KILL
+	eventually 10 stopped b
+	crio container c
+	config --arg source "$T/shm" '(.mounts[] | select(.destination == "/dev/shm")) |=
+		{destination: "/dev/shm", type: "bind", source: $source, options: ["rw", "bind"]}'
+	launch
+	same "$(in_container c cat /dev/shm/file)" "from a"
+	runch delete --force "$POD-b"
+	runch delete --force "$POD-c"
+	umount "$T/shm"
+	no_sandbox
 }
 
 # bats test_tags=contract:30

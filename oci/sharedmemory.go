@@ -1,0 +1,61 @@
+package oci
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// shmDestination is where programs look for shared memory: shm_overview(7).
+const shmDestination = "/dev/shm"
+
+// SharedMemory is a file system in memory that a caller has mounted for a container's
+// /dev/shm, or for that of all containers of a pod. The guest mounts its own instead:
+// what its processes share has to be in its memory.
+type SharedMemory struct {
+	// Name is the same for all containers that are to share it.
+	Name string
+	// Destination is the path in the container.
+	Destination string
+	// Size is its bound in bytes, 0 for the kernel's default.
+	Size int64
+	// Mode, UID and GID are those of its root.
+	Mode, UID, GID uint32
+}
+
+// sharedMemoryOf tells whether a bind is of such a file system: a tmpfs of its own, with
+// nothing in it. The host's /dev/shm is shared with the host, as any directory.
+func sharedMemoryOf(source string, m specs.Mount) (*SharedMemory, error) {
+	if filepath.Clean(m.Destination) != shmDestination {
+		return nil, nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(source, &fs); err != nil {
+		return nil, &os.PathError{Op: "statfs", Path: source, Err: err}
+	}
+	if fs.Type != unix.TMPFS_MAGIC {
+		return nil, nil
+	}
+	var st, above, hosts unix.Stat_t
+	for path, st := range map[string]*unix.Stat_t{source: &st, filepath.Join(source, ".."): &above, shmDestination: &hosts} {
+		if err := unix.Stat(path, st); err != nil && path != shmDestination {
+			return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+		}
+	}
+	if st.Dev == above.Dev || st.Dev == hosts.Dev || !isEmpty(source) {
+		return nil, nil
+	}
+	return &SharedMemory{
+		Name: fmt.Sprintf("%d-%d", unix.Major(st.Dev), unix.Minor(st.Dev)), Destination: m.Destination,
+		Size: int64(fs.Blocks) * fs.Bsize, // #nosec G115 -- a file system's size is an off_t
+		Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid,
+	}, nil
+}
+
+func isEmpty(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 0
+}
