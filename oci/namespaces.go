@@ -158,9 +158,10 @@ func splitNamespaces(host *HostPart, guest *specs.Spec, in Placement, env *envir
 	for i := range guest.Linux.Namespaces {
 		ns := &guest.Linux.Namespaces[i]
 		switch {
-		case ns.Type == specs.NetworkNamespace && set.has(specs.UserNamespace) && !in.Joined[specs.UserNamespace]:
+		case ns.Type == specs.NetworkNamespace && set.has(specs.UserNamespace):
 			// Only the user namespace that owns a network namespace may mount its sysfs
-			// and set its sysctls: the guest makes the two together.
+			// and set its sysctls: the guest makes the two together, and finds it there
+			// where both are made.
 			ns.Path = ""
 		case ns.Type == specs.NetworkNamespace:
 			ns.Path = in.NetNS
