@@ -13,6 +13,7 @@ import (
 	"runch/state"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // lockedSandbox is a sandbox whose record was read, or made, under its lock: it may
@@ -135,7 +136,7 @@ func (s *lockedSandbox) leave(ctx context.Context, c *state.Container) error {
 	if !s.record.Running() {
 		return s.Save(s.record)
 	}
-	if err := s.holder().Unshare(c.Share); err != nil && s.record.Running() {
+	if err := s.unshare(ctx, c.Share); err != nil && s.record.Running() {
 		return err
 	}
 	if err := s.Save(s.record); err != nil {
@@ -145,6 +146,18 @@ func (s *lockedSandbox) leave(ctx context.Context, c *state.Container) error {
 		s.r.Log.Debug("the VM keeps the size that it had", "sandbox", s.record.ID, "reason", err)
 	}
 	return nil
+}
+
+// unshare takes a container's files out of the shared tree. A holder that takes no
+// requests any more is about to end, and takes the whole tree with it.
+func (s *lockedSandbox) unshare(ctx context.Context, share string) error {
+	err := s.holder().Unshare(share)
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
+	defer cancel()
+	return errors.Join(err, s.record.Holder.AwaitEnd(ctx))
 }
 
 // end ends the VM and removes what the sandbox has on the host. Its lock is given
