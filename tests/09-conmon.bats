@@ -4,36 +4,21 @@
 # engine, so here from the test.
 
 load helpers
+load conmon
 
 setup() {
 	begin
-	mkdir "$T/exits" "$T/persist" "$T/sockets"
+	conmon_dir "$T"
 }
 
 teardown() {
-	# Where a test broke off, a conmon may still be waiting for its engine.
-	[ -n "${BATS_TEST_COMPLETED:-}" ] || cat "$T/conmon.pid" "$T/exec/conmon.pid" 2>/dev/null | xargs -r -n 1 kill -KILL || true
+	[ -n "${BATS_TEST_COMPLETED:-}" ] || end_conmon
 	finish
 }
 
-# conmon_with NAME COMMAND...: the command starts a conmon. Its messages go to $T/NAME.sync, as they come. START and
-# ATTACH are the pipes by which an engine holds it back and is told that it can attach.
-conmon_with() {
-	local name=$1
-	shift
-	rm -f "$T/$name.pipe"
-	mkfifo "$T/$name.pipe"
-	helper cat "$T/$name.pipe" >"$T/$name.sync"
-	"$@" 5>"$T/$name.pipe" 6<"${START:-/dev/null}" 7>"${ATTACH:-/dev/null}" </dev/null >"$T/$name.conmon" 2>&1 3>&-
-}
-
-# podman_env, crio_env COMMAND...: runs the command in the environment that the engine gives.
+# podman_env COMMAND...: runs the command in the environment that podman gives.
 podman_env() {
 	_OCI_SYNCPIPE=5 _OCI_STARTPIPE=6 _OCI_ATTACHPIPE=7 "$@"
-}
-
-crio_env() {
-	env -i CRI_O_EXTERNAL=1 PATH="$PATH" XDG_RUNTIME_DIR="$T" _OCI_SYNCPIPE=5 _OCI_STARTPIPE=6 "$@"
 }
 
 # as_podman WORD...: conmon as podman calls it to create $ID. After the container's end conmon has it deleted.
@@ -44,22 +29,6 @@ as_podman() {
 		-l "k8s-file:$T/ctr.log" --log-level warning --conmon-pidfile "$T/conmon.pid" \
 		--exit-command "$RUNCH" --exit-command-arg --root --exit-command-arg "$ROOT" \
 		--exit-command-arg delete --exit-command-arg --force --exit-command-arg "$ID" "$@"
-}
-
-# as_crio WORD...: conmon as CRI-O calls it to create $ID, with the environment that CRI-O leaves.
-as_crio() {
-	cd "$B" || return
-	conmon_with create crio_env conmon -b "$B" -c "$ID" --exit-dir "$T/exits" -l "$T/ctr.log" --log-level info -n "$ID" \
-		-P "$T/conmon.pid" -p "$B/pid" --persist-dir "$T/persist" -r "$RUNCH" --runtime-arg "--root=$ROOT" \
-		--socket-dir-path "$T/sockets" -u "$ID" "$@"
-	cd / || return
-}
-
-# crio_exec WORD...: CRI-O's exec by conmon, of the process in $T/process.json.
-crio_exec() {
-	rm -f "$T/exec.pid" "$T/exec.log"
-	conmon_with exec crio_env conmon -c "$ID" -n "$ID" -r "$RUNCH" -p "$T/exec.pid" -e -l "$T/exec.log" --socket-dir-path "$T/sockets" \
-		--log-level info --runtime-arg "--root=$ROOT" --exec-process-spec "$T/process.json" "$@"
 }
 
 # podman_exec WORD...: podman's exec by conmon, of the process in $T/process.json. podman attaches before it lets
@@ -83,41 +52,6 @@ podman_exec() {
 	exec 6>&-
 }
 
-# attach SOCKET NAME: connects to conmon's socket. Lines written to descriptor 8 are typed; what comes back is in
-# $T/NAME.out, each packet after one byte that says which stream it is from.
-attach() {
-	rm -f "$T/$2.in"
-	mkfifo "$T/$2.in"
-	exec 9<>"$T/$2.in" # else opening it would wait for the other side
-	helper socat -d -d - "UNIX-CONNECT:$1,type=5" <"$T/$2.in" >"$T/$2.out" 2>"$T/$2.socat" 6>&- 9>&-
-	exec 8>"$T/$2.in" 9>&-
-	eventually 10 says "starting data transfer loop" "$T/$2.socat"
-}
-
-# message NAME NUMBER JQ-FILTER: waits for conmon's n-th message, and prints what the filter makes of it.
-message() {
-	eventually 60 has_lines "$T/$1.sync" "$2" && sed -n "$2p" "$T/$1.sync" | jq -e "$3"
-}
-
-has_lines() {
-	[ "$(wc -l <"$1")" -ge "$2" ]
-}
-
-# refusal NAME KEY TEXT: conmon's message is that it did not work, with these words of the runtime.
-refusal() {
-	same "$(message "$1" 1 ".$2")" -1
-	[[ $(message "$1" 1 .message) == *"$3"* ]]
-}
-
-# created: create succeeded; sets PID and CONMON from what conmon said.
-created() {
-	PID=$(message create 1 '.data // .pid')
-	CONMON=$(<"$T/conmon.pid")
-	[ "$PID" -gt 1 ]
-	same "$(<"$B/pid")" "$PID"
-	same "$(parent "$PID")" "$CONMON"
-}
-
 # logged STREAM: what conmon's log has of that stream. A line that came in pieces has P (partial) in the third column.
 logged() {
 	awk -v stream="$1" '$2 == stream {
@@ -125,13 +59,6 @@ logged() {
 		sub(/^[^ ]+ [^ ]+ [^ ]+ /, "")
 		printf "%s%s", $0, partial ? "" : "\n"
 	}' "$T/ctr.log"
-}
-
-# conmon_ended SECONDS STATUS: conmon ends in this time, and with the container's status, since it has nothing else.
-conmon_ended() {
-	same "$(exit_status "$CONMON" "$1")" "$2"
-	same "$(<"$T/exits/$ID")" "$2"
-	same "$(<"$T/persist/exit")" "$2"
 }
 
 # bats test_tags=contract:9
