@@ -168,6 +168,7 @@ probe() {
 	crio_exec "${@:2}"
 }
 
+# bats test_tags=contract:27,contract:29,contract:30
 @test "without the infra container: init containers, members side by side, probes, execs, update, restart, and the pod's end" {
 	drop_infra '.linux.sysctl = {"net.core.somaxconn": "77"} |
 		.annotations["pod-linux-resources.crio.io"] = "{\"memory_limit_in_bytes\":268435456}"'
@@ -274,6 +275,7 @@ probe() {
 	[ ! -e "$ROOT/@$POD" ]
 }
 
+# bats test_tags=contract:22,contract:25,contract:30
 @test "with the infra container: it holds the VM, in its cgroup; a pod that is stopped is stopped, member by member" {
 	crio sandbox
 	args workload signals
@@ -320,6 +322,7 @@ probe() {
 	[ ! -e "$ROOT/@$POD" ]
 }
 
+# bats test_tags=contract:27
 @test "hostUsers: false: members have the pod's user namespace, by its path and its mappings" {
 	drop_infra
 	helper unshare --user sleep 1000
