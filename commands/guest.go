@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"runch/guest"
+	"runch/sandbox"
 )
 
 // guestCommand builds the image that VMs boot, or shows one.
@@ -102,8 +103,8 @@ func guestShow(c *cli.Context) error {
 	dir := c.Args().First()
 	if dir == "" {
 		var err error
-		if dir, err = besideBinary("guest", "../share/runch/guest"); err != nil {
-			return fmt.Errorf("no guest image found, name its directory: %w", err)
+		if dir, err = sandbox.ImageDir(); err != nil {
+			return fmt.Errorf("name the directory of an image: %w", err)
 		}
 	}
 	m, err := guest.Inspect(dir)

@@ -1,13 +1,16 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"runch/config"
+	"runch/guest"
 	"runch/hypervisor"
 	"runch/shimproto"
 )
@@ -97,6 +100,30 @@ func TestFindImage(t *testing.T) {
 	// Without a configuration and an image, the places are named.
 	if _, err := (&Runtime{Config: &config.Config{}}).FindImage(hypervisor.AccelTCG); err == nil || !strings.Contains(err.Error(), "runch guest build") {
 		t.Errorf("no image at all: %v", err)
+	}
+}
+
+// A copy of the program somewhere else boots the image that is installed, and one that
+// is installed the image that came with it.
+func TestImagePlaces(t *testing.T) {
+	for exe, want := range map[string][]string{
+		"/home/u/runch":        {"/home/u/guest", "/home/share/runch/guest", "/usr/local/share/runch/guest", "/usr/share/runch/guest"},
+		"/usr/local/bin/runch": {"/usr/local/bin/guest", "/usr/local/share/runch/guest", "/usr/share/runch/guest"},
+		"/usr/bin/runch":       {"/usr/bin/guest", "/usr/share/runch/guest", "/usr/local/share/runch/guest"},
+	} {
+		if got := imagePlaces(exe); !slices.Equal(got, want) {
+			t.Errorf("%s: %q", exe, got)
+		}
+	}
+	here, there := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(there, guest.InitramfsName), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if dir, err := imageIn([]string{here, there}); err != nil || dir != there {
+		t.Errorf("found %q, %v", dir, err)
+	}
+	if _, err := imageIn([]string{here}); !errors.Is(err, ErrNoImage) || !strings.Contains(err.Error(), here) {
+		t.Errorf("no image: %v", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -24,12 +25,12 @@ type Image struct {
 	Kernel, Initramfs string
 }
 
-// FindImage gives the image to boot: what the configuration names, else the
-// folder guest beside this program, else the one under its prefix's share.
+// FindImage gives the image to boot: what the configuration names, else what is
+// in ImageDir.
 func (r *Runtime) FindImage(accel hypervisor.Accel) (*Image, error) {
 	image := &Image{Kernel: r.Config.Kernel, Initramfs: r.Config.Initramfs}
 	if image.Kernel == "" || image.Initramfs == "" {
-		dir, err := imageDir()
+		dir, err := ImageDir()
 		if err != nil {
 			return nil, err
 		}
@@ -63,13 +64,31 @@ func kernelIn(dir string, accel hypervisor.Accel) string {
 	return filepath.Join(dir, guest.KernelName)
 }
 
-func imageDir() (string, error) {
+// ImageDir gives the directory of the image that goes with this program: the folder
+// guest beside it, else the one under its prefix's share; for a copy that was put
+// somewhere else, the one that is installed.
+func ImageDir() (string, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return "", fmt.Errorf("find this program: %w", err)
 	}
+	return imageIn(imagePlaces(exe))
+}
+
+// imagePlaces are where an image for the program at this path is looked for, in this
+// order.
+func imagePlaces(exe string) []string {
 	bin := filepath.Dir(exe)
-	places := []string{filepath.Join(bin, "guest"), filepath.Join(filepath.Dir(bin), "share", "runch", "guest")}
+	places := []string{filepath.Join(bin, "guest")}
+	for _, prefix := range []string{filepath.Dir(bin), "/usr/local", "/usr"} {
+		if dir := filepath.Join(prefix, "share", "runch", "guest"); !slices.Contains(places, dir) {
+			places = append(places, dir)
+		}
+	}
+	return places
+}
+
+func imageIn(places []string) (string, error) {
 	for _, dir := range places {
 		if _, err := os.Stat(filepath.Join(dir, guest.InitramfsName)); err == nil {
 			return dir, nil

@@ -50,6 +50,23 @@ teardown() {
 	same "$(jq -r .kernelRelease "$T/guest/manifest.json")" "$(jq -r .kernel.version "$T/env")"
 }
 
+@test "a copy of the binary elsewhere finds the image that is installed" {
+	mkdir "$T/bin"
+	cp "$RUNCH" "$T/bin/"
+	# In a namespace of its own, for what may be installed on this host.
+	in_prefix() {
+		unshare --mount sh -c 'mkdir -p "$0" && mount --bind "$1" "$0" && shift && exec "$@"' "$1" "$DEST/usr/share" "$T/bin/runch" "${@:2}"
+	}
+	local prefix
+	for prefix in /usr/local/share /usr/share; do
+		in_prefix "$prefix" env --format json >"$T/env"
+		[[ $(jq -r .kernel.path "$T/env") == "$prefix/runch/guest/"@(kernel|vmlinux) ]]
+		same "$(jq -r .initramfs.path "$T/env")" "$prefix/runch/guest/initramfs"
+		same "$(jq -r '.kernel.error' "$T/env")" null
+		in_prefix "$prefix" guest show | grep -q "^image *$prefix/runch/guest$"
+	done
+}
+
 @test "the installed binary runs a container" {
 	bundle
 	args echo hello
