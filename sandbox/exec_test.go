@@ -85,8 +85,9 @@ func TestExecInAContainerThatEndsMeanwhile(t *testing.T) {
 	<-ended
 }
 
-// That a guest does not answer is known on the other side of the shim's socket.
-func TestShimSaysThatItsGuestDoesNotAnswer(t *testing.T) {
+// That a guest does not answer, and that an error is the VM's, is known on the other
+// side of the shim's socket.
+func TestShimSaysWhoseFailureItIs(t *testing.T) {
 	ours, f, err := shimproto.Pair()
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +99,11 @@ func TestShimSaysThatItsGuestDoesNotAnswer(t *testing.T) {
 	}
 	defer theirs.Close()
 	p := &shimProcess{conn: ours}
-	for _, sent := range []error{agentproto.ErrUnreachable, errors.New("no such program")} {
+	for sent, ofVM := range map[error]bool{
+		agentproto.ErrUnreachable:     true,
+		errors.New("no such program"): false,
+		fmt.Errorf("boot: %w", &shimproto.VMError{Err: errors.New("the VM ended")}): true,
+	} {
 		if err := theirs.Send(shimproto.Failed(sent)); err != nil {
 			t.Fatal(err)
 		}
@@ -108,6 +113,9 @@ func TestShimSaysThatItsGuestDoesNotAnswer(t *testing.T) {
 		}
 		if errors.Is(err, agentproto.ErrUnreachable) != errors.Is(sent, agentproto.ErrUnreachable) {
 			t.Errorf("%q is not the error that it was", err)
+		}
+		if got := new(shimproto.VMError); errors.As(err, &got) != ofVM {
+			t.Errorf("%q is the VM's: %t, want %t", err, !ofVM, ofVM)
 		}
 	}
 }

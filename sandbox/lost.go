@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,8 +32,13 @@ func (s *lockedSandbox) tellLost() {
 	s.r.Log.Warn(fmt.Sprintf("how %s ended is not known: %s%s", what, reason, describeLogs(reason, s.record.LogDir, s.Path(), id)))
 }
 
-// withLogs is err with where the logs of the sandbox's VM are kept, and how they end.
+// withLogs is err, and where the VM is the cause of it, with where the logs of that are
+// kept, and how they end.
 func (s *lockedSandbox) withLogs(err error) error {
+	var ofVM *shimproto.VMError
+	if !errors.As(err, &ofVM) {
+		return err
+	}
 	if kept := describeLogs(err.Error(), s.record.LogDir, s.Path(), s.record.ID); kept != "" {
 		return fmt.Errorf("%w%s", err, kept)
 	}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"syscall"
 
-	"runch/agentproto"
 	"runch/shimproto"
 
 	"golang.org/x/sys/unix"
@@ -57,31 +56,22 @@ func (p *shimProcess) await(ctx context.Context) (*shimproto.Ready, error) {
 // errNoReport is what is known of a shim that ended before it reported.
 var errNoReport = errors.New("the shim ended without a report")
 
-// unreachable is a shim's report that its guest does not answer.
-type unreachable string
-
-func (u unreachable) Error() string { return string(u) }
-
-func (unreachable) Is(target error) bool { return target == agentproto.ErrUnreachable }
-
 // receive takes the shim's next report, until ctx ends.
 func (p *shimProcess) receive(ctx context.Context) (*shimproto.Report, error) {
 	stop := context.AfterFunc(ctx, p.conn.Interrupt)
 	defer stop()
 	var r shimproto.Report
 	if err := p.conn.Receive(&r); err != nil {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("wait for the shim: %w", context.Cause(ctx))
+		cause := context.Cause(ctx)
+		switch {
+		case errors.Is(cause, context.Canceled):
+			return nil, fmt.Errorf("wait for the shim: %w", cause)
+		case cause != nil:
+			return nil, &shimproto.VMError{Err: fmt.Errorf("wait for the shim: %w", cause)}
 		}
-		return nil, fmt.Errorf("%w (killed, or out of memory): %w", errNoReport, err)
+		return nil, &shimproto.VMError{Err: fmt.Errorf("%w (killed, or out of memory): %w", errNoReport, err)}
 	}
-	switch {
-	case r.Unreachable:
-		return nil, unreachable(r.Error)
-	case r.Error != "":
-		return nil, errors.New(r.Error)
-	}
-	return &r, nil
+	return &r, r.Err()
 }
 
 // exitCode waits for the shim's end: the process's own exit code.

@@ -78,7 +78,7 @@ func (s *setup) makeHolder(ctx context.Context) (*holder, error) {
 	}
 	client, err := agentproto.Connect(ctx, h.vm)
 	if err != nil {
-		return nil, fmt.Errorf("reach the agent: %w", err)
+		return nil, ofVM("reach the agent", err)
 	}
 	defer client.Close()
 	if err := h.configure(ctx, client); err != nil {

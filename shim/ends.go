@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"runch/shimproto"
 )
 
 // errNoServer says that there is nobody any more to serve files to the guest.
@@ -60,11 +62,16 @@ func (h *holder) watch() {
 	close(h.lost)
 }
 
+// ofVM is an error whose cause is the VM or its guest.
+func ofVM(what string, err error) error {
+	return &shimproto.VMError{Err: fmt.Errorf("%s: %w", what, err)}
+}
+
 // orLost is err of a call to the guest, or why the VM has ended, if it has.
 func (h *holder) orLost(what string, err error) error {
 	select {
 	case <-h.lost:
-		return fmt.Errorf("%s: %w", what, h.lostReason())
+		return ofVM(what, h.lostReason())
 	default:
 		return err
 	}

@@ -69,14 +69,14 @@ func (h *holder) boot(ctx context.Context, v *shimproto.VM) error {
 	}
 	listener, err := h.vm.Listen(agentproto.HelloPort)
 	if err != nil {
-		return fmt.Errorf("listen for the agent: %w", err)
+		return ofVM("listen for the agent", err)
 	}
 	defer listener.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, v.BootTimeout, fmt.Errorf("not within %v (boot_timeout)", v.BootTimeout))
 	defer cancel()
 	err = labelled(v.SelinuxLabel, func() error { return h.start(ctx) })
 	if err != nil {
-		return fmt.Errorf("start the VM: %w", h.orServer(err))
+		return ofVM("start the VM", h.orServer(err))
 	}
 	go h.watch()
 	return h.awaitHello(ctx, listener)
@@ -101,7 +101,7 @@ func (h *holder) acquire(ctx context.Context, v *shimproto.VM) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("serve files to the guest: %w", err)
+		return ofVM("serve files to the guest", err)
 	}
 	nics, err := h.mirrorNetwork(ctx)
 	if err != nil {
@@ -118,7 +118,7 @@ func (h *holder) acquire(ctx context.Context, v *shimproto.VM) error {
 		if errors.Is(err, unix.ECONNREFUSED) {
 			err = h.orServer(err)
 		}
-		return fmt.Errorf("prepare the VM: %w", err)
+		return ofVM("prepare the VM", err)
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func (h *holder) mirrorNetwork(ctx context.Context) ([]hypervisor.NIC, error) {
 func (h *holder) configure(ctx context.Context, agent agentproto.AgentService) error {
 	_, err := agent.Configure(ctx, &agentproto.ConfigureRequest{HostTimeNs: time.Now().UnixNano(), Network: h.nics})
 	if err != nil {
-		return h.orLost("configure the guest", agentproto.FromAgent(err))
+		return &shimproto.VMError{Err: h.orLost("configure the guest", agentproto.FromAgent(err))}
 	}
 	return nil
 }
@@ -177,14 +177,14 @@ func (h *holder) awaitHello(ctx context.Context, listener net.Listener) error {
 		// Where the VM ends, so do its connections, and they are seen first.
 		select {
 		case <-h.lost:
-			return fmt.Errorf("boot the guest: %w", h.lostReason())
+			return ofVM("boot the guest", h.lostReason())
 		case <-time.After(serverEnd):
 		}
-		return fmt.Errorf("hear the agent: %w", err)
+		return ofVM("hear the agent", err)
 	case <-h.lost:
-		return fmt.Errorf("boot the guest: %w", h.lostReason())
+		return ofVM("boot the guest", h.lostReason())
 	case <-ctx.Done():
-		return fmt.Errorf("boot the guest: the agent has not answered: %w", context.Cause(ctx))
+		return ofVM("boot the guest: the agent has not answered", context.Cause(ctx))
 	}
 }
 

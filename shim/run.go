@@ -199,12 +199,12 @@ func (s *setup) committed(ctx context.Context) bool {
 func connect(ctx context.Context, d agentproto.Dialer, files Files) (*agentproto.Client, *Streams, error) {
 	client, err := agentproto.Connect(ctx, d)
 	if err != nil {
-		return nil, nil, fmt.Errorf("reach the agent: %w", err)
+		return nil, nil, ofVM("reach the agent", err)
 	}
 	streams, err := OpenStreams(ctx, d, files)
 	if err != nil {
 		_ = client.Close() // it was not used
-		return nil, nil, err
+		return nil, nil, &shimproto.VMError{Err: err}
 	}
 	return client, streams, nil
 }

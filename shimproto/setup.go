@@ -134,14 +134,51 @@ type Report struct {
 	Namespaced bool   `json:",omitempty"`
 	Error      string `json:",omitempty"`
 	// Unreachable: what went wrong is that the guest's agent does not answer.
-	Unreachable bool   `json:",omitempty"`
-	Ready       *Ready `json:",omitempty"`
+	Unreachable bool `json:",omitempty"`
+	// OfVM: the error is a VMError.
+	OfVM  bool   `json:",omitempty"`
+	Ready *Ready `json:",omitempty"`
 }
+
+// VMError is an error whose cause is the VM or its guest, and not what was asked of
+// them: who meets it wants to know what these have said.
+type VMError struct{ Err error }
+
+// Error gives the words of the error alone.
+func (e *VMError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the error.
+func (e *VMError) Unwrap() error { return e.Err }
 
 // Failed is the report of an error.
 func Failed(err error) Report {
-	return Report{Error: err.Error(), Unreachable: errors.Is(err, agentproto.ErrUnreachable)}
+	r := Report{Error: err.Error(), Unreachable: errors.Is(err, agentproto.ErrUnreachable)}
+	var ofVM *VMError
+	r.OfVM = r.Unreachable || errors.As(err, &ofVM)
+	return r
 }
+
+// Err is the error that was reported, nil for none.
+func (r *Report) Err() error {
+	var err error
+	switch {
+	case r.Unreachable:
+		err = unreachable(r.Error)
+	case r.Error != "":
+		err = errors.New(r.Error)
+	}
+	if r.OfVM {
+		return &VMError{Err: err}
+	}
+	return err
+}
+
+// unreachable is a report that the guest does not answer.
+type unreachable string
+
+func (u unreachable) Error() string { return string(u) }
+
+func (unreachable) Is(target error) bool { return target == agentproto.ErrUnreachable }
 
 // Ready says what the process has made.
 type Ready struct {
