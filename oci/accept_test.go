@@ -46,6 +46,10 @@ func TestAccepts(t *testing.T) {
 			}
 		},
 		"seccomp off": func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{} },
+		"seccomp listener without an action for it": func(s *specs.Spec) {
+			s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/s", ListenerMetadata: "m"}
+		},
+		"seccomp listener alone": func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{ListenerPath: "/s"} },
 		"devices": func(s *specs.Spec) {
 			s.Linux.Devices = []specs.LinuxDevice{
 				{Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200},
@@ -60,6 +64,9 @@ func TestAccepts(t *testing.T) {
 			s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{
 				Mode: specs.MpolBind, Nodes: "0", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes},
 			}
+		},
+		"memory policy with one node said twice": func(s *specs.Spec) {
+			s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolInterleave, Nodes: "0-0, 00,"}
 		},
 		"propagation": func(s *specs.Spec) { s.Linux.RootfsPropagation = "rshared" },
 		"slave bind": func(s *specs.Spec) {

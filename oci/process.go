@@ -1,12 +1,10 @@
 package oci
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -214,46 +212,4 @@ func validateAffinity(p *specs.Process) error {
 		return fieldErrorf(field+".final", "bad CPUAffinity.Final: %w", err)
 	}
 	return nil
-}
-
-// maxListValue is the highest number in a list of CPUs or memory nodes: the
-// kernel's CPU set has so many bits.
-const maxListValue = 1023
-
-// validateList checks a list such as "0-3,7", in the kernel's form with runc's
-// liberties: blanks around and empty elements.
-func validateList(list string) error {
-	for element := range strings.SplitSeq(list, ",") {
-		element = strings.TrimSpace(element)
-		if element == "" {
-			continue
-		}
-		first, last, isRange := strings.Cut(element, "-")
-		start, err := listNumber(first)
-		if err != nil {
-			return err
-		}
-		if !isRange {
-			continue
-		}
-		end, err := listNumber(last)
-		if err != nil {
-			return err
-		}
-		if start > end {
-			return errors.New("invalid range: " + element)
-		}
-	}
-	return nil
-}
-
-func listNumber(s string) (uint64, error) {
-	n, err := strconv.ParseUint(s, 10, 32)
-	if err != nil {
-		return 0, fmt.Errorf("%q is not a number", s)
-	}
-	if n > maxListValue {
-		return 0, fmt.Errorf("values larger than %d are not supported", maxListValue)
-	}
-	return n, nil
 }

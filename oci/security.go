@@ -93,21 +93,16 @@ var (
 // maxSeccompArg is the index of a system call's last argument.
 const maxSeccompArg = 5
 
-// validateSeccomp checks the names that the guest's libcontainer will look up.
-// A listener would be a socket of the host, with descriptors of the guest's
-// kernel sent over it.
+// validateSeccomp checks the names that the guest's libcontainer will look up. A
+// listener, to which an action would notify, would be a socket of the host, with
+// descriptors of the guest's kernel sent over it. Without such an action one that is
+// given is never told of anything, and not looked at, as by runc.
 func validateSeccomp(l *specs.Linux) error {
 	s := l.Seccomp
 	if s == nil {
 		return nil
 	}
 	const field = "linux.seccomp"
-	if s.ListenerPath != "" {
-		return fieldErrorf(field+".listenerPath", "a listener of the host cannot be told of system calls in a VM")
-	}
-	if s.ListenerMetadata != "" {
-		return fieldErrorf(field+".listenerMetadata", "a listener of the host cannot be told of system calls in a VM")
-	}
 	if s.DefaultAction == "" && len(s.Syscalls) == 0 {
 		return nil // libcontainer sets no filter for this, whatever else there is
 	}

@@ -29,6 +29,8 @@ const guestCgroups = "/runch"
 //     and disks that a spec names are the host's, so cpuset and blockIO are
 //     limits of the host's cgroup alone.
 //   - A hostname or domainname that is not set is the host's, as under runc.
+//   - A seccomp listener is a socket of the host, and never told of anything: the
+//     actions that would do so are refused.
 //   - SELinux labels go to the host's processes: the guest has no policy.
 //   - An AppArmor profile is refused where runc refuses it (on a host without
 //     AppArmor) and has no effect otherwise: a profile like
@@ -71,6 +73,9 @@ func Split(b *Bundle, id string, in Placement) (*HostPart, *specs.Spec, error) {
 	guest.Root.Path = path.Join(in.Shared, "rootfs")
 	guest.Process = GuestProcess(guest.Process)
 	guest.Linux.MountLabel = ""
+	if s := guest.Linux.Seccomp; s != nil {
+		s.ListenerPath, s.ListenerMetadata = "", ""
+	}
 	guest.Linux.CgroupsPath = path.Join(guestCgroups, id)
 	return host, guest, checkSize(guest)
 }

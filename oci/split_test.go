@@ -248,3 +248,16 @@ func TestFIFOHasNoNumber(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// A socket of the host is none of the guest's concern.
+func TestSeccompListenerStaysOnTheHost(t *testing.T) {
+	b := testBundle(t, mustJSON(t, testSpec()))
+	b.Spec.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/s", ListenerMetadata: "m"}
+	_, guest, err := split(b, "c1", testPlacement(), testEnvironment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&specs.LinuxSeccomp{DefaultAction: specs.ActAllow}, guest.Linux.Seccomp); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

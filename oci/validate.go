@@ -160,7 +160,8 @@ func validateMemoryPolicy(l *specs.Linux) error {
 	if !ok {
 		return fieldErrorf(field+".mode", "invalid memory policy mode %q", policy.Mode)
 	}
-	if err := validateList(policy.Nodes); err != nil {
+	nodes, err := parseList(policy.Nodes)
+	if err != nil {
 		return fieldErrorf(field+".nodes", "invalid memory policy nodes %q: %w", policy.Nodes, err)
 	}
 	for i, flag := range policy.Flags {
@@ -168,13 +169,13 @@ func validateMemoryPolicy(l *specs.Linux) error {
 			return fieldErrorf(index(field+".flags", i), "invalid memory policy flag %q", flag)
 		}
 	}
-	named := strings.Trim(policy.Nodes, ", ") != ""
+	named := nodes.Count()
 	switch {
-	case rule == nodesNone && named:
-		return fieldErrorf(field+".nodes", "memory policy mode requires 0 nodes but got %q", policy.Nodes)
-	case rule == nodesSome && !named:
+	case rule == nodesNone && named > 0:
+		return fieldErrorf(field+".nodes", "memory policy mode requires 0 nodes but got %d", named)
+	case rule == nodesSome && named == 0:
 		return fieldErrorf(field+".nodes", "memory policy mode requires at least one node but got 0")
-	case named && strings.Trim(policy.Nodes, "0-, ") != "":
+	case named > 1, named == 1 && !nodes.IsSet(0):
 		return fieldErrorf(field+".nodes", "invalid memory policy nodes %q: the guest has node 0 alone", policy.Nodes)
 	}
 	return nil

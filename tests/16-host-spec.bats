@@ -331,8 +331,6 @@ fails() {
 		linux|del(.linux)
 		linux.intelRdt|.linux.intelRdt = {closID: "x"}
 		linux.netDevices|.linux.netDevices = {eth0: {name: "net0"}}
-		linux.seccomp.listenerPath|.linux.seccomp = {defaultAction: "SCMP_ACT_ALLOW", listenerPath: "/run/l"}
-		linux.seccomp.listenerMetadata|.linux.seccomp = {defaultAction: "SCMP_ACT_ALLOW", listenerMetadata: "x"}
 		linux.seccomp.syscalls[0].action|.linux.seccomp = {defaultAction: "SCMP_ACT_ALLOW", syscalls: [{names: ["read"], action: "SCMP_ACT_NOTIFY"}]}
 		linux.namespaces[0].path|.linux.namespaces[0].path = "/proc/1/ns/pid"
 		linux.namespaces|.linux.namespaces |= map(select(.type != "ipc"))
