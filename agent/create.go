@@ -19,6 +19,11 @@ func (a *Agent) CreateContainer(ctx context.Context, req *agentproto.CreateConta
 	if err := a.guest.ready(); err != nil {
 		return nil, err
 	}
+	if req.GetGuestDevices() {
+		if err := addGuestDevices(spec.Linux); err != nil {
+			return nil, err
+		}
+	}
 	if cpus := req.GetCpus(); cpus > 0 {
 		if err := takeHardware(ctx, int(cpus)); err != nil {
 			return nil, err

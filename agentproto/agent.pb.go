@@ -273,7 +273,9 @@ type CreateContainerRequest struct {
 	Cpus uint32 `protobuf:"varint,13,opt,name=cpus,proto3" json:"cpus,omitempty"`
 	// The memory that the container shares with others of the sandbox. The spec binds
 	// it from its place in the guest.
-	SharedMemory  []*SharedMemory `protobuf:"bytes,14,rep,name=shared_memory,json=sharedMemory,proto3" json:"shared_memory,omitempty"`
+	SharedMemory []*SharedMemory `protobuf:"bytes,14,rep,name=shared_memory,json=sharedMemory,proto3" json:"shared_memory,omitempty"`
+	// The container gets all devices of the guest, beside those that its spec lists.
+	GuestDevices  bool `protobuf:"varint,15,opt,name=guest_devices,json=guestDevices,proto3" json:"guest_devices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -390,6 +392,13 @@ func (x *CreateContainerRequest) GetSharedMemory() []*SharedMemory {
 		return x.SharedMemory
 	}
 	return nil
+}
+
+func (x *CreateContainerRequest) GetGuestDevices() bool {
+	if x != nil {
+		return x.GuestDevices
+	}
+	return false
 }
 
 // SharedMemory is a tmpfs, which the first container that asks for it makes.
@@ -2745,7 +2754,7 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\fhost_time_ns\x18\x01 \x01(\x03R\n" +
 	"hostTimeNs\x121\n" +
 	"\anetwork\x18\x02 \x01(\v2\x17.runch.agent.v1.NetworkR\anetwork\"\x13\n" +
-	"\x11ConfigureResponse\"\xfd\x03\n" +
+	"\x11ConfigureResponse\"\xa2\x04\n" +
 	"\x16CreateContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x12\n" +
 	"\x04spec\x18\x02 \x01(\fR\x04spec\x12+\n" +
@@ -2759,7 +2768,8 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x11shared_namespaces\x18\v \x03(\v2\x1f.runch.agent.v1.SharedNamespaceR\x10sharedNamespaces\x12\x14\n" +
 	"\x05share\x18\f \x01(\tR\x05share\x12\x12\n" +
 	"\x04cpus\x18\r \x01(\rR\x04cpus\x12A\n" +
-	"\rshared_memory\x18\x0e \x03(\v2\x1c.runch.agent.v1.SharedMemoryR\fsharedMemoryJ\x04\b\x04\x10\x05J\x04\b\x05\x10\x06\"\x84\x01\n" +
+	"\rshared_memory\x18\x0e \x03(\v2\x1c.runch.agent.v1.SharedMemoryR\fsharedMemory\x12#\n" +
+	"\rguest_devices\x18\x0f \x01(\bR\fguestDevicesJ\x04\b\x04\x10\x05J\x04\b\x05\x10\x06\"\x84\x01\n" +
 	"\fSharedMemory\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x12\n" +

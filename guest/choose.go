@@ -37,6 +37,7 @@ var lazyModules = []wanted{
 	{"virtio_mem", false},
 	{"overlay", false},
 	{"tun", false},
+	{"loop", false},
 }
 
 // selection are the modules of a kernel that go into the image.

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -30,7 +32,9 @@ var virtualDevices = map[deviceNumber]string{
 }
 
 // validateDevices accepts virtualDevices, FIFOs, and numbers that no driver of the
-// host serves: open(2) of such a node fails on the host as it does in the guest.
+// host serves: open(2) of such a node fails on the host as it does in the guest. Other
+// devices of the host are left out where the container may use any device at all:
+// the guest's own take their place (see splitDevices). Elsewhere they are refused.
 func validateDevices(l *specs.Linux, env *environment) error {
 	for i, d := range l.Devices {
 		field := index("linux.devices", i)
@@ -44,11 +48,46 @@ func validateDevices(l *specs.Linux, env *environment) error {
 		default:
 			return fieldErrorf(field+".type", "invalid device type %q", d.Type)
 		}
-		if isHostDevice(d, env) {
+		if isHostDevice(d, env) && !allowsEveryDevice(l) {
 			return fieldErrorf(field, "a device of the host (%s, %s %d:%d) cannot be given to a VM", d.Path, d.Type, d.Major, d.Minor)
 		}
 	}
 	return nil
+}
+
+// allowsEveryDevice tells whether the container is a privileged one, as callers make
+// it: a rule that no other takes back allows all of every device.
+func allowsEveryDevice(l *specs.Linux) bool {
+	if l.Resources == nil {
+		return false
+	}
+	every := false
+	for _, r := range l.Resources.Devices {
+		if (r.Type == "" || r.Type == "a") && isWildcard(r.Major) && isWildcard(r.Minor) {
+			every = r.Allow && strings.Contains(r.Access, "r") && strings.Contains(r.Access, "w") && strings.Contains(r.Access, "m")
+		}
+	}
+	return every
+}
+
+func isWildcard(n *int64) bool { return n == nil || *n == -1 }
+
+// splitDevices takes the host's devices out of the guest's spec, and tells which.
+func splitDevices(guest *specs.Linux, env *environment) (leftOut []string) {
+	guest.Devices = slices.DeleteFunc(guest.Devices, func(d specs.LinuxDevice) bool {
+		if d.Type == "p" || !isHostDevice(d, env) {
+			return false
+		}
+		leftOut = append(leftOut, d.Path)
+		return true
+	})
+	for i := range guest.Devices {
+		if d := &guest.Devices[i]; d.Type == "p" {
+			// mknod(2) ignores a FIFO's number, and libcontainer compares it with the node's.
+			d.Major, d.Minor = 0, 0
+		}
+	}
+	return leftOut
 }
 
 func isHostDevice(d specs.LinuxDevice, env *environment) bool {

@@ -33,6 +33,10 @@ type HostPart struct {
 	// SharedMemory are what the guest mounts for itself in place of binds.
 	SharedMemory []SharedMemory
 
+	// LeftOut are the paths of the host's devices that a privileged container lists: it
+	// is to get all of the guest's in their place.
+	LeftOut []string
+
 	// Namespaces are those of the spec, by type, each with the path on the host of
 	// the one to join, or "" for a new one.
 	Namespaces map[specs.LinuxNamespaceType]string

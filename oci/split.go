@@ -20,6 +20,8 @@ const guestCgroups = "/runch"
 //     below in.Shared and taken from there by the guest. A bind of a
 //     device node that every kernel has, such as /dev/null, takes the guest's own, and
 //     so does one of a tmpfs for /dev/shm (in.SharedMemory).
+//   - Devices of the host are left out of a container that may use any device
+//     (host.LeftOut): it gets those of the guest in their place.
 //   - The network namespace is the guest's in.NetNS, which mirrors the host's.
 //     With a user namespace it is one that the guest makes for the container.
 //   - Other namespaces with a path are those of the sandbox or of another container
@@ -63,12 +65,7 @@ func Split(b *Bundle, id string, in Placement) (*HostPart, *specs.Spec, error) {
 	if err := splitNamespaces(host, guest, in, b.env); err != nil {
 		return nil, nil, err
 	}
-	for i := range guest.Linux.Devices {
-		if d := &guest.Linux.Devices[i]; d.Type == "p" {
-			// mknod(2) ignores a FIFO's number, and libcontainer compares it with the node's.
-			d.Major, d.Minor = 0, 0
-		}
-	}
+	host.LeftOut = splitDevices(guest.Linux, b.env)
 
 	guest.Root.Path = path.Join(in.Shared, "rootfs")
 	guest.Process = GuestProcess(guest.Process)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"strings"
 	"time"
 
 	"runch/agentproto"
@@ -97,6 +98,9 @@ func (c *creation) prepare() error {
 	})
 	if err != nil {
 		return err
+	}
+	if left := c.host.LeftOut; len(left) > 0 {
+		c.r.Log.Debug("the guest's devices take the place of the host's", "left out", strings.Join(left, " "))
 	}
 	c.r.warnOf(c.spec.Process)
 	if c.place.own {

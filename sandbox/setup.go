@@ -21,6 +21,7 @@ func (c *creation) setup() *shimproto.Setup {
 			Spec: spec, Rootfs: c.host.Rootfs, RootfsReadonly: c.host.RootfsReadonly, Binds: c.host.Binds,
 			GuestOnly: c.guestOnly(), Share: c.record.Share, NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring,
 			Bundle: c.o.Bundle.Dir, SharedNamespaces: c.place.shared, SharedMemory: c.sharedMemory(),
+			GuestDevices: len(c.host.LeftOut) > 0,
 		},
 	}
 	if c.hasCreateHooks() {

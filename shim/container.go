@@ -194,7 +194,8 @@ func (s *setup) createContainer(ctx context.Context, c *container, client *agent
 		ContainerId: s.ID, Spec: c.Spec, Stdio: s.stdio(streams), NoNewKeyring: c.NoNewKeyring, NoPivot: c.NoPivot,
 		TerminalSize: s.terminalSize(), Submounts: submounts, Bundle: c.Bundle,
 		SharedNamespaces: c.SharedNamespaces, SharedMemory: c.SharedMemory, Share: s.Container.Share,
-		Cpus: uint32(c.CPUs), // #nosec G115 -- of hypervisor.Config, at most 255
+		Cpus:         uint32(c.CPUs), // #nosec G115 -- of hypervisor.Config, at most 255
+		GuestDevices: c.GuestDevices,
 	})
 	if err != nil {
 		return nil, agentproto.FromAgent(err)

@@ -90,6 +90,8 @@ type Container struct {
 	Bundle       string
 	// CPUs is how many the VM has by now, 0 where it is as it was booted.
 	CPUs int
+	// GuestDevices gives it all devices of the guest.
+	GuestDevices bool
 	// SharedNamespaces are those that the container joins in the guest.
 	SharedNamespaces []*agentproto.SharedNamespace
 	// SharedMemory is what it shares with others there.

@@ -561,3 +561,62 @@ allowed() {
 	exit_status "$PID"
 	runch delete "$ID"
 }
+
+# devices: the devices of the kernel that the command runs on, by their nodes, as a spec lists them. Engines leave
+# out the same ones of a privileged container's.
+DEVICES='for kind in block char; do
+	for device in /sys/dev/$kind/*; do
+		[ -e "$device/uevent" ] || continue
+		name=$(sed -n "s/^DEVNAME=//p" "$device/uevent")
+		number=${device##*/}
+		case $name in "" | console | ptmx) continue ;; esac
+		echo "/dev/$name $kind ${number%:*} ${number#*:}"
+	done
+done | sort'
+
+@test "a privileged container has the guest's devices for the host's, and does with them what it does to a kernel" {
+	own
+	local capabilities
+	capabilities=$(runch features | jq -c .linux.capabilities)
+	config --argjson all "$capabilities" '.process.capabilities |= {bounding: $all, permitted: $all, effective: $all}
+		| .linux.resources.devices = [{allow: true, access: "rwm"}]
+		| .linux.devices = [$devices | rtrimstr("\n") / "\n" | .[] / " "
+			| {path: .[0], type: .[1][:1], major: (.[2] | tonumber), minor: (.[3] | tonumber), fileMode: 384, uid: 0, gid: 0}]
+		| .linux.maskedPaths = [] | .linux.readonlyPaths = []
+		| (.mounts[] | select(.type == "sysfs")).options = ["nosuid", "noexec", "nodev", "rw"]
+		| .mounts += [{destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["nosuid", "noexec", "nodev", "rw"]}]' \
+		--arg devices "$(sh -c "$DEVICES")"
+	local disks=(/sys/dev/block/*) number
+	number=$(basename "${disks[0]}")
+	config --argjson major "${number%:*}" --argjson minor "${number#*:}" \
+		'.linux.devices += [{path: "/dev/a-disk-of-the-host", type: "b", major: $major, minor: $minor}]'
+	args sleep 10000
+	runch --debug --log "$T/log" create --bundle "$B" --pid-file "$B/pid" "$ID" <"/dev/null" >"$B/stdout" 2>"$B/stderr"
+	PID=$(<"$B/pid")
+	runch start "$ID"
+	says "a-disk-of-the-host" "$T/log"
+
+	local major minor name kind
+	execute find /dev -path /dev/pts -prune -o '(' -type b -o -type c ')' -exec stat -c '%t %T %n %F' '{}' + >"$T/nodes"
+	same "$(while read -r major minor name kind; do
+		kind=${kind%% *}
+		echo "$name ${kind/character/char} $((16#$major)) $((16#$minor))"
+	done <"$T/nodes" | sort)" "$(execute sh -c "$DEVICES")"
+	same "$(execute cat /proc/self/status | status CapEff Seccomp)" "CapEff 000001ffffffffff
+Seccomp 0"
+
+	execute sh -c 'mknod /null c 1 3 && echo >/null && mkdir /mnt && mount -t tmpfs tmpfs /mnt && umount /mnt'
+	execute sh -c "echo '<5>$ID is in the guest' >/dev/kmsg && dmesg | grep -q '$ID is in the guest'"
+	! dmesg | grep -F "$ID is in the guest" || return
+	execute sh -c 'dd if=/dev/zero of=/img bs=1M count=4 && losetup "$(losetup -f)" /img && mke2fs /dev/loop0 &&
+		mount -t ext2 /dev/loop0 /mnt && echo text >/mnt/file && umount /mnt && losetup -d /dev/loop0' 2>/dev/null
+	execute sh -c 'mkdir /sys/fs/cgroup/below && rmdir /sys/fs/cgroup/below && echo 0 >/proc/sys/kernel/sysrq &&
+		echo 1 >/sys/kernel/rcu_normal'
+
+	# Without the rule the same list is refused, by the first that no guest has.
+	runch delete --force "$ID"
+	config '.linux.resources.devices = [{allow: false, access: "rwm"}]'
+	try create
+	same "$status" 1
+	[[ $output == *"linux.devices["*"]: a device of the host ("*") cannot be given to a VM"* ]]
+}

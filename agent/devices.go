@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/devices"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// addGuestDevices gives a container every device that the guest has, beside those
+// that its spec lists itself.
+func addGuestDevices(l *specs.Linux) error {
+	if err := loadDeviceModules(lazyModules, loadModule); err != nil {
+		return err
+	}
+	found, err := devices.HostDevices()
+	if err != nil {
+		return fmt.Errorf("look for the guest's devices: %w", err)
+	}
+	listed := make(map[string]bool, len(l.Devices))
+	for _, d := range l.Devices {
+		listed[path.Clean(d.Path)] = true
+	}
+	for _, d := range found {
+		if listed[d.Path] {
+			continue
+		}
+		l.Devices = append(l.Devices, specs.LinuxDevice{
+			Path: d.Path, Type: string(d.Type), Major: d.Major, Minor: d.Minor, FileMode: &d.FileMode, UID: &d.Uid, GID: &d.Gid,
+		})
+	}
+	return nil
+}
+
+// loadDeviceModules loads the modules of a list that claim a node in /dev. Elsewhere
+// udev makes such nodes at the boot, and who opens one has the module loaded; here
+// there are none before.
+func loadDeviceModules(list string, load func(path string) error) error {
+	paths, err := moduleList(list)
+	if err != nil {
+		return err
+	}
+	for _, p := range paths {
+		data, err := os.ReadFile(p)
+		if err != nil {
+			return fmt.Errorf("look for a module's devices: %w", err)
+		}
+		if !slices.ContainsFunc(modinfo(data, "alias"), isNodeAlias) {
+			continue
+		}
+		if err := modprobe(list, moduleName(p), load); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isNodeAlias knows a name like devname:net/tun.
+func isNodeAlias(alias string) bool { return strings.HasPrefix(alias, "devname:") }
