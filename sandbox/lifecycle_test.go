@@ -232,6 +232,12 @@ func TestALoneContainersLife(t *testing.T) {
 	if _, err := r.Exec(t.Context(), ExecOptions{ID: "c", Process: process, Detach: true, PIDFile: filepath.Join(r.dir, "exec.pid")}); err != nil {
 		t.Fatal(err)
 	}
+	exec, err := os.ReadFile(filepath.Join(r.dir, "exec.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// virtiofsd is in the same pid namespace, and is none of the container's.
+	r.wantHostPIDs(t, "c", strconv.Itoa(c.Shim.PID), string(exec))
 	if err := r.Delete(t.Context(), "c", false); !errors.Is(err, ErrNotStopped) {
 		t.Errorf("delete of a running container: %v", err)
 	}
@@ -239,6 +245,7 @@ func TestALoneContainersLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	end(t, c.Shim)
+	r.wantHostPIDs(t, "c")
 	if err := r.Delete(t.Context(), "c", false); err != nil {
 		t.Fatal(err)
 	}
@@ -248,6 +255,24 @@ func TestALoneContainersLife(t *testing.T) {
 	}
 	if err := r.Delete(t.Context(), "c", true); err != nil {
 		t.Errorf("delete --force of what is not there: %v", err)
+	}
+}
+
+// wantHostPIDs looks whether a container's processes are these on the host.
+func (r *rig) wantHostPIDs(t *testing.T, id string, want ...string) {
+	t.Helper()
+	pids, err := r.HostPIDs(id)
+	if err != nil {
+		t.Error(err)
+	}
+	var got []string
+	for _, pid := range pids {
+		got = append(got, strconv.Itoa(pid))
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%s has the pids %q, not %q", id, got, want)
 	}
 }
 

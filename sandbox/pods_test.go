@@ -39,6 +39,9 @@ func TestMembersShareTheSandboxOfTheFirst(t *testing.T) {
 	a := r.mustCreate(t, "a", memberOf(pause.Shim))
 	b := r.mustCreate(t, "b", memberOf(pause.Shim))
 	r.onlyLeft(t, "@pod", "a", "b", "pod")
+	for _, c := range []*state.Container{pause, a, b} {
+		r.wantHostPIDs(t, c.ID, strconv.Itoa(c.Shim.PID))
+	}
 	s, err := r.Store.LoadSandbox("pod")
 	if err != nil {
 		t.Fatal(err)

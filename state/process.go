@@ -45,6 +45,7 @@ func (p Process) Alive() bool {
 // stat is what we need of /proc/PID/stat; see proc_pid_stat(5).
 type stat struct {
 	state     byte
+	parent    int
 	flags     uint64
 	threads   int
 	startTime uint64
@@ -86,12 +87,15 @@ func parseStat(data []byte) (stat, error) {
 	}
 	fields := bytes.Fields(data[end+1:])
 	// The rest begins with field 3, the state.
-	const stateField, flagsField, threadsField, startTimeField = 0, 9 - 3, 20 - 3, 22 - 3
+	const stateField, parentField, flagsField, threadsField, startTimeField = 0, 4 - 3, 9 - 3, 20 - 3, 22 - 3
 	if len(fields) <= startTimeField || len(fields[stateField]) != 1 {
 		return stat{}, fmt.Errorf("too few fields in %q", data)
 	}
 	st := stat{state: fields[stateField][0]}
 	var err error
+	if st.parent, err = strconv.Atoi(string(fields[parentField])); err != nil {
+		return stat{}, fmt.Errorf("parent: %w", err)
+	}
 	if st.flags, err = strconv.ParseUint(string(fields[flagsField]), 10, 64); err != nil {
 		return stat{}, fmt.Errorf("flags: %w", err)
 	}

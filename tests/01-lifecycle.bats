@@ -236,8 +236,8 @@ teardown() {
 
 	try runch ps "$ID"
 	[[ $output == *PID* && $output == *"sleep 1000"* ]]
-	# One shell and two sleeps, as pids in JSON.
-	three() { [ "$(runch ps --format json "$ID" | jq length)" = 3 ]; }
+	# One shell and two sleeps.
+	three() { [ "$(processes)" = 3 ]; }
 	eventually 5 three
 }
 

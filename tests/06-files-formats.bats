@@ -243,6 +243,36 @@ logged() {
 	gone
 }
 
+# numbers LINE...: the lines as an array in JSON, sorted as numbers.
+numbers() {
+	printf '%s\n' "$@" | jq -sc sort
+}
+
+@test "ps in JSON has the pids of container and execs on the host, where callers look for them; guest-json has the guest's" {
+	own
+	args sleep 1000
+	launch
+	same "$(runch ps --format json "$ID" | jq -c sort)" "$(numbers "$PID")"
+	background one "$ID" sleep 2000
+	local first=$EXEC
+	background two "$ID" sleep 3000
+	same "$(runch ps --format json "$ID" | jq -c sort)" "$(numbers "$PID" "$first" "$EXEC")"
+	try runch ps --format yaml "$ID"
+	same "$status" 1
+	[[ $stderr == *"invalid format option"* ]]
+	kill -KILL "$EXEC"
+	exit_status "$EXEC"
+	same "$(runch ps --format json "$ID" | jq -c sort)" "$(numbers "$PID" "$first")"
+	if is_runch; then
+		# shellcheck disable=SC2046 # one in each line
+		same "$(runch ps --format guest-json "$ID" | jq -c sort)" "$(numbers $(runch ps "$ID" -o pid | tail -n +2))"
+	fi
+	runch kill "$ID" KILL
+	exit_status "$PID"
+	same "$(runch ps --format json "$ID" 2>/dev/null || echo '[]')" '[]'
+	runch delete "$ID"
+}
+
 # bats test_tags=contract:15
 @test "short flags mean what the long ones do" {
 	own
@@ -253,6 +283,7 @@ logged() {
 	same "$(runch list -q | sort | xargs)" "$(printf '%s\n' "$ID" "$SHARED_ID" | sort | xargs)"
 	runch list -f json | jq -e 'length == 2'
 	runch ps -f json "$ID" | jq -e 'length == 2'
+	same "$(processes)" 2
 	same "$(runch exec -e A=b -e C=d --cwd /tmp -u 1:2 "$ID" sh -c 'echo $A $C $PWD $(id -u) $(id -g)')" "b d /tmp 1 2"
 	runch kill -a "$ID" KILL
 	runch delete -f "$ID"

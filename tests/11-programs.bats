@@ -153,14 +153,13 @@ told() {
 # The last of this file: it ends the container.
 # bats test_tags=contract:18
 @test "a tree of processes that ignore TERM: TERM leaves all of them, KILL none" {
-	count() { runch ps --format json "$ID" | jq length; }
-	same "$(count)" 10
+	same "$(processes)" 10
 	runch kill "$ID" TERM
 	runch kill --all "$ID" TERM
 	kill -TERM "$PID"
 	# An exec is a round trip: whatever TERM ends has ended by then. (sleep itself does not ignore it: it inherits that.)
 	execute true
-	same "$(count)" 10
+	same "$(processes)" 10
 	state_is running
 	within 1000 runch kill "$ID" KILL
 	same "$(exit_status "$PID" 5)" 137

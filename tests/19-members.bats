@@ -72,7 +72,7 @@ readonly NAMESPACES='for n in ipc uts pid user net; do readlink /proc/self/ns/$n
 	try member -memory=20000000 greedy tail /dev/zero
 	[ "$status" -eq 137 ]
 	[[ $output == *"out of memory"* ]]
-	[ "$(runch ps --format json "$ID" | jq length)" = 1 ] # and none of the others
+	[ "$(processes)" = 1 ] # and none of the others
 	kill "$helper"
 	try member one true
 	[ "$status" -eq 0 ]

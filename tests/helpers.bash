@@ -219,6 +219,11 @@ background() {
 	EXEC=$(<"$T/$name.pid")
 }
 
+# processes: how many processes the container has.
+processes() {
+	runch ps "$ID" | tail -n +2 | wc -l
+}
+
 # state_is STATUS: whether the container's status is that one.
 state_is() {
 	[ "$(runch state "$ID" | jq -r .status)" = "$1" ]

@@ -1,0 +1,41 @@
+package state
+
+import (
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Shims lists the shims in the pid namespace of a container's shim: that one and those
+// of its execs, which other processes have started. What it has started itself is the
+// VM's, and is in there too where it holds one.
+func (p Process) Shims() ([]int, error) {
+	var own unix.Stat_t
+	if err := unix.Stat(pidNamespacePath(p.PID), &own); err != nil {
+		return nil, fmt.Errorf("look into the container's pid namespace: %w", err)
+	}
+	pids, err := allPIDs()
+	if err != nil {
+		return nil, fmt.Errorf("list the host's processes: %w", err)
+	}
+	parents := make(map[int]int)
+	for _, pid := range pids {
+		// One that the caller may not look at is another user's, and none of these.
+		var other unix.Stat_t
+		if err := unix.Stat(pidNamespacePath(pid), &other); err != nil || other.Ino != own.Ino {
+			continue
+		}
+		if st, err := readStat(pid); err == nil && !st.zombie() {
+			parents[pid] = st.parent
+		}
+	}
+	var shims []int
+	for pid := range parents {
+		if _, inside := parents[parents[pid]]; !inside {
+			shims = append(shims, pid)
+		}
+	}
+	slices.Sort(shims)
+	return shims, nil
+}
