@@ -139,7 +139,7 @@ func (r *Runtime) execSetup(c *state.Container, o ExecOptions) (*shimproto.Setup
 // container's shim ends, for whatever reason, the kernel ends this one.
 func (r *Runtime) startExecShim(ctx context.Context, c *state.Container, o ExecOptions, setup *shimproto.Setup, console *os.File) (*shimProcess, error) {
 	s := shimSpec{
-		unshare: unix.CLONE_NEWNS, console: console,
+		unshare: unix.CLONE_NEWNS, console: console, title: o.Process.Args,
 		join: []namespace.Namespace{
 			{Kind: unix.CLONE_NEWNET, Path: nsPath(c.Shim.PID, "net")},
 			pidNSOf(c.Shim.PID),

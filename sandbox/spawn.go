@@ -27,6 +27,8 @@ type shimSpec struct {
 	join []namespace.Namespace
 	// unshare are clone(2) flags of the namespaces that are made for it.
 	unshare uintptr
+	// title are the words of the process for which the shim stands.
+	title []string
 	// nested makes its pid namespace below one that join names.
 	nested bool
 }
@@ -35,7 +37,7 @@ type shimSpec struct {
 // sandbox, and below the pid namespace of a holder that is another process: the
 // kernel ends it with that one.
 func (c *creation) shimSpec(console *os.File) shimSpec {
-	s := shimSpec{unshare: unix.CLONE_NEWPID | unix.CLONE_NEWNS, console: console}
+	s := shimSpec{unshare: unix.CLONE_NEWPID | unix.CLONE_NEWNS, console: console, title: c.spec.Process.Args}
 	if c.terminal == nil {
 		s.stdio = [3]*os.File{c.o.Stdin, c.o.Stdout, c.o.Stderr}
 	}
@@ -102,12 +104,12 @@ func spawn(s shimSpec) (*shimProcess, error) {
 // startShim starts the process, with theirs as its end of conn; theirs is closed.
 func startShim(s shimSpec, conn *shimproto.Conn, theirs *os.File) (*os.Process, error) {
 	defer theirs.Close()
-	args, flags := shim.Args(), s.unshare
+	args, flags := shim.Args(s.title), s.unshare
 	if s.nested {
 		if err := conn.PassCredentials(); err != nil {
 			return nil, err
 		}
-		args, flags = shim.NestedArgs(s.unshare), 0
+		args, flags = shim.NestedArgs(s.unshare, s.title), 0
 	}
 	cmd := exec.Command("/proc/self/exe", args...) //nolint:noctx // it outlives this command
 	cmd.Args[0] = "runch"

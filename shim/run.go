@@ -32,6 +32,8 @@ const settleTime = 2 * time.Second
 // exit code to end with. announce makes it tell the command its pid first.
 func run(newVM NewVMFunc, announce bool) int {
 	signals := Catch()
+	// The kernel took the name from the path that it was started by, which is a link's.
+	_ = os.WriteFile("/proc/self/comm", []byte(programName), 0) // without it only ps(1) shows another
 	unix.Umask(0o022)
 	conn, err := shimproto.Open(os.NewFile(shimproto.SetupFD, "setup"))
 	if err != nil {
