@@ -23,6 +23,7 @@ const insideTest = "RUNCH_STORAGE_TEST"
 
 var bodies = map[string]func(dir string) error{
 	"view":          viewBody,
+	"processes":     processesBody,
 	"protect":       protectBody,
 	"enter":         enterBody,
 	"member":        memberBody,

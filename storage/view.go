@@ -144,21 +144,6 @@ func bindInView(root, volume *os.File, b oci.Bind) error {
 	return treeOf(volume).attach(target)
 }
 
-// moveProc gives the view the process's own /proc, where the rootfs has the
-// directory for one.
-func moveProc(root *os.File) error {
-	target, err := openInView(root, procDir)
-	if err != nil || target == nil {
-		return err
-	}
-	defer target.Close()
-	err = unix.MoveMount(unix.AT_FDCWD, procDir, int(target.Fd()), "", unix.MOVE_MOUNT_T_EMPTY_PATH)
-	if err != nil {
-		return fmt.Errorf("move /proc into the view: %w", err)
-	}
-	return nil
-}
-
 // coverRoot moves the mount at dir over the namespace's root. Whoever enters
 // the namespace with setns(2) lands on what is mounted there last; the
 // sandbox's tree stays below it, for the children whose root it is.

@@ -281,6 +281,29 @@ unharmed() {
 	unharmed "$T/trap"
 }
 
+# as_seen: the command lines of the processes that are seen in the container's view, sorted.
+as_seen() {
+	nsenter --target "$PID" --mount /bin/busybox sh -c 'for p in /proc/[0-9]*; do
+		[ ! -e "$p/cmdline" ] || echo $(tr "\0" " " <"$p/cmdline")
+	done' | sort
+}
+
+# As `podman top` looks for them.
+@test "who lists the processes in that view sees what stands for the container and its execs, and nothing of the VM" {
+	needs_vm
+	bundle
+	args sleep 1000
+	launch
+	background one "$ID" sleep 2000
+	same "$(as_seen)" "runch shim -- sleep 1000
+runch shim -- sleep 2000"
+	same "$(cat "/proc/$PID/comm" "/proc/$EXEC/comm")" $'runch\nrunch'
+	kill -KILL "$EXEC"
+	exit_status "$EXEC"
+	same "$(as_seen)" "runch shim -- sleep 1000"
+	runch delete --force "$ID"
+}
+
 # bats test_tags=contract:26
 @test "the view of the pid's mount namespace is the container's: what is copied there arrives in it" {
 	needs_vm

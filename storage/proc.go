@@ -1,0 +1,64 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// moveProc gives the view the process's own /proc, where the rootfs has the
+// directory for one. Who enters the view looks there for the container's processes.
+func moveProc(root *os.File) error {
+	target, err := openInView(root, procDir)
+	if err != nil || target == nil {
+		return err
+	}
+	defer target.Close()
+	if err := coverProcesses(); err != nil {
+		return err
+	}
+	err = unix.MoveMount(unix.AT_FDCWD, procDir, int(target.Fd()), "", unix.MOVE_MOUNT_T_EMPTY_PATH)
+	if err != nil {
+		return fmt.Errorf("move /proc into the view: %w", err)
+	}
+	return nil
+}
+
+// coverProcesses puts an empty directory over each process in /proc but this one.
+// While a view is built those are the VMM and virtiofsd, which are in the same pid
+// namespace and none of the container's. Who lists the processes finds nothing of
+// them, as of one that has just ended.
+func coverProcesses() error {
+	proc, err := os.Open(procDir)
+	if err != nil {
+		return fmt.Errorf("list the processes in the view: %w", err)
+	}
+	defer proc.Close()
+	names, err := proc.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("list the processes in the view: %w", err)
+	}
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		if err := coverProcess(filepath.Join(procDir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("cover process %d in the view: %w", pid, err)
+		}
+	}
+	return nil
+}
+
+func coverProcess(dir string) error {
+	empty, err := newTmpfs(treeSize, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return err
+	}
+	defer empty.close()
+	return empty.attachPath(dir)
+}
