@@ -15,7 +15,7 @@ setup() {
 
 teardown() {
 	[ -n "${BATS_TEST_COMPLETED:-}" ] || for W in "$T"/run/*/conmon; do
-		cat "$W/create.sync"
+		[ ! -e "$W/create.sync" ] || cat "$W/create.sync"
 		end_conmon
 	done
 	[ -z "${POD:-}" ] || pod_removed
@@ -382,4 +382,32 @@ is_unshared() {
 		done
 		[ ! -e "$ROOT/@$POD" ]
 	done
+}
+
+# conmon-rs COMMAND...: the runtime as conmon-rs calls it, which gives its global options twice.
+conmon-rs() {
+	timeout --foreground 60 "$RUNCH" "--root=$ROOT" "--root=$ROOT" "$@" 3>&-
+}
+
+@test "conmon-rs: one monitor for a pod, whose calls are written in another way" {
+	local name
+	for name in '' a; do
+		crio "$([ -n "$name" ] && echo container || echo sandbox)" $name
+		args sleep 1000
+		conmon-rs create --bundle "$B" --pid-file "$B/pid" "$ID" </dev/null >"$W/out" 2>&1
+		same "$(parent "$(<"$B/pid")")" "$REAPER_PID"
+		as_server start "$ID"
+	done
+	conmon-rs exec -d "--pid-file=$W/exec.pid" "$ID" sh -c 'echo in the container; exit 6' </dev/null >"$W/exec.out" 2>&1
+	same "$(exit_status "$(<"$W/exec.pid")" 10)" 6
+	same "$(<"$W/exec.out")" "in the container"
+	mkfifo "$T/orders"
+	exec 9<>"$T/orders"
+	helper "$TOOLS/terminal" receive --socket "$W/console" --out "$T/screen" --report "$T/report" <"$T/orders" 9>&-
+	eventually 5 test -S "$W/console"
+	conmon-rs exec -d "--console-socket=$W/console" --tty "--pid-file=$W/exec.pid" "$ID" sh -c 'tty; exit 8' </dev/null >"$W/exec.out" 2>&1
+	echo accept >&9
+	same "$(exit_status "$(<"$W/exec.pid")" 10)" 8
+	eventually 5 says /dev/pts/ "$T/screen"
+	exec 9>&-
 }
