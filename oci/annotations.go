@@ -9,6 +9,9 @@ const (
 
 	typeSandbox   = "sandbox"
 	typeContainer = "container"
+
+	manager = "io.container.manager"
+	podman  = "libpod"
 )
 
 // Role is what a container is to a pod.
@@ -22,12 +25,17 @@ const (
 	Sandbox
 	// Member is any other container of a pod.
 	Member
+	// MemberOrAlone is a Member if the pod has a container of its own, else Alone:
+	// what podman says of its members is the same in both cases, and in the second
+	// (--infra=false) they have nothing in common.
+	MemberOrAlone
 )
 
 // RoleOf reads from a spec's annotations what the container id is to a pod,
 // and the id of the pod's sandbox container ("" when it is alone). It knows the
 // annotations of CRI-O, containerd's CRI plugin and podman; podman gives its
-// members the sandbox's id and no type. The error names the annotation.
+// members the sandbox's id in CRI-O's annotation, before version 5 a type too, and
+// says that it is their manager. The error names the annotation.
 func RoleOf(id string, annotations map[string]string) (Role, string, error) {
 	for _, names := range []struct{ typ, sandbox string }{
 		{crioType, crioSandbox},
@@ -48,6 +56,8 @@ func RoleOf(id string, annotations map[string]string) (Role, string, error) {
 			return Sandbox, id, nil
 		case !hasSandbox:
 			return Alone, "", fieldErrorf(key("annotations", names.typ), "a container without %s", names.sandbox)
+		case !hasType, annotations[manager] == podman:
+			return MemberOrAlone, sandbox, nil
 		}
 		return Member, sandbox, nil
 	}

@@ -123,7 +123,7 @@ func FuzzAnnotations(f *testing.F) {
 		switch {
 		case err != nil:
 			checkError(t, err)
-		case role == Member && (ValidateID(sandbox) != nil || sandbox == id):
+		case (role == Member || role == MemberOrAlone) && (ValidateID(sandbox) != nil || sandbox == id):
 			t.Errorf("member of %q", sandbox)
 		case role == Sandbox && sandbox != id:
 			t.Errorf("sandbox %q", sandbox)

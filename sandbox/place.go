@@ -35,9 +35,9 @@ type place struct {
 //   - one that names a pod, or a namespace of a container that is there, joins that
 //     one's sandbox;
 //   - for a pod that has no container of its own a sandbox is made that bears its id,
-//     with a holder alone.
+//     with a holder alone; not for podman's (oci.MemberOrAlone).
 func (r *Runtime) place(id string, spec *specs.Spec) (*place, error) {
-	role, pod, err := oci.RoleOf(id, spec.Annotations)
+	role, sandbox, err := r.roleOf(id, spec.Annotations)
 	if err != nil {
 		return nil, err
 	}
@@ -45,11 +45,9 @@ func (r *Runtime) place(id string, spec *specs.Spec) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &place{sandbox: id, own: true, pod: role != oci.Alone, joined: make(map[specs.LinuxNamespaceType]bool)}
+	p := &place{sandbox: sandbox, own: role != oci.Member, pod: role != oci.Alone, joined: make(map[specs.LinuxNamespaceType]bool)}
 	switch role {
 	case oci.Member:
-		p.own = false
-		p.sandbox, err = r.sandboxOfPod(pod)
 	case oci.Sandbox:
 		if joined := sandboxesOf(targets); len(joined) > 0 {
 			return nil, fmt.Errorf("linux.namespaces: the first container of a pod cannot join a namespace of the sandbox %s", joined[0])
@@ -63,22 +61,26 @@ func (r *Runtime) place(id string, spec *specs.Spec) (*place, error) {
 			p.own, p.sandbox = false, joined[0]
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
 	return p, r.share(p, role, spec, targets)
 }
 
-// sandboxOfPod gives the id of a pod's sandbox, which need not be there yet.
-func (r *Runtime) sandboxOfPod(pod string) (string, error) {
-	c, err := r.Store.Load(pod)
-	if errors.Is(err, state.ErrNotExist) {
-		return pod, nil
+// roleOf reads the annotations, and gives the id of the sandbox that they lead to. It
+// need not be there yet.
+func (r *Runtime) roleOf(id string, annotations map[string]string) (oci.Role, string, error) {
+	role, pod, err := oci.RoleOf(id, annotations)
+	if err != nil || (role != oci.Member && role != oci.MemberOrAlone) {
+		return role, id, err
 	}
-	if err != nil {
-		return "", err
+	first, err := r.Store.Load(pod)
+	switch {
+	case err == nil:
+		return oci.Member, first.Sandbox, nil
+	case !errors.Is(err, state.ErrNotExist):
+		return role, "", err
+	case role == oci.MemberOrAlone:
+		return oci.Alone, id, nil
 	}
-	return c.Sandbox, nil
+	return oci.Member, pod, nil
 }
 
 // share finds out whose namespaces the container joins in the guest.
