@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -16,27 +17,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// vanishing is a running container whose guest takes the first call and closes
-// the connection before it has answered; where the container ends, so does its shim.
-func vanishing(t *testing.T, ends bool) *Runtime {
+// process is one that lives until the test ends or it is killed. It is reaped then.
+func process(t *testing.T) (*os.Process, state.Process) {
 	t.Helper()
-	shim := exec.CommandContext(t.Context(), "sleep", "1000")
-	if err := shim.Start(); err != nil {
+	cmd := exec.CommandContext(t.Context(), "sleep", "1000")
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = shim.Wait()
+		_ = cmd.Wait()
 	}()
 	t.Cleanup(func() {
-		_ = shim.Process.Kill()
+		_ = cmd.Process.Kill()
 		<-ended
 	})
-	process, err := state.ProcessOf(shim.Process.Pid)
+	p, err := state.ProcessOf(cmd.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return cmd.Process, p
+}
+
+// vanishing is a running container whose guest takes the first call and closes
+// the connection before it has answered; where the container ends, so does its shim.
+func vanishing(t *testing.T, ends bool) *Runtime {
+	t.Helper()
+	shim, process := process(t)
 	socket := filepath.Join(t.TempDir(), "s")
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "unix", socket)
 	if err != nil {
@@ -56,7 +64,7 @@ func vanishing(t *testing.T, ends bool) *Runtime {
 		_, _ = io.WriteString(conn, "OK 1\n")
 		_, _ = in.Peek(1) // the call is here
 		if ends {
-			_ = shim.Process.Kill()
+			_ = shim.Kill()
 		}
 	}()
 	store := state.NewStore(t.TempDir())

@@ -13,7 +13,6 @@ import (
 	"runch/state"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // lockedSandbox is a sandbox whose record was read, or made, under its lock: it may
@@ -136,7 +135,7 @@ func (s *lockedSandbox) leave(ctx context.Context, c *state.Container) error {
 	if !s.record.Running() {
 		return s.Save(s.record)
 	}
-	if err := s.unshare(ctx, c.Share); err != nil && s.record.Running() {
+	if err := s.unshare(ctx, c.Share); err != nil {
 		return err
 	}
 	if err := s.Save(s.record); err != nil {
@@ -148,16 +147,22 @@ func (s *lockedSandbox) leave(ctx context.Context, c *state.Container) error {
 	return nil
 }
 
-// unshare takes a container's files out of the shared tree. A holder that takes no
-// requests any more is about to end, and takes the whole tree with it.
+// unshare takes a member's files out of the shared tree, if that has not ended with its
+// holder: the pod's first container may be stopped at the same time, and closes its
+// sockets before it has ended.
 func (s *lockedSandbox) unshare(ctx context.Context, share string) error {
 	err := s.holder().Unshare(share)
-	if !errors.Is(err, unix.ECONNREFUSED) {
+	if errors.Is(err, shimproto.ErrHolderGone) {
+		ctx, cancel := context.WithTimeout(ctx, goneTimeout)
+		defer cancel()
+		if alive := s.record.Holder.AwaitEnd(ctx); alive != nil {
+			return fmt.Errorf("%w: %w", err, alive)
+		}
+	}
+	if err != nil && s.record.Running() {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
-	defer cancel()
-	return errors.Join(err, s.record.Holder.AwaitEnd(ctx))
+	return nil
 }
 
 // end ends the VM and removes what the sandbox has on the host. Its lock is given

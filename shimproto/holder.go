@@ -18,6 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrHolderGone says that a holder has closed its sockets: it has ended, or is about to.
+var ErrHolderGone = errors.New("the sandbox's holder is gone")
+
 // Request is one request to a holder: exactly one of its fields is set. The answer
 // is one Answer or several, of which the last has no More.
 type Request struct {
@@ -136,6 +139,13 @@ func (h Holder) Attend() (io.Closer, error) {
 }
 
 func (h Holder) ask(r Request, files []*os.File) (answer []storage.Mount, err error) {
+	defer func() {
+		for _, gone := range []error{unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE, io.EOF} {
+			if errors.Is(err, gone) {
+				err = fmt.Errorf("%w: %w", ErrHolderGone, err)
+			}
+		}
+	}()
 	conn, err := h.dial()
 	if err != nil {
 		return nil, err
