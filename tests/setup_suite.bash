@@ -13,7 +13,7 @@ setup_suite() {
 			return 1
 		}
 	done
-	for what in jq ip setpriv socat conmon busybox; do
+	for what in jq ip setpriv socat conmon busybox podman; do
 		command -v "$what" >/dev/null || {
 			echo "$what is missing: scripts/deps test" >&2
 			return 1

@@ -1,13 +1,15 @@
 #!/bin/bash
 # What the suites of callers share: an image of their own making, and a look for what is left.
 
-load ../helpers
+load "$(dirname "${BASH_SOURCE[0]}")/../helpers"
 
 IMAGE=localhost/busybox:lab
 
-# image: the busybox tree as an image in podman's storage, once for whoever runs this.
+# image: the busybox tree as an image in podman's storage, once for whoever runs this. Where podman knows no other PATH
+# (kube play), it is the image's.
 image() {
-	podman image exists "$IMAGE" || tar -C "$RUNCH_ROOTFS/busybox" -c . | podman import --quiet - "$IMAGE"
+	podman image exists "$IMAGE" ||
+		tar -C "$RUNCH_ROOTFS/busybox" -c . | podman import --quiet --change 'ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin' - "$IMAGE"
 }
 
 # on_terminal TEXT: a line of shell on a terminal of its own, which has no size until the line sets one.
