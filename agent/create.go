@@ -139,6 +139,9 @@ func (a *Agent) prepare(ctx context.Context, req *agentproto.CreateContainerRequ
 		return c, nil, err
 	}
 	mountBelow(req.GetSubmounts())
+	if uid != 0 {
+		makeMountPoints(c.config, uid, gid)
+	}
 	io, err := newStdio(lp, conns, spec.Process.Terminal, uid, gid)
 	return c, io, err
 }

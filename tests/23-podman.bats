@@ -266,3 +266,16 @@ teardown() {
 	podman pod rm --force --time 0 pod
 	eventually 10 none_left
 }
+
+@test "a pod with a user namespace: its members join it, and files are its root's on the host" {
+	pod_create --uidmap 0:100000:5000 --gidmap 0:100000:5000
+	member a "$IMAGE" sleep 100000
+	member b "$IMAGE" sleep 100000
+	one_vm
+	same "$(namespaces a user net ipc uts)" "$(namespaces b user net ipc uts)"
+	same "$(podman exec a sh -c 'id -u; tr -s " " </proc/self/uid_map; echo from a >/dev/shm/file; echo 1 >/tmp/file')" $'0\n 0 100000 5000'
+	same "$(podman exec b cat /dev/shm/file)" "from a"
+	same "$(podman exec b stat -c %u /dev/shm/file)" 0
+	same "$(stat -c %u "$(podman mount a)/tmp/file")" 100000
+	podman umount a
+}
