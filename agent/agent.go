@@ -28,6 +28,7 @@ type Agent struct {
 	reaper     *reaper
 	namespaces *namespaces
 	memory     *sharedMemory
+	volumes    *volumes
 	timeline   timeline
 	calls      atomic.Uint64
 	control    atomic.Int64
@@ -49,6 +50,7 @@ func newAgent(log *slog.Logger, debug bool) *Agent {
 		guest:      guest{mountShare: mountShare, applyNetwork: applyToContainers},
 		namespaces: newNamespaces(namespaceDir),
 		memory:     newSharedMemory(agentproto.GuestMemoryDir),
+		volumes:    newVolumes(agentproto.GuestSharedDir),
 	}
 }
 

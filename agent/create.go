@@ -62,6 +62,9 @@ func checkCreate(req *agentproto.CreateContainerRequest) (*specs.Spec, error) {
 	if err := checkMemory(req.GetSharedMemory()); err != nil {
 		return nil, err
 	}
+	if err := checkVolumes(req.GetShare(), req.GetVolumes()); err != nil {
+		return nil, err
+	}
 	return spec, checkStdio(req.GetStdio(), spec.Process.Terminal)
 }
 
@@ -139,6 +142,10 @@ func (a *Agent) prepare(ctx context.Context, req *agentproto.CreateContainerRequ
 		return c, nil, err
 	}
 	mountBelow(req.GetSubmounts())
+	if err := a.volumes.join(req.GetShare(), req.GetVolumes()); err != nil {
+		conns.close()
+		return c, nil, err
+	}
 	if uid != 0 {
 		makeMountPoints(c.config, uid, gid)
 	}
@@ -149,6 +156,7 @@ func (a *Agent) prepare(ctx context.Context, req *agentproto.CreateContainerRequ
 // remove undoes what was done for a container that has no process; c is nil where
 // libcontainer has made nothing of it.
 func (a *Agent) remove(req *agentproto.CreateContainerRequest, c *container) {
+	a.volumes.leave(req.GetShare())
 	a.unmountShare(req.GetShare())
 	if c != nil {
 		a.destroy(c)
@@ -188,6 +196,7 @@ func (a *Agent) watchInit(c *container) {
 			a.log.Debug("kill the rest", "container", c.id, "error", err)
 		}
 	}
+	a.volumes.leave(c.share)
 	a.unmountShare(c.share)
 	c.init.finish(resp)
 	a.destroy(c)

@@ -275,7 +275,10 @@ type CreateContainerRequest struct {
 	// it from its place in the guest.
 	SharedMemory []*SharedMemory `protobuf:"bytes,14,rep,name=shared_memory,json=sharedMemory,proto3" json:"shared_memory,omitempty"`
 	// The container gets all devices of the guest, beside those that its spec lists.
-	GuestDevices  bool `protobuf:"varint,15,opt,name=guest_devices,json=guestDevices,proto3" json:"guest_devices,omitempty"`
+	GuestDevices bool `protobuf:"varint,15,opt,name=guest_devices,json=guestDevices,proto3" json:"guest_devices,omitempty"`
+	// The directories of the host that the container has besides its rootfs. Containers
+	// that have the same one use one file system for it.
+	Volumes       []*Volume `protobuf:"bytes,16,rep,name=volumes,proto3" json:"volumes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -401,6 +404,77 @@ func (x *CreateContainerRequest) GetGuestDevices() bool {
 	return false
 }
 
+func (x *CreateContainerRequest) GetVolumes() []*Volume {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+// Volume is a directory of the host.
+type Volume struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it is, relative to the shared directory; it is in the container's share.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// What it has in common with other places of the same directory, and no others.
+	Identity string `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"`
+	// The host does not let anybody write to it there.
+	ReadOnly      bool `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Volume) Reset() {
+	*x = Volume{}
+	mi := &file_agentproto_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Volume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Volume) ProtoMessage() {}
+
+func (x *Volume) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Volume.ProtoReflect.Descriptor instead.
+func (*Volume) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Volume) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Volume) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *Volume) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
 // SharedMemory is a tmpfs, which the first container that asks for it makes.
 type SharedMemory struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -421,7 +495,7 @@ type SharedMemory struct {
 
 func (x *SharedMemory) Reset() {
 	*x = SharedMemory{}
-	mi := &file_agentproto_agent_proto_msgTypes[5]
+	mi := &file_agentproto_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +507,7 @@ func (x *SharedMemory) String() string {
 func (*SharedMemory) ProtoMessage() {}
 
 func (x *SharedMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[5]
+	mi := &file_agentproto_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +520,7 @@ func (x *SharedMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SharedMemory.ProtoReflect.Descriptor instead.
 func (*SharedMemory) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{5}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SharedMemory) GetName() string {
@@ -506,7 +580,7 @@ type SharedNamespace struct {
 
 func (x *SharedNamespace) Reset() {
 	*x = SharedNamespace{}
-	mi := &file_agentproto_agent_proto_msgTypes[6]
+	mi := &file_agentproto_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +592,7 @@ func (x *SharedNamespace) String() string {
 func (*SharedNamespace) ProtoMessage() {}
 
 func (x *SharedNamespace) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[6]
+	mi := &file_agentproto_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +605,7 @@ func (x *SharedNamespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SharedNamespace.ProtoReflect.Descriptor instead.
 func (*SharedNamespace) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{6}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SharedNamespace) GetType() string {
@@ -557,7 +631,7 @@ type CreateContainerResponse struct {
 
 func (x *CreateContainerResponse) Reset() {
 	*x = CreateContainerResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[7]
+	mi := &file_agentproto_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +643,7 @@ func (x *CreateContainerResponse) String() string {
 func (*CreateContainerResponse) ProtoMessage() {}
 
 func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[7]
+	mi := &file_agentproto_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +656,7 @@ func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerResponse.ProtoReflect.Descriptor instead.
 func (*CreateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{7}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateContainerResponse) GetPid() int32 {
@@ -603,7 +677,7 @@ type StartContainerRequest struct {
 
 func (x *StartContainerRequest) Reset() {
 	*x = StartContainerRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[8]
+	mi := &file_agentproto_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +689,7 @@ func (x *StartContainerRequest) String() string {
 func (*StartContainerRequest) ProtoMessage() {}
 
 func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[8]
+	mi := &file_agentproto_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +702,7 @@ func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerRequest.ProtoReflect.Descriptor instead.
 func (*StartContainerRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{8}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StartContainerRequest) GetContainerId() string {
@@ -653,7 +727,7 @@ type StartContainerResponse struct {
 
 func (x *StartContainerResponse) Reset() {
 	*x = StartContainerResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[9]
+	mi := &file_agentproto_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +739,7 @@ func (x *StartContainerResponse) String() string {
 func (*StartContainerResponse) ProtoMessage() {}
 
 func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[9]
+	mi := &file_agentproto_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +752,7 @@ func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerResponse.ProtoReflect.Descriptor instead.
 func (*StartContainerResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{9}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{10}
 }
 
 type ExecRequest struct {
@@ -698,7 +772,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[10]
+	mi := &file_agentproto_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +784,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[10]
+	mi := &file_agentproto_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +797,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{10}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ExecRequest) GetContainerId() string {
@@ -784,7 +858,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[11]
+	mi := &file_agentproto_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +870,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[11]
+	mi := &file_agentproto_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +883,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{11}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ExecResponse) GetPid() int32 {
@@ -830,7 +904,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[12]
+	mi := &file_agentproto_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +916,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[12]
+	mi := &file_agentproto_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +929,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{12}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WaitRequest) GetContainerId() string {
@@ -887,7 +961,7 @@ type WaitResponse struct {
 
 func (x *WaitResponse) Reset() {
 	*x = WaitResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[13]
+	mi := &file_agentproto_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +973,7 @@ func (x *WaitResponse) String() string {
 func (*WaitResponse) ProtoMessage() {}
 
 func (x *WaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[13]
+	mi := &file_agentproto_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +986,7 @@ func (x *WaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
 func (*WaitResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{13}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WaitResponse) GetExitCode() uint32 {
@@ -956,7 +1030,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[14]
+	mi := &file_agentproto_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1042,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[14]
+	mi := &file_agentproto_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1055,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{14}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SignalRequest) GetContainerId() string {
@@ -1020,7 +1094,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[15]
+	mi := &file_agentproto_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1106,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[15]
+	mi := &file_agentproto_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1119,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{15}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{16}
 }
 
 type ResizeRequest struct {
@@ -1059,7 +1133,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[16]
+	mi := &file_agentproto_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1145,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[16]
+	mi := &file_agentproto_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1158,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{16}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ResizeRequest) GetContainerId() string {
@@ -1116,7 +1190,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[17]
+	mi := &file_agentproto_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1202,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[17]
+	mi := &file_agentproto_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1215,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{17}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{18}
 }
 
 type CloseStdinRequest struct {
@@ -1155,7 +1229,7 @@ type CloseStdinRequest struct {
 
 func (x *CloseStdinRequest) Reset() {
 	*x = CloseStdinRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[18]
+	mi := &file_agentproto_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1167,7 +1241,7 @@ func (x *CloseStdinRequest) String() string {
 func (*CloseStdinRequest) ProtoMessage() {}
 
 func (x *CloseStdinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[18]
+	mi := &file_agentproto_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1180,7 +1254,7 @@ func (x *CloseStdinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdinRequest.ProtoReflect.Descriptor instead.
 func (*CloseStdinRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{18}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CloseStdinRequest) GetContainerId() string {
@@ -1212,7 +1286,7 @@ type CloseStdinResponse struct {
 
 func (x *CloseStdinResponse) Reset() {
 	*x = CloseStdinResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[19]
+	mi := &file_agentproto_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1298,7 @@ func (x *CloseStdinResponse) String() string {
 func (*CloseStdinResponse) ProtoMessage() {}
 
 func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[19]
+	mi := &file_agentproto_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1311,7 @@ func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdinResponse.ProtoReflect.Descriptor instead.
 func (*CloseStdinResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{19}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{20}
 }
 
 type PauseRequest struct {
@@ -1249,7 +1323,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[20]
+	mi := &file_agentproto_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1335,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[20]
+	mi := &file_agentproto_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1348,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{20}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PauseRequest) GetContainerId() string {
@@ -1292,7 +1366,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[21]
+	mi := &file_agentproto_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1378,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[21]
+	mi := &file_agentproto_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +1391,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{21}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{22}
 }
 
 type ResumeRequest struct {
@@ -1330,7 +1404,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[22]
+	mi := &file_agentproto_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1416,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[22]
+	mi := &file_agentproto_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1429,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{22}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResumeRequest) GetContainerId() string {
@@ -1380,7 +1454,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[23]
+	mi := &file_agentproto_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1392,7 +1466,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[23]
+	mi := &file_agentproto_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1405,7 +1479,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{23}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{24}
 }
 
 type UpdateRequest struct {
@@ -1421,7 +1495,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[24]
+	mi := &file_agentproto_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1507,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[24]
+	mi := &file_agentproto_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1520,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{24}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UpdateRequest) GetContainerId() string {
@@ -1478,7 +1552,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[25]
+	mi := &file_agentproto_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1564,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[25]
+	mi := &file_agentproto_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1577,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{25}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{26}
 }
 
 type AwaitSizeRequest struct {
@@ -1516,7 +1590,7 @@ type AwaitSizeRequest struct {
 
 func (x *AwaitSizeRequest) Reset() {
 	*x = AwaitSizeRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[26]
+	mi := &file_agentproto_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1602,7 @@ func (x *AwaitSizeRequest) String() string {
 func (*AwaitSizeRequest) ProtoMessage() {}
 
 func (x *AwaitSizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[26]
+	mi := &file_agentproto_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1615,7 @@ func (x *AwaitSizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitSizeRequest.ProtoReflect.Descriptor instead.
 func (*AwaitSizeRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{26}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AwaitSizeRequest) GetCpus() uint32 {
@@ -1566,7 +1640,7 @@ type AwaitSizeResponse struct {
 
 func (x *AwaitSizeResponse) Reset() {
 	*x = AwaitSizeResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[27]
+	mi := &file_agentproto_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1652,7 @@ func (x *AwaitSizeResponse) String() string {
 func (*AwaitSizeResponse) ProtoMessage() {}
 
 func (x *AwaitSizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[27]
+	mi := &file_agentproto_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1665,7 @@ func (x *AwaitSizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitSizeResponse.ProtoReflect.Descriptor instead.
 func (*AwaitSizeResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{27}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{28}
 }
 
 type StatsRequest struct {
@@ -1603,7 +1677,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[28]
+	mi := &file_agentproto_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1689,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[28]
+	mi := &file_agentproto_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1702,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{28}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StatsRequest) GetContainerId() string {
@@ -1648,7 +1722,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[29]
+	mi := &file_agentproto_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1734,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[29]
+	mi := &file_agentproto_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1747,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{29}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StatsResponse) GetStats() []byte {
@@ -1694,7 +1768,7 @@ type AwaitOOMRequest struct {
 
 func (x *AwaitOOMRequest) Reset() {
 	*x = AwaitOOMRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[30]
+	mi := &file_agentproto_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +1780,7 @@ func (x *AwaitOOMRequest) String() string {
 func (*AwaitOOMRequest) ProtoMessage() {}
 
 func (x *AwaitOOMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[30]
+	mi := &file_agentproto_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +1793,7 @@ func (x *AwaitOOMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitOOMRequest.ProtoReflect.Descriptor instead.
 func (*AwaitOOMRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{30}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AwaitOOMRequest) GetContainerId() string {
@@ -1747,7 +1821,7 @@ type AwaitOOMResponse struct {
 
 func (x *AwaitOOMResponse) Reset() {
 	*x = AwaitOOMResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[31]
+	mi := &file_agentproto_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +1833,7 @@ func (x *AwaitOOMResponse) String() string {
 func (*AwaitOOMResponse) ProtoMessage() {}
 
 func (x *AwaitOOMResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[31]
+	mi := &file_agentproto_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +1846,7 @@ func (x *AwaitOOMResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitOOMResponse.ProtoReflect.Descriptor instead.
 func (*AwaitOOMResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{31}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AwaitOOMResponse) GetKills() uint64 {
@@ -1798,7 +1872,7 @@ type ProcessesRequest struct {
 
 func (x *ProcessesRequest) Reset() {
 	*x = ProcessesRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +1884,7 @@ func (x *ProcessesRequest) String() string {
 func (*ProcessesRequest) ProtoMessage() {}
 
 func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +1897,7 @@ func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ProcessesRequest) GetContainerId() string {
@@ -1850,7 +1924,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_agentproto_agent_proto_msgTypes[33]
+	mi := &file_agentproto_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +1936,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[33]
+	mi := &file_agentproto_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +1949,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{33}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Process) GetPid() int32 {
@@ -1943,7 +2017,7 @@ type ProcessesResponse struct {
 
 func (x *ProcessesResponse) Reset() {
 	*x = ProcessesResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[34]
+	mi := &file_agentproto_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2029,7 @@ func (x *ProcessesResponse) String() string {
 func (*ProcessesResponse) ProtoMessage() {}
 
 func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[34]
+	mi := &file_agentproto_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2042,7 @@ func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{34}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ProcessesResponse) GetProcesses() []*Process {
@@ -1986,7 +2060,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[35]
+	mi := &file_agentproto_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2072,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[35]
+	mi := &file_agentproto_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2085,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{35}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
 }
 
 type InfoResponse struct {
@@ -2029,7 +2103,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2115,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2128,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *InfoResponse) GetKernelRelease() string {
@@ -2114,7 +2188,7 @@ type Timeline struct {
 
 func (x *Timeline) Reset() {
 	*x = Timeline{}
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2200,7 @@ func (x *Timeline) String() string {
 func (*Timeline) ProtoMessage() {}
 
 func (x *Timeline) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2213,7 @@ func (x *Timeline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeline.ProtoReflect.Descriptor instead.
 func (*Timeline) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Timeline) GetAgentStartNs() uint64 {
@@ -2190,7 +2264,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2276,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2289,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Hello) GetProtocol() uint32 {
@@ -2259,7 +2333,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2345,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2358,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Network) GetInterfaces() []*Interface {
@@ -2331,7 +2405,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agentproto_agent_proto_msgTypes[40]
+	mi := &file_agentproto_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2417,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[40]
+	mi := &file_agentproto_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2430,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{40}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Interface) GetName() string {
@@ -2420,7 +2494,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agentproto_agent_proto_msgTypes[41]
+	mi := &file_agentproto_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +2506,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[41]
+	mi := &file_agentproto_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +2519,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{41}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Route) GetDestination() string {
@@ -2556,7 +2630,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agentproto_agent_proto_msgTypes[42]
+	mi := &file_agentproto_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2568,7 +2642,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[42]
+	mi := &file_agentproto_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2581,7 +2655,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{42}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Rule) GetFamily() uint32 {
@@ -2674,7 +2748,7 @@ type Neighbor struct {
 
 func (x *Neighbor) Reset() {
 	*x = Neighbor{}
-	mi := &file_agentproto_agent_proto_msgTypes[43]
+	mi := &file_agentproto_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2686,7 +2760,7 @@ func (x *Neighbor) String() string {
 func (*Neighbor) ProtoMessage() {}
 
 func (x *Neighbor) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[43]
+	mi := &file_agentproto_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2699,7 +2773,7 @@ func (x *Neighbor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbor.ProtoReflect.Descriptor instead.
 func (*Neighbor) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{43}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Neighbor) GetAddress() string {
@@ -2754,7 +2828,7 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\fhost_time_ns\x18\x01 \x01(\x03R\n" +
 	"hostTimeNs\x121\n" +
 	"\anetwork\x18\x02 \x01(\v2\x17.runch.agent.v1.NetworkR\anetwork\"\x13\n" +
-	"\x11ConfigureResponse\"\xa2\x04\n" +
+	"\x11ConfigureResponse\"\xd4\x04\n" +
 	"\x16CreateContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x12\n" +
 	"\x04spec\x18\x02 \x01(\fR\x04spec\x12+\n" +
@@ -2769,7 +2843,12 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x05share\x18\f \x01(\tR\x05share\x12\x12\n" +
 	"\x04cpus\x18\r \x01(\rR\x04cpus\x12A\n" +
 	"\rshared_memory\x18\x0e \x03(\v2\x1c.runch.agent.v1.SharedMemoryR\fsharedMemory\x12#\n" +
-	"\rguest_devices\x18\x0f \x01(\bR\fguestDevicesJ\x04\b\x04\x10\x05J\x04\b\x05\x10\x06\"\x84\x01\n" +
+	"\rguest_devices\x18\x0f \x01(\bR\fguestDevices\x120\n" +
+	"\avolumes\x18\x10 \x03(\v2\x16.runch.agent.v1.VolumeR\avolumesJ\x04\b\x04\x10\x05J\x04\b\x05\x10\x06\"U\n" +
+	"\x06Volume\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1a\n" +
+	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x1b\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\"\x84\x01\n" +
 	"\fSharedMemory\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x12\n" +
@@ -2957,107 +3036,109 @@ func file_agentproto_agent_proto_rawDescGZIP() []byte {
 	return file_agentproto_agent_proto_rawDescData
 }
 
-var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_agentproto_agent_proto_goTypes = []any{
 	(*Stdio)(nil),                   // 0: runch.agent.v1.Stdio
 	(*TerminalSize)(nil),            // 1: runch.agent.v1.TerminalSize
 	(*ConfigureRequest)(nil),        // 2: runch.agent.v1.ConfigureRequest
 	(*ConfigureResponse)(nil),       // 3: runch.agent.v1.ConfigureResponse
 	(*CreateContainerRequest)(nil),  // 4: runch.agent.v1.CreateContainerRequest
-	(*SharedMemory)(nil),            // 5: runch.agent.v1.SharedMemory
-	(*SharedNamespace)(nil),         // 6: runch.agent.v1.SharedNamespace
-	(*CreateContainerResponse)(nil), // 7: runch.agent.v1.CreateContainerResponse
-	(*StartContainerRequest)(nil),   // 8: runch.agent.v1.StartContainerRequest
-	(*StartContainerResponse)(nil),  // 9: runch.agent.v1.StartContainerResponse
-	(*ExecRequest)(nil),             // 10: runch.agent.v1.ExecRequest
-	(*ExecResponse)(nil),            // 11: runch.agent.v1.ExecResponse
-	(*WaitRequest)(nil),             // 12: runch.agent.v1.WaitRequest
-	(*WaitResponse)(nil),            // 13: runch.agent.v1.WaitResponse
-	(*SignalRequest)(nil),           // 14: runch.agent.v1.SignalRequest
-	(*SignalResponse)(nil),          // 15: runch.agent.v1.SignalResponse
-	(*ResizeRequest)(nil),           // 16: runch.agent.v1.ResizeRequest
-	(*ResizeResponse)(nil),          // 17: runch.agent.v1.ResizeResponse
-	(*CloseStdinRequest)(nil),       // 18: runch.agent.v1.CloseStdinRequest
-	(*CloseStdinResponse)(nil),      // 19: runch.agent.v1.CloseStdinResponse
-	(*PauseRequest)(nil),            // 20: runch.agent.v1.PauseRequest
-	(*PauseResponse)(nil),           // 21: runch.agent.v1.PauseResponse
-	(*ResumeRequest)(nil),           // 22: runch.agent.v1.ResumeRequest
-	(*ResumeResponse)(nil),          // 23: runch.agent.v1.ResumeResponse
-	(*UpdateRequest)(nil),           // 24: runch.agent.v1.UpdateRequest
-	(*UpdateResponse)(nil),          // 25: runch.agent.v1.UpdateResponse
-	(*AwaitSizeRequest)(nil),        // 26: runch.agent.v1.AwaitSizeRequest
-	(*AwaitSizeResponse)(nil),       // 27: runch.agent.v1.AwaitSizeResponse
-	(*StatsRequest)(nil),            // 28: runch.agent.v1.StatsRequest
-	(*StatsResponse)(nil),           // 29: runch.agent.v1.StatsResponse
-	(*AwaitOOMRequest)(nil),         // 30: runch.agent.v1.AwaitOOMRequest
-	(*AwaitOOMResponse)(nil),        // 31: runch.agent.v1.AwaitOOMResponse
-	(*ProcessesRequest)(nil),        // 32: runch.agent.v1.ProcessesRequest
-	(*Process)(nil),                 // 33: runch.agent.v1.Process
-	(*ProcessesResponse)(nil),       // 34: runch.agent.v1.ProcessesResponse
-	(*InfoRequest)(nil),             // 35: runch.agent.v1.InfoRequest
-	(*InfoResponse)(nil),            // 36: runch.agent.v1.InfoResponse
-	(*Timeline)(nil),                // 37: runch.agent.v1.Timeline
-	(*Hello)(nil),                   // 38: runch.agent.v1.Hello
-	(*Network)(nil),                 // 39: runch.agent.v1.Network
-	(*Interface)(nil),               // 40: runch.agent.v1.Interface
-	(*Route)(nil),                   // 41: runch.agent.v1.Route
-	(*Rule)(nil),                    // 42: runch.agent.v1.Rule
-	(*Neighbor)(nil),                // 43: runch.agent.v1.Neighbor
+	(*Volume)(nil),                  // 5: runch.agent.v1.Volume
+	(*SharedMemory)(nil),            // 6: runch.agent.v1.SharedMemory
+	(*SharedNamespace)(nil),         // 7: runch.agent.v1.SharedNamespace
+	(*CreateContainerResponse)(nil), // 8: runch.agent.v1.CreateContainerResponse
+	(*StartContainerRequest)(nil),   // 9: runch.agent.v1.StartContainerRequest
+	(*StartContainerResponse)(nil),  // 10: runch.agent.v1.StartContainerResponse
+	(*ExecRequest)(nil),             // 11: runch.agent.v1.ExecRequest
+	(*ExecResponse)(nil),            // 12: runch.agent.v1.ExecResponse
+	(*WaitRequest)(nil),             // 13: runch.agent.v1.WaitRequest
+	(*WaitResponse)(nil),            // 14: runch.agent.v1.WaitResponse
+	(*SignalRequest)(nil),           // 15: runch.agent.v1.SignalRequest
+	(*SignalResponse)(nil),          // 16: runch.agent.v1.SignalResponse
+	(*ResizeRequest)(nil),           // 17: runch.agent.v1.ResizeRequest
+	(*ResizeResponse)(nil),          // 18: runch.agent.v1.ResizeResponse
+	(*CloseStdinRequest)(nil),       // 19: runch.agent.v1.CloseStdinRequest
+	(*CloseStdinResponse)(nil),      // 20: runch.agent.v1.CloseStdinResponse
+	(*PauseRequest)(nil),            // 21: runch.agent.v1.PauseRequest
+	(*PauseResponse)(nil),           // 22: runch.agent.v1.PauseResponse
+	(*ResumeRequest)(nil),           // 23: runch.agent.v1.ResumeRequest
+	(*ResumeResponse)(nil),          // 24: runch.agent.v1.ResumeResponse
+	(*UpdateRequest)(nil),           // 25: runch.agent.v1.UpdateRequest
+	(*UpdateResponse)(nil),          // 26: runch.agent.v1.UpdateResponse
+	(*AwaitSizeRequest)(nil),        // 27: runch.agent.v1.AwaitSizeRequest
+	(*AwaitSizeResponse)(nil),       // 28: runch.agent.v1.AwaitSizeResponse
+	(*StatsRequest)(nil),            // 29: runch.agent.v1.StatsRequest
+	(*StatsResponse)(nil),           // 30: runch.agent.v1.StatsResponse
+	(*AwaitOOMRequest)(nil),         // 31: runch.agent.v1.AwaitOOMRequest
+	(*AwaitOOMResponse)(nil),        // 32: runch.agent.v1.AwaitOOMResponse
+	(*ProcessesRequest)(nil),        // 33: runch.agent.v1.ProcessesRequest
+	(*Process)(nil),                 // 34: runch.agent.v1.Process
+	(*ProcessesResponse)(nil),       // 35: runch.agent.v1.ProcessesResponse
+	(*InfoRequest)(nil),             // 36: runch.agent.v1.InfoRequest
+	(*InfoResponse)(nil),            // 37: runch.agent.v1.InfoResponse
+	(*Timeline)(nil),                // 38: runch.agent.v1.Timeline
+	(*Hello)(nil),                   // 39: runch.agent.v1.Hello
+	(*Network)(nil),                 // 40: runch.agent.v1.Network
+	(*Interface)(nil),               // 41: runch.agent.v1.Interface
+	(*Route)(nil),                   // 42: runch.agent.v1.Route
+	(*Rule)(nil),                    // 43: runch.agent.v1.Rule
+	(*Neighbor)(nil),                // 44: runch.agent.v1.Neighbor
 }
 var file_agentproto_agent_proto_depIdxs = []int32{
-	39, // 0: runch.agent.v1.ConfigureRequest.network:type_name -> runch.agent.v1.Network
+	40, // 0: runch.agent.v1.ConfigureRequest.network:type_name -> runch.agent.v1.Network
 	0,  // 1: runch.agent.v1.CreateContainerRequest.stdio:type_name -> runch.agent.v1.Stdio
 	1,  // 2: runch.agent.v1.CreateContainerRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
-	6,  // 3: runch.agent.v1.CreateContainerRequest.shared_namespaces:type_name -> runch.agent.v1.SharedNamespace
-	5,  // 4: runch.agent.v1.CreateContainerRequest.shared_memory:type_name -> runch.agent.v1.SharedMemory
-	39, // 5: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
-	0,  // 6: runch.agent.v1.ExecRequest.stdio:type_name -> runch.agent.v1.Stdio
-	1,  // 7: runch.agent.v1.ExecRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
-	1,  // 8: runch.agent.v1.ResizeRequest.size:type_name -> runch.agent.v1.TerminalSize
-	33, // 9: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
-	37, // 10: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
-	37, // 11: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
-	40, // 12: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
-	41, // 13: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
-	43, // 14: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
-	42, // 15: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
-	2,  // 16: runch.agent.v1.Agent.Configure:input_type -> runch.agent.v1.ConfigureRequest
-	4,  // 17: runch.agent.v1.Agent.CreateContainer:input_type -> runch.agent.v1.CreateContainerRequest
-	8,  // 18: runch.agent.v1.Agent.StartContainer:input_type -> runch.agent.v1.StartContainerRequest
-	10, // 19: runch.agent.v1.Agent.Exec:input_type -> runch.agent.v1.ExecRequest
-	12, // 20: runch.agent.v1.Agent.Wait:input_type -> runch.agent.v1.WaitRequest
-	14, // 21: runch.agent.v1.Agent.Signal:input_type -> runch.agent.v1.SignalRequest
-	16, // 22: runch.agent.v1.Agent.Resize:input_type -> runch.agent.v1.ResizeRequest
-	18, // 23: runch.agent.v1.Agent.CloseStdin:input_type -> runch.agent.v1.CloseStdinRequest
-	20, // 24: runch.agent.v1.Agent.Pause:input_type -> runch.agent.v1.PauseRequest
-	22, // 25: runch.agent.v1.Agent.Resume:input_type -> runch.agent.v1.ResumeRequest
-	24, // 26: runch.agent.v1.Agent.Update:input_type -> runch.agent.v1.UpdateRequest
-	26, // 27: runch.agent.v1.Agent.AwaitSize:input_type -> runch.agent.v1.AwaitSizeRequest
-	28, // 28: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
-	30, // 29: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
-	32, // 30: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
-	35, // 31: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
-	3,  // 32: runch.agent.v1.Agent.Configure:output_type -> runch.agent.v1.ConfigureResponse
-	7,  // 33: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
-	9,  // 34: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
-	11, // 35: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
-	13, // 36: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
-	15, // 37: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
-	17, // 38: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
-	19, // 39: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
-	21, // 40: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
-	23, // 41: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
-	25, // 42: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
-	27, // 43: runch.agent.v1.Agent.AwaitSize:output_type -> runch.agent.v1.AwaitSizeResponse
-	29, // 44: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
-	31, // 45: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
-	34, // 46: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
-	36, // 47: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
-	32, // [32:48] is the sub-list for method output_type
-	16, // [16:32] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	7,  // 3: runch.agent.v1.CreateContainerRequest.shared_namespaces:type_name -> runch.agent.v1.SharedNamespace
+	6,  // 4: runch.agent.v1.CreateContainerRequest.shared_memory:type_name -> runch.agent.v1.SharedMemory
+	5,  // 5: runch.agent.v1.CreateContainerRequest.volumes:type_name -> runch.agent.v1.Volume
+	40, // 6: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
+	0,  // 7: runch.agent.v1.ExecRequest.stdio:type_name -> runch.agent.v1.Stdio
+	1,  // 8: runch.agent.v1.ExecRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
+	1,  // 9: runch.agent.v1.ResizeRequest.size:type_name -> runch.agent.v1.TerminalSize
+	34, // 10: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
+	38, // 11: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
+	38, // 12: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
+	41, // 13: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
+	42, // 14: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
+	44, // 15: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
+	43, // 16: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
+	2,  // 17: runch.agent.v1.Agent.Configure:input_type -> runch.agent.v1.ConfigureRequest
+	4,  // 18: runch.agent.v1.Agent.CreateContainer:input_type -> runch.agent.v1.CreateContainerRequest
+	9,  // 19: runch.agent.v1.Agent.StartContainer:input_type -> runch.agent.v1.StartContainerRequest
+	11, // 20: runch.agent.v1.Agent.Exec:input_type -> runch.agent.v1.ExecRequest
+	13, // 21: runch.agent.v1.Agent.Wait:input_type -> runch.agent.v1.WaitRequest
+	15, // 22: runch.agent.v1.Agent.Signal:input_type -> runch.agent.v1.SignalRequest
+	17, // 23: runch.agent.v1.Agent.Resize:input_type -> runch.agent.v1.ResizeRequest
+	19, // 24: runch.agent.v1.Agent.CloseStdin:input_type -> runch.agent.v1.CloseStdinRequest
+	21, // 25: runch.agent.v1.Agent.Pause:input_type -> runch.agent.v1.PauseRequest
+	23, // 26: runch.agent.v1.Agent.Resume:input_type -> runch.agent.v1.ResumeRequest
+	25, // 27: runch.agent.v1.Agent.Update:input_type -> runch.agent.v1.UpdateRequest
+	27, // 28: runch.agent.v1.Agent.AwaitSize:input_type -> runch.agent.v1.AwaitSizeRequest
+	29, // 29: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
+	31, // 30: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
+	33, // 31: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
+	36, // 32: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
+	3,  // 33: runch.agent.v1.Agent.Configure:output_type -> runch.agent.v1.ConfigureResponse
+	8,  // 34: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
+	10, // 35: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
+	12, // 36: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
+	14, // 37: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
+	16, // 38: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
+	18, // 39: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
+	20, // 40: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
+	22, // 41: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
+	24, // 42: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
+	26, // 43: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
+	28, // 44: runch.agent.v1.Agent.AwaitSize:output_type -> runch.agent.v1.AwaitSizeResponse
+	30, // 45: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
+	32, // 46: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
+	35, // 47: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
+	37, // 48: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
+	33, // [33:49] is the sub-list for method output_type
+	17, // [17:33] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_agentproto_agent_proto_init() }
@@ -3071,7 +3152,7 @@ func file_agentproto_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agentproto_agent_proto_rawDesc), len(file_agentproto_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

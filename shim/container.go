@@ -138,6 +138,7 @@ type container struct {
 	*shimproto.Container
 	mounts    []storage.Mount
 	submounts []string
+	volumes   []*agentproto.Volume
 }
 
 // prepareContainer waits for the command's hooks, whose mounts in this namespace
@@ -154,8 +155,15 @@ func (s *setup) prepareContainer(ctx context.Context) (*container, error) {
 		}
 	}
 	var err error
-	c.mounts, c.submounts, err = storage.Clone(c.Rootfs, c.Binds)
-	return c, err
+	if c.mounts, c.submounts, err = storage.Clone(c.Rootfs, c.Binds); err != nil {
+		return nil, err
+	}
+	// The first is the rootfs.
+	if c.volumes, err = volumesOf(c.Share, c.Binds, c.mounts[1:], c.submounts); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
 }
 
 func (c *container) close() { storage.CloseMounts(c.mounts) }
@@ -195,7 +203,7 @@ func (s *setup) createContainer(ctx context.Context, c *container, client *agent
 		TerminalSize: s.terminalSize(), Submounts: submounts, Bundle: c.Bundle,
 		SharedNamespaces: c.SharedNamespaces, SharedMemory: c.SharedMemory, Share: s.Container.Share,
 		Cpus:         uint32(c.CPUs), // #nosec G115 -- of hypervisor.Config, at most 255
-		GuestDevices: c.GuestDevices,
+		GuestDevices: c.GuestDevices, Volumes: c.volumes,
 	})
 	if err != nil {
 		return nil, agentproto.FromAgent(err)

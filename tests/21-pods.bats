@@ -338,6 +338,23 @@ no_sandbox() {
 	echo 'from the host' >"$T/volume/host"
 	eventually 5 in_container a grep -q 'from the host' /volume/host
 	eventually 5 in_container b grep -q 'from the host' /volume/host
+	# Between members nothing is late: they have one file system, whose caches know what either does.
+	same "$(in_container a stat -c %d /volume)" "$(in_container b stat -c %d /volume)"
+	in_container b sh -c 'test -e /volume/a && until test -e /volume/gone; do :; done; ! test -e /volume/a' &
+	local watches=$!
+	in_container a sh -c 'rm /volume/a && touch /volume/gone'
+	wait $watches
+	# One that may only read has the same, too, and one that is there when the first has gone.
+	containerd container c
+	config --arg source "$T/volume" '.mounts += [{destination: "/volume", type: "bind", source: $source, options: ["rbind", "ro"]}]'
+	mkdir "$B/rootfs/volume"
+	launch
+	runch delete --force "$POD-a"
+	same "$(in_container c stat -c %d /volume)" "$(in_container b stat -c %d /volume)"
+	in_container b touch /volume/last
+	in_container c test -e /volume/last
+	try in_container c touch /volume/not
+	[[ $output$stderr == *"Read-only file system"* ]]
 }
 
 # bats test_tags=contract:30

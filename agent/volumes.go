@@ -1,0 +1,85 @@
+package agent
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"runch/agentproto"
+)
+
+// volumes are the directories of the host that containers of the sandbox share with
+// it. The kernel makes a file system of its own of each that is below the shared
+// directory, with its own caches; so containers that share the same directory of the
+// host use that of one of them: what one changes, the others see at once. It is safe
+// for concurrent use.
+type volumes struct {
+	dir string
+
+	mu sync.Mutex
+	// live are the places where each directory is, by its identity.
+	live map[string][]place
+}
+
+// place is where a container has a directory of the host.
+type place struct {
+	share, path string
+	// readOnly says that the host refuses to write there.
+	readOnly bool
+}
+
+func newVolumes(dir string) *volumes {
+	return &volumes{dir: dir, live: make(map[string][]place)}
+}
+
+// checkVolumes refuses paths that are not in the container's share.
+func checkVolumes(share string, list []*agentproto.Volume) error {
+	for _, v := range list {
+		if !filepath.IsLocal(v.GetPath()) || !strings.HasPrefix(filepath.Clean(v.GetPath()), share+"/") {
+			return invalidf("volumes: %q is not in the share", v.GetPath())
+		}
+	}
+	return nil
+}
+
+// join puts, for each directory that another container has as well, that one's in its
+// place. Whether or not there is an error, leave is to follow.
+func (s *volumes) join(share string, list []*agentproto.Volume) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range list {
+		own := place{share: share, path: filepath.Join(s.dir, v.GetPath()), readOnly: v.GetReadOnly()}
+		others := s.live[v.GetIdentity()]
+		// One that may not be written to is of no use to who writes.
+		i := slices.IndexFunc(others, func(p place) bool { return own.readOnly || !p.readOnly })
+		if i >= 0 {
+			if err := unix.Mount(others[i].path, own.path, "", unix.MS_BIND, ""); err != nil {
+				return fmt.Errorf("bind a volume that another container has: %w", err)
+			}
+			own.readOnly = others[i].readOnly
+		} else {
+			// Mounted here, it is the same for all; else each mount namespace that the
+			// kernel first needs it in gets one of its own.
+			mountBelow([]string{v.GetPath()})
+		}
+		s.live[v.GetIdentity()] = append(others, own)
+	}
+	return nil
+}
+
+// leave forgets what a container has: it comes before that is unmounted.
+func (s *volumes) leave(share string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for identity, places := range s.live {
+		places = slices.DeleteFunc(places, func(p place) bool { return p.share == share })
+		s.live[identity] = places
+		if len(places) == 0 {
+			delete(s.live, identity)
+		}
+	}
+}
