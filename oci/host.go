@@ -76,6 +76,9 @@ type Bind struct {
 	ReadOnlyBelow bool
 	// Recursive takes the mounts below the source along (rbind).
 	Recursive bool
+	// Slave has what is mounted below the source later, on the host, appear in the
+	// container (rslave).
+	Slave bool
 	// IDMap is how the owners of its files are mapped; nil where they are not.
 	IDMap *IDMap
 }

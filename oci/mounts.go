@@ -149,6 +149,7 @@ func planBind(dir string, n int, m specs.Mount) (mountPlan, error) {
 		ReadOnly:      itself,
 		ReadOnlyBelow: below,
 		Recursive:     hasOption(m, "rbind"),
+		Slave:         hasOption(m, "rslave", "slave"),
 	}}, nil
 }
 

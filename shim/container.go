@@ -94,7 +94,7 @@ func (s *setup) makeHolder(ctx context.Context) (*holder, error) {
 
 // makeMember makes a container in a guest whose VM another process holds.
 func (s *setup) makeMember(ctx context.Context, files Files) (*Task, error) {
-	if err := storage.PrivateMounts(); err != nil {
+	if err := storage.SlaveMounts(); err != nil {
 		return nil, err
 	}
 	c, err := s.prepareContainer(ctx)

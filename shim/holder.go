@@ -46,7 +46,7 @@ const hotplugSlots = 4
 
 // newHolder makes the shared tree and the socket for requests.
 func newHolder(v *shimproto.VM, newVM NewVMFunc, settle func()) (*holder, error) {
-	if err := storage.PrivateMounts(); err != nil {
+	if err := storage.SlaveMounts(); err != nil {
 		return nil, err
 	}
 	tree, err := storage.NewTree(filepath.Join(v.Dir, shimproto.TreeDir))

@@ -36,6 +36,9 @@ func volumesOf(share string, binds []oci.Bind, mounts []storage.Mount, submounts
 			continue
 		}
 		identity := fmt.Sprintf("%d:%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+		if b.Slave {
+			identity += ":slave"
+		}
 		if fs.Flags&unix.ST_RDONLY != 0 && !b.ReadOnly {
 			// It is the host's mount, and not the container's, that is read-only.
 			identity += ":ro"

@@ -66,6 +66,9 @@ func cloneBind(b oci.Bind) (*mountTree, error) {
 	if b.IDMap != nil {
 		err = tree.mapIDs(b.Source, b.IDMap)
 	}
+	if err == nil && !b.Slave {
+		err = tree.private()
+	}
 	if err == nil && b.ReadOnly {
 		err = tree.readOnly(b.ReadOnlyBelow)
 	}

@@ -42,7 +42,7 @@ const nobody = 65534
 // idMapBody shares a volume that has another directory mounted in it, with the
 // mount below mapped too and without.
 func idMapBody(dir string) error {
-	if err := PrivateMounts(); err != nil {
+	if err := SlaveMounts(); err != nil {
 		return err
 	}
 	volume, other := filepath.Join(dir, "volume"), filepath.Join(dir, "other")
@@ -134,7 +134,7 @@ func noChildren() error {
 
 // refusedIDMapBody maps what cannot be.
 func refusedIDMapBody(dir string) error {
-	if err := PrivateMounts(); err != nil {
+	if err := SlaveMounts(); err != nil {
 		return err
 	}
 	ramfs := filepath.Join(dir, "volume")
@@ -152,7 +152,7 @@ func refusedIDMapBody(dir string) error {
 
 // foreignIDMapBody maps what does not belong to this user namespace.
 func foreignIDMapBody(dir string) error {
-	if err := PrivateMounts(); err != nil {
+	if err := SlaveMounts(); err != nil {
 		return err
 	}
 	host := filepath.Join(dir, "volume")

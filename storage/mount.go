@@ -68,6 +68,16 @@ func (t *mountTree) readOnly(below bool) error {
 	return nil
 }
 
+// private makes the tree, and all mounts of it, independent of what happens where they
+// were cloned from.
+func (t *mountTree) private() error {
+	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
+	if err := unix.MountSetattr(t.fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
+		return fmt.Errorf("make private: %w", err)
+	}
+	return nil
+}
+
 // attach mounts the tree on the file or directory that target is open on.
 func (t *mountTree) attach(target *os.File) error {
 	err := unix.MoveMount(t.fd, "", int(target.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
@@ -112,11 +122,12 @@ func (t *mountTree) close() {
 	_ = unix.Close(t.fd)
 }
 
-// PrivateMounts cuts the process's mount namespace off from the one it was
-// copied from and mounts a /proc of its own pid namespace.
-func PrivateMounts() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make the mount namespace private: %w", err)
+// SlaveMounts keeps what happens in the process's mount namespace from the one that
+// it was copied from, and mounts a /proc of its own pid namespace. What is mounted
+// there still appears here, and in the clones that are to have it.
+func SlaveMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("make the mount namespace a slave: %w", err)
 	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)

@@ -44,7 +44,7 @@ const treeSize = "1m"
 const passage = 0o711
 
 // NewTree makes the tree at dir, an empty directory, in the process's own
-// mount namespace, which must be private (PrivateMounts).
+// mount namespace (SlaveMounts).
 func NewTree(dir string) (*Tree, error) {
 	tmpfs, err := newTmpfs(treeSize, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
 	if err != nil {

@@ -111,7 +111,7 @@ func viewOfTest(dir string) View {
 }
 
 func shared(dir string) (*Tree, error) {
-	if err := PrivateMounts(); err != nil {
+	if err := SlaveMounts(); err != nil {
 		return nil, err
 	}
 	t, err := NewTree(filepath.Join(dir, "tree"))
@@ -265,7 +265,7 @@ func TestPassageForTheGuestsUsersAlone(t *testing.T) { inNamespaces(t, "passage"
 
 // belowBody shares a volume that has a mount in it, read-only with that and without.
 func belowBody(dir string) error {
-	if err := PrivateMounts(); err != nil {
+	if err := SlaveMounts(); err != nil {
 		return err
 	}
 	volume := filepath.Join(dir, "volume")
@@ -353,7 +353,7 @@ func TestJoinView(t *testing.T) { inNamespaces(t, "enter") }
 // memberBody makes the view of a process that holds no tree, as the shim of a
 // container is whose VM another process holds.
 func memberBody(dir string) error {
-	if err := PrivateMounts(); err != nil {
+	if err := SlaveMounts(); err != nil {
 		return err
 	}
 	mounts, _, err := Clone(filepath.Join(dir, "rootfs"), binds(dir))
@@ -371,7 +371,7 @@ func TestViewWithoutATree(t *testing.T) { inNamespaces(t, "member") }
 
 // leaveBody shares and unshares while the tree is no longer to be seen.
 func leaveBody(dir string) error {
-	if err := PrivateMounts(); err != nil {
+	if err := SlaveMounts(); err != nil {
 		return err
 	}
 	t, err := NewTree(filepath.Join(dir, "tree"))

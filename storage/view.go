@@ -37,7 +37,7 @@ func (t *Tree) EnterView(mounts []Mount, v View) error {
 }
 
 // EnterView is Tree's for a process that holds no tree. Its mount namespace is a
-// private copy of the host's (PrivateMounts), of which nothing is left then. dir
+// slave copy of the host's (SlaveMounts), of which nothing is left then. dir
 // is any directory in there.
 func EnterView(dir string, mounts []Mount, v View) error {
 	if err := assemble(dir, mounts, v); err != nil {

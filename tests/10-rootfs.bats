@@ -332,3 +332,26 @@ runch shim -- sleep 2000"
 	[[ $output == "through"* ]]
 	[[ $output == *"null"*"zero"* ]]
 }
+
+@test "what the host mounts in a volume later appears in the container where that is to be (rslave), and goes again" {
+	bundle
+	mkdir "$T/volume" "$T/volume/slave" "$T/volume/private" "$B/rootfs/slave" "$B/rootfs/private"
+	mount --bind "$T/volume" "$T/volume"
+	mount --make-shared "$T/volume"
+	config --arg dir "$T/volume" '.linux.rootfsPropagation = "rslave" | .mounts += [
+		{destination: "/slave", type: "bind", source: $dir, options: ["rbind", "rslave"]},
+		{destination: "/private", type: "bind", source: $dir, options: ["rbind", "rprivate"]}
+	]'
+	args sleep 1000
+	launch
+	mount -t tmpfs later "$T/volume/slave"
+	echo later >"$T/volume/slave/file"
+	eventually 5 execute cat /slave/slave/file
+	run ! execute cat /private/slave/file
+	# It stays the host's to take away.
+	umount --lazy "$T/volume/slave"
+	gone_inside() { ! execute cat /slave/slave/file; }
+	eventually 5 gone_inside
+	runch delete --force "$ID"
+	umount "$T/volume"
+}
