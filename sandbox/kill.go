@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"runch/agentproto"
+	"runch/oci"
+	"runch/shimproto"
 	"runch/state"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +17,7 @@ import (
 // Kill delivers a signal to the container's init, or with all to every process
 // of it, and does nothing else: it does not wait for an effect. SIGKILL that
 // the guest does not take in time ends the shim, and the VM where that holds it.
+// SIGTERM of a pod's first container is held back while members live.
 func (r *Runtime) Kill(ctx context.Context, id string, sig unix.Signal, all bool) error {
 	c, err := r.Store.Load(id)
 	if err != nil {
@@ -27,6 +31,9 @@ func (r *Runtime) Kill(ctx context.Context, id string, sig unix.Signal, all bool
 		return state.ErrNotRunning
 	case state.StatusCreating:
 		return fmt.Errorf("%w: it is being created", state.ErrNotRunning)
+	}
+	if sig == unix.SIGTERM && !all && r.terminateAfterMembers(c) {
+		return nil
 	}
 	timeout := callTimeout
 	if sig == unix.SIGKILL {
@@ -54,4 +61,46 @@ func (r *Runtime) Kill(ctx context.Context, id string, sig unix.Signal, all bool
 	default:
 		return fmt.Errorf("signal the container: %w", err)
 	}
+}
+
+// terminateAfterMembers tells whether the container is the first of a pod with members
+// that live: then it gets SIGTERM when they have ended. With it ends their VM, and an
+// engine that tells all containers of a pod at once to end (podman before 5.5) means to
+// give each its time. SIGKILL, which comes when that is over, is not held back.
+func (r *Runtime) terminateAfterMembers(c *state.Container) bool {
+	pidfds := r.membersOf(c)
+	if len(pidfds) == 0 {
+		return false
+	}
+	defer func() {
+		for _, f := range pidfds {
+			_ = f.Close()
+		}
+	}()
+	dir, err := r.Store.SandboxDir(c.Sandbox)
+	if err == nil {
+		err = shimproto.Holder{Dir: dir}.TerminateAfter(pidfds)
+	}
+	return err == nil
+}
+
+// membersOf gives pidfds of the shims of the containers that live in the pod whose first
+// container this is. A container in its VM that names no pod is none of them.
+func (r *Runtime) membersOf(first *state.Container) []*os.File {
+	if first.Sandbox != first.ID {
+		return nil
+	}
+	// One whose record cannot be read is left out.
+	all, _ := r.Store.List()
+	var pidfds []*os.File
+	for _, c := range all {
+		role, pod, err := oci.RoleOf(c.ID, c.Annotations)
+		if err != nil || role == oci.Alone || pod != first.ID || c.ID == first.ID || !c.Ready {
+			continue
+		}
+		if f, err := c.Shim.Pidfd(); err == nil && f != nil {
+			pidfds = append(pidfds, f)
+		}
+	}
+	return pidfds
 }

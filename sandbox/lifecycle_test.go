@@ -393,6 +393,33 @@ func TestDeleteForceAtAnyPointOfACreate(t *testing.T) {
 	}
 }
 
+// An engine may tell a pod's first container to end while its members have not.
+func TestAPodsFirstContainerEndsAfterItsMembers(t *testing.T) {
+	r := newRig(t)
+	infra := r.mustCreate(t, "pod", nil)
+	other := r.mustCreate(t, "other", annotated(nil, map[specs.LinuxNamespaceType]string{specs.NetworkNamespace: nsOf(infra, "net")}))
+	member := r.mustCreate(t, "a", memberOf(infra.Shim))
+	for _, id := range []string{"pod", "other", "a"} {
+		if err := r.Start(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Kill(t.Context(), "pod", unix.SIGTERM, false); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if infra.Shim.AwaitEnd(ctx) == nil || !member.Shim.Alive() {
+		t.Error("the first container has ended before its member")
+	}
+	if err := r.Kill(t.Context(), "a", unix.SIGTERM, false); err != nil {
+		t.Fatal(err)
+	}
+	end(t, member.Shim)
+	end(t, infra.Shim)
+	end(t, other.Shim)
+}
+
 // podman says the same of its members whether the pod has an infra container or not.
 func TestMembersOfPodman(t *testing.T) {
 	r := newRig(t)

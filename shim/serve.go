@@ -9,7 +9,10 @@ import (
 
 	"runch/hypervisor"
 	"runch/shimproto"
+	"runch/state"
 	"runch/storage"
+
+	"golang.org/x/sys/unix"
 )
 
 // requestTimeout bounds one request of a command, from its connection on.
@@ -65,6 +68,11 @@ func (h *holder) answer(ctx context.Context, conn *net.UnixConn) {
 		lasts = h.attend(conn)
 		return
 	}
+	if r.Terminate {
+		go terminateAfter(files)
+		_ = shimproto.Respond(conn, nil, nil)
+		return
+	}
 	clones, err := h.carryOut(ctx, &r, files)
 	for _, f := range files {
 		_ = f.Close()
@@ -105,4 +113,14 @@ func (h *holder) carryOut(ctx context.Context, r *shimproto.Request, files []*os
 	default:
 		return nil, errors.New("the request asks for nothing")
 	}
+}
+
+// terminateAfter sends this process SIGTERM, which it passes on to its container, once
+// the processes of the pidfds have ended. One that cannot be waited for is not.
+func terminateAfter(pidfds []*os.File) {
+	for _, f := range pidfds {
+		_ = state.AwaitPidfd(f)
+		_ = f.Close()
+	}
+	_ = unix.Kill(unix.Getpid(), unix.SIGTERM)
 }

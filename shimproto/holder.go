@@ -39,6 +39,9 @@ type Request struct {
 	// Attend says that the shim of a member asks, and keeps the connection as long as
 	// it lives.
 	Attend bool `json:",omitempty"`
+	// Terminate has the holder's own container get SIGTERM once the processes have
+	// ended whose pidfds come along.
+	Terminate bool `json:",omitempty"`
 }
 
 // NIC is an interface whose tap's descriptors come along.
@@ -136,6 +139,14 @@ func (h Holder) Attend() (io.Closer, error) {
 		return nil, err
 	}
 	return conn, nil
+}
+
+// TerminateAfter has the holder's own container get SIGTERM once processes have ended,
+// of which these are pidfds. They stay the caller's; those that one message does not
+// carry are not waited for.
+func (h Holder) TerminateAfter(pidfds []*os.File) error {
+	_, err := h.ask(Request{Terminate: true}, pidfds[:min(len(pidfds), maxFiles)])
+	return err
 }
 
 func (h Holder) ask(r Request, files []*os.File) (answer []storage.Mount, err error) {
