@@ -29,6 +29,7 @@ teardown() {
 	eventually 10 none_left
 }
 
+# bats test_tags=contract:29
 @test "a pod: its members are in one VM and share network, ipc, names and /dev/shm, with what the pod was given" {
 	pod_create --hostname house --shm-size 33m --sysctl net.core.somaxconn=77 --add-host elsewhere:192.0.2.9 --publish 127.0.0.1::80
 	member a "$IMAGE" httpd -f -p 80 -h /etc
@@ -112,6 +113,7 @@ teardown() {
 	one_vm
 }
 
+# bats test_tags=contract:30
 @test "a pod is stopped, started, restarted, killed and started again: a VM for each time" {
 	pod_create
 	member a "$IMAGE" sh -c 'trap "sleep 1; echo bye; exit 3" TERM; sleep 100000 & wait'
@@ -226,6 +228,7 @@ teardown() {
 	}
 }
 
+# bats test_tags=contract:29
 @test "a pod without an infra container: nothing is shared, and each member is in a VM of its own" {
 	pod_create --infra=false
 	member a "$IMAGE" sleep 100000
@@ -239,6 +242,7 @@ teardown() {
 	eventually 10 none_left
 }
 
+# bats test_tags=contract:6
 @test "kill -9 of a member's shim, VMM, virtiofsd and holder: podman sees what has ended, and starts it again" {
 	needs_vm
 	pod_create
