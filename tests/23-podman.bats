@@ -63,9 +63,10 @@ teardown() {
 
 	try podman exec a sh -c 'echo out; echo err >&2; exit 5'
 	same "$status $output $stderr" "5 out err"
-	try on_terminal "stty rows 33 cols 99; $SHARED/podman exec --tty a sh -c 'tty; until stty size; do :; done; exit 6'"
-	same "$status" 6 # podman gives it the size some time after it has begun
-	[[ $output == *"/dev/pts/0"*"33 99"* ]]
+	# podman gives it the size some time after it has begun.
+	try on_terminal "stty rows 33 cols 99; timeout --foreground 60 $SHARED/podman exec --tty a sh -c 'tty; until [ \"\$(stty size)\" = \"33 99\" ]; do :; done; exit 6'"
+	same "$status" 6
+	[[ $output == *"/dev/pts/0"* ]]
 
 	echo in >"$T/in"
 	podman cp "$T/in" a:/etc/in
@@ -280,4 +281,31 @@ teardown() {
 	same "$(podman exec b stat -c %u /dev/shm/file)" 0
 	same "$(stat -c %u "$(podman mount a)/tmp/file")" 100000
 	podman umount a
+}
+
+# bats test_tags=contract:6
+@test "kill -9 of VMM, virtiofsd and holder while a pod starts: podman says so, and starts it the next time" {
+	needs_vm
+	pod_create
+	podman create --pod pod --name a "$IMAGE" sleep 100000 >/dev/null
+	local record what starts
+	record=$ROOT/@$(podman pod inspect --format '{{.InfraContainerID}}' pod)/sandbox.json
+	booting() { holder=$(jq .holder.pid "$record") && [ "$holder" != 0 ] && vmm=$(pgrep --parent "$holder" qemu); }
+	for what in vmm virtiofsd holder; do
+		podman pod start pod >"$T/start" 2>&1 &
+		starts=$!
+		eventually 20 booting 2>/dev/null
+		case $what in
+		vmm) kill -KILL "$vmm" ;;
+		virtiofsd) kill -KILL "$(pgrep --parent "$holder" virtiofsd)" ;;
+		holder) kill -KILL "$holder" ;;
+		esac
+		status=0
+		wait $starts || status=$?
+		same "$status" 125
+		says 'runch create failed' "$T/start"
+		same "$(states)" $'Created\na created\ninfra created'
+	done
+	podman pod start pod
+	podman exec a true
 }
