@@ -23,7 +23,14 @@ setup_suite() {
 		echo "the suites need root" >&2
 		return 1
 	}
-	# The VMM that this run is about: its kind, its program, and the variable that names another program.
+	if [[ $("$RUNCH" --version) == *runch* ]]; then
+		the_vmm || return
+	fi
+	echo "# $("$RUNCH" --version | head -n 1), host kernel $(uname -r), ${VMM_KIND:-no VMM}" >&3
+}
+
+# the_vmm: the VMM that this run is about: its kind, its program, and the variable that names another program.
+the_vmm() {
 	local environment
 	environment=$("$RUNCH" env --format json)
 	VMM_KIND=$(jq -r '.hypervisor.kind // empty' <<<"$environment")
@@ -37,7 +44,6 @@ setup_suite() {
 		;;
 	esac
 	export VMM_KIND VMM_PROGRAM VMM_VARIABLE
-	echo "# $("$RUNCH" --version | head -n 1), host kernel $(uname -r), $VMM_KIND" >&3
 }
 
 teardown_suite() {
