@@ -84,7 +84,7 @@ teardown() {
 	try podman pod stats --no-stream --format '{{.Name}} {{.MemUsage}}'
 	[[ $output == *"a "[1-9]* && $output == *"$INFRA "[1-9]* ]]
 	podman update --memory 300m a >/dev/null
-	same "$(podman exec a sh -c 'cat "/sys/fs/cgroup$(sed s/0::// /proc/self/cgroup)/memory.max"')" $((300 << 20))
+	! is_runch || same "$(podman exec a sh -c 'cat "/sys/fs/cgroup$(sed s/0::// /proc/self/cgroup)/memory.max"')" $((300 << 20))
 
 	podman healthcheck run a
 	podman exec a rm /healthy
@@ -193,7 +193,7 @@ teardown() {
 	same "$(states)" $'Running\ninfra running\npod-client running\npod-server running'
 	one_vm
 	same "$(podman exec pod-client sh -c 'wget -q -O - http://localhost/; cat /settings/greeting; hostname')" hellohellopod
-	same "$(podman exec pod-server sh -c 'cd "/sys/fs/cgroup$(sed s/0::// /proc/self/cgroup)" && cat memory.max cpu.max')" $'104857600\n50000 100000'
+	! is_runch || same "$(podman exec pod-server sh -c 'cd "/sys/fs/cgroup$(sed s/0::// /proc/self/cgroup)" && cat memory.max cpu.max')" $'104857600\n50000 100000'
 	podman healthcheck run pod-server
 	podman exec pod-client rm /var/data/index.html
 	try podman healthcheck run pod-server
@@ -219,14 +219,14 @@ teardown() {
 	same "$(namespaces a net pid ipc)" "$(namespaces b net pid ipc)"
 	one_vm
 	same "$(podman exec b ps -o args | grep -c '^sleep')" 2
-	try podman run --rm --pid container:a "$IMAGE" true
-	[ "$status" -ne 0 ]
-	! is_runch || [[ $stderr == *"cannot join the network namespace"* ]]
-	# Who has joined another ends with it.
-	! is_runch || {
-		podman kill a
-		same "$(timeout 30 "$SHARED/podman" wait b)" 137
-	}
+	if is_runch; then
+		try podman run --rm --pid container:a "$IMAGE" true
+		[ "$status" -ne 0 ]
+		[[ $stderr == *"cannot join the network namespace"* ]]
+	fi
+	# Who has joined another's pids ends with it.
+	podman kill a
+	same "$(timeout 30 "$SHARED/podman" wait b)" 137
 }
 
 # bats test_tags=contract:29
