@@ -17,5 +17,5 @@
 //     priorities: not set. They are about what happens inside the guest.
 //   - unified: not set. Package oci turns the files that concern the VM into fields.
 //
-// The package starts and kills nothing.
+// The package starts and kills nothing; Starve has the kernel kill.
 package cgroup

@@ -19,6 +19,7 @@ const roleVariable = "RUNCH_CGROUP_TEST_ROLE"
 // the process stays until the input ends.
 var roles = map[string]func() error{
 	"splice": splicePages,
+	"eat":    eatMemory,
 }
 
 func TestMain(m *testing.M) {
@@ -100,4 +101,17 @@ func fillPipe(fd int) error {
 		rest = rest[n:]
 	}
 	return unix.Munmap(pages)
+}
+
+// eatMemory takes more memory than Starve leaves.
+func eatMemory() error {
+	const meal = 2 * largeMeal
+	pages, err := unix.Mmap(-1, 0, meal, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return fmt.Errorf("map memory: %w", err)
+	}
+	for i := 0; i < len(pages); i += os.Getpagesize() {
+		pages[i] = 1
+	}
+	return nil
 }

@@ -69,11 +69,11 @@ func (c *Cgroup) tryMemory(l Limits) error {
 	if err != nil || uint64(limit) >= seen.Usage.Limit { // #nosec G115 -- it is positive
 		return err
 	}
-	dir, file := c.Paths()[""], "memory.max"
-	if v1, ok := c.Paths()["memory"]; ok {
-		dir, file = v1, "memory.limit_in_bytes"
+	file := "memory.max"
+	if _, v1 := c.Paths()["memory"]; v1 {
+		file = "memory.limit_in_bytes"
 	}
-	err = cgroups.WriteFile(dir, file, strconv.FormatInt(limit, 10))
+	err = cgroups.WriteFile(MemoryDir(c.Paths()), file, strconv.FormatInt(limit, 10))
 	switch {
 	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("%w: the kernel refuses it: %w", ErrMemoryHeld, err)

@@ -1,0 +1,98 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
+)
+
+// Whoever listens to a cgroup's memory is told, and nobody but the one is killed.
+func TestStarve(t *testing.T) {
+	path, bystander := testPath(t), sleeper(t)
+	c := apply(t, path, memory(256<<20).Resources, 0, bystander.Process.Pid)
+	t.Cleanup(func() {
+		end(t, bystander)
+		if err := c.Destroy(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	victim, in := actor(t, "eat")
+	pid := victim.Process.Pid
+	if err := Join(bystander.Process.Pid, pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join("/proc", strconv.Itoa(pid), "oom_score_adj"), []byte("1000"), 0); err != nil {
+		t.Fatal(err)
+	}
+	limit, told := memoryLimit(t, c), listen(t, c)
+
+	m, err := OpenMemory(MemoryDir(c.Paths()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = m.Starve(pid, func() error {
+		if _, err := in.Write([]byte{'\n'}); err != nil {
+			return err
+		}
+		timer := time.AfterFunc(30*time.Second, func() { _ = in.Close() })
+		defer timer.Stop()
+		_ = victim.Wait()
+		if victim.ProcessState.String() != "signal: killed" {
+			return errors.New("the victim has ended otherwise: " + victim.ProcessState.String())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !told() {
+		t.Error("nobody was told")
+	}
+	if got := memoryLimit(t, c); got != limit {
+		t.Errorf("the limit is %s, and was %s", got, limit)
+	}
+	if in := read(t, MemoryDir(c.Paths()), "cgroup.procs"); in != strconv.Itoa(bystander.Process.Pid) {
+		t.Errorf("in the cgroup: %q", in)
+	}
+	if children, err := filepath.Glob(filepath.Join(MemoryDir(c.Paths()), "*", "cgroup.procs")); err != nil || len(children) > 0 {
+		t.Errorf("children of the cgroup: %v, %v", children, err)
+	}
+}
+
+// listen listens to the cgroup's memory as callers do: on cgroup v1 by an eventfd, on
+// v2 by a file. The result tells whether something was to be heard.
+func listen(t *testing.T, c *Cgroup) func() bool {
+	t.Helper()
+	dir := MemoryDir(c.Paths())
+	if cgroups.IsCgroup2UnifiedMode() {
+		return func() bool {
+			return !strings.Contains(read(t, dir, "memory.events")+"\n", "oom_kill 0\n")
+		}
+	}
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	control, err := os.Open(filepath.Join(dir, "memory.oom_control"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	words := strconv.Itoa(fd) + " " + strconv.Itoa(int(control.Fd()))
+	if err := cgroups.WriteFile(dir, "cgroup.event_control", words); err != nil {
+		t.Fatal(err)
+	}
+	return func() bool {
+		_, err := unix.Read(fd, make([]byte, 8))
+		return err == nil
+	}
+}
