@@ -10,8 +10,9 @@ const (
 	typeSandbox   = "sandbox"
 	typeContainer = "container"
 
-	manager = "io.container.manager"
-	podman  = "libpod"
+	manager       = "io.container.manager"
+	managerCRIO   = "cri-o"
+	managerPodman = "libpod"
 )
 
 // Role is what a container is to a pod.
@@ -56,13 +57,18 @@ func RoleOf(id string, annotations map[string]string) (Role, string, error) {
 			return Sandbox, id, nil
 		case !hasSandbox:
 			return Alone, "", fieldErrorf(key("annotations", names.typ), "a container without %s", names.sandbox)
-		case !hasType, annotations[manager] == podman:
+		case !hasType, annotations[manager] == managerPodman:
 			return MemberOrAlone, sandbox, nil
 		}
 		return Member, sandbox, nil
 	}
 	return Alone, "", nil
 }
+
+// WantsOOMFile tells whether the caller looks for a file "oom" in the bundle when a
+// container has ended: CRI-O does. In the bundles of others such a file would be a
+// stranger.
+func WantsOOMFile(annotations map[string]string) bool { return annotations[manager] == managerCRIO }
 
 // validateAnnotations checks the annotations' form.
 func validateAnnotations(annotations map[string]string) error {

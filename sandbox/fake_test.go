@@ -257,7 +257,7 @@ func (a *fakeAgent) Wait(ctx context.Context, r *agentproto.WaitRequest) (*agent
 	}
 	select {
 	case <-p.ended:
-		return &agentproto.WaitResponse{ExitCode: p.code}, nil
+		return &agentproto.WaitResponse{ExitCode: p.code, OomKilled: a.fails("memory")}, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

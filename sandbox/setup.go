@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 
 	"runch/agentproto"
+	"runch/cgroup"
+	"runch/oci"
 	"runch/shimproto"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -22,6 +24,7 @@ func (c *creation) setup() *shimproto.Setup {
 			GuestOnly: c.guestOnly(), Share: c.record.Share, NoPivot: c.o.NoPivot, NoNewKeyring: c.o.NoNewKeyring,
 			Bundle: c.o.Bundle.Dir, SharedNamespaces: c.place.shared, SharedMemory: c.sharedMemory(),
 			GuestDevices: len(c.host.LeftOut) > 0,
+			Memory:       cgroup.MemoryDir(c.record.Cgroup.Paths), OOMFile: oci.WantsOOMFile(c.record.Annotations),
 		},
 	}
 	if c.hasCreateHooks() {

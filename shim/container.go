@@ -155,6 +155,9 @@ func (s *setup) prepareContainer(ctx context.Context) (*container, error) {
 		}
 	}
 	var err error
+	if s.shortage, err = openShortage(s.Container); err != nil {
+		return nil, err
+	}
 	if c.mounts, c.submounts, err = storage.Clone(c.Rootfs, c.Binds); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ const (
 	argShim     = "shim"
 	argAnnounce = "announce"
 	argNest     = "nest"
+	argVictim   = "victim"
 	// argTitle ends them: what follows is for who looks at the command line.
 	argTitle = "--"
 )
@@ -74,6 +75,8 @@ func Main(args []string, newVM NewVMFunc) int {
 		return nest(args[1], title)
 	case len(args) == 1 && args[0] == argAnnounce:
 		return run(newVM, true)
+	case len(args) == 1 && args[0] == argVictim:
+		return victim()
 	default:
 		return run(newVM, false)
 	}

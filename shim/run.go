@@ -76,6 +76,8 @@ type setup struct {
 	// attendance tells the holder, as long as it is open, that this process lives; nil
 	// where that need not be known.
 	attendance io.Closer
+	// shortage is a container's.
+	shortage *shortage
 }
 
 func (s *setup) run() (int, error) {
@@ -148,6 +150,9 @@ func (s *setup) stay(task *Task, h *holder) int {
 	code, err := task.Run(ctx, s.signals)
 	if err != nil && h != nil {
 		h.leaveNote(err)
+	}
+	if task.oomKilled && s.shortage != nil {
+		s.shortage.tell(h)
 	}
 	return code
 }

@@ -26,6 +26,10 @@ type Task struct {
 	// Terminal is the slave of the host's pty, nil without one.
 	Terminal *os.File
 
+	// oomKilled is set once Run has returned, if the guest's kernel has killed a
+	// process of the container for lack of memory.
+	oomKilled bool
+
 	// ended has what the agent says of the process's end, once Watch was called.
 	ended chan ending
 }
@@ -80,6 +84,7 @@ func (t *Task) Run(ctx context.Context, signals <-chan os.Signal) (int, error) {
 		return ExitLost, fmt.Errorf("wait for the process: %w", end.err)
 	}
 	answer := end.answer
+	t.oomKilled = answer.GetOomKilled()
 	if err := t.Streams.Drain(answer.GetStdoutBytes(), answer.GetStderrBytes()); err != nil {
 		return ExitLost, fmt.Errorf("pass the process's output on: %w", err)
 	}

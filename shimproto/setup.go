@@ -88,6 +88,10 @@ type Container struct {
 	NoPivot      bool
 	NoNewKeyring bool
 	Bundle       string
+	// Memory is the directory of its cgroup's memory on the host, empty for none.
+	Memory string
+	// OOMFile makes a file in the bundle say that the container was short of memory.
+	OOMFile bool
 	// CPUs is how many the VM has by now, 0 where it is as it was booted.
 	CPUs int
 	// GuestDevices gives it all devices of the guest.

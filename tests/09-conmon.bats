@@ -76,6 +76,27 @@ logged() {
 	same "$(logged stderr | sha256sum)" "$(seq 200000 | sha256sum)"
 	gone # by conmon's exit command
 	[ ! -s "$T/oci-log" ]
+	[ ! -e "$T/persist/oom" ] && [ ! -e "$B/oom" ]
+}
+
+# hungry: the container's only process takes more memory than it may have.
+hungry() {
+	bundle
+	config '.linux.resources.memory = {limit: 33554432}'
+	script 'exec dd if=/dev/zero of=/dev/null bs=100M count=1'
+}
+
+# bats test_tags=contract:32
+@test "podman: conmon sees that a container was killed for lack of memory" {
+	hungry
+	cd "$B" # as podman does; older ones of conmon write to the working directory
+	as_podman
+	cd /
+	created
+	runch start "$ID"
+	conmon_ended 30 137
+	[ -e "$T/persist/oom" ] && [ -e "$B/oom" ]
+	gone
 }
 
 # bats test_tags=contract:11
@@ -252,6 +273,25 @@ logged() {
 	state_is stopped
 	runch delete --force "$ID"
 	gone
+}
+
+# bats test_tags=contract:32
+@test "CRI-O: conmon sees that a container was killed for lack of memory, and the file in the bundle says so without it" {
+	hungry
+	config '.annotations["io.container.manager"] = "cri-o"'
+	as_crio
+	created
+	runch start "$ID"
+	conmon_ended 30 137
+	[ -e "$T/persist/oom" ] && [ -e "$B/oom" ]
+	runch delete "$ID"
+
+	# As it is where the host's cgroup can tell conmon nothing.
+	rm "$B/oom" "$B/pid"
+	launch
+	same "$(exit_status "$PID" 30)" 137
+	[ -e "$B/oom" ]
+	runch delete "$ID"
 }
 
 @test "CRI-O: a create that fails is told with the runtime's words" {

@@ -455,6 +455,12 @@ no_sandbox() {
 	alive "$PAUSE"
 }
 
+# kills_of DIRECTORY: how many processes in the host's cgroup were killed for lack of memory.
+kills_of() {
+	sed -n 's/^oom_kill //p' "$1"/memory.events "$1"/memory.oom_control 2>/dev/null || true
+}
+
+# bats test_tags=contract:32
 @test "what a member is killed for is told for it alone: memory" {
 	needs_vm
 	containerd sandbox
@@ -462,18 +468,35 @@ no_sandbox() {
 	PAUSE=$PID
 	containerd container a
 	config '.linux.resources.memory.limit = 33554432'
-	script 'head -c 200000000 /dev/zero | tail; sleep 100000'
-	create
+	script 'for i in 1 2; do head -c 200000000 /dev/zero | tail; done; read -r; exit 5'
+	mkfifo "$T/a.in"
+	exec 8<>"$T/a.in"
+	STDIN=$T/a.in create
+	local a=$PID a_memory
+	a_memory=$(host_cgroup memory)
 	containerd container b
 	launch
+	local b_memory
+	b_memory=$(host_cgroup memory)
 	runch events --interval 1h "$POD-b" >"$T/b.events" &
 	local events=$!
 	runch events --interval 1h "$POD-a" >"$T/a.events" &
 	runch start "$POD-a"
 	eventually 20 says '"type":"oom"' "$T/a.events"
 	in_container b true
-	runch delete --force "$POD-a"
-	runch delete --force "$POD-b"
+	# The host is told when the member has ended, once, and it ends as it does otherwise.
+	same "$(kills_of "$a_memory")" 0
+	echo >&8
+	exec 8>&-
+	same "$(exit_status "$a" 10)" 5
+	same "$(kills_of "$a_memory")" 1
+	same "$(cat "$a_memory/cgroup.procs")" ""
+	alive "$PID"
+	runch delete "$POD-a"
+	runch kill "$POD-b" KILL
+	same "$(exit_status "$PID" 10)" 137
+	same "$(kills_of "$b_memory")" 0
+	runch delete "$POD-b"
 	wait "$events" || true
 	! says oom "$T/b.events"
 }
