@@ -66,9 +66,12 @@ func RoleOf(id string, annotations map[string]string) (Role, string, error) {
 }
 
 // WantsOOMFile tells whether the caller looks for a file "oom" in the bundle when a
-// container has ended: CRI-O does. In the bundles of others such a file would be a
-// stranger.
-func WantsOOMFile(annotations map[string]string) bool { return annotations[manager] == managerCRIO }
+// container has ended: CRI-O does, and podman up to 4.4. In the bundles of others such
+// a file would be a stranger.
+func WantsOOMFile(annotations map[string]string) bool {
+	by := annotations[manager]
+	return by == managerCRIO || by == managerPodman
+}
 
 // validateAnnotations checks the annotations' form.
 func validateAnnotations(annotations map[string]string) error {

@@ -86,7 +86,7 @@ hungry() {
 	script 'exec dd if=/dev/zero of=/dev/null bs=100M count=1'
 }
 
-# bats test_tags=contract:32
+# bats test_tags=lab,contract:32
 @test "podman: conmon sees that a container was killed for lack of memory" {
 	hungry
 	cd "$B" # as podman does; older ones of conmon write to the working directory

@@ -120,6 +120,16 @@ none_left() {
 	none_left
 }
 
+@test "ctr events: a container that was short of memory is told once, and before its end" {
+	helper timeout "$DEADLINE" ctr events >"$T/events"
+	try ctr_run --rm --memory-limit 33554432 "$REF" "$NAME" dd if=/dev/zero of=/dev/null bs=100M count=1
+	same "$status" 137
+	eventually 30 says /tasks/exit "$T/events"
+	same "$(grep -o '/tasks/oom\|/tasks/exit' "$T/events")" $'/tasks/oom\n/tasks/exit'
+	kill "$helper"
+	none_left
+}
+
 @test "ctr run in a scope of systemd's" {
 	ctr_run -d --runc-systemd-cgroup --cgroup "system.slice:ctr:$NAME" "$REF" "$NAME" sleep 1000
 	local pid

@@ -143,6 +143,24 @@ none_left() {
 	none_left
 }
 
+@test "podman inspect says OOMKilled where the guest was short of memory, for the container's limit or for the VM's, and only then" {
+	try podman_run --memory 32m "$IMAGE" dd if=/dev/zero of=/dev/null bs=100M count=1
+	same "$status" 137
+	same "$(field '{{.State.OOMKilled}}')" true
+	podman rm "$NAME"
+
+	try podman_run "$IMAGE" sh -c 'for i in 1 2 3; do dd if=/dev/zero of=/dev/null bs=500M count=4 & done; wait; exit 4'
+	same "$status" 4
+	same "$(field '{{.State.OOMKilled}}')" true
+	podman rm "$NAME"
+
+	try podman_run --memory 64m "$IMAGE" sh -c 'exit 5'
+	same "$status" 5
+	same "$(field '{{.State.OOMKilled}}')" false
+	podman rm "$NAME"
+	none_left
+}
+
 @test "podman: the container's pid killed from outside is an end that podman notices" {
 	podman_run -d "$IMAGE" sleep 1000
 	kill -KILL "$(field '{{.State.Pid}}')"
