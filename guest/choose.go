@@ -38,6 +38,7 @@ var lazyModules = []wanted{
 	{"overlay", false},
 	{"tun", false},
 	{"loop", false},
+	{"bridge", false},
 }
 
 // selection are the modules of a kernel that go into the image.

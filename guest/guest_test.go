@@ -241,7 +241,7 @@ func TestBuiltImage(t *testing.T) {
 	for _, name := range m.Builtin {
 		have[name] = true
 	}
-	for _, name := range []string{"virtio_pci", "virtio_console", "virtiofs", "vmw_vsock_virtio_transport", "virtio_net", "overlay", "tun", "loop"} {
+	for _, name := range []string{"virtio_pci", "virtio_console", "virtiofs", "vmw_vsock_virtio_transport", "virtio_net", "overlay", "tun", "loop", "bridge"} {
 		if !have[name] {
 			t.Errorf("the image has no %s", name)
 		}
