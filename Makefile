@@ -123,7 +123,7 @@ unit: all deps-vm ## unit tests with the race detector, and each fuzz target for
 	@scripts/unit $(FUZZ_INPUTS)
 
 .PHONY: e2e
-e2e: all rootfs deps-vm deps-test ## the bats suites: containers in real VMs
+e2e: all rootfs deps-vm deps-test critest-build ## the bats suites: containers in real VMs
 	@scripts/e2e $(E2E)
 
 .PHONY: e2e-drivers
@@ -131,15 +131,24 @@ e2e-drivers: all deps-vm ## the suite of the VMMs' drivers, with real guests on 
 	@scripts/drivers
 
 .PHONY: conformance
-conformance: all rootfs deps-vm deps-test deps-conformance ## suites that others wrote: runtime-tools, runc's own
+conformance: all rootfs deps-vm deps-test deps-conformance ## suites that others wrote: runtime-tools, runc's own, critest
 	@tests/external/run
 
+.PHONY: critest
+critest: all rootfs deps-vm deps-test deps-conformance ## of these, what Kubernetes' runtimes are validated by, with containerd
+	@tests/external/run critest
+
+# crictl comes with it.
+.PHONY: critest-build
+critest-build: rootfs deps-test
+	@CONFORMANCE_SCOPE=build tests/external/run critest
+
 .PHONY: conformance-build
-conformance-build: rootfs deps-conformance
+conformance-build: rootfs deps-test deps-conformance
 	@CONFORMANCE_SCOPE=build tests/external/run
 
 .PHONY: suites
-suites: all rootfs deps-vm deps-test deps-conformance ## e2e, e2e-drivers and conformance, two at a time
+suites: all rootfs deps-vm deps-test deps-conformance critest-build ## e2e, e2e-drivers and conformance, two at a time
 	@scripts/suites $(E2E)
 
 .PHONY: test-long

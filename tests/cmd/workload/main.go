@@ -10,6 +10,8 @@
 //	workload self          print what a process can learn about itself, in JSON
 //	workload serve ADDR    answer each TCP connection with one line
 //	workload fetch ADDR    connect and print what comes
+//	workload web ADDR      answer each HTTP request with an empty page
+//	workload euid          print the effective user id
 package main
 
 import (
@@ -19,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"time"
@@ -43,6 +46,9 @@ func run(args []string) error {
 		return signals()
 	case "self":
 		return self()
+	case "euid":
+		fmt.Printf("Effective uid: %d\n", os.Geteuid())
+		return nil
 	}
 	if len(rest) != 1 {
 		return fmt.Errorf("%s takes one argument", verb)
@@ -52,6 +58,8 @@ func run(args []string) error {
 		return serve(rest[0])
 	case "fetch":
 		return fetch(rest[0])
+	case "web":
+		return web(rest[0])
 	}
 	n, err := strconv.Atoi(rest[0])
 	if err != nil {
@@ -128,6 +136,16 @@ func serve(addr string) error {
 		_, _ = fmt.Fprintf(conn, "hello %s\n", peer.IP)
 		_ = conn.Close()
 	}
+}
+
+func web(addr string) error {
+	fmt.Fprintf(os.Stderr, "%s: serving %s\n", os.Args[0], addr)
+	server := &http.Server{
+		Addr:              addr,
+		Handler:           http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
+		ReadHeaderTimeout: 10 * time.Second,
+	}
+	return server.ListenAndServe()
 }
 
 func fetch(addr string) error {
