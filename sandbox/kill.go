@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"runch/agentproto"
-	"runch/oci"
 	"runch/shimproto"
 	"runch/state"
 
@@ -68,39 +66,10 @@ func (r *Runtime) Kill(ctx context.Context, id string, sig unix.Signal, all bool
 // engine that tells all containers of a pod at once to end (podman before 5.5) means to
 // give each its time. SIGKILL, which comes when that is over, is not held back.
 func (r *Runtime) terminateAfterMembers(c *state.Container) bool {
-	pidfds := r.membersOf(c)
-	if len(pidfds) == 0 {
+	s, err := r.Store.LoadSandbox(c.Sandbox)
+	if err != nil || s.Owner != c.ID || len(s.Members) < 2 {
 		return false
 	}
-	defer func() {
-		for _, f := range pidfds {
-			_ = f.Close()
-		}
-	}()
 	dir, err := r.Store.SandboxDir(c.Sandbox)
-	if err == nil {
-		err = shimproto.Holder{Dir: dir}.TerminateAfter(pidfds)
-	}
-	return err == nil
-}
-
-// membersOf gives pidfds of the shims of the containers that live in the pod whose first
-// container this is. A container in its VM that names no pod is none of them.
-func (r *Runtime) membersOf(first *state.Container) []*os.File {
-	if first.Sandbox != first.ID {
-		return nil
-	}
-	// One whose record cannot be read is left out.
-	all, _ := r.Store.List()
-	var pidfds []*os.File
-	for _, c := range all {
-		role, pod, err := oci.RoleOf(c.ID, c.Annotations)
-		if err != nil || role == oci.Alone || pod != first.ID || c.ID == first.ID || !c.Ready {
-			continue
-		}
-		if f, err := c.Shim.Pidfd(); err == nil && f != nil {
-			pidfds = append(pidfds, f)
-		}
-	}
-	return pidfds
+	return err == nil && shimproto.Holder{Dir: dir}.Terminate() == nil
 }

@@ -39,7 +39,7 @@ func (c *creation) setup() *shimproto.Setup {
 			s.Container.CPUs = now.CPUs
 		}
 		s.Container.Holder, s.Container.Guest = c.sandbox.Path(), c.sandbox.record.Endpoint
-		s.Container.HolderAlone = c.sandbox.record.Owner == ""
+		s.Container.Attends = c.place.pod
 	}
 	return s
 }

@@ -26,6 +26,7 @@ func (s *setup) makeWithVM(ctx context.Context, files Files) (*Task, *holder, er
 	if err != nil {
 		return nil, nil, err
 	}
+	h.pod = &pod{over: make(chan struct{}), lasts: true}
 	c, err := s.prepareContainer(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -103,7 +104,7 @@ func (s *setup) makeMember(ctx context.Context, files Files) (*Task, error) {
 	}
 	defer c.close()
 	h := shimproto.Holder{Dir: s.Container.Holder}
-	if s.Container.HolderAlone {
+	if s.Container.Attends {
 		if s.attendance, err = h.Attend(); err != nil {
 			return nil, err
 		}

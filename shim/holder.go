@@ -37,8 +37,7 @@ type holder struct {
 	note *os.File
 	taps []string
 	nics *agentproto.Network
-	// pod is nil where the sandbox ends with this process's own container.
-	pod *pod
+	pod  *pod
 }
 
 // hotplugSlots is how many network interfaces can come after the boot.

@@ -10,24 +10,34 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 )
 
-// pod tells the holder of a sandbox that belongs to no container when its pod has
-// ended. Nobody says so: no member lives any more, and the file that pinned the pod's
-// network namespace, by which more members could come, is gone.
+// pod is what a holder knows of the members of its pod, its own container aside.
+//
+// Where the sandbox belongs to no container, nobody says when the pod has ended: no
+// member lives any more, and the file that pinned the pod's network namespace, by which
+// more members could come, is gone.
 type pod struct {
-	// over is closed when the pod has ended.
+	// over is closed when a pod has ended that has no container of its own.
 	over chan struct{}
 
 	mu sync.Mutex
 	// members counts those that live.
 	members int
-	// pinned says that the file is there.
-	pinned bool
+	// lasts says that the pod has not ended without members: its own container is in
+	// this process, or the file is there.
+	lasts bool
+	// terminating says that this process's own container is to get SIGTERM when no
+	// member lives.
+	terminating bool
 }
 
 // errPodOver says that a member comes too late.
 var errPodOver = errors.New("the pod has ended")
+
+// errNoMembers says that a pod's own container can be told to end at once.
+var errNoMembers = errors.New("no member of the pod lives")
 
 // watchPod watches the file at pinned, which this process need not be able to see
 // later. A path that no caller has pinned, of a process or empty, keeps no pod alive.
@@ -41,8 +51,8 @@ func watchPod(pinned string) *pod {
 	}
 	// The watcher comes first: so the file's end is not missed.
 	at, statErr := os.Lstat(pinned)
-	p.pinned = statErr == nil && at.Mode().IsRegular()
-	if p.pinned && err == nil {
+	p.lasts = statErr == nil && at.Mode().IsRegular()
+	if p.lasts && err == nil {
 		go p.awaitEnd(watcher, filepath.Base(pinned))
 	} else if watcher != nil {
 		_ = watcher.Close() // it has no watch that is needed
@@ -62,15 +72,34 @@ func (p *pod) awaitEnd(watcher *fsnotify.Watcher, name string) {
 }
 
 // change counts members that have come (1) or gone (-1), and notes with false that
-// the file is gone.
-func (p *pod) change(members int, pinned bool) {
+// nothing but these keeps the pod any more.
+func (p *pod) change(members int, lasts bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.members += members
-	p.pinned = p.pinned && pinned
-	if p.members == 0 && !p.pinned && !p.ended() {
+	p.lasts = p.lasts && lasts
+	if p.members > 0 {
+		return
+	}
+	if p.terminating {
+		p.terminating = false
+		_ = unix.Kill(unix.Getpid(), unix.SIGTERM) // which it passes on to its container
+	}
+	if !p.lasts && !p.ended() {
 		close(p.over)
 	}
+}
+
+// terminate has this process's own container get SIGTERM when no member lives any more.
+// The error is errNoMembers where none does.
+func (p *pod) terminate() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.members == 0 {
+		return errNoMembers
+	}
+	p.terminating = true
+	return nil
 }
 
 func (p *pod) ended() bool {

@@ -9,10 +9,7 @@ import (
 
 	"runch/hypervisor"
 	"runch/shimproto"
-	"runch/state"
 	"runch/storage"
-
-	"golang.org/x/sys/unix"
 )
 
 // requestTimeout bounds one request of a command, from its connection on.
@@ -68,11 +65,6 @@ func (h *holder) answer(ctx context.Context, conn *net.UnixConn) {
 		lasts = h.attend(conn)
 		return
 	}
-	if r.Terminate {
-		go terminateAfter(files)
-		_ = shimproto.Respond(conn, nil, nil)
-		return
-	}
 	clones, err := h.carryOut(ctx, &r, files)
 	for _, f := range files {
 		_ = f.Close()
@@ -83,10 +75,7 @@ func (h *holder) answer(ctx context.Context, conn *net.UnixConn) {
 
 // attend takes a member's connection for as long as that lives, or refuses it.
 func (h *holder) attend(conn *net.UnixConn) (taken bool) {
-	err := errors.New("the sandbox ends with its container")
-	if h.pod != nil {
-		err = h.pod.attend(conn)
-	}
+	err := h.pod.attend(conn)
 	_ = shimproto.Respond(conn, nil, err)
 	return err == nil
 }
@@ -108,19 +97,11 @@ func (h *holder) carryOut(ctx context.Context, r *shimproto.Request, files []*os
 		return nil, h.tree.Protect(r.Protect)
 	case r.Clones != "":
 		return h.tree.Clones(r.Clones)
+	case r.Terminate:
+		return nil, h.pod.terminate()
 	case r.Unshare != "":
 		return nil, h.tree.Unshare(r.Unshare)
 	default:
 		return nil, errors.New("the request asks for nothing")
 	}
-}
-
-// terminateAfter sends this process SIGTERM, which it passes on to its container, once
-// the processes of the pidfds have ended. One that cannot be waited for is not.
-func terminateAfter(pidfds []*os.File) {
-	for _, f := range pidfds {
-		_ = state.AwaitPidfd(f)
-		_ = f.Close()
-	}
-	_ = unix.Kill(unix.Getpid(), unix.SIGTERM)
 }

@@ -39,8 +39,8 @@ type Request struct {
 	// Attend says that the shim of a member asks, and keeps the connection as long as
 	// it lives.
 	Attend bool `json:",omitempty"`
-	// Terminate has the holder's own container get SIGTERM once the processes have
-	// ended whose pidfds come along.
+	// Terminate has the holder's own container get SIGTERM when no member lives any
+	// more. It is an error where none does.
 	Terminate bool `json:",omitempty"`
 }
 
@@ -127,8 +127,8 @@ func (h Holder) Resize(size state.VMSize) error {
 	return err
 }
 
-// Attend tells a holder that belongs to no container that this process is a member's
-// shim. The holder takes it for alive until what is returned is closed.
+// Attend tells the holder that this process is the shim of a member of its pod. The
+// holder takes it for alive until what is returned is closed.
 func (h Holder) Attend() (io.Closer, error) {
 	conn, err := h.dial()
 	if err != nil {
@@ -141,11 +141,10 @@ func (h Holder) Attend() (io.Closer, error) {
 	return conn, nil
 }
 
-// TerminateAfter has the holder's own container get SIGTERM once processes have ended,
-// of which these are pidfds. They stay the caller's; those that one message does not
-// carry are not waited for.
-func (h Holder) TerminateAfter(pidfds []*os.File) error {
-	_, err := h.ask(Request{Terminate: true}, pidfds[:min(len(pidfds), maxFiles)])
+// Terminate has the holder's own container get SIGTERM when no member of its pod lives
+// any more. It is an error where none does.
+func (h Holder) Terminate() error {
+	_, err := h.ask(Request{Terminate: true}, nil)
 	return err
 }
 

@@ -103,11 +103,11 @@ type Container struct {
 	// Hooks makes the shim wait for those of the command; nil for no hooks.
 	Hooks *Hooks
 	// Holder is the directory of the sandbox whose holder is another process, and
-	// Guest is how its guest is reached. HolderAlone says that the holder belongs to no
-	// container.
-	Holder      string
-	HolderAlone bool
-	Guest       transport.Endpoint
+	// Guest is how its guest is reached. Attends says that the container is a member
+	// of that one's pod.
+	Holder  string
+	Attends bool
+	Guest   transport.Endpoint
 }
 
 // Hooks are the hooks that the shim runs itself.

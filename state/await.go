@@ -12,7 +12,7 @@ import (
 
 // Kill ends a process at once, with SIGKILL, and waits for its end as AwaitEnd does.
 func (p Process) Kill(ctx context.Context) error {
-	pidfd, err := p.Pidfd()
+	pidfd, err := p.open()
 	if pidfd == nil || err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (p Process) Kill(ctx context.Context) error {
 
 // AwaitEnd waits until the process is not Alive any more. It need not be a child.
 func (p Process) AwaitEnd(ctx context.Context) error {
-	pidfd, err := p.Pidfd()
+	pidfd, err := p.open()
 	if pidfd == nil || err != nil {
 		return err
 	}
@@ -49,8 +49,8 @@ func kill(pidfd *os.File) error {
 	return sent
 }
 
-// Pidfd returns a pidfd (pidfd_open(2)) of the process, nil if it has ended.
-func (p Process) Pidfd() (*os.File, error) {
+// open returns a pidfd (pidfd_open(2)) of the process, nil if it has ended.
+func (p Process) open() (*os.File, error) {
 	if !p.Alive() {
 		return nil, nil
 	}
@@ -84,16 +84,6 @@ func (p Process) await(ctx context.Context, pidfd *os.File) error {
 		}
 	}
 	return fmt.Errorf("process %d did not end in time: %w", p.PID, context.Cause(ctx))
-}
-
-// AwaitPidfd waits until a process has ended, of which this is a pidfd. It waits for no
-// init whose namespace is not empty yet.
-func AwaitPidfd(pidfd *os.File) error {
-	conn, err := pidfd.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return conn.Read(isReadable)
 }
 
 // readableWithin waits until the file is readable, at most for the pause and until
