@@ -1,0 +1,225 @@
+#!/usr/bin/env bats
+# Pods of containerd's CRI plugin, by crictl as the kubelet would ask for them: members in any order, volumes, probes,
+# figures, and what becomes of a pod whose VM is lost.
+
+load helpers
+load containerd
+
+setup_file() {
+	[ -d /usr/lib/cni ] || skip "there are no CNI plugins: this is for a machine that scripts/deps test was run on"
+	begin
+	containerd_begin "$T/cri"
+	cri pull "$BUSYBOX" >/dev/null
+	export CRI REGISTRY_PID CONTAINERD_PID
+}
+
+teardown_file() {
+	[ -n "${CRI:-}" ] || return 0
+	T=${CRI%/*}
+	containerd_end
+	finish
+}
+
+setup() {
+	begin
+	ROOT=$CRI/runch/k8s.io
+	PARENT=/runch-test/${T##*/}
+}
+
+teardown() {
+	cri rmp --force "$POD" >/dev/null 2>&1 || true
+	find /sys/fs/cgroup -depth -type d -path "*$PARENT*" -exec rmdir {} + 2>/dev/null || true
+	finish
+}
+
+# --- what the kubelet asks for ---
+
+# pod: runs a pod without members; it is $POD.
+pod() {
+	mkdir -p "$T/logs" "$T/volume"
+	jq -n --arg name "${T##*/}" --arg logs "$T/logs" --arg parent "$PARENT" \
+		'{metadata: {name: $name, namespace: "test", uid: $name}, hostname: "pod", log_directory: $logs, linux: {cgroup_parent: $parent}}' >"$T/pod.json"
+	POD=$(cri runp "$T/pod.json")
+	HOLDER=$(cri inspectp "$POD" | jq .info.pid)
+}
+
+# add NAME[.ATTEMPT] COMMAND...: creates a member, which has the volume at /volume; it is $C.
+add() {
+	jq -n --arg name "${1%.*}" --arg attempt "${1#*.}" --arg log "$1.log" --arg image "$BUSYBOX" --arg volume "$T/volume" \
+		'{metadata: {name: $name, attempt: ($attempt | tonumber? // 0)}, image: {image: $image}, command: $ARGS.positional,
+			mounts: [{host_path: $volume, container_path: "/volume"}], log_path: $log, linux: {}}' --args -- "${@:2}" >"$T/$1.json"
+	C=$(cri create "$POD" "$T/$1.json" "$T/pod.json")
+}
+
+# launch_member NAME[.ATTEMPT] COMMAND...: creates and starts one.
+launch_member() {
+	add "$@"
+	cri start "$C" >/dev/null
+}
+
+# in_member C COMMAND...: what a probe does.
+in_member() {
+	cri exec --sync "$@"
+}
+
+# status C: a member's state and exit code.
+status() {
+	cri inspect "$1" | jq -r '.status | "\(.state) \(.exitCode)"'
+}
+
+status_is() {
+	[ "$(status "$1")" = "$2" ]
+}
+
+# vms: the processes of this containerd's VMs.
+vms() {
+	pgrep -f -- "$CRI/runch" || true
+}
+
+# end_pod: as the kubelet ends one. After that nothing of it is there, on the host and in its network.
+end_pod() {
+	cri stopp "$POD" >/dev/null
+	cri rmp "$POD" >/dev/null
+	same "$(cri ps --all --quiet --pod "$POD")" ""
+	same "$(vms)" ""
+	same "$(find "$ROOT" -mindepth 1 2>/dev/null)" ""
+	same "$(grep -F "$CRI/state" /proc/self/mountinfo)" ""
+	same "$(find "$CRI/state/io.containerd.grpc.v1.cri/netns" -mindepth 1)" ""
+	same "$(in_network ip -o link show type veth)" ""
+	# The parent is its caller's; what it has not below it can be removed.
+	find /sys/fs/cgroup -maxdepth 3 -type d -path "*$PARENT" -exec rmdir {} +
+	same "$(find /sys/fs/cgroup -type d -path "*$PARENT*")" ""
+}
+
+# bats test_tags=contract:29
+@test "an init container ends before the members are made; they share names and network, and end with the pod" {
+	pod
+	launch_member init sh -c 'echo made by init >/volume/made; exit 5'
+	eventually 10 status_is "$C" "CONTAINER_EXITED 5"
+	cri rm "$C"
+	launch_member a sh -c 'cat /volume/made; exec httpd -f -p 8080 -h /volume'
+	local a=$C
+	launch_member b sleep 100000
+	same "$(in_member "$C" hostname)" pod
+	same "$(in_member "$C" wget -qO- http://127.0.0.1:8080/made)" "made by init"
+	same "$(in_member "$C" cat /proc/sys/kernel/random/boot_id)" "$(in_member "$a" cat /proc/sys/kernel/random/boot_id)"
+	same "$(cri logs "$a")" "made by init"
+	same "$(in_network wget -qO- "http://$(cri inspectp "$POD" | jq -r .status.network.ip):8080/made")" "made by init"
+	end_pod
+}
+
+# bats test_tags=contract:30
+@test "a volume is one for all members and the host, a ConfigMap's swap of links is seen" {
+	pod
+	launch_member a sleep 100000
+	local a=$C
+	launch_member b sleep 100000
+	in_member "$a" sh -c 'echo of a >/volume/file'
+	same "$(in_member "$C" cat /volume/file)" "of a"
+	same "$(<"$T/volume/file")" "of a"
+	in_member "$C" sh -c 'echo of b >>/volume/file'
+	# A length that another has changed is seen within a second.
+	eventually 5 in_member "$a" grep -q "of b" /volume/file
+	same "$(<"$T/volume/file")" "of a
+of b"
+	# As the kubelet writes a ConfigMap: a directory of each version, and links that are renamed over.
+	mkdir "$T/volume/..1" "$T/volume/..2"
+	echo one >"$T/volume/..1/key"
+	echo two >"$T/volume/..2/key"
+	ln -s ..1 "$T/volume/..data"
+	ln -s ..data/key "$T/volume/key"
+	same "$(in_member "$a" cat /volume/key)$(in_member "$C" cat /volume/key)" oneone
+	ln -s ..2 "$T/volume/..data_tmp"
+	mv -T "$T/volume/..data_tmp" "$T/volume/..data"
+	rm -r "$T/volume/..1"
+	eventually 5 in_member "$a" grep -q two /volume/key
+	eventually 5 in_member "$C" grep -q two /volume/key
+	end_pod
+}
+
+@test "a probe's exit code and output come back, one that is too slow is ended" {
+	pod
+	launch_member a sh -c 'trap "exit 3" TERM; while :; do sleep 0.1; done'
+	try in_member "$C" sh -c 'echo ready; echo aside >&2'
+	[[ $output == *ready*aside* ]]
+	try in_member "$C" sh -c 'exit 7'
+	[[ $stderr == *"exited with 7"* ]]
+	try in_member "$C" /no/such/probe
+	[[ $stderr == *"no such file or directory"* ]]
+	try within 10000 cri exec --sync --timeout 2 "$C" sh -c 'echo $$ >/volume/pid; exec sleep 4321'
+	[ "$status" -ne 0 ]
+	[[ $stderr == *"timeout 2s exceeded"* ]]
+	try in_member "$C" kill -0 "$(<"$T/volume/pid")"
+	[[ $stderr == *"No such process"* ]]
+	# The stop signal, and within the grace period.
+	within 10000 cri stop --timeout 30 "$C"
+	same "$(status "$C")" "CONTAINER_EXITED 3"
+	end_pod
+}
+
+# bats test_tags=contract:30
+@test "members are started side by side, restarted, and removed in any order" {
+	pod
+	local name member=() starts=()
+	for name in a b c; do
+		add $name sleep 100000
+		member+=("$C")
+	done
+	for C in "${member[@]}"; do
+		cri start "$C" &
+		starts+=($!)
+	done
+	wait "${starts[@]}"
+	for name in 0 1 2; do
+		same "$(status "${member[name]}")" "CONTAINER_RUNNING 0"
+	done
+	# A crash of one is its own, and it comes back beside what is left of it.
+	cri stop --timeout 0 "${member[1]}" >/dev/null
+	same "$(status "${member[1]}")" "CONTAINER_EXITED 137"
+	launch_member b.1 sleep 100000
+	cri rm "${member[1]}" >/dev/null
+	in_member "$C" true
+	cri rm --force "${member[0]}" >/dev/null
+	in_member "${member[2]}" true
+	cri rm --force "$C" >/dev/null
+	launch_member a.1 sh -c 'exit 9'
+	eventually 10 status_is "$C" "CONTAINER_EXITED 9"
+	cri rm --force "${member[2]}" >/dev/null
+	launch_member a.2 sleep 100000
+	end_pod
+}
+
+# not_ready: containerd holds the pod for ended.
+not_ready() {
+	[ "$(cri inspectp "$POD" | jq -r .status.state)" = SANDBOX_NOTREADY ]
+}
+
+@test "whatever holds the VM is killed: containerd sees the pod's end, and removes it" {
+	local what pid
+	for what in holder "${VMM_PROGRAM##*/}" virtiofsd; do
+		pod
+		launch_member a sleep 100000
+		pid=$HOLDER
+		[ "$what" = holder ] || pid=$(pgrep --parent "$HOLDER" "${what:0:15}")
+		kill -KILL "$pid"
+		eventually 10 status_is "$C" "CONTAINER_EXITED 137"
+		eventually 10 not_ready
+		end_pod
+	done
+}
+
+# figure JQ-FILTER: a figure of the member $C.
+figure() {
+	cri stats --output json "$C" | jq ".stats[0] | $1 | tonumber"
+}
+
+@test "the figures of a pod are there and plausible" {
+	pod
+	launch_member a sh -c 'dd if=/dev/zero of=/written bs=1M count=8; exec sleep 100000'
+	[ "$(figure .memory.workingSetBytes.value)" -gt 0 ]
+	[ "$(figure .cpu.usageCoreNanoSeconds.value)" -gt 0 ]
+	# The pod's are the VM's: its kernel's boot, and what memory that touched.
+	cri statsp --output json "$POD" | jq -e '.stats[0].linux
+		| (.cpu.usageCoreNanoSeconds.value | tonumber) > 1e9 and (.memory.usageBytes.value | tonumber) > 5e7'
+	end_pod
+}
