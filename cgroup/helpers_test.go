@@ -103,15 +103,15 @@ func fillPipe(fd int) error {
 	return unix.Munmap(pages)
 }
 
-// eatMemory takes more memory than Starve leaves.
+// eatMemory takes more memory than Starve leaves, and writes to descriptor 3 then.
 func eatMemory() error {
-	const meal = 2 * largeMeal
-	pages, err := unix.Mmap(-1, 0, meal, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	pages, err := unix.Mmap(-1, 0, largeMeal, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return fmt.Errorf("map memory: %w", err)
 	}
 	for i := 0; i < len(pages); i += os.Getpagesize() {
 		pages[i] = 1
 	}
-	return nil
+	_, err = unix.Write(3, []byte{'\n'})
+	return err
 }

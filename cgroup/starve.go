@@ -34,30 +34,40 @@ func OpenMemory(dir string) (*Memory, error) {
 	return &Memory{root}, nil
 }
 
-// What a process has to take to run short of memory, in bytes. Where others could be
-// killed in its place it has to be larger than they are: in all that it has mapped, the
-// program's file too, of which a shim has 14 MiB.
+// What a victim is to take, and how much of it there is, in bytes. Where others could be killed in its place it has
+// to be larger than they are: in all that it has mapped, the program's file too, of
+// which a shim has 14 MiB.
 const (
-	smallMeal = 1 << 20
-	largeMeal = 32 << 20
+	smallMeal, smallLimit = 4 << 20, 1 << 20
+	largeMeal, largeLimit = 64 << 20, 32 << 20
 )
 
-// Starve makes memory short for the process pid, which is in the cgroup, while eat
-// runs: when the process then takes 32 MiB, the kernel's OOM killer ends it, and whoever
-// listens to the cgroup's memory is told of that.
+// Victim is a process in the cgroup that is to be killed.
+type Victim struct {
+	PID int
+	// Eat lets it take so many bytes of memory, and returns when it has them and is
+	// stopped, or was killed.
+	Eat func(bytes int) error
+	// Ended ends it, if it lives, and returns when it has ended; the error says that
+	// it was not killed.
+	Ended func() error
+}
+
+// Starve makes memory short for the victim, so that the kernel's OOM killer ends it, and
+// whoever listens to the cgroup's memory is told of that.
 //
-// On cgroup v2 it concerns that process alone, and the others are in a child of the
+// On cgroup v2 it concerns the victim alone, and the others are in a child of the
 // cgroup meanwhile. On cgroup v1 only those who listen to the cgroup that is short are
 // told, not those above it: all that are in the cgroup have to do without more memory,
 // and it is for the caller to see to it that the OOM killer takes the right one.
-func (m *Memory) Starve(pid int, eat func() error) error {
+func (m *Memory) Starve(v Victim) error {
 	if _, err := m.dir.Stat("memory.limit_in_bytes"); err == nil {
-		return m.starveAll(eat)
+		return m.starveAll(v)
 	}
-	return m.starveOne(pid, eat)
+	return m.starveOne(v)
 }
 
-func (m *Memory) starveAll(eat func() error) error {
+func (m *Memory) starveAll(v Victim) error {
 	const limit = "memory.limit_in_bytes"
 	// What can be reclaimed would be, before anybody is short of memory. A kernel that
 	// does not know this any more leaves it to the process that eats.
@@ -75,10 +85,10 @@ func (m *Memory) starveAll(eat func() error) error {
 		return fmt.Errorf("read the memory in use: %w", err)
 	}
 	// The kernel refuses a limit that is below what is in use by now.
-	if err := m.write(limit, strconv.FormatInt(used+largeMeal, 10)); err != nil {
+	if err := m.write(limit, strconv.FormatInt(used+largeLimit, 10)); err != nil {
 		return fmt.Errorf("lower the limit of memory: %w", err)
 	}
-	return errors.Join(eat(), m.write(limit, strings.TrimSpace(string(before))))
+	return errors.Join(v.Eat(largeMeal), v.Ended(), m.write(limit, strings.TrimSpace(string(before))))
 }
 
 // The children of the cgroup on cgroup v2, where no process may be in one that has
@@ -89,7 +99,7 @@ const (
 	oomChild  = "oom"
 )
 
-func (m *Memory) starveOne(pid int, eat func() error) (err error) {
+func (m *Memory) starveOne(v Victim) (err error) {
 	for _, step := range []struct{ do, undo func() error }{
 		{m.mkdir(restChild), func() error { return errors.Join(m.moveAll(restChild, "."), m.dir.Remove(restChild)) }},
 		{func() error { return m.moveAll(".", restChild) }, func() error { return nil }},
@@ -109,14 +119,17 @@ func (m *Memory) starveOne(pid int, eat func() error) (err error) {
 	if err := m.write(path.Join(oomChild, "memory.swap.max"), "0"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("limit swap: %w", err)
 	}
-	// What the process has taken before stays charged to the cgroup that it was in.
-	if err := m.write(path.Join(oomChild, "memory.max"), strconv.Itoa(smallMeal)); err != nil {
-		return fmt.Errorf("limit memory: %w", err)
+	if err := m.write(path.Join(oomChild, "cgroup.procs"), strconv.Itoa(v.PID)); err != nil {
+		return fmt.Errorf("move process %d to a cgroup of its own: %w", v.PID, err)
 	}
-	if err := m.write(path.Join(oomChild, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
-		return fmt.Errorf("move process %d to a cgroup that is short of memory: %w", pid, err)
+	// The limit comes last, and the kernel kills until it holds. One that is met by a
+	// process is an event of its own ("max"), before the kernel has killed anybody, and
+	// conmon listens no more after an event that is no kill. So the victim is stopped.
+	if err := v.Eat(smallMeal); err != nil {
+		return err
 	}
-	return eat()
+	err = m.write(path.Join(oomChild, "memory.max"), strconv.Itoa(smallLimit))
+	return errors.Join(err, v.Ended())
 }
 
 func (m *Memory) mkdir(name string) func() error {

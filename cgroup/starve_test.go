@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
@@ -24,7 +23,13 @@ func TestStarve(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	victim, in := actor(t, "eat")
+	full, eaten, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	victim, in := actor(t, "eat", eaten)
+	_ = eaten.Close()
 	pid := victim.Process.Pid
 	if err := Join(bystander.Process.Pid, pid); err != nil {
 		t.Fatal(err)
@@ -38,17 +43,25 @@ func TestStarve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = m.Starve(pid, func() error {
-		if _, err := in.Write([]byte{'\n'}); err != nil {
-			return err
-		}
-		timer := time.AfterFunc(30*time.Second, func() { _ = in.Close() })
-		defer timer.Stop()
-		_ = victim.Wait()
-		if victim.ProcessState.String() != "signal: killed" {
-			return errors.New("the victim has ended otherwise: " + victim.ProcessState.String())
-		}
-		return nil
+	err = m.Starve(Victim{
+		PID: pid,
+		Eat: func(int) error {
+			_, err := in.Write([]byte{'\n'})
+			if n, _ := full.Read(make([]byte, 1)); n == 0 {
+				return err // it was killed
+			}
+			return errors.Join(err, unix.Kill(pid, unix.SIGSTOP),
+				unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil))
+		},
+		Ended: func() error {
+			_ = in.Close()
+			_ = unix.Kill(pid, unix.SIGCONT)
+			_ = victim.Wait()
+			if victim.ProcessState.String() != "signal: killed" {
+				return errors.New("the victim has ended otherwise: " + victim.ProcessState.String())
+			}
+			return nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -68,14 +81,12 @@ func TestStarve(t *testing.T) {
 }
 
 // listen listens to the cgroup's memory as callers do: on cgroup v1 by an eventfd, on
-// v2 by a file. The result tells whether something was to be heard.
+// v2 by a file. The result tells whether a kill was to be heard.
 func listen(t *testing.T, c *Cgroup) func() bool {
 	t.Helper()
 	dir := MemoryDir(c.Paths())
 	if cgroups.IsCgroup2UnifiedMode() {
-		return func() bool {
-			return !strings.Contains(read(t, dir, "memory.events")+"\n", "oom_kill 0\n")
-		}
+		return listenV2(t, dir)
 	}
 	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
@@ -94,5 +105,32 @@ func listen(t *testing.T, c *Cgroup) func() bool {
 	return func() bool {
 		_, err := unix.Read(fd, make([]byte, 8))
 		return err == nil
+	}
+}
+
+// listenV2 is as conmon does it, for which the first event has to be a kill.
+func listenV2(t *testing.T, dir string) func() bool {
+	t.Helper()
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := os.NewFile(uintptr(fd), "inotify")
+	t.Cleanup(func() { _ = notes.Close() })
+	name := filepath.Join(dir, "memory.events")
+	if _, err := unix.InotifyAddWatch(fd, name, unix.IN_MODIFY); err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan string, 1)
+	go func() {
+		_, _ = notes.Read(make([]byte, 4096))
+		events, _ := os.ReadFile(name) // an empty one fails the test
+		first <- string(events)
+	}()
+	return func() bool {
+		if events := <-first; !strings.Contains(events, "\noom ") || strings.Contains(events, "\noom 0\n") {
+			t.Errorf("what was told first is no kill: %q", events)
+		}
+		return !strings.Contains(read(t, dir, "memory.events")+"\n", "\noom_kill 0\n")
 	}
 }

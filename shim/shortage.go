@@ -44,11 +44,11 @@ func openShortage(c *shimproto.Container) (*shortage, error) {
 	if c.Memory == "" {
 		return s, nil
 	}
-	// Without a right to make cgroups there may be none.
-	if s.memory, err = cgroup.OpenMemory(c.Memory); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	s.memory, err = cgroup.OpenMemory(c.Memory)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		err = nil // who may not make cgroups has none
 	}
-	return s, nil
+	return s, err
 }
 
 // tell tells it; h is the VM that the process holds, if it holds one: it ends with
@@ -89,10 +89,9 @@ func sacrifice(memory *cgroup.Memory) error {
 	if err != nil {
 		return err
 	}
-	defer v.end()
 	// Where that is not allowed, the victim's size has to be enough.
 	_ = writeFile("self/oom_score_adj", "-1000")
-	return memory.Starve(v.process.Pid, v.eat)
+	return errors.Join(memory.Starve(cgroup.Victim{PID: v.process.Pid, Eat: v.eat, Ended: v.ended}), v.ended())
 }
 
 // enterProc makes /proc the working directory, by which this program's file is found.

@@ -1,9 +1,9 @@
 package shim
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"syscall"
@@ -13,10 +13,9 @@ import (
 
 const (
 	// victimScore is the highest oom_score_adj: the OOM killer takes the victim first.
-	victimScore = 1000
-	// What the victim takes, and how much of it at a time, in bytes. Where nobody is
-	// short of memory after all, it takes no more than that.
-	victimMeal, victimBite = 64 << 20, 1 << 20
+	victimScore = "1000"
+	// victimBite is how much memory it takes at a time, in bytes.
+	victimBite = 1 << 20
 )
 
 // errSurvived says that the victim was not short of memory.
@@ -25,25 +24,28 @@ var errSurvived = errors.New("the kernel's OOM killer has not killed it")
 // starved is a process that is to run short of memory.
 type starved struct {
 	process *os.Process
-	// let is closed to let it take memory, ready tells that it is there.
-	let, ready *os.File
+	// orders go to it: how many bytes to take, on a line. It ends when they do.
+	orders *os.File
+	// done has a line for each thing that it has done.
+	done *bufio.Reader
+	out  *os.File
 }
 
 // startVictim starts this program again, from a working directory that is a /proc and
 // that becomes its root: nothing that belongs to the guest is in its reach.
 func startVictim() (*starved, error) {
-	stdin, let, err := os.Pipe()
+	stdin, orders, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make the victim's pipes: %w", err)
 	}
 	defer stdin.Close()
-	ready, stdout, err := os.Pipe()
+	out, stdout, err := os.Pipe()
 	if err != nil {
-		_ = let.Close()
+		_ = orders.Close()
 		return nil, fmt.Errorf("make the victim's pipes: %w", err)
 	}
 	defer stdout.Close()
-	v := &starved{let: let, ready: ready}
+	v := &starved{orders: orders, out: out, done: bufio.NewReader(out)}
 	v.process, err = os.StartProcess("/self/exe", []string{"runch", argShim, argVictim}, &os.ProcAttr{
 		Dir: "/", Env: os.Environ(), Files: []*os.File{stdin, stdout, stdout}, Sys: &syscall.SysProcAttr{Chroot: "."},
 	})
@@ -52,16 +54,43 @@ func startVictim() (*starved, error) {
 		return nil, fmt.Errorf("start the victim: %w", err)
 	}
 	_ = stdout.Close()
-	if _, err := io.ReadFull(ready, make([]byte, 1)); err != nil {
-		v.end()
+	if _, err := v.done.ReadString('\n'); err != nil {
+		_ = v.ended()
 		return nil, fmt.Errorf("wait for the victim: %w", err)
 	}
 	return v, nil
 }
 
-// eat lets the victim take memory until it is killed.
-func (v *starved) eat() error {
-	_ = v.let.Close()
+// eat lets the victim take memory, until it has it and is stopped, or is killed.
+func (v *starved) eat(bytes int) error {
+	if _, err := fmt.Fprintln(v.orders, bytes); err != nil {
+		return fmt.Errorf("let the victim take memory: %w", err)
+	}
+	_, _ = v.done.ReadString('\n') // its end is the other answer, and the same
+	err := v.process.Signal(unix.SIGSTOP)
+	if err == nil {
+		err = awaitStop(v.process.Pid)
+	}
+	if err != nil {
+		return fmt.Errorf("stop the victim: %w", err)
+	}
+	return nil
+}
+
+// awaitStop returns when all threads of a child have stopped, or it has ended.
+func awaitStop(pid int) error {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// ended ends the victim, if it lives, and says whether it was killed before.
+func (v *starved) ended() error {
+	v.close()
+	_ = v.process.Signal(unix.SIGCONT) // to whom was killed it means nothing
 	state, err := v.process.Wait()
 	if err != nil {
 		return fmt.Errorf("wait for the victim's end: %w", err)
@@ -72,34 +101,28 @@ func (v *starved) eat() error {
 	return nil
 }
 
-// end ends the victim, if it lives.
-func (v *starved) end() {
-	_ = v.process.Kill()
-	_, _ = v.process.Wait() // it may have been waited for
-	v.close()
-}
-
 func (v *starved) close() {
-	_ = v.let.Close()
-	_ = v.ready.Close()
+	_ = v.orders.Close()
+	_ = v.out.Close()
 }
 
 // victim is the program where it is the victim. Its root is a /proc.
 func victim() int {
-	err := writeFile("/self/oom_score_adj", strconv.Itoa(victimScore))
-	if err == nil {
-		_, err = os.Stdout.Write([]byte{'\n'})
-	}
-	if err == nil {
-		_, err = io.Copy(io.Discard, os.Stdin)
-	}
-	for taken := 0; err == nil && taken < victimMeal; taken += victimBite {
-		err = bite()
-	}
-	if err != nil {
+	if err := writeFile("/self/oom_score_adj", victimScore); err != nil {
 		return 1
 	}
-	return 0
+	for orders := bufio.NewScanner(os.Stdin); ; {
+		if _, err := fmt.Println(); err != nil || !orders.Scan() {
+			return 0
+		}
+		bytes, err := strconv.Atoi(orders.Text())
+		for ; err == nil && bytes > 0; bytes -= victimBite {
+			err = bite()
+		}
+		if err != nil {
+			return 1
+		}
+	}
 }
 
 // bite takes memory for good.

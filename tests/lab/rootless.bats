@@ -49,6 +49,14 @@ none_left() {
 	none_left
 }
 
+@test "podman run without root: inspect says OOMKilled where the guest was short of memory" {
+	try podman_run --memory 32m "$IMAGE" dd if=/dev/zero of=/dev/null bs=100M count=1
+	same "$status" 137
+	same "$(as_user podman inspect --format '{{.State.OOMKilled}}' "$NAME")" true
+	as_user podman rm "$NAME"
+	none_left
+}
+
 @test "podman run -d without root: a scope of the user's, exec, cp both ways, pause, stop; nothing is left" {
 	podman_run -d "$IMAGE" sh -c 'echo started; trap "exit 3" TERM; while :; do sleep 0.1; done'
 	local pid id
