@@ -294,6 +294,21 @@ hungry() {
 	runch delete "$ID"
 }
 
+@test "a file that the guest has put into the place of /proc is not run when it is short of memory" {
+	needs_vm
+	hungry
+	create
+	# The view of the shim has its /proc at this directory, wherever that goes.
+	mv "$B/rootfs/proc" "$B/rootfs/moved"
+	mkdir -p "$B/rootfs/proc/self"
+	printf '#!/bin/sh\necho ran >/ran\n' >"$B/rootfs/proc/self/exe"
+	chmod +x "$B/rootfs/proc/self/exe"
+	runch start "$ID"
+	same "$(exit_status "$PID" 30)" 137
+	[ ! -e "$B/rootfs/ran" ]
+	runch delete "$ID"
+}
+
 @test "CRI-O: a create that fails is told with the runtime's words" {
 	bundle
 	args /etc/passwd
