@@ -80,7 +80,7 @@ left() {
 	leftovers
 	grep -F "$SHARED/" /proc/self/mountinfo | sed 's/^/mount /'
 	made | find_cgroups | grep -v -e ^/sys/fs/cgroup/systemd/ -e ^/sys/fs/cgroup/unified/ | sed 's/^/cgroup /'
-	comm -13 "$SHARED/netns" <(netns) | sed 's/^/network namespace /'
+	comm -13 "$SHARED/netns" <(netns) | grep -v -F -x -f <(inhabited) | sed 's/^/network namespace /'
 	podman network inspect --format 'link {{.NetworkInterface}}' "$NETWORK" | while read -r kind link; do
 		[ ! -e "/sys/class/net/$link" ] || echo "$kind $link"
 	done
@@ -96,9 +96,15 @@ find_cgroups() {
 	find /sys/fs/cgroup -depth -type d -path '*libpod*' | grep -F -f <(grep .) || true
 }
 
-# netns: the network namespaces that podman has made.
+# netns: the network namespaces that podmans have made.
 netns() {
 	find /run/netns -name 'netns-*' 2>/dev/null | sort
+}
+
+# inhabited: those of them that a process is in: of another podman, as ours is to have none.
+inhabited() {
+	netns | xargs -r stat -c '%i %n' 2>/dev/null |
+		grep -w -F -f <(stat -L -c %i /proc/[0-9]*/ns/net 2>/dev/null) | cut -d ' ' -f 2
 }
 
 # vmms: how many VMs the suite's containers are in.
