@@ -22,8 +22,9 @@ teardown() {
 }
 
 @test "a container has a network of its own, where others find it by its name, and the host by a published port" {
-	podman run --detach --name server --publish 127.0.0.1::80 "$IMAGE" httpd -f -p 80 -h /etc >/dev/null
-	same "$(podman run --rm "$IMAGE" wget -q -O - http://server/passwd)" "$(<"$RUNCH_ROOTFS/busybox/etc/passwd")"
+	network "${NETWORK}dns"
+	podman run --detach --name server --network "${NETWORK}dns" --publish 127.0.0.1::80 "$IMAGE" httpd -f -p 80 -h /etc >/dev/null
+	same "$(podman run --rm --network "${NETWORK}dns" "$IMAGE" wget -q -O - http://server/passwd)" "$(<"$RUNCH_ROOTFS/busybox/etc/passwd")"
 	same "$(busybox wget -q -Y off -O - "http://$(podman port server 80)/passwd")" "$(<"$RUNCH_ROOTFS/busybox/etc/passwd")"
 	podman rm --force --time 0 server
 	eventually 10 none_left

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A podman of the suite's own. Its storage, networks, locks and events are in $SHARED, and runch's state is in $ROOT: it
 # neither needs nor disturbs another podman on the machine. What they have in common is named by ids (cgroups, network
-# namespaces), or chosen among what is free (addresses, bridges).
+# namespaces), by the suite (its bridge), or chosen by chance (addresses).
 
 load helpers
 load lab/callers
@@ -9,7 +9,7 @@ load lab/callers
 # engine: in setup_file, a podman with an image and a network, for all tests of a file.
 engine() {
 	share
-	NETWORK=${T##*/}
+	NETWORK=rt${T##*.}
 	export NETWORK
 	local settings=
 	if is_runch; then
@@ -41,9 +41,15 @@ engine() {
 	chmod +x "$T/podman"
 	netns >"$T/netns"
 	shared
-	podman network create "$NETWORK" >/dev/null
+	network "$NETWORK" --disable-dns
 	printf '[network]\ndefault_network = "%s"\n' "$NETWORK" >>"$SHARED/containers.conf"
 	image
+}
+
+# network NAME WORD...: a network, whose bridge has its name. What podman would take for free another suite may take, too.
+network() {
+	podman network create --subnet "10.$((100 + RANDOM % 100)).$((RANDOM % 256)).0/24" "${@:2}" "$1" >/dev/null
+	sed -i "s/\"network_interface\": \".*\"/\"network_interface\": \"$1\"/" "$SHARED/networks/$1.json"
 }
 
 # podman WORD...: that podman, in good time.
@@ -81,9 +87,7 @@ left() {
 	grep -F "$SHARED/" /proc/self/mountinfo | sed 's/^/mount /'
 	made | find_cgroups | grep -v -e ^/sys/fs/cgroup/systemd/ -e ^/sys/fs/cgroup/unified/ | sed 's/^/cgroup /'
 	comm -13 "$SHARED/netns" <(netns) | grep -v -F -x -f <(inhabited) | sed 's/^/network namespace /'
-	podman network inspect --format 'link {{.NetworkInterface}}' "$NETWORK" | while read -r kind link; do
-		[ ! -e "/sys/class/net/$link" ] || echo "$kind $link"
-	done
+	find /sys/class/net -name "$NETWORK*" | sed 's/^/link /'
 }
 
 # made: the ids of all containers and pods that there ever were.
