@@ -122,18 +122,6 @@ func (c *creation) prepare() error {
 	return nil
 }
 
-// planVM plans the VM of the container's own sandbox.
-func (c *creation) planVM() error {
-	annotations := c.o.Bundle.Spec.Annotations
-	size, err := c.r.sizingOf(c.r.cgroupsPath(c.host, c.o.ID), annotations)
-	if err != nil {
-		return err
-	}
-	size.own = c.host.Resources
-	c.vm, err = c.r.vmFor(c.host.SelinuxLabel, size, annotations)
-	return err
-}
-
 // make makes everything, in an order in which each step needs the one before.
 func (c *creation) make(ctx context.Context, console *os.File) error {
 	var err error

@@ -70,3 +70,15 @@ func (s sizing) first(cfg *config.Config) state.VMSize {
 func (s sizing) overheadMiB(cfg *config.Config) int {
 	return max(cfg.OverheadMiB, mebibytes(s.pod.Overhead)-cfg.VMMOverheadMiB)
 }
+
+// planVM plans the VM of the container's own sandbox.
+func (c *creation) planVM() error {
+	annotations := c.o.Bundle.Spec.Annotations
+	size, err := c.r.sizingOf(c.r.cgroupsPath(c.host, c.o.ID), annotations)
+	if err != nil {
+		return err
+	}
+	size.own = c.host.Resources
+	c.vm, err = c.r.vmFor(c.host.SelinuxLabel, size, annotations)
+	return err
+}
