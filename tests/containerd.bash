@@ -40,7 +40,7 @@ containerd_images() {
 	done < <(find "$IMAGES/tree" -type l -lname /bin/busybox)
 	tar -c -C "$IMAGES/tree" --owner=0 --group=0 --numeric-owner --sort=name --mtime=@0 -f "$IMAGES/busybox.tar" .
 	rm -rf "$IMAGES/tree"
-	containerd_image pause '{"Entrypoint": ["/bin/sleep", "infinity"], "StopSignal": "SIGKILL"}' "${PAUSE#*/}"
+	containerd_image pause '{"Entrypoint": ["/usr/bin/tail", "-f", "/dev/null"]}' "${PAUSE#*/}"
 	containerd_image busybox '{"Cmd": ["sh"], "Env": ["PATH=/bin:/sbin:/usr/bin:/usr/sbin"]}' "${BUSYBOX#*/}"
 }
 
