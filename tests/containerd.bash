@@ -125,7 +125,8 @@ containerd_begin() {
 	done
 }
 
-# containerd_end: the pods first, as nobody else ends their shims; what is left after that is said, and is a failure.
+# containerd_end: the pods first, as nobody else ends their shims; what is left after that is said, is a failure, and is
+# removed.
 containerd_end() {
 	local left id pid
 	for id in $(cri pods --quiet 2>/dev/null); do
@@ -142,6 +143,8 @@ containerd_end() {
 	for id in $("$RUNCH" --root "$CRI/runch/k8s.io" list --quiet 2>/dev/null); do
 		"$RUNCH" --root "$CRI/runch/k8s.io" delete --force "$id" || true
 	done
+	pgrep -f -- "-address $CRI/sock" | xargs -r kill
+	awk -v dir="$CRI/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | tac | xargs -r umount
 	return 1
 }
 
