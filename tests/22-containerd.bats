@@ -118,8 +118,8 @@ end_pod() {
 	same "$(in_member "$C" cat /volume/file)" "of a"
 	same "$(<"$T/volume/file")" "of a"
 	in_member "$C" sh -c 'echo of b >>/volume/file'
-	# A length that another has changed is seen within a second.
-	eventually 5 in_member "$a" grep -q "of b" /volume/file
+	same "$(in_member "$a" cat /volume/file)" "of a
+of b"
 	same "$(<"$T/volume/file")" "of a
 of b"
 	# As the kubelet writes a ConfigMap: a directory of each version, and links that are renamed over.
