@@ -96,6 +96,7 @@ func (r *Runtime) Events(ctx context.Context, id string, interval time.Duration,
 		select {
 		case err, open := <-kills:
 			if !open {
+				awaitStopped(ctx, c)
 				return nil
 			}
 			if err != nil {
@@ -124,6 +125,14 @@ func (r *Runtime) handStats(ctx context.Context, agent agentproto.AgentService, 
 		return nil // its end is about to be told
 	}
 	return unlessGone(ctx, c, err)
+}
+
+// awaitStopped waits until a container whose process has ended has stopped for all who
+// ask: its shim may have something left to do. Who cannot be waited for is not.
+func awaitStopped(ctx context.Context, c *state.Container) {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	_ = c.Shim.AwaitEnd(ctx)
 }
 
 // unlessGone drops the error of a call that broke because the VM has ended: its
