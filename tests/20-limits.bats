@@ -149,8 +149,11 @@ below() {
 	background one "$ID" sleep 100000
 	background two "$ID" sleep 100000
 	sandbox_is 3
-	kill -KILL "$EXEC" "$(<"$T/one.pid")"
+	local first
+	first=$(<"$T/one.pid")
+	kill -KILL "$EXEC" "$first"
 	exit_status "$EXEC" 5
+	exit_status "$first" 5
 	eventually 5 sandbox_is 1
 }
 
