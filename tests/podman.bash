@@ -59,7 +59,6 @@ podman() {
 
 # finish_podman: in teardown, removes what the test has made. podman itself has to leave nothing of it.
 finish_podman() {
-	podman pod rm --all --force --time 0 >/dev/null
 	eventually 20 remove_all
 	podman volume prune --force >/dev/null
 	if ! eventually 10 none_left; then
@@ -71,10 +70,12 @@ finish_podman() {
 	finish
 }
 
-# remove_all: removes all containers. podman does it side by side, so that one whose dependents are still there stays.
+# remove_all: removes all pods and containers. podman does it side by side, so that one whose dependents are still there
+# stays, and a pod with it.
 remove_all() {
-	podman rm --all --force --time 0 >/dev/null 2>"$T/.rm" || true
-	[ -z "$(podman ps --all --quiet)" ] || ! cat "$T/.rm" >&2
+	podman pod rm --all --force --time 0 >/dev/null 2>"$T/.rm" || true
+	podman rm --all --force --time 0 >/dev/null 2>>"$T/.rm" || true
+	[ -z "$(podman pod ps --quiet)$(podman ps --all --quiet)" ] || ! cat "$T/.rm" >&2
 }
 
 none_left() {
