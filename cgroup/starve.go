@@ -34,9 +34,10 @@ func OpenMemory(dir string) (*Memory, error) {
 	return &Memory{root}, nil
 }
 
-// What a victim is to take, and how much of it there is, in bytes. Where others could be killed in its place it has
-// to be larger than they are: in all that it has mapped, the program's file too, of
-// which a shim has 14 MiB.
+// How much memory a victim takes (its meal), and how much of that it may have
+// (its limit), in bytes. Where others could be killed in its place it has to be larger
+// than they are: in all that it has mapped, the program's file too, of which a shim has
+// 14 MiB.
 const (
 	smallMeal, smallLimit = 4 << 20, 1 << 20
 	largeMeal, largeLimit = 64 << 20, 32 << 20

@@ -96,7 +96,7 @@ func (r *Runtime) Events(ctx context.Context, id string, interval time.Duration,
 		select {
 		case err, open := <-kills:
 			if !open {
-				awaitStopped(ctx, c)
+				_ = awaitStopped(ctx, c) // who cannot be waited for is not
 				return nil
 			}
 			if err != nil {
@@ -128,19 +128,17 @@ func (r *Runtime) handStats(ctx context.Context, agent agentproto.AgentService, 
 }
 
 // awaitStopped waits until a container whose process has ended has stopped for all who
-// ask: its shim may have something left to do. Who cannot be waited for is not.
-func awaitStopped(ctx context.Context, c *state.Container) {
+// ask: its shim may have something left to do.
+func awaitStopped(ctx context.Context, c *state.Container) error {
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
-	_ = c.Shim.AwaitEnd(ctx)
+	return c.Shim.AwaitEnd(ctx)
 }
 
 // unlessGone drops the error of a call that broke because the VM has ended: its
 // shim is gone then, or about to be.
 func unlessGone(ctx context.Context, c *state.Container, err error) error {
-	ctx, cancel := context.WithTimeout(ctx, killTimeout)
-	defer cancel()
-	if errors.Is(err, agentproto.ErrUnreachable) && c.Shim.AwaitEnd(ctx) == nil {
+	if errors.Is(err, agentproto.ErrUnreachable) && awaitStopped(ctx, c) == nil {
 		return nil
 	}
 	return err
