@@ -468,7 +468,9 @@ kills_of() {
 	PAUSE=$PID
 	containerd container a
 	config '.linux.resources.memory.limit = 33554432'
-	script 'for i in 1 2; do head -c 200000000 /dev/zero | tail; done; read -r; exit 5'
+	# One read takes all memory: a program that runs meanwhile would have its own file
+	# reclaimed and read again and again, for ten seconds at times.
+	script 'for i in 1 2; do dd if=/dev/zero of=/dev/null bs=200M count=1; done; read -r; exit 5'
 	mkfifo "$T/a.in"
 	exec 8<>"$T/a.in"
 	STDIN=$T/a.in create
