@@ -43,7 +43,7 @@ all: build guest ## the runtime and its guest image (the default)
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: CMD (lab-run), LAB_DIR (lab), PREFIX, DESTDIR (install), FUZZ_INPUTS (unit), E2E (a suite or directory for e2e), RUNCH_KERNEL_PACKAGE (guest, until build/kernel.deb is there)"
+	@echo "Variables: CMD (lab-run), LAB_DIR (lab), PREFIX, DESTDIR (install), FUZZ_INPUTS (unit), E2E (a suite or directory for e2e), KERNEL (debian or lean), LINUX_SOURCE (guest), RUNCH_KERNEL_PACKAGE (guest, until build/kernel.deb is there)"
 
 # --- building ---
 
@@ -85,11 +85,29 @@ bin/runch-agent: FORCE | build/goroot deps-build
 build/kernel.deb: | scripts/kernel
 	@scripts/kernel $@
 
-.PHONY: guest
-guest: bin/guest/manifest.json ## bin/guest: the kernel and initramfs that VMs boot
+# Debian's kernel as it is packaged, or a lean one from Debian's source: see docs/guest.md.
+KERNEL ?= debian
+LINUX_SOURCE ?= /usr/src/linux-source-6.12.tar.xz
 
-bin/guest/manifest.json: bin/runch-agent build/kernel.deb $(wildcard guest/*.go) | bin/runch
-	bin/runch guest build --kernel build/kernel.deb --agent bin/runch-agent --agent-version '$(FULL_VERSION)' --vmlinux --output bin/guest
+KERNEL_OPTIONS_debian := --kernel build/kernel.deb --vmlinux
+KERNEL_OPTIONS_lean := --kernel-source $(LINUX_SOURCE) --kernel-cache build/kernels
+KERNEL_OPTIONS := $(or $(KERNEL_OPTIONS_$(KERNEL)),$(error KERNEL is debian or lean, not $(KERNEL)))
+
+.PHONY: guest
+guest: bin/guest/manifest.json ## bin/guest: the kernel and initramfs that VMs boot; with KERNEL=lean the kernel is built
+
+.PHONY: kernel-debian kernel-lean
+kernel-debian: build/kernel.deb
+kernel-lean:
+	@scripts/deps kernel
+
+# Only replaced when another kernel is asked for.
+build/kernel.options: FORCE | kernel-$(KERNEL)
+	@mkdir -p build
+	@echo '$(KERNEL_OPTIONS)' | cmp -s - $@ || echo '$(KERNEL_OPTIONS)' >$@
+
+bin/guest/manifest.json: bin/runch-agent build/kernel.options $(wildcard guest/*.go guest/lean/*) | bin/runch
+	bin/runch guest build $(KERNEL_OPTIONS) --agent bin/runch-agent --agent-version '$(FULL_VERSION)' --output bin/guest
 
 .PHONY: rootfs
 rootfs: | build/goroot ## build/rootfs/{debian,busybox,static}: real root file systems

@@ -93,11 +93,24 @@ func tuneKernel() error {
 		// on top of its container's memory, which would then never get all of it.
 		{"/proc/sys/vm/min_free_kbytes", strconv.Itoa(minFreeKiB) + "\n"},
 	} {
-		if err := os.WriteFile(f.path, []byte(f.value), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := writeTunable(f.path, f.value); err != nil {
 			return fmt.Errorf("tune the kernel: %w", err)
 		}
 	}
 	return nil
+}
+
+// writeTunable writes to a file that a kernel may have been built without.
+func writeTunable(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
 }
 
 // mountBelow makes mounts of what the host has mounted below shared directories:

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"runch/guest"
+	"runch/guest/lean"
 	"runch/sandbox"
 )
 
@@ -40,6 +42,8 @@ func guestBuildCommand() *cli.Command {
 		Usage: "make a guest image out of a distribution kernel and the agent",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "kernel", Value: guest.RunningKernel, Usage: "`SOURCE`: a .deb file, a directory with a kernel and its modules, or \"running\""},
+			&cli.StringFlag{Name: "kernel-source", Usage: "build a lean kernel from `SOURCE`: Debian's linux-source as a .deb or .tar.xz file, or a directory"},
+			&cli.StringFlag{Name: "kernel-cache", Usage: "`DIR` that keeps kernels that were built (default: runch/kernels in the user's cache)"},
 			&cli.StringFlag{Name: "release", Usage: "`RELEASE` of the kernel to take where the source holds several"},
 			&cli.StringFlag{Name: "agent", Usage: "`PATH` of the agent's static binary (default: runch-agent beside runch or in its libexec)"},
 			&cli.StringFlag{Name: "agent-version", Usage: "`VERSION` to record for the agent (default: what its build information says)"},
@@ -81,8 +85,12 @@ func guestBuild(c *cli.Context) error {
 	if c.Bool("quiet") {
 		progress = nil
 	}
+	kernel, err := guestKernel(c, epoch, progress)
+	if err != nil {
+		return err
+	}
 	_, err = guest.Build(c.Context, guest.Options{
-		Kernel:       c.String("kernel"),
+		Kernel:       kernel,
 		Release:      c.String("release"),
 		Agent:        agent,
 		AgentVersion: c.String("agent-version"),
@@ -94,6 +102,26 @@ func guestBuild(c *cli.Context) error {
 		Progress:     progress,
 	})
 	return err
+}
+
+// guestKernel gives what to take the kernel from, for which one may have to be built.
+func guestKernel(c *cli.Context, epoch time.Time, progress io.Writer) (string, error) {
+	source := c.String("kernel-source")
+	if source == "" {
+		return c.String("kernel"), nil
+	}
+	if c.IsSet("kernel") || c.IsSet("release") {
+		return "", errors.New("guest build takes a kernel or the source of one: give --kernel (and --release), or --kernel-source")
+	}
+	cache := c.String("kernel-cache")
+	if cache == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("no place to build a kernel in, name one with --kernel-cache: %w", err)
+		}
+		cache = filepath.Join(user, "runch", "kernels")
+	}
+	return lean.Build(c.Context, lean.Options{Source: source, Cache: cache, Epoch: epoch, Progress: progress})
 }
 
 func guestShow(c *cli.Context) error {

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -93,6 +94,18 @@ func zst(t *testing.T, data []byte) []byte {
 		t.Fatal(err)
 	}
 	return e.EncodeAll(data, nil)
+}
+
+// xzip packs by the program xz, with that option of LZMA2.
+func xzip(t *testing.T, data []byte, option string) []byte {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "xz", "--stdout", "--check=crc32", "--x86", "--lzma2=preset=0,"+option)
+	cmd.Stdin = bytes.NewReader(data)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // fakeTree is a package's files: a kernel with modules plain and compressed,

@@ -185,12 +185,41 @@ func TestVmlinux(t *testing.T) {
 	if _, err := Inspect(o.Output); err != nil {
 		t.Error(err)
 	}
+	// A kernel that was built with xz's largest dictionary, as tinyconfig does.
+	files["boot/vmlinuz-"+testRelease] = packKernel(t, xzip(t, vmlinux, "dict=128MiB"), len(vmlinux))
+	o.Kernel = writeTree(t, files)
+	if m, err := build(t, o); err != nil || m.Vmlinux == nil || *m.Vmlinux != describe(vmlinux) {
+		t.Errorf("packed by xz: %v, %v", m, err)
+	}
 	o.Kernel = writeTree(t, fakeTree(t))
 	if m, err = build(t, o); err != nil || m.Vmlinux != nil {
 		t.Errorf("an image that holds none: %v, %v", m, err)
 	}
 	if _, err := os.Stat(filepath.Join(o.Output, VmlinuxName)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the older one is still there: %v", err)
+	}
+}
+
+// A kernel that never was packed is the kernel of the image.
+func TestUnpackedKernel(t *testing.T) {
+	o := options(t)
+	o.Vmlinux = true
+	var said bytes.Buffer
+	o.Progress = &said
+	files := fakeTree(t)
+	delete(files, "boot/vmlinuz-"+testRelease)
+	vmlinux := fakeVmlinux(t)
+	files["boot/vmlinux-"+testRelease] = vmlinux
+	o.Kernel = writeTree(t, files)
+	m, err := build(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Kernel != describe(vmlinux) || m.Vmlinux != nil || m.Arch != "x86_64" {
+		t.Errorf("the manifest says %+v", m)
+	}
+	if !strings.Contains(said.String(), "no vmlinux: no kernel to unpack: it is not packed") {
+		t.Errorf("said %q", said.String())
 	}
 }
 

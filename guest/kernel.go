@@ -80,13 +80,16 @@ func (k *kernel) addBuiltin(data []byte) {
 }
 
 // imageArch is the machine of a kernel image, by its header: the x86 boot
-// protocol's "HdrS" or arm64's "ARM\x64".
+// protocol's "HdrS", arm64's "ARM\x64", or ELF's with a PVH entry.
 func imageArch(image []byte) (string, bool) {
 	const (
 		x86Magic, x86Flag, x86FlagAt = "HdrS", 0xaa55, 0x1fe
 		x86MagicAt                   = 0x202
 		armMagic, armMagicAt         = "ARM\x64", 56
 	)
+	if checkPVH(image) == nil {
+		return "x86_64", true
+	}
 	if len(image) < 1024 {
 		return "", false
 	}

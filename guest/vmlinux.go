@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/xi2/xz"
 	"pault.ag/go/debian/deb"
 )
 
@@ -34,6 +35,9 @@ const (
 // instructions: a second of every boot where there is no KVM. Such a kernel is
 // not moved to a random address, so it is an addition, not a replacement.
 func unpackKernel(image []byte) ([]byte, error) {
+	if checkPVH(image) == nil {
+		return nil, fmt.Errorf("%w: it is not packed", errPacked)
+	}
 	if arch, ok := imageArch(image); !ok || arch != "x86_64" {
 		return nil, fmt.Errorf("%w: not an x86 image", errPacked)
 	}
@@ -63,12 +67,21 @@ func unpackKernel(image []byte) ([]byte, error) {
 	return vmlinux, checkPVH(vmlinux)
 }
 
+// xzDictionary is the largest that the kernel's build uses, in bytes (scripts/xz_wrap.sh).
+const xzDictionary = 128 << 20
+
 // kernelReader unpacks a payload, whose first bytes tell its compression.
 func kernelReader(payload []byte) (io.ReadCloser, error) {
+	if bytes.HasPrefix(payload, []byte("\xfd7zXZ\x00")) {
+		r, err := xz.NewReader(bytes.NewReader(payload), xzDictionary)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errPacked, err)
+		}
+		return io.NopCloser(r), nil
+	}
 	for magic, suffix := range map[string]string{
 		"\x28\xb5\x2f\xfd": ".zst",
 		"\x1f\x8b\x08":     ".gz",
-		"\xfd7zXZ\x00":     ".xz",
 		"BZh":              ".bz2",
 	} {
 		if bytes.HasPrefix(payload, []byte(magic)) {
@@ -88,6 +101,9 @@ func checkPVH(vmlinux []byte) error {
 	f, err := elf.NewFile(bytes.NewReader(vmlinux))
 	if err != nil {
 		return fmt.Errorf("%w: %w", errPacked, err)
+	}
+	if f.Machine != elf.EM_X86_64 {
+		return fmt.Errorf("%w: not for x86", errPacked)
 	}
 	for _, p := range f.Progs {
 		if p.Type != elf.PT_NOTE || p.Filesz > uint64(len(vmlinux)) {
