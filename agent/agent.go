@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,7 @@ type Agent struct {
 	calls      atomic.Uint64
 	control    atomic.Int64
 	guest      guest
+	reporting  sync.Once
 	// moduleErr says which kernel modules did not load at boot. It is told only
 	// where it may be the reason of something else: most are for devices that
 	// this VM need not have.

@@ -231,6 +231,7 @@ func (a *Agent) StartContainer(ctx context.Context, req *agentproto.StartContain
 		return nil, err
 	}
 	a.timeline.mark(func(t *agentproto.Timeline) *uint64 { return &t.ContainerStartedNs })
+	a.reportFreeMemory()
 	return &agentproto.StartContainerResponse{}, nil
 }
 

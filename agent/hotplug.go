@@ -16,6 +16,8 @@ import (
 const (
 	// virtioMem is how a device that adds memory asks for its driver.
 	virtioMem = "virtio:d00000018v00001AF4"
+	// virtioBalloon is how a memory balloon asks for its driver.
+	virtioBalloon = "virtio:d00000005v00001AF4"
 	// autoOnline says whether memory that comes later is used at once.
 	autoOnline = "/sys/devices/system/memory/auto_online_blocks"
 	// cpuDir has a directory for each CPU that is there.
@@ -51,6 +53,19 @@ func takeHardware(ctx context.Context, cpus int) error {
 		}
 	}
 	return nil
+}
+
+// reportFreeMemory has the kernel tell the VMM of memory that it does not use any more,
+// so that it is the host's again. For as long as no container runs nobody frees any, and
+// who starts one need not wait for the driver.
+func (a *Agent) reportFreeMemory() {
+	a.reporting.Do(func() {
+		go func() {
+			if err := Modprobe(virtioBalloon); err != nil && !errors.Is(err, errNoModule) {
+				a.log.Debug("report free memory", "error", err)
+			}
+		}()
+	})
 }
 
 // AwaitSize waits for the kernel to give back CPUs and memory that the VM is to

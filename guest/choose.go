@@ -35,6 +35,7 @@ var lazyModules = []wanted{
 	{"virtio_net", false},
 	{"virtio_blk", false},
 	{"virtio_mem", false},
+	{"virtio_balloon", false},
 	{"overlay", false},
 	{"tun", false},
 	{"loop", false},

@@ -146,6 +146,19 @@ memory_total() {
 	same "$(host_memory)" "$made"
 }
 
+@test "memory that a container has freed is the host's again, without an update" {
+	needs_vm
+	local vmm full
+	vmm=$(pgrep --parent "$PID" -f "${VMM_PROGRAM##*/}")
+	guest_memory() { awk '$1 == "Pss_Shmem:" { print $2 }' "/proc/$vmm/smaps_rollup"; } # in KiB
+	given_back() { [ "$(guest_memory)" -lt $((full - 150 * 1024)) ]; }
+	runch update --memory "${MORE}M" "$ID"
+	execute dd if=/dev/zero of=/mem/file bs=1M count=200 2>/dev/null
+	full=$(guest_memory)
+	execute rm /mem/file
+	eventually 20 given_back
+}
+
 # use_and_free: the container uses more memory for a moment than its host's cgroup may at first.
 use_and_free() {
 	execute sh -c "dd if=/dev/zero of=/mem/file bs=1M count=$FILL 2>/dev/null && rm /mem/file"

@@ -68,7 +68,7 @@ func (b *build) run(ctx context.Context, kernel string) error {
 // configure sets what the fragment says, and nothing else.
 func (b *build) configure(ctx context.Context) error {
 	file := filepath.Join(b.objects, "fragment")
-	if err := os.WriteFile(file, fragment, 0o644); err != nil {
+	if err := os.WriteFile(file, fragment, 0o600); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
 	if err := b.make(ctx, "KCONFIG_ALLCONFIG="+file, "allnoconfig"); err != nil {

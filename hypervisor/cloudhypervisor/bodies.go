@@ -14,6 +14,7 @@ type vmConfig struct {
 	FS             []fsConfig     `json:"fs,omitempty"`
 	Vsock          vsockConfig    `json:"vsock"`
 	RNG            rngConfig      `json:"rng"`
+	Balloon        balloonConfig  `json:"balloon"`
 	Serial         consoleConfig  `json:"serial"`
 	Console        consoleConfig  `json:"console"`
 	LandlockEnable bool           `json:"landlock_enable,omitempty"`
@@ -69,6 +70,12 @@ type vsockConfig struct {
 
 type rngConfig struct {
 	Source string `json:"src"`
+}
+
+// balloonConfig has its size in bytes.
+type balloonConfig struct {
+	Size              int64 `json:"size"`
+	FreePageReporting bool  `json:"free_page_reporting"`
 }
 
 type consoleConfig struct {

@@ -129,6 +129,8 @@ func (vm *VM) config() *vmConfig {
 		Payload: payloadConfig{Kernel: process.FilePath(vm.plan.kernel), Cmdline: vm.cmdline()},
 		Vsock:   vsockConfig{CID: guestCID, Socket: inRunDir(vsockSocket)},
 		RNG:     rngConfig{Source: "/dev/urandom"},
+		// It is never inflated: the guest reports by it what it does not use any more.
+		Balloon: balloonConfig{FreePageReporting: true},
 		Serial:  consoleConfig{Mode: "Off"},
 		Console: consoleConfig{Mode: "File", File: inRunDir(consolePipe)},
 	}

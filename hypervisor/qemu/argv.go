@@ -45,7 +45,9 @@ func (p *plan) arguments() []string {
 		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", p.console),
 		"-serial", "chardev:console",
 		"-object", "rng-builtin,id=rng",
-		"-device", "virtio-rng-pci,rng=rng"+noROM)
+		"-device", "virtio-rng-pci,rng=rng"+noROM,
+		// It is never inflated: the guest reports by it what it does not use any more.
+		"-device", "virtio-balloon-pci,free-page-reporting=on"+noROM)
 	a = append(a, p.transport()...)
 	if s := p.cfg.Share; s != nil {
 		a = append(a,
