@@ -1,0 +1,239 @@
+package callers
+
+import (
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+const program = "/usr/local/bin/runch"
+
+// yes and no are what the flag --default can say.
+func yes() *bool { b := true; return &b }
+func no() *bool  { b := false; return &b }
+
+// golden compares content with a file of testdata.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s: -what it has, +what was made:\n%s", file, diff)
+	}
+}
+
+// machine is a directory with files in it, to be taken for a host.
+func machine(t *testing.T, files map[string]string) Host {
+	t.Helper()
+	h := Host{Root: t.TempDir()}
+	for name, content := range files {
+		full := filepath.Join(h.Root, name)
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(full, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h
+}
+
+// tree is what is below a host's root: files with their content, directories with none.
+func tree(t *testing.T, h Host) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	root := os.DirFS(h.Root)
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			all[name+"/"] = ""
+			return err
+		}
+		content, err := fs.ReadFile(root, name)
+		all[name] = string(content)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// install makes and applies a plan, and gives the file's content.
+func install(t *testing.T, c *Caller, h Host, w Want) []byte {
+	t.Helper()
+	p, err := c.Install(t.Context(), h, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, p)
+	content, err := h.read(p.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func remove(t *testing.T, c *Caller, h Host) {
+	t.Helper()
+	p, err := c.Remove(t.Context(), h, program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, p)
+}
+
+func apply(t *testing.T, p *Plan) {
+	t.Helper()
+	if !p.Changes() {
+		return
+	}
+	if err := p.Apply(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What is installed is the same the second time, and what is removed leaves the host as
+// it was, for every caller, on a host that has none of its files.
+func TestInstallTwiceAndRemove(t *testing.T) {
+	for _, c := range All() {
+		t.Run(c.Name, func(t *testing.T) {
+			h := machine(t, map[string]string{"etc/hostname": "x\n"})
+			before := tree(t, h)
+			first := install(t, c, h, Want{Program: program})
+			golden(t, c.Name, first)
+			again, err := c.Install(t.Context(), h, Want{Program: program})
+			if err != nil || again.Changes() || again.Diff() != "" {
+				t.Errorf("a second time changes %q, %v", again.Diff(), err)
+			}
+			golden(t, c.Name+".default", install(t, c, h, Want{Program: program, Default: yes()}))
+			kept := install(t, c, h, Want{Program: "/opt/runch"})
+			golden(t, c.Name+".moved", kept)
+			if back := install(t, c, h, Want{Program: program, Default: no()}); string(back) != string(first) {
+				t.Errorf("without the default it is %s", back)
+			}
+			install(t, c, h, Want{Program: program, Default: yes()})
+			remove(t, c, h)
+			if diff := cmp.Diff(before, tree(t, h)); diff != "" {
+				t.Errorf("after its removal: -before, +after:\n%s", diff)
+			}
+			if p, err := c.Remove(t.Context(), h, program); err != nil || p.Changes() {
+				t.Errorf("to remove it again changes %q, %v", p.Diff(), err)
+			}
+		})
+	}
+}
+
+func TestLookTellsWhatIsInstalled(t *testing.T) {
+	for _, c := range []*Caller{podman(), crio(), docker()} {
+		t.Run(c.Name, func(t *testing.T) {
+			h := machine(t, map[string]string{program[1:]: ""})
+			look := func() Configured {
+				got, err := c.look(t.Context(), h, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return got
+			}
+			if got := look(); got.Program != "" {
+				t.Errorf("on a host without it there is %+v", got)
+			}
+			install(t, c, h, Want{Program: program})
+			if diff := cmp.Diff(Configured{Program: program}, look()); diff != "" {
+				t.Error(diff)
+			}
+			install(t, c, h, Want{Program: program, Default: yes()})
+			if diff := cmp.Diff(Configured{Program: program, Default: true}, look()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestWhatOthersWroteStays(t *testing.T) {
+	for _, c := range All() {
+		for name, content := range foreign() {
+			if !strings.HasPrefix(name, c.Name+" ") {
+				continue
+			}
+			t.Run(name, func(t *testing.T) {
+				h := machine(t, map[string]string{c.file(Host{}): content})
+				if _, err := c.Install(t.Context(), h, Want{Program: program}); !errors.Is(err, ErrForeign) {
+					t.Errorf("install says %v", err)
+				}
+				if _, err := c.Remove(t.Context(), h, program); !errors.Is(err, ErrForeign) {
+					t.Errorf("remove says %v", err)
+				}
+			})
+		}
+	}
+}
+
+// foreign are files with a runtime runch that was written by hand.
+func foreign() map[string]string {
+	return map[string]string{
+		"podman by hand":     "[engine.runtimes]\nrunch = [\"/opt/runch\"]\n",
+		"podman empty":       "",
+		"crio by hand":       "[crio.runtime.runtimes.runch]\nruntime_path = \"/opt/runch\"\n",
+		"containerd by hand": "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runch]\nruntime_type = \"io.containerd.runc.v2\"\n",
+		"docker wrapper":     `{"runtimes": {"runch": {"path": "/opt/wrapper"}}}`,
+		"docker shim":        `{"runtimes": {"runch": {"runtimeType": "io.containerd.runch.v1"}}}`,
+	}
+}
+
+func TestFilesThatAreBroken(t *testing.T) {
+	for _, c := range All() {
+		t.Run(c.Name, func(t *testing.T) {
+			content := "{[\n"
+			if c.Name == "podman" || c.Name == "crio" {
+				content = marker(c.Name) + content
+			}
+			h := machine(t, map[string]string{c.file(Host{}): content})
+			_, err := c.Install(t.Context(), h, Want{Program: program})
+			if err == nil || !strings.Contains(err.Error(), c.file(Host{})) {
+				t.Errorf("install says %v", err)
+			}
+		})
+	}
+}
+
+func TestProgramsPath(t *testing.T) {
+	for _, path := range []string{"runch", "", `/a"b`, "/a\\b", "/a\nb", "/a\xffb"} {
+		if _, err := podman().Install(t.Context(), machine(t, nil), Want{Program: path}); err == nil {
+			t.Errorf("%q is taken", path)
+		}
+	}
+}
+
+func TestParseVersion(t *testing.T) {
+	for out, want := range map[string]Version{
+		"podman version 4.3.1\n": {Number: "4.3.1", major: 4, minor: 3},
+		"containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u3\n":         {Number: "1.6.20", major: 1, minor: 6},
+		"containerd github.com/containerd/containerd/v2 v2.1.0 061792f0ecf3684fb30a3a0eb0063d1": {Number: "2.1.0", major: 2, minor: 1},
+		"Docker version 20.10.24+dfsg1, build 297e128\n":                                        {Number: "20.10.24", major: 20, minor: 10},
+		"crio version 1.30.0\nGitCommit: 1.2.3\n":                                               {Number: "1.30.0", major: 1, minor: 30},
+	} {
+		got, err := parseVersion("", out)
+		if err != nil || *got != want {
+			t.Errorf("%q gives %+v, %v", out, got, err)
+		}
+	}
+	if _, err := parseVersion("/bin/x", "no number"); err == nil {
+		t.Error("no number is a version")
+	}
+}

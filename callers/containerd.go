@@ -1,0 +1,217 @@
+package callers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+const containerdFile = "/etc/containerd/config.toml"
+
+func containerd() *Caller {
+	return &Caller{
+		Name:     "containerd",
+		next:     "restart containerd, whose containers go on: systemctl restart containerd",
+		Use:      "use it by a RuntimeClass: runch install kubernetes",
+		program:  "containerd",
+		tried:    []string{"1.6", "1.7"},
+		file:     func(Host) string { return containerdFile },
+		install:  installContainerd,
+		remove:   removeContainerd,
+		validate: validateContainerd,
+		look:     lookAtContainerd,
+	}
+}
+
+// criPlugin is the name of the CRI plugin in a file of that version. Versions above 3
+// move other settings.
+func criPlugin(version int64) string {
+	switch version {
+	case 1:
+		return "cri"
+	case 2:
+		return "io.containerd.grpc.v1.cri"
+	default:
+		return "io.containerd.cri.v1.runtime"
+	}
+}
+
+// fileVersion is what the file says; without a word it is 1.
+func fileVersion(t table) int64 {
+	if version, ok := t["version"].(int64); ok && version > 0 {
+		return version
+	}
+	return 1
+}
+
+// installContainerd puts a block for the runtime at the end of config.toml. A file that
+// config.toml imports would not do: up to containerd 1.7 it takes the place of the whole
+// section of the CRI plugin, whose other settings would be lost.
+func installContainerd(s source, w Want) (edited, error) {
+	c, err := readContainerdConfig(s)
+	if err != nil {
+		return edited{}, err
+	}
+	isDefault := whether(w.Default, c.isDefault())
+	after, want := c.base, c.values
+	inBlock := isDefault && text(want, "plugins", c.plugin, "containerd", defaultRuntimeKey) == ""
+	if isDefault {
+		if after, err = c.withDefault(); err != nil {
+			return edited{}, err
+		}
+		inBlock = inBlock && after == c.base
+	}
+	options := table{"BinaryName": w.Program}
+	block := runtimeBlock(c.plugin, w.Program, c.systemdCgroup(), inBlock)
+	after += block
+	if systemd := c.systemdCgroup(); systemd != nil {
+		options["SystemdCgroup"] = *systemd
+	}
+	set(want, table{"runtime_type": "io.containerd.runc.v2", "options": options}, "plugins", c.plugin, "containerd", "runtimes", runtimeName)
+	if isDefault {
+		set(want, runtimeName, "plugins", c.plugin, "containerd", defaultRuntimeKey)
+	}
+	if err := holds(after, want); err != nil {
+		return edited{}, fmt.Errorf("%w: add this to it by hand:\n%s", err, block)
+	}
+	return edited{after: []byte(after), notes: c.notes()}, nil
+}
+
+// removeContainerd takes the block away, and gives the default back to the runtime that had it.
+func removeContainerd(s source, _ string) (edited, error) {
+	c, err := readContainerdConfig(s)
+	if err != nil {
+		return edited{}, err
+	}
+	if text(c.values, "plugins", c.plugin, "containerd", defaultRuntimeKey) == runtimeName {
+		return edited{}, fmt.Errorf("%s is %q, %w: change it first", defaultRuntimeKey, runtimeName, ErrForeign)
+	}
+	if c.base == newContainerdFile(fileVersion(c.values)) {
+		return edited{}, nil
+	}
+	return edited{after: []byte(c.base)}, nil
+}
+
+// set puts a value at a path of keys.
+func set(t table, value any, keys ...string) {
+	for _, key := range keys[:len(keys)-1] {
+		inner, ok := t[key].(table)
+		if !ok {
+			inner = make(table)
+			t[key] = inner
+		}
+		t = inner
+	}
+	t[keys[len(keys)-1]] = value
+}
+
+// errUnsafe says that a file is of a form in which no line can be changed by itself.
+var errUnsafe = errors.New("it cannot be changed without changing more of it")
+
+// holds compares what a file says with what it is to say.
+func holds(content string, want table) error {
+	got, err := decode([]byte(content))
+	if err != nil {
+		return fmt.Errorf("%w (%w)", errUnsafe, err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		return errUnsafe
+	}
+	return nil
+}
+
+// notes are said where nothing reads the block.
+func (c *containerdConfig) notes() []string {
+	for _, name := range asList(c.values["disabled_plugins"]) {
+		if name == "cri" || name == "io.containerd.grpc.v1.cri" {
+			return []string{fmt.Sprintf("disabled_plugins of %s has the CRI plugin, by which Kubernetes runs pods, and which alone reads this.", containerdFile)}
+		}
+	}
+	return nil
+}
+
+// validateContainerd lets containerd print the configuration as it reads it. The file is
+// beside its place, as what it imports may be named relative to that.
+func validateContainerd(ctx context.Context, v *Version, content []byte) error {
+	want, err := decode(content)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(containerdFile)
+	if !exists(dir) {
+		dir = ""
+	}
+	return aside(dir, content, func(file string) error {
+		got, err := dumpContainerd(ctx, v, file)
+		if err != nil {
+			return err
+		}
+		if a, b := findContainerd(got), findContainerd(want); !reflect.DeepEqual(a, b) {
+			return fmt.Errorf("it would call %q for %s, not %q: another file is in the way", a.Program, runtimeName, b.Program)
+		}
+		return nil
+	})
+}
+
+// dumpContainerd is a file with all that it imports.
+func dumpContainerd(ctx context.Context, v *Version, file string) (table, error) {
+	out, err := output(ctx, os.Environ(), v.Path, "--config", file, "config", "dump")
+	if err != nil {
+		return nil, err
+	}
+	return decode([]byte(out))
+}
+
+// findContainerd reads the runtime table, under whatever name of the plugin.
+func findContainerd(t table) Configured {
+	var c Configured
+	for _, version := range []int64{1, 2, 3} {
+		keys := []string{"plugins", criPlugin(version), "containerd"}
+		if program := text(t, append(slices.Clone(keys), "runtimes", runtimeName, "options", "BinaryName")...); program != "" {
+			c.Program = program
+		}
+		c.Default = c.Default || text(t, append(keys, defaultRuntimeKey)...) == runtimeName
+	}
+	return c
+}
+
+func lookAtContainerd(ctx context.Context, _ Host, v *Version) (Configured, error) {
+	t, err := dumpContainerd(ctx, v, containerdFile)
+	return findContainerd(t), err
+}
+
+// systemdCgroup is what runc's options say, so that both have one driver of cgroups; nil
+// where they say nothing.
+func (c *containerdConfig) systemdCgroup() *bool {
+	value, ok := at(c.values, "plugins", c.plugin, "containerd", "runtimes", "runc", "options", "SystemdCgroup").(bool)
+	if !ok {
+		return nil
+	}
+	return &value
+}
+
+// runtimeBlock is what is added to the file. Without a table of its own for the default
+// there, it is in the block as well.
+func runtimeBlock(plugin, program string, systemdCgroup *bool, isDefault bool) string {
+	var b strings.Builder
+	name := plugin
+	if strings.Contains(name, ".") {
+		name = `"` + name + `"`
+	}
+	b.WriteString(blockBegin)
+	if isDefault {
+		fmt.Fprintf(&b, "[plugins.%s.containerd]\n  %s = \"%s\"\n\n", name, defaultRuntimeKey, runtimeName)
+	}
+	fmt.Fprintf(&b, "[plugins.%s.containerd.runtimes.%s]\n  runtime_type = \"io.containerd.runc.v2\"\n\n", name, runtimeName)
+	fmt.Fprintf(&b, "  [plugins.%s.containerd.runtimes.%s.options]\n    BinaryName = \"%s\"\n", name, runtimeName, program)
+	if systemdCgroup != nil {
+		fmt.Fprintf(&b, "    SystemdCgroup = %t\n", *systemdCgroup)
+	}
+	b.WriteString(blockEnd)
+	return b.String()
+}

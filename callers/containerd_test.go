@@ -1,0 +1,152 @@
+package callers
+
+import (
+	"errors"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// containerdFiles are config.tomls in the forms that there are.
+func containerdFiles() map[string]string {
+	return map[string]string{
+		"debian": `version = 2
+
+[plugins]
+  [plugins."io.containerd.grpc.v1.cri"]
+    [plugins."io.containerd.grpc.v1.cri".cni]
+      bin_dir = "/usr/lib/cni"
+      conf_dir = "/etc/cni/net.d"
+  [plugins."io.containerd.internal.v1.opt"]
+    path = "/var/lib/containerd/opt"
+`,
+		"kubeadm": `# kept
+version = 2
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  default_runtime_name = "runc" # why
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = true
+`,
+		"version 3": `version = 3
+[plugins.'io.containerd.cri.v1.runtime'.containerd]
+  # The default is runc.
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+  SystemdCgroup = false
+`,
+		"version 1": "disabled_plugins = [\"cri\"]\n#root = \"/var/lib/containerd\"\n",
+		"two tables": `version = 3
+[plugins."x".containerd]
+  default_runtime_name = "theirs"
+[plugins."io.containerd.cri.v1.runtime".containerd]
+  default_runtime_name = 'crun'
+[plugins."z"]
+  default_runtime_name = "theirs too"
+`,
+		"no last newline": "version = 2\nroot = \"/srv\"",
+	}
+}
+
+func TestContainerdConfig(t *testing.T) {
+	for name, content := range containerdFiles() {
+		t.Run(name, func(t *testing.T) {
+			h := machine(t, map[string]string{containerdFile: content})
+			file := "containerd." + strings.ReplaceAll(name, " ", "-")
+			golden(t, file, install(t, containerd(), h, Want{Program: program}))
+			got := install(t, containerd(), h, Want{Program: program, Default: yes()})
+			golden(t, file+".default", got)
+			again, err := containerd().Install(t.Context(), h, Want{Program: program})
+			if err != nil || again.Changes() {
+				t.Errorf("a second time changes %q, %v", again.Diff(), err)
+			}
+			values, err := decode(got)
+			if err != nil || findContainerd(values).Program != program || !findContainerd(values).Default {
+				t.Errorf("it has %+v, %v", findContainerd(values), err)
+			}
+			remove(t, containerd(), h)
+			if after, err := h.read(containerdFile); err != nil || string(after) != content {
+				t.Errorf("it was %q and is %q, %v", content, after, err)
+			}
+		})
+	}
+}
+
+func TestContainerdSaysThatNothingReadsIt(t *testing.T) {
+	h := machine(t, map[string]string{containerdFile: containerdFiles()["version 1"]})
+	p, err := containerd().Install(t.Context(), h, Want{Program: program})
+	if err != nil || len(p.Notes) != 1 || !strings.Contains(p.Notes[0], "disabled_plugins") {
+		t.Errorf("it says %v, %v", p.Notes, err)
+	}
+}
+
+// A file in which the line of the default is not found is left alone, and the user told
+// what to add.
+func TestContainerdConfigOfAnotherForm(t *testing.T) {
+	for content, want := range map[string]string{
+		"version = 2\n[\"plugins\".\"io.containerd.grpc.v1.cri\".\"containerd\"]\nsnapshotter = \"x\"\n":          `BinaryName = "` + program + `"`,
+		"version = 2\nplugins.\"io.containerd.grpc.v1.cri\" = {containerd = {default_runtime_name = \"runc\"}}\n": `set default_runtime_name = "runch"`,
+	} {
+		h := machine(t, map[string]string{containerdFile: content})
+		_, err := containerd().Install(t.Context(), h, Want{Program: program, Default: yes()})
+		if !errors.Is(err, errUnsafe) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s gives %v", content, err)
+		}
+	}
+}
+
+func TestContainerdBlockWithoutEnd(t *testing.T) {
+	h := machine(t, map[string]string{containerdFile: "version = 2\n" + blockBegin + "[a]\n"})
+	for _, plan := range []func() (*Plan, error){
+		func() (*Plan, error) { return containerd().Install(t.Context(), h, Want{Program: program}) },
+		func() (*Plan, error) { return containerd().Remove(t.Context(), h, program) },
+	} {
+		if _, err := plan(); err == nil || !strings.Contains(err.Error(), "END runch") {
+			t.Errorf("it says %v", err)
+		}
+	}
+}
+
+// The version of a new file is one that the containerd of the host can read.
+func TestContainerdVersionOfANewFile(t *testing.T) {
+	for major, want := range map[int]string{0: "version = 2\n", 1: "version = 2\n", 2: "version = 3\n", 3: "version = 3\n"} {
+		s := source{version: &Version{major: major}}
+		if major == 0 {
+			s.version = nil
+		}
+		e, err := installContainerd(s, Want{Program: program})
+		if err != nil || !strings.Contains(string(e.after), want) {
+			t.Errorf("containerd %d gets %s, %v", major, e.after, err)
+		}
+	}
+}
+
+// Whatever a config.toml has: with runch it says the same and runch, and taken away
+// again it is what it was, byte by byte.
+func FuzzContainerdConfig(f *testing.F) {
+	for _, name := range slices.Sorted(maps.Keys(containerdFiles())) {
+		f.Add(containerdFiles()[name])
+	}
+	f.Fuzz(func(t *testing.T, content string) {
+		if strings.Contains(content, "runch") {
+			return
+		}
+		made, err := installContainerd(source{before: []byte(content)}, Want{Program: program, Default: yes()})
+		if err != nil {
+			return
+		}
+		got, err := decode(made.after)
+		if err != nil {
+			t.Fatalf("%q: %v", made.after, err)
+		}
+		if found := findContainerd(got); !reflect.DeepEqual(found, Configured{Program: program, Default: true}) {
+			t.Fatalf("%q has %+v", made.after, found)
+		}
+		gone, err := removeContainerd(source{before: made.after}, program)
+		if err != nil || string(gone.after) != content {
+			t.Fatalf("it was %q and is %q, %v", content, gone.after, err)
+		}
+	})
+}

@@ -1,0 +1,117 @@
+package callers
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// What install writes into a config.toml that is the user's, with comments of his: whole
+// lines, which remove knows again by their own comments.
+const (
+	blockBegin = "\n# BEGIN runch: written by `runch install containerd`; `runch install containerd --remove` takes it away.\n"
+	blockEnd   = "# END runch\n"
+
+	defaultRuntimeKey = "default_runtime_name"
+	// ownDefault is a line that was added, replacedDefault one behind which the former line is kept.
+	ownDefault      = defaultRuntimeKey + ` = "` + runtimeName + `" # added by runch install`
+	replacedDefault = defaultRuntimeKey + ` = "` + runtimeName + `" # by runch install, in place of: `
+)
+
+var (
+	addedLine    = regexp.MustCompile(`(?m)^[ \t]*` + regexp.QuoteMeta(ownDefault) + `\n`)
+	replacedLine = regexp.MustCompile(`(?m)^([ \t]*)` + regexp.QuoteMeta(replacedDefault) + `(.*)$`)
+	defaultLine  = regexp.MustCompile(`(?m)^([ \t]*)(` + defaultRuntimeKey + `[ \t]*=.*)$`)
+	tableLine    = regexp.MustCompile(`(?m)^([ \t]*)\[.*\.[ \t]*containerd[ \t]*\][ \t]*(#.*)?\n`)
+)
+
+// containerdConfig is a config.toml without what install has written into it.
+type containerdConfig struct {
+	// base is its text, values what that says, plugin the name of the CRI plugin in it.
+	base   string
+	values table
+	plugin string
+	// own is what install had written as the default: whether there was such a line.
+	own bool
+}
+
+// newContainerdFile is a file in place of none.
+func newContainerdFile(version int64) string {
+	return fmt.Sprintf("%sversion = %d\n", marker("containerd"), version)
+}
+
+func readContainerdConfig(s source) (*containerdConfig, error) {
+	c := &containerdConfig{base: string(s.before)}
+	if s.before == nil {
+		// containerd 2 reads version 2 as well, 1 no other.
+		version := int64(2)
+		if s.version != nil && s.version.major > 1 {
+			version = 3
+		}
+		c.base = newContainerdFile(version)
+	}
+	if err := c.strip(); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.values, err = decode([]byte(c.base)); err != nil {
+		return nil, err
+	}
+	c.plugin = criPlugin(fileVersion(c.values))
+	if at(c.values, "plugins", c.plugin, "containerd", "runtimes", runtimeName) != nil {
+		return nil, fmt.Errorf("it has a runtime %s, %w: remove that table first", runtimeName, ErrForeign)
+	}
+	return c, nil
+}
+
+// strip takes out what install has written.
+func (c *containerdConfig) strip() error {
+	before, rest, found := strings.Cut(c.base, blockBegin)
+	if found {
+		block, after, ended := strings.Cut(rest, blockEnd)
+		if !ended {
+			return fmt.Errorf("it has %q without %q: put that line back, or remove the rest of that block", strings.TrimSpace(blockBegin), strings.TrimSpace(blockEnd))
+		}
+		c.own = strings.Contains(block, defaultRuntimeKey)
+		c.base = before + after
+	}
+	stripped := addedLine.ReplaceAllString(replacedLine.ReplaceAllString(c.base, "$1$2"), "")
+	c.own = c.own || stripped != c.base
+	c.base = stripped
+	return nil
+}
+
+// isDefault tells whether runch is the default now, by install's doing or the user's.
+func (c *containerdConfig) isDefault() bool {
+	return c.own || text(c.values, "plugins", c.plugin, "containerd", defaultRuntimeKey) == runtimeName
+}
+
+// withDefault changes the line of the default, or adds one to its table. Where there is
+// neither, the text is as it was. Which of several like lines is the right one is told by
+// what the file says afterwards.
+func (c *containerdConfig) withDefault() (string, error) {
+	keys := []string{"plugins", c.plugin, "containerd", defaultRuntimeKey}
+	now, isSet := at(c.values, keys...).(string)
+	if now == runtimeName {
+		return c.base, nil
+	}
+	want, err := decode([]byte(c.base))
+	if err != nil {
+		return "", err
+	}
+	set(want, runtimeName, keys...)
+	line, text := tableLine, "${0}${1}  "+ownDefault+"\n"
+	if isSet {
+		line, text = defaultLine, "${1}"+replacedDefault+"${2}"
+	}
+	for _, at := range line.FindAllStringSubmatchIndex(c.base, -1) {
+		changed := c.base[:at[0]] + string(line.ExpandString(nil, text, c.base, at)) + c.base[at[1]:]
+		if holds(changed, want) == nil {
+			return changed, nil
+		}
+	}
+	if isSet {
+		return "", fmt.Errorf("%w: set %s = %q in it by hand", errUnsafe, defaultRuntimeKey, runtimeName)
+	}
+	return c.base, nil
+}

@@ -1,0 +1,203 @@
+package callers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/aymanbagabas/go-udiff"
+	"golang.org/x/sys/unix"
+)
+
+// Plan is a change of a caller's configuration that was not made yet.
+type Plan struct {
+	// File is the path of the one file that changes, below the host's root.
+	File string
+	// Notes are what the user should know, a sentence each.
+	Notes []string
+
+	caller *Caller
+	host   Host
+	source source
+	after  []byte
+	lost   bool
+}
+
+// Install plans what makes a caller know runch. It changes nothing, and starts the
+// caller's program for its version only.
+func (c *Caller) Install(ctx context.Context, h Host, w Want) (*Plan, error) {
+	if err := checkProgram(w.Program); err != nil {
+		return nil, err
+	}
+	return c.plan(ctx, h, func(s source) (edited, error) { return c.install(s, w) })
+}
+
+// Remove plans what takes away that which Install has written, and nothing else. The
+// program is the one that does it.
+func (c *Caller) Remove(ctx context.Context, h Host, program string) (*Plan, error) {
+	return c.plan(ctx, h, func(s source) (edited, error) {
+		if s.before == nil {
+			return edited{}, nil
+		}
+		return c.remove(s, program)
+	})
+}
+
+func (c *Caller) plan(ctx context.Context, h Host, edit func(source) (edited, error)) (*Plan, error) {
+	p := &Plan{File: c.file(h), caller: c, host: h, source: source{host: h}}
+	var err error
+	if p.source.version, err = c.version(ctx, h); err != nil {
+		return nil, err
+	}
+	if p.source.before, err = h.read(p.File); err != nil {
+		return nil, err
+	}
+	e, err := edit(p.source)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.File, err)
+	}
+	p.after, p.lost, p.Notes = e.after, e.lost, e.notes
+	return p, nil
+}
+
+// Changes tells whether there is anything to do.
+func (p *Plan) Changes() bool {
+	return (p.source.before == nil) != (p.after == nil) || !bytes.Equal(p.source.before, p.after)
+}
+
+// Removes tells whether the file is gone afterwards.
+func (p *Plan) Removes() bool { return p.after == nil }
+
+// Next is what has to be done for the change to take effect.
+func (p *Plan) Next() string {
+	if p.lost && p.caller.afterLoss != "" {
+		return p.caller.afterLoss
+	}
+	return p.caller.next
+}
+
+// Diff is the change in the form that patch(1) reads, empty where there is none.
+func (p *Plan) Diff() string {
+	from, to := p.File, p.File
+	if p.source.before == nil {
+		from = os.DevNull
+	}
+	if p.after == nil {
+		to = os.DevNull
+	}
+	return udiff.Unified(from, to, string(p.source.before), string(p.after))
+}
+
+// Validate lets the caller's own program read the new content, which is not in place
+// yet. Where that cannot be, unchecked says why.
+func (p *Plan) Validate(ctx context.Context) (unchecked string, err error) {
+	if p.after == nil {
+		return "", nil
+	}
+	v := p.source.version
+	if v == nil {
+		if p.host.Root != "" {
+			return "", nil
+		}
+		return p.caller.program + " is not on this machine, so it has not read it", nil
+	}
+	err = p.caller.validate(ctx, v, p.after)
+	if errors.Is(err, errNotValidated) {
+		return fmt.Sprintf("%s %s has not read it: %s", p.caller.Name, v.Number, err), nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s does not take this for %s, which is as it was: %w", p.caller.Name, p.File, err)
+	}
+	return "", nil
+}
+
+// Apply puts the content in place, at once or not at all. A file that is there keeps
+// owner and mode. With a file that is removed go directories that are left empty.
+func (p *Plan) Apply() error {
+	full, err := p.host.path(p.File)
+	if err != nil {
+		return err
+	}
+	if p.after == nil {
+		if err := os.Remove(full); err != nil {
+			return err
+		}
+		return p.removeEmpty()
+	}
+	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil { // #nosec G301 -- a directory in /etc, which its callers read as any user
+		return err
+	}
+	return replace(full, p.after)
+}
+
+// removeEmpty removes the directories that the file was in, as long as they are empty,
+// up to /etc or a user's own directory for configuration.
+func (p *Plan) removeEmpty() error {
+	top := "/etc"
+	if p.host.ConfigHome != "" {
+		top = p.host.ConfigHome
+	}
+	for dir := path.Dir(p.File); dir != top && len(dir) > len(top); dir = path.Dir(dir) {
+		above, err := p.host.path(path.Dir(dir))
+		if err != nil {
+			return err
+		}
+		full := filepath.Join(above, path.Base(dir))
+		err = unix.Rmdir(full)
+		// A link to a directory is somebody's decision, and stays.
+		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTDIR) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("remove the empty directory %s: %w", full, err)
+		}
+	}
+	return nil
+}
+
+// replace writes a file beside the one of that name and gives it that name.
+func replace(full string, content []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(full), ".runch-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if _, err := f.Write(content); err != nil {
+		return err
+	}
+	if err := likeBefore(f, full); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), full)
+}
+
+// likeBefore gives a file owner and mode of the one that it replaces; a new one can be
+// read by all, as configuration in /etc is.
+func likeBefore(f *os.File, full string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(full, &st); errors.Is(err, fs.ErrNotExist) {
+		return f.Chmod(0o644)
+	} else if err != nil {
+		return fmt.Errorf("stat %s: %w", full, err)
+	}
+	if err := f.Chown(int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	return f.Chmod(fs.FileMode(st.Mode & 0o777))
+}
