@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -13,6 +14,7 @@ import (
 	"runch/hypervisor"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 )
 
 // finding is the result of one check.
@@ -30,9 +32,12 @@ func (p *program) checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
 		Usage: "show what this host lacks, and the command that fixes it",
-		Description: "The check command looks for everything that containers need here. It fails when something is missing without\n" +
-			"which none can run.",
-		Flags:  []cli.Flag{textOrJSON()},
+		Description: "The check command looks for everything that containers need here, and for runch in the configuration of the\n" +
+			"callers that are installed. It fails when something is missing without which no container can run.",
+		Flags: []cli.Flag{
+			textOrJSON(),
+			&cli.BoolFlag{Name: "run", Usage: "run a container as well, and say how long it took"},
+		},
 		Action: p.check,
 	}
 }
@@ -54,7 +59,13 @@ func (p *program) check(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	list := lookAtHost(r).findings()
+	list := append(lookAtHost(r).findings(), callerFindings(c.Context)...)
+	if c.Bool("run") {
+		// One that is interrupted is removed, too.
+		ctx, stop := signal.NotifyContext(c.Context, notIgnored(unix.SIGTERM, unix.SIGINT)...)
+		defer stop()
+		list = append(list, runFinding(ctx, r))
+	}
 	if format == "json" {
 		e := json.NewEncoder(c.App.Writer)
 		e.SetIndent("", "  ")
@@ -65,14 +76,24 @@ func (p *program) check(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	return verdict(list)
+}
+
+// verdict is an error where containers cannot run.
+func verdict(list []finding) error {
 	var missing []string
 	for _, f := range list {
-		if f.Needed && !f.OK {
+		if f.Needed && !f.OK && f.Name != containerFinding {
 			missing = append(missing, f.Name)
 		}
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("this host lacks: %s", strings.Join(missing, ", "))
+	}
+	for _, f := range list {
+		if f.Name == containerFinding && !f.OK {
+			return fmt.Errorf("a container does not run: %s", f.Detail)
+		}
 	}
 	return nil
 }
@@ -80,20 +101,25 @@ func (p *program) check(c *cli.Context) error {
 func printFindings(out io.Writer, list []finding) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, f := range list {
-		verdict := "ok"
-		switch {
-		case f.OK:
-		case f.Needed:
-			verdict = "MISSING"
-		default:
-			verdict = "absent"
-		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, verdict, f.Detail)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, f.verdict(), f.Detail)
 		if f.Fix != "" && !f.OK {
 			_, _ = fmt.Fprintf(w, "\t\tfix with: %s\n", f.Fix)
 		}
 	}
 	return w.Flush()
+}
+
+func (f finding) verdict() string {
+	switch {
+	case f.OK:
+		return "ok"
+	case f.Name == containerFinding:
+		return "FAILED"
+	case f.Needed:
+		return "MISSING"
+	default:
+		return "absent"
+	}
 }
 
 func (h *host) findings() []finding {

@@ -17,7 +17,8 @@ teardown() {
 	try runch check
 	same "$status" 0
 	[[ $output != *MISSING* ]]
-	same "$(grep -cE 'absent' <<<"$output")" "$([ -n "${RUNCH_CLOUD_HYPERVISOR:-}" ] && echo 0 || echo 1)"
+	# The lab's callers are given the path.
+	same "$(grep -vE '^(podman|containerd) ' <<<"$output" | grep -c absent)" "$([ -n "${RUNCH_CLOUD_HYPERVISOR:-}" ] && echo 0 || echo 1)"
 	[[ $output == *"version 2"* ]]
 	try runch env
 	[[ $output =~ accel\ +kvm ]]

@@ -1,0 +1,63 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"runch/callers"
+)
+
+// callerFindings are those of the callers that this machine has: what each of them
+// knows of runch.
+func callerFindings(ctx context.Context) []finding {
+	var list []finding
+	for _, caller := range callers.All() {
+		found, err := caller.Look(ctx, thisHost())
+		switch {
+		case err != nil:
+			list = append(list, finding{Name: caller.Name, Detail: shorten(err.Error())})
+		case found != nil:
+			list = append(list, callerFinding(caller, found))
+		}
+	}
+	return list
+}
+
+func callerFinding(caller *callers.Caller, found *callers.Found) finding {
+	f := finding{Name: caller.Name, Fix: name + " install " + caller.Name}
+	version := found.Version
+	if !found.Tried {
+		version += fmt.Sprintf(" (%s was tried with %s)", name, caller.Tried())
+	}
+	switch {
+	case found.Program == "":
+		f.Detail = version + ": its configuration does not have " + name
+	case !isThisProgram(found.Program):
+		f.Detail = fmt.Sprintf("%s: it calls %s, which is not this program", version, found.Program)
+	case len(found.Lacks) > 0:
+		f.Detail = fmt.Sprintf("%s: %s is not in %s", version, name, strings.Join(found.Lacks, " and "))
+	default:
+		f.OK, f.Fix = true, ""
+		f.Detail = version + ": it calls " + found.Program
+		if found.Default {
+			f.Detail += " by default"
+		}
+	}
+	return f
+}
+
+// isThisProgram tells whether a path leads to the program that runs.
+func isThisProgram(path string) bool {
+	there, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return false
+	}
+	here, err := os.Stat(exe)
+	return err == nil && os.SameFile(here, there)
+}
