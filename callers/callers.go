@@ -98,9 +98,13 @@ func isOurs(configured, program string) bool {
 	return configured == program || path.Base(configured) == runtimeName
 }
 
-// marker begins the files and blocks that install writes, so that it knows them again.
+// ownership begins the files that install writes, so that it knows them again: it stays
+// the same in later versions.
+func ownership(caller string) string { return fmt.Sprintf("# Written by `runch install %s`", caller) }
+
+// marker is the first line of those files.
 func marker(caller string) string {
-	return fmt.Sprintf("# Written by `runch install %s`, which changes it again; `runch install %s --remove` takes it away.\n", caller, caller)
+	return fmt.Sprintf("%s, which changes it again; `runch install %s --remove` takes it away.\n", ownership(caller), caller)
 }
 
 // dropIn gives a file that is all ours its new content, and refuses one that is not.
@@ -117,7 +121,7 @@ func removeDropIn(caller string) func(source, string) (edited, error) {
 }
 
 func checkDropIn(s source, caller string) error {
-	if s.before != nil && !bytes.HasPrefix(s.before, []byte(marker(caller))) {
+	if s.before != nil && !bytes.HasPrefix(s.before, []byte(ownership(caller))) {
 		return ErrForeign
 	}
 	return nil

@@ -7,7 +7,7 @@ import (
 )
 
 // What install writes into a config.toml that is the user's, with comments of his: whole
-// lines, which remove knows again by their own comments.
+// lines, which remove knows again by their own comments. Those stay the same in later versions.
 const (
 	blockBegin = "\n# BEGIN runch: written by `runch install containerd`; `runch install containerd --remove` takes it away.\n"
 	blockEnd   = "# END runch\n"

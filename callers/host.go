@@ -62,13 +62,17 @@ func (h Host) read(name string) ([]byte, error) {
 	return data, err
 }
 
-// glob gives the paths of the host that match a pattern, sorted.
+// glob gives the paths of the host's files that match a pattern, sorted.
 func (h Host) glob(pattern string) ([]string, error) {
 	dir, err := h.path(filepath.Dir(pattern))
 	if err != nil {
 		return nil, err
 	}
 	found, err := filepath.Glob(filepath.Join(dir, filepath.Base(pattern)))
+	found = slices.DeleteFunc(found, func(name string) bool {
+		info, err := os.Stat(name)
+		return err == nil && info.IsDir()
+	})
 	for i := range found {
 		found[i] = filepath.Join(filepath.Dir(pattern), filepath.Base(found[i]))
 	}
