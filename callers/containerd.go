@@ -11,7 +11,11 @@ import (
 	"strings"
 )
 
-const containerdFile = "/etc/containerd/config.toml"
+const (
+	containerdFile = "/etc/containerd/config.toml"
+	// runcShim is containerd's shim for programs with runc's command line.
+	runcShim = "io.containerd.runc.v2"
+)
 
 func containerd() *Caller {
 	return &Caller{
@@ -67,17 +71,17 @@ func installContainerd(s source, w Want) (edited, error) {
 		inBlock = inBlock && after == c.base
 	}
 	options := table{"BinaryName": w.Program}
-	block := runtimeBlock(c.plugin, w.Program, c.systemdCgroup(), inBlock)
-	after += block
+	after += runtimeBlock(c.plugin, w.Program, c.systemdCgroup(), inBlock)
 	if systemd := c.systemdCgroup(); systemd != nil {
 		options["SystemdCgroup"] = *systemd
 	}
-	set(want, table{"runtime_type": "io.containerd.runc.v2", "options": options}, "plugins", c.plugin, "containerd", "runtimes", runtimeName)
+	set(want, table{"runtime_type": runcShim, "options": options}, "plugins", c.plugin, "containerd", "runtimes", runtimeName)
 	if isDefault {
 		set(want, runtimeName, "plugins", c.plugin, "containerd", defaultRuntimeKey)
 	}
 	if err := holds(after, want); err != nil {
-		return edited{}, fmt.Errorf("%w: add this to it by hand:\n%s", err, block)
+		return edited{}, fmt.Errorf("%w: add runtime_type = %q and options.BinaryName = %q to the table plugins.%q.containerd.runtimes.%s by hand",
+			err, runcShim, w.Program, c.plugin, runtimeName)
 	}
 	return edited{after: []byte(after), notes: c.notes()}, nil
 }
@@ -207,7 +211,7 @@ func runtimeBlock(plugin, program string, systemdCgroup *bool, isDefault bool) s
 	if isDefault {
 		fmt.Fprintf(&b, "[plugins.%s.containerd]\n  %s = \"%s\"\n\n", name, defaultRuntimeKey, runtimeName)
 	}
-	fmt.Fprintf(&b, "[plugins.%s.containerd.runtimes.%s]\n  runtime_type = \"io.containerd.runc.v2\"\n\n", name, runtimeName)
+	fmt.Fprintf(&b, "[plugins.%s.containerd.runtimes.%s]\n  runtime_type = \"%s\"\n\n", name, runtimeName, runcShim)
 	fmt.Fprintf(&b, "  [plugins.%s.containerd.runtimes.%s.options]\n    BinaryName = \"%s\"\n", name, runtimeName, program)
 	if systemdCgroup != nil {
 		fmt.Fprintf(&b, "    SystemdCgroup = %t\n", *systemdCgroup)
