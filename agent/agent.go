@@ -25,6 +25,7 @@ type Agent struct {
 	log        *slog.Logger
 	debug      bool
 	streams    *streams
+	relays     *relays
 	table      *table
 	reaper     *reaper
 	namespaces *namespaces
@@ -47,6 +48,7 @@ func newAgent(log *slog.Logger, debug bool) *Agent {
 		log:        log,
 		debug:      debug,
 		streams:    newStreams(streamTimeout),
+		relays:     &relays{netns: agentproto.GuestNetNS},
 		table:      newTable(),
 		reaper:     newReaper(),
 		guest:      guest{mountShare: mountShare, applyNetwork: applyToContainers},
@@ -56,29 +58,33 @@ func newAgent(log *slog.Logger, debug bool) *Agent {
 	}
 }
 
-// serve accepts on both ports until one of them breaks. With a transport that
+// serve accepts on all ports until one of them breaks. With a transport that
 // is one connection (serial) that is when the host has gone.
-func (a *Agent) serve(ctx context.Context, control, streams net.Listener) (<-chan error, error) {
+func (a *Agent) serve(ctx context.Context, way *transport) (<-chan error, error) {
 	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(a.intercept))
 	if err != nil {
 		return nil, fmt.Errorf("make the control server: %w", err)
 	}
 	agentproto.RegisterAgentService(server, a)
-	broken := make(chan error, 2)
-	go func() { broken <- server.Serve(ctx, controlListener{Listener: control, open: &a.control}) }()
-	go func() { broken <- a.acceptStreams(streams) }()
+	broken := make(chan error, 3)
+	go func() { broken <- server.Serve(ctx, controlListener{Listener: way.control, open: &a.control}) }()
+	go func() { broken <- a.accept(way.streams, "stream", a.streams.accept) }()
+	go func() {
+		broken <- a.accept(way.relays, "relay", func(conn net.Conn) error { return a.relays.serve(ctx, conn) })
+	}()
 	return broken, nil
 }
 
-func (a *Agent) acceptStreams(l net.Listener) error {
+// accept gives each connection of a port to a goroutine of its own.
+func (a *Agent) accept(l net.Listener, what string, serve func(net.Conn) error) error {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
 			return err
 		}
 		go func() {
-			if err := a.streams.accept(conn); err != nil {
-				a.log.Debug("stream refused", "error", err)
+			if err := serve(conn); err != nil {
+				a.log.Debug(what+" refused", "error", err)
 			}
 		}()
 	}

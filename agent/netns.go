@@ -33,7 +33,7 @@ func bindNetNS(path string) (restored bool, err error) {
 		return true, err
 	}
 	if err = bindNamespace("/proc/thread-self/ns/net", path); err == nil {
-		err = namespace.WithHandle(setLoopbackUp)
+		err = namespace.WithHandle(namespace.SetLoopbackUp)
 	}
 	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil, err
 }

@@ -51,7 +51,7 @@ func applyNetwork(ctx context.Context, s netScope, n *agentproto.Network) error 
 		return err
 	}
 	if err := inNetNS(s.target, func(h *netlink.Handle) error {
-		if err := setLoopbackUp(h); err != nil {
+		if err := namespace.SetLoopbackUp(h); err != nil {
 			return err
 		}
 		return s.claim(h, plan)
@@ -217,18 +217,6 @@ func dropAddresses(h *netlink.Handle, link netlink.Link, unwanted func(netlink.A
 		if err := h.AddrDel(link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return fmt.Errorf("delete address %s: %w", a.IPNet, err)
 		}
-	}
-	return nil
-}
-
-// setLoopbackUp sets the namespace's loopback up.
-func setLoopbackUp(h *netlink.Handle) error {
-	lo, err := h.LinkByName("lo")
-	if err != nil {
-		return fmt.Errorf("find loopback: %w", err)
-	}
-	if err := h.LinkSetUp(lo); err != nil {
-		return fmt.Errorf("set loopback up: %w", err)
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func Run(ctx context.Context) error {
 
 // live serves from the hello to the end.
 func (a *Agent) live(ctx context.Context, way *transport) error {
-	broken, err := a.serve(ctx, way.control, way.streams)
+	broken, err := a.serve(ctx, way)
 	if err != nil {
 		return err
 	}

@@ -65,21 +65,27 @@ func yamuxConfig(log io.Writer) *yamux.Config {
 
 // demux tells the streams of a session apart by the port that each begins with.
 func demux(session *yamux.Session, helloPort uint32) *transport {
-	control, streams := newQueue(), newQueue()
+	ports := map[uint32]*queue{
+		agentproto.ControlPort: newQueue(), agentproto.StreamPort: newQueue(), agentproto.RelayPort: newQueue(),
+	}
 	go func() {
-		defer control.Close()
-		defer streams.Close()
+		defer func() {
+			for _, q := range ports {
+				_ = q.Close()
+			}
+		}()
 		for {
 			conn, err := session.Accept()
 			if err != nil {
 				return
 			}
-			go route(conn, control, streams)
+			go route(conn, ports)
 		}
 	}()
 	return &transport{
-		control: control,
-		streams: streams,
+		control: ports[agentproto.ControlPort],
+		streams: ports[agentproto.StreamPort],
+		relays:  ports[agentproto.RelayPort],
 		dialHello: func(context.Context) (net.Conn, error) {
 			conn, err := session.Open()
 			if err != nil {
@@ -96,11 +102,11 @@ func demux(session *yamux.Session, helloPort uint32) *transport {
 }
 
 // route reads a stream's port and hands the stream to who listens there.
-func route(conn net.Conn, control, streams *queue) {
+func route(conn net.Conn, ports map[uint32]*queue) {
 	_ = conn.SetReadDeadline(time.Now().Add(streamTimeout))
 	port, err := serial.ReadPort(conn)
 	_ = conn.SetReadDeadline(time.Time{})
-	to := map[uint32]*queue{agentproto.ControlPort: control, agentproto.StreamPort: streams}[port]
+	to := ports[port]
 	if err != nil || to == nil || !to.put(conn) {
 		_ = conn.Close()
 	}

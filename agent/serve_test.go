@@ -45,7 +45,7 @@ func serveHost(t *testing.T) (host, *Agent, *transport) {
 	t.Cleanup(func() { _ = guest.Close() })
 	way := demux(guest, agentproto.HelloPort)
 	a := newAgent(slog.New(slog.DiscardHandler), false)
-	if _, err := a.serve(t.Context(), way.control, way.streams); err != nil {
+	if _, err := a.serve(t.Context(), way); err != nil {
 		t.Fatal(err)
 	}
 	return host{session}, a, way

@@ -11,10 +11,10 @@ import (
 	"runch/agentproto"
 )
 
-// transport is the way to the host: two listeners and one connection for the hello.
+// transport is the way to the host: a listener for each port and one connection for the hello.
 type transport struct {
-	control, streams net.Listener
-	dialHello        func(context.Context) (net.Conn, error)
+	control, streams, relays net.Listener
+	dialHello                func(context.Context) (net.Conn, error)
 	// over, where it is not nil, is closed when the way to the host is cut.
 	over <-chan struct{}
 }
@@ -28,19 +28,20 @@ func openTransport(ctx context.Context, p Params, log io.Writer) (*transport, er
 }
 
 func openVsock(helloPort uint32) (*transport, error) {
-	// Naming the context id saves the guest from asking /dev/vsock for its own.
-	const anyCID = 1<<32 - 1
-	control, err := vsock.ListenContextID(anyCID, agentproto.ControlPort, nil)
-	if err != nil {
-		return nil, fmt.Errorf("listen on port %d: %w", agentproto.ControlPort, err)
-	}
-	streams, err := vsock.ListenContextID(anyCID, agentproto.StreamPort, nil)
-	if err != nil {
-		return nil, fmt.Errorf("listen on port %d: %w", agentproto.StreamPort, err)
+	var listeners [3]hostOnly
+	for i, port := range []uint32{agentproto.ControlPort, agentproto.StreamPort, agentproto.RelayPort} {
+		// Naming the context id saves the guest from asking /dev/vsock for its own.
+		const anyCID = 1<<32 - 1
+		l, err := vsock.ListenContextID(anyCID, port, nil)
+		if err != nil {
+			return nil, fmt.Errorf("listen on port %d: %w", port, err)
+		}
+		listeners[i] = hostOnly{l}
 	}
 	return &transport{
-		control: hostOnly{control},
-		streams: hostOnly{streams},
+		control: listeners[0],
+		streams: listeners[1],
+		relays:  listeners[2],
 		dialHello: func(ctx context.Context) (net.Conn, error) {
 			return vsock.DialContext(ctx, vsock.Host, helloPort, nil)
 		},

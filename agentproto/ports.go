@@ -12,7 +12,7 @@ import (
 )
 
 // Version is the protocol's version; both sides refuse any other.
-const Version = 2
+const Version = 3
 
 // The ports of the guest's vsock, or of what stands in for one.
 const (
@@ -22,6 +22,8 @@ const (
 	StreamPort = 1025
 	// HelloPort is where the host waits for the agent's first word.
 	HelloPort = 1026
+	// RelayPort is where the agent connects the host to listeners of the containers.
+	RelayPort = 1027
 )
 
 // Where things are in the guest.

@@ -55,3 +55,15 @@ func Dump[T any](list func() ([]T, error)) ([]T, error) {
 	}
 	return nil, err
 }
+
+// SetLoopbackUp sets the loopback interface of h's network namespace up.
+func SetLoopbackUp(h *netlink.Handle) error {
+	lo, err := h.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find loopback: %w", err)
+	}
+	if err := h.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("set loopback up: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/mdlayher/socket"
+	"golang.org/x/sys/unix"
+
+	"runch/agentproto"
+)
+
+const (
+	// maxRelays bounds the relays at one time: the host allows itself fewer.
+	maxRelays = 512
+	// relayTimeout bounds a relay's beginning, up to the answer.
+	relayTimeout = 10 * time.Second
+)
+
+// relays connects the host to what listens in the containers' network namespace, at
+// the host's request alone.
+type relays struct {
+	// netns is the path of the namespace.
+	netns string
+	open  atomic.Int32
+}
+
+// serve serves one connection of the host's, which it owns.
+func (r *relays) serve(ctx context.Context, conn net.Conn) error {
+	defer conn.Close()
+	defer r.open.Add(-1)
+	if r.open.Add(1) > maxRelays {
+		return fmt.Errorf("relays: %w", errTooMany)
+	}
+	tcp, err := r.connect(ctx, conn)
+	if err != nil {
+		return err
+	}
+	agentproto.Relay(tcp, conn)
+	return nil
+}
+
+// connect makes the connection that the host asks for, and says so.
+func (r *relays) connect(ctx context.Context, conn net.Conn) (*containerSocket, error) {
+	if err := conn.SetDeadline(time.Now().Add(relayTimeout)); err != nil {
+		return nil, fmt.Errorf("begin a relay: %w", err)
+	}
+	to, err := agentproto.ReadRelayHeader(conn)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, relayTimeout)
+	defer cancel()
+	tcp, err := dialIn(ctx, r.netns, to)
+	if err != nil {
+		_ = agentproto.AnswerRelay(conn, false) // a host that is gone has no use for it
+		return nil, fmt.Errorf("connect to %v: %w", to, err)
+	}
+	if err := agentproto.AnswerRelay(conn, true); err != nil {
+		_ = tcp.Close()
+		return nil, err
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		_ = tcp.Close()
+		return nil, fmt.Errorf("begin a relay: %w", err)
+	}
+	return tcp, nil
+}
+
+// containerSocket is a TCP connection in the network namespace of the containers.
+type containerSocket struct{ *socket.Conn }
+
+// dialIn connects in the network namespace at path.
+func dialIn(ctx context.Context, path string, to netip.AddrPort) (*containerSocket, error) {
+	ns, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace: %w", err)
+	}
+	defer ns.Close()
+	family, addr := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()})
+	if to.Addr().Is4() {
+		family, addr = unix.AF_INET, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
+	}
+	conn, err := socket.Socket(family, unix.SOCK_STREAM, 0, "tcp", &socket.Config{NetNS: int(ns.Fd())})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Connect(ctx, addr); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	// Its bytes were written by someone else, who has waited already for more of them.
+	_ = conn.SetsockoptInt(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	return &containerSocket{conn}, nil
+}
+
+// SetLinger sets SO_LINGER (socket(7)), in seconds.
+func (c *containerSocket) SetLinger(seconds int) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var optErr error
+	err = raw.Control(func(fd uintptr) {
+		// #nosec G115 -- of agentproto, 0
+		optErr = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: int32(seconds)})
+	})
+	if err != nil {
+		return err
+	}
+	return optErr
+}
