@@ -116,6 +116,9 @@ func (s *lockedSandbox) setShim(c *state.Container) error {
 func (s *lockedSandbox) setReady(ready *shimproto.Ready) error {
 	s.record.Endpoint = ready.Endpoint
 	s.record.Network.Taps = ready.Taps
+	if ready.NoLocalhost != "" {
+		s.r.Log.Debug("the guest is not reached by localhost of its network namespace", "sandbox", s.record.ID, "reason", ready.NoLocalhost)
+	}
 	return s.Save(s.record)
 }
 

@@ -34,6 +34,7 @@ func (c *creation) setup() *shimproto.Setup {
 	}
 	if c.place.own {
 		s.VM = &c.vm.VM
+		s.VM.NewNetwork = c.host.Namespaces[specs.NetworkNamespace] == ""
 	} else {
 		if now := c.sandbox.record.Now; now != c.sandbox.record.Boot {
 			s.Container.CPUs = now.CPUs

@@ -36,8 +36,10 @@ type holder struct {
 	// note is for why the container's end is not known.
 	note *os.File
 	taps []string
-	nics *agentproto.Network
-	pod  *pod
+	// noLocalhost says why the guest does not get connections to localhost.
+	noLocalhost error
+	nics        *agentproto.Network
+	pod         *pod
 }
 
 // hotplugSlots is how many network interfaces can come after the boot.
@@ -78,7 +80,15 @@ func (h *holder) boot(ctx context.Context, v *shimproto.VM) error {
 		return ofVM("start the VM", h.orServer(err))
 	}
 	go h.watch()
-	return h.awaitHello(ctx, listener)
+	// The kernel takes some milliseconds for it, the guest longer for its boot.
+	localhost := make(chan struct{})
+	go func() {
+		defer close(localhost)
+		h.noLocalhost = h.openLocalhost(ctx, v)
+	}()
+	err = h.awaitHello(ctx, listener)
+	<-localhost
+	return err
 }
 
 // acquire makes everything that the VM needs, and the VM, but does not start it.
@@ -152,7 +162,11 @@ func (h *holder) configure(ctx context.Context, agent agentproto.AgentService) e
 
 // ready is what the command has to know of the VM.
 func (h *holder) ready() *shimproto.Ready {
-	return &shimproto.Ready{Endpoint: h.vm.Endpoint(), Taps: h.taps}
+	r := &shimproto.Ready{Endpoint: h.vm.Endpoint(), Taps: h.taps}
+	if h.noLocalhost != nil {
+		r.NoLocalhost = h.noLocalhost.Error()
+	}
+	return r
 }
 
 // awaitHello waits for the agent's hello.

@@ -69,6 +69,8 @@ type VM struct {
 	// Virtiofsd serves the shared directory.
 	Virtiofsd    storage.Virtiofsd
 	SelinuxLabel string
+	// NewNetwork says that the network namespace is made with the process.
+	NewNetwork bool
 	// Pinned is the file by which the caller keeps the pod's network namespace, of a
 	// sandbox that belongs to no container.
 	Pinned string
@@ -191,4 +193,7 @@ type Ready struct {
 	Endpoint transport.Endpoint
 	// Taps are the names of those made in the network namespace.
 	Taps []string
+	// NoLocalhost says why connections to localhost in that namespace do not reach the
+	// guest; empty where they do.
+	NoLocalhost string `json:",omitempty"`
 }

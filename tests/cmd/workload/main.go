@@ -9,22 +9,23 @@
 //	workload signals       print the number of each signal that arrives; end with status 0 on SIGUSR2
 //	workload self          print what a process can learn about itself, in JSON
 //	workload serve ADDR    answer each TCP connection with one line
+//	workload tally ADDR    read each TCP connection to its end, answer with the number of bytes and their SHA-256
+//	workload listener ADDR on each TCP connection say a line, end that direction, and print what was heard
 //	workload fetch ADDR    connect and print what comes
+//	workload send ADDR     connect, send stdin to its end, then print what comes
+//	workload reply ADDR    connect, print what comes to its end, then send stdin
+//	workload crowd ADDR N  N connections at one time to a tally, each with something of its own
 //	workload web ADDR      answer each HTTP request with an empty page
 //	workload euid          print the effective user id
 package main
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"strconv"
-	"time"
 )
 
 func main() {
@@ -32,6 +33,11 @@ func main() {
 		fmt.Fprintf(os.Stderr, "workload: %v\n", err)
 		os.Exit(1)
 	}
+}
+
+// network are the verbs that take an address.
+var network = map[string]func(addr string) error{
+	"serve": serve, "tally": tally, "listener": listener, "fetch": fetch, "send": send, "reply": reply, "web": web,
 }
 
 func run(args []string) error {
@@ -50,16 +56,18 @@ func run(args []string) error {
 		fmt.Printf("Effective uid: %d\n", os.Geteuid())
 		return nil
 	}
+	if verb == "crowd" && len(rest) == 2 {
+		n, err := strconv.Atoi(rest[1])
+		if err != nil {
+			return fmt.Errorf("%s: %w", verb, err)
+		}
+		return crowd(rest[0], n)
+	}
 	if len(rest) != 1 {
 		return fmt.Errorf("%s takes one argument", verb)
 	}
-	switch verb {
-	case "serve":
-		return serve(rest[0])
-	case "fetch":
-		return fetch(rest[0])
-	case "web":
-		return web(rest[0])
+	if use := network[verb]; use != nil {
+		return use(rest[0])
 	}
 	n, err := strconv.Atoi(rest[0])
 	if err != nil {
@@ -115,49 +123,4 @@ func flood(n int) error {
 	go func() { done <- pattern(os.Stderr, n) }()
 	err := pattern(os.Stdout, n)
 	return errors.Join(err, <-done)
-}
-
-func serve(addr string) error {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
-	if err != nil {
-		return err
-	}
-	fmt.Println("serving")
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		peer, ok := conn.RemoteAddr().(*net.TCPAddr)
-		if !ok {
-			return fmt.Errorf("a peer with the address %v", conn.RemoteAddr())
-		}
-		// A client may be gone already.
-		_, _ = fmt.Fprintf(conn, "hello %s\n", peer.IP)
-		_ = conn.Close()
-	}
-}
-
-func web(addr string) error {
-	fmt.Fprintf(os.Stderr, "%s: serving %s\n", os.Args[0], addr)
-	server := &http.Server{
-		Addr:              addr,
-		Handler:           http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
-		ReadHeaderTimeout: 10 * time.Second,
-	}
-	return server.ListenAndServe()
-}
-
-func fetch(addr string) error {
-	dialer := net.Dialer{Timeout: 10 * time.Second}
-	conn, err := dialer.DialContext(context.Background(), "tcp", addr)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		return err
-	}
-	_, err = io.Copy(os.Stdout, conn)
-	return err
 }

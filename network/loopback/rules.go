@@ -1,0 +1,194 @@
+package loopback
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// tableName is the table's in the namespace, of the family inet.
+const tableName = "runch"
+
+// tableOwned is NFT_TABLE_F_OWNER of linux/netfilter/nf_tables.h, of Linux 5.12: the
+// kernel removes the table with the socket that made it.
+const tableOwned = 2
+
+// table holds the rules, for as long as its socket is open.
+type table struct{ conn *nftables.Conn }
+
+func (t *table) close() { _ = t.conn.CloseLasting() }
+
+// addTable makes the rules in the network namespace of the calling thread. ports are
+// those of our sockets.
+func addTable(ports map[family]uint16) (*table, error) {
+	var raw *netlink.Conn
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
+		raw = c
+		return c.SetDeadline(time.Now().Add(netlinkTimeout))
+	}))
+	if err != nil {
+		return nil, err
+	}
+	t := &table{conn}
+	if err := addOwnedTable(raw); err != nil {
+		t.close()
+		return nil, fmt.Errorf("make the table: %w", err)
+	}
+	t.addRules(ports, queueExpr)
+	err = conn.Flush()
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+		// A kernel may have the queue for iptables alone.
+		t.addRules(ports, queueTarget)
+		err = conn.Flush()
+	}
+	if err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// addOwnedTable makes the table, which the library makes without flags.
+func addOwnedTable(conn *netlink.Conn) error {
+	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_TABLE_NAME, Data: []byte(tableName + "\x00")},
+		{Type: unix.NFTA_TABLE_FLAGS, Data: binary.BigEndian.AppendUint32(nil, tableOwned)},
+	})
+	if err != nil {
+		return err
+	}
+	message := func(kind netlink.HeaderType, flags netlink.HeaderFlags, family byte, resource uint16, data []byte) netlink.Message {
+		header := binary.BigEndian.AppendUint16([]byte{family, unix.NFNETLINK_V0}, resource)
+		return netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request | flags}, Data: append(header, data...)}
+	}
+	_, err = conn.SendMessages([]netlink.Message{
+		message(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, nil),
+		message(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWTABLE, netlink.Acknowledge|netlink.Create|netlink.Excl, unix.NFPROTO_INET, 0, attrs),
+		message(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, nil),
+	})
+	if err != nil {
+		return err
+	}
+	_, err = conn.Receive()
+	return err
+}
+
+// addRules makes two chains for what arrives on the loopback interface. The first has
+// the beginnings of connections queued, unless someone listens in the namespace; the
+// second leads those that the queue has marked to our sockets.
+func (t *table) addRules(ports map[family]uint16, queue func() expr.Any) {
+	in := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
+	before := *nftables.ChainPriorityMangle - 1
+	ask := t.conn.AddChain(&nftables.Chain{
+		Name: "ask", Table: in, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPrerouting, Priority: &before,
+	})
+	lead := t.conn.AddChain(&nftables.Chain{
+		Name: "lead", Table: in, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle,
+	})
+	for f, port := range ports {
+		begins := beginsOf(f)
+		t.add(in, ask, begins, heard())
+		t.add(in, ask, begins, markPorts(), []expr.Any{queue()})
+		t.add(in, lead, begins, leadTo(f, port))
+	}
+}
+
+func (t *table) add(in *nftables.Table, chain *nftables.Chain, parts ...[]expr.Any) {
+	var exprs []expr.Any
+	for _, p := range parts {
+		exprs = append(exprs, p...)
+	}
+	t.conn.AddRule(&nftables.Rule{Table: in, Chain: chain, Exprs: exprs})
+}
+
+// reg is the register that the expressions of a rule hand values on in; reg2 is another.
+const reg, reg2 = 1, 2
+
+func equal(data []byte) *expr.Cmp { return &expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: data} }
+
+// beginsOf matches the packet that begins a TCP connection to the loopback address.
+func beginsOf(f family) []expr.Any {
+	// Where IP has the destination's address.
+	protocol, offset := byte(unix.NFPROTO_IPV4), uint32(16)
+	if f == v6 {
+		protocol, offset = unix.NFPROTO_IPV6, 24
+	}
+	address := f.loopback.AsSlice()
+	lo := make([]byte, unix.IFNAMSIZ)
+	copy(lo, "lo")
+	const flagsOffset, flagSYN, flags = 13, 0x02, 0x17 // FIN, SYN, RST and ACK
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg},
+		equal(lo),
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg},
+		equal([]byte{protocol}),
+		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(len(address))}, // #nosec G115 -- of an address
+		equal(address),
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg},
+		equal([]byte{unix.IPPROTO_TCP}),
+		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: flagsOffset, Len: 1},
+		&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 1, Mask: []byte{flags}, Xor: []byte{0}},
+		equal([]byte{flagSYN}),
+	}
+}
+
+// heard lets a packet go on for which there is a socket in the namespace. Ours do not
+// count: one may be left of a connection that has ended.
+func heard() []expr.Any {
+	return []expr.Any{
+		&expr.Socket{Key: expr.SocketKeyTransparent, Register: reg},
+		equal([]byte{0}),
+		&expr.Verdict{Kind: expr.VerdictAccept},
+	}
+}
+
+// markPorts puts the packet's two ports into its mark: so the queue need not show the
+// packet's content.
+func markPorts() []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 4},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg},
+	}
+}
+
+// queueExpr queues the packet. Where nobody takes it any more it goes on.
+func queueExpr() expr.Any {
+	return &expr.Queue{Num: queueNumber, Total: 1, Flag: expr.QueueFlagBypass}
+}
+
+// queueTarget is the same, by the target of iptables: struct xt_NFQ_info_v3 of
+// linux/netfilter/xt_NFQUEUE.h.
+func queueTarget() expr.Any {
+	const bypass = 1
+	var info xt.Unknown
+	for _, n := range []uint16{queueNumber, 1, bypass, 0} {
+		info = binary.NativeEndian.AppendUint16(info, n)
+	}
+	return &expr.Target{Name: "NFQUEUE", Rev: 3, Info: &info}
+}
+
+// leadTo gives a packet that the queue has marked to our socket.
+func leadTo(f family, port uint16) []expr.Any {
+	protocol := byte(unix.NFPROTO_IPV4)
+	if f == v6 {
+		protocol = unix.NFPROTO_IPV6
+	}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg},
+		equal(binary.NativeEndian.AppendUint32(nil, toUs)),
+		&expr.Immediate{Register: reg, Data: binary.NativeEndian.AppendUint32(nil, toNobody)},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg},
+		&expr.Immediate{Register: reg, Data: f.hidden.AsSlice()},
+		&expr.Immediate{Register: reg2, Data: binary.BigEndian.AppendUint16(nil, port)},
+		&expr.TProxy{Family: protocol, TableFamily: protocol, RegAddr: reg, RegPort: reg2},
+	}
+}

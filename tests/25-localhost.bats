@@ -1,0 +1,177 @@
+#!/usr/bin/env bats
+# localhost: whoever enters the network namespace of a container on the host and connects to 127.0.0.1 or ::1 there reaches
+# the listener in the guest, as port-forwarding does. What listens in the namespace on the host goes on doing so, and
+# nothing is left in it when the container is gone.
+
+load helpers
+
+setup_file() {
+	needs_vm
+	share
+	bundle
+	args sh -c 'workload tally 127.0.0.1:7001 & workload tally [::1]:7002 & workload listener 127.0.0.1:7003 & exec workload serve 127.0.0.1:7004'
+	launch
+	shared
+	B=$SHARED/bundle eventually 20 serving 4
+}
+
+teardown_file() {
+	unshare_all
+}
+
+setup() {
+	begin
+	NETNS=${T##*/}
+}
+
+teardown() {
+	local id
+	if [ -e "/run/netns/$NETNS" ]; then
+		for id in $(runch list --quiet); do
+			[ "$id" = "$SHARED_ID" ] || runch delete --force "$id"
+		done
+		ip netns delete "$NETNS"
+	fi
+	finish
+}
+
+# serving COUNT: so many listeners of the container have begun.
+serving() {
+	[ "$(grep -c '^serving' "$B/stdout")" = "$1" ]
+}
+
+# on_host COMMAND...: a command of the host's in the network namespace of the container.
+on_host() {
+	timeout --kill-after=5 60 nsenter --net="/proc/$PID/ns/net" "$@" 3>&-
+}
+
+# forward VERB ADDRESS...: a client there.
+forward() {
+	on_host "$WORKLOAD" "$@"
+}
+
+# refused ADDRESS: connecting there is refused.
+refused() {
+	try forward fetch "$1"
+	[ "$status" -ne 0 ]
+	[[ $stderr == *"connection refused"* ]]
+}
+
+# namespace: a network namespace of the caller's, which the container is to be in.
+namespace() {
+	[ -e "/run/netns/$NETNS" ] || ip netns add "$NETNS"
+	ip -n "$NETNS" link set lo up
+	config --arg path "/run/netns/$NETNS" '(.linux.namespaces[] | select(.type == "network")).path = $path'
+}
+
+# rules: the netfilter rules in it.
+rules() {
+	ip netns exec "$NETNS" nft list ruleset
+}
+
+no_rules() {
+	[ -z "$(rules)" ]
+}
+
+# tallied COMMAND...: what a tally answers to the command's output.
+tallied() {
+	"$@" | "$WORKLOAD" count
+}
+
+# answers ADDRESS: a tally is reached there.
+answers() {
+	same "$(echo question | forward send "$1")" "$(tallied echo question)"
+}
+
+@test "127.0.0.1 and ::1 of the namespace are the guest's where it listens, and refused where it does not" {
+	answers 127.0.0.1:7001
+	answers '[::1]:7002'
+	refused 127.0.0.1:7002
+	refused '[::1]:7001'
+	refused 127.0.0.1:7999
+	refused 127.0.0.2:7001
+}
+
+@test "the end of one direction leaves the other open, whoever ends first" {
+	answers 127.0.0.1:7001
+	same "$(echo answer | forward reply 127.0.0.1:7003)" listening
+	eventually 10 says "heard answer" "$SHARED/bundle/stdout"
+	same "$(forward fetch 127.0.0.1:7004)" "hello 127.0.0.1"
+}
+
+@test "100 connections at once, and 100 more" {
+	forward crowd 127.0.0.1:7001 100
+	forward crowd 127.0.0.1:7001 100
+}
+
+@test "32 MiB arrive as they were sent, both ways" {
+	local size=$((32 << 20))
+	same "$("$WORKLOAD" pattern $size | forward send 127.0.0.1:7001)" "$(tallied "$WORKLOAD" pattern $size)"
+	background source "$ID" sh -c "workload pattern $size | nc -l -p 7005"
+	eventually 20 received
+	same "$("$WORKLOAD" count <"$T/received")" "$(tallied "$WORKLOAD" pattern $size)"
+}
+
+# received: what the listener at 7005 says, when there is one.
+received() {
+	forward fetch 127.0.0.1:7005 >"$T/received"
+}
+
+@test "what listens in the namespace on the host is left alone, and comes first" {
+	helper nsenter --net="/proc/$PID/ns/net" "$WORKLOAD" serve 127.0.0.1:7001
+	eventually 10 host_answers
+	kill "$helper"
+	eventually 10 answers 127.0.0.1:7001
+}
+
+host_answers() {
+	[ "$(forward fetch 127.0.0.1:7001)" = "hello 127.0.0.1" ]
+}
+
+@test "a container in its caller's namespace: nothing is left in that after delete, nor when the holder is killed" {
+	own
+	namespace
+	args workload tally 127.0.0.1:7001
+	launch
+	eventually 20 serving 1
+	answers 127.0.0.1:7001
+	rules | grep -q 'table inet runch'
+	runch delete --force "$ID"
+	same "$(rules)" ""
+
+	launch
+	eventually 20 serving 1
+	answers 127.0.0.1:7001
+	kill -KILL "$PID"
+	same "$(exit_status "$PID" 10)" 137
+	eventually 5 no_rules
+	try ip netns exec "$NETNS" "$WORKLOAD" fetch 127.0.0.1:7001
+	[[ $stderr == *"connection refused"* ]]
+}
+
+# member NAME: a container of the pod $POD, which has none of its own.
+member() {
+	ID=$POD-$1 B=$T/$1.bundle
+	bundle
+	namespace
+	config --arg pod "$POD" '.annotations += {"io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.SandboxID": $pod}'
+}
+
+@test "a pod: each member is reached at the pod's localhost, also when another has ended" {
+	POD=$NETNS
+	member a
+	args workload tally 127.0.0.1:7001
+	launch
+	eventually 20 serving 1
+	member b
+	args workload tally '[::1]:7002'
+	launch
+	eventually 20 serving 1
+	answers 127.0.0.1:7001
+	answers '[::1]:7002'
+	runch delete --force "$POD-a"
+	eventually 5 refused 127.0.0.1:7001
+	answers '[::1]:7002'
+	runch delete --force "$POD-b"
+	same "$(rules)" ""
+}
