@@ -108,6 +108,24 @@ end_pod() {
 	end_pod
 }
 
+@test "a port of the pod is forwarded to a listener on its localhost, and refused where there is none" {
+	pod
+	launch_member a httpd -f -p 127.0.0.1:8080 -h /volume
+	echo forwarded >"$T/volume/page"
+	eventually 10 in_member "$C" wget -qO- http://127.0.0.1:8080/page
+	helper in_network "$CRICTL" --config "$CRI/crictl.yaml" port-forward "$POD" 18080:8080 18081:8081 >"$T/forwarding" 2>&1
+	eventually 10 page 18080
+	page 18080
+	run ! page 18081
+	eventually 5 says "127.0.0.1:8081: connect: connection refused" "$T/forwarding"
+	end_pod
+}
+
+# page PORT: what is forwarded from there serves the page.
+page() {
+	[ "$(in_network timeout 10 wget -qO- "http://127.0.0.1:$1/page")" = forwarded ]
+}
+
 # bats test_tags=contract:30
 @test "a volume is one for all members and the host, a ConfigMap's swap of links is seen" {
 	pod

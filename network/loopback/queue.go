@@ -39,8 +39,9 @@ const (
 	// maxQueued bounds the packets that the kernel keeps for us. Others are dropped, and
 	// come again.
 	maxQueued = 1024
-	// netlinkTimeout bounds the wait for the kernel's answer to a change.
-	netlinkTimeout = 10 * time.Second
+	// netlinkTimeout bounds the wait for the kernel's answer to a change, for which it may
+	// have to load modules.
+	netlinkTimeout = 30 * time.Second
 )
 
 // What the mark of a packet is when it leaves the queue.
