@@ -26,6 +26,7 @@ type Agent struct {
 	debug      bool
 	streams    *streams
 	relays     *relays
+	names      *names
 	table      *table
 	reaper     *reaper
 	namespaces *namespaces
@@ -49,6 +50,7 @@ func newAgent(log *slog.Logger, debug bool) *Agent {
 		debug:      debug,
 		streams:    newStreams(streamTimeout),
 		relays:     &relays{netns: agentproto.GuestNetNS},
+		names:      newNames(agentproto.GuestNetNS),
 		table:      newTable(),
 		reaper:     newReaper(),
 		guest:      guest{mountShare: mountShare, applyNetwork: applyToContainers},

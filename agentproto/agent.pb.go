@@ -2052,6 +2052,283 @@ func (x *ProcessesResponse) GetProcesses() []*Process {
 	return nil
 }
 
+type ServeNamesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Four bytes: in 127.0.0.0/8, and not 127.0.0.1, which is the containers' own.
+	Address       []byte `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServeNamesRequest) Reset() {
+	*x = ServeNamesRequest{}
+	mi := &file_agentproto_agent_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServeNamesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServeNamesRequest) ProtoMessage() {}
+
+func (x *ServeNamesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServeNamesRequest.ProtoReflect.Descriptor instead.
+func (*ServeNamesRequest) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ServeNamesRequest) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+type ServeNamesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServeNamesResponse) Reset() {
+	*x = ServeNamesResponse{}
+	mi := &file_agentproto_agent_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServeNamesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServeNamesResponse) ProtoMessage() {}
+
+func (x *ServeNamesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServeNamesResponse.ProtoReflect.Descriptor instead.
+func (*ServeNamesResponse) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
+}
+
+type NextQueryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NextQueryRequest) Reset() {
+	*x = NextQueryRequest{}
+	mi := &file_agentproto_agent_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NextQueryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NextQueryRequest) ProtoMessage() {}
+
+func (x *NextQueryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NextQueryRequest.ProtoReflect.Descriptor instead.
+func (*NextQueryRequest) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
+}
+
+type NextQueryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"fixed64,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The server that was asked.
+	Address []byte `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// By TCP, otherwise by UDP.
+	Tcp bool `protobuf:"varint,3,opt,name=tcp,proto3" json:"tcp,omitempty"`
+	// The message of DNS, without the length that TCP puts before it.
+	Message       []byte `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NextQueryResponse) Reset() {
+	*x = NextQueryResponse{}
+	mi := &file_agentproto_agent_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NextQueryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NextQueryResponse) ProtoMessage() {}
+
+func (x *NextQueryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NextQueryResponse.ProtoReflect.Descriptor instead.
+func (*NextQueryResponse) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *NextQueryResponse) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *NextQueryResponse) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *NextQueryResponse) GetTcp() bool {
+	if x != nil {
+		return x.Tcp
+	}
+	return false
+}
+
+func (x *NextQueryResponse) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+type AnswerQueryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"fixed64,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Empty where the server has not answered.
+	Message       []byte `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerQueryRequest) Reset() {
+	*x = AnswerQueryRequest{}
+	mi := &file_agentproto_agent_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerQueryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerQueryRequest) ProtoMessage() {}
+
+func (x *AnswerQueryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerQueryRequest.ProtoReflect.Descriptor instead.
+func (*AnswerQueryRequest) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *AnswerQueryRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *AnswerQueryRequest) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+type AnswerQueryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerQueryResponse) Reset() {
+	*x = AnswerQueryResponse{}
+	mi := &file_agentproto_agent_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerQueryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerQueryResponse) ProtoMessage() {}
+
+func (x *AnswerQueryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerQueryResponse.ProtoReflect.Descriptor instead.
+func (*AnswerQueryResponse) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{41}
+}
+
 type InfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2060,7 +2337,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2072,7 +2349,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2085,7 +2362,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{42}
 }
 
 type InfoResponse struct {
@@ -2103,7 +2380,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2392,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2405,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *InfoResponse) GetKernelRelease() string {
@@ -2188,7 +2465,7 @@ type Timeline struct {
 
 func (x *Timeline) Reset() {
 	*x = Timeline{}
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +2477,7 @@ func (x *Timeline) String() string {
 func (*Timeline) ProtoMessage() {}
 
 func (x *Timeline) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +2490,7 @@ func (x *Timeline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeline.ProtoReflect.Descriptor instead.
 func (*Timeline) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Timeline) GetAgentStartNs() uint64 {
@@ -2264,7 +2541,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2553,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2566,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Hello) GetProtocol() uint32 {
@@ -2333,7 +2610,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_agentproto_agent_proto_msgTypes[40]
+	mi := &file_agentproto_agent_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2622,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[40]
+	mi := &file_agentproto_agent_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,7 +2635,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{40}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Network) GetInterfaces() []*Interface {
@@ -2405,7 +2682,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agentproto_agent_proto_msgTypes[41]
+	mi := &file_agentproto_agent_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2417,7 +2694,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[41]
+	mi := &file_agentproto_agent_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +2707,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{41}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Interface) GetName() string {
@@ -2494,7 +2771,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agentproto_agent_proto_msgTypes[42]
+	mi := &file_agentproto_agent_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2783,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[42]
+	mi := &file_agentproto_agent_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2796,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{42}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Route) GetDestination() string {
@@ -2630,7 +2907,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agentproto_agent_proto_msgTypes[43]
+	mi := &file_agentproto_agent_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +2919,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[43]
+	mi := &file_agentproto_agent_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +2932,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{43}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Rule) GetFamily() uint32 {
@@ -2748,7 +3025,7 @@ type Neighbor struct {
 
 func (x *Neighbor) Reset() {
 	*x = Neighbor{}
-	mi := &file_agentproto_agent_proto_msgTypes[44]
+	mi := &file_agentproto_agent_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2760,7 +3037,7 @@ func (x *Neighbor) String() string {
 func (*Neighbor) ProtoMessage() {}
 
 func (x *Neighbor) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[44]
+	mi := &file_agentproto_agent_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2773,7 +3050,7 @@ func (x *Neighbor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbor.ProtoReflect.Descriptor instead.
 func (*Neighbor) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{44}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Neighbor) GetAddress() string {
@@ -2939,7 +3216,20 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x03tty\x18\a \x01(\tR\x03tty\x12\x14\n" +
 	"\x05state\x18\b \x01(\tR\x05state\"J\n" +
 	"\x11ProcessesResponse\x125\n" +
-	"\tprocesses\x18\x01 \x03(\v2\x17.runch.agent.v1.ProcessR\tprocesses\"\r\n" +
+	"\tprocesses\x18\x01 \x03(\v2\x17.runch.agent.v1.ProcessR\tprocesses\"-\n" +
+	"\x11ServeNamesRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\fR\aaddress\"\x14\n" +
+	"\x12ServeNamesResponse\"\x12\n" +
+	"\x10NextQueryRequest\"i\n" +
+	"\x11NextQueryResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x06R\x02id\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\fR\aaddress\x12\x10\n" +
+	"\x03tcp\x18\x03 \x01(\bR\x03tcp\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\fR\amessage\">\n" +
+	"\x12AnswerQueryRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x06R\x02id\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\fR\amessage\"\x15\n" +
+	"\x13AnswerQueryResponse\"\r\n" +
 	"\vInfoRequest\"\x8d\x02\n" +
 	"\fInfoResponse\x12%\n" +
 	"\x0ekernel_release\x18\x01 \x01(\tR\rkernelRelease\x12,\n" +
@@ -3004,7 +3294,7 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x1c\n" +
 	"\tinterface\x18\x03 \x01(\tR\tinterface\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\rR\x05state\x12\x14\n" +
-	"\x05flags\x18\x05 \x01(\rR\x05flags2\xdf\t\n" +
+	"\x05flags\x18\x05 \x01(\rR\x05flags2\xde\v\n" +
 	"\x05Agent\x12P\n" +
 	"\tConfigure\x12 .runch.agent.v1.ConfigureRequest\x1a!.runch.agent.v1.ConfigureResponse\x12b\n" +
 	"\x0fCreateContainer\x12&.runch.agent.v1.CreateContainerRequest\x1a'.runch.agent.v1.CreateContainerResponse\x12_\n" +
@@ -3021,7 +3311,11 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\tAwaitSize\x12 .runch.agent.v1.AwaitSizeRequest\x1a!.runch.agent.v1.AwaitSizeResponse\x12D\n" +
 	"\x05Stats\x12\x1c.runch.agent.v1.StatsRequest\x1a\x1d.runch.agent.v1.StatsResponse\x12M\n" +
 	"\bAwaitOOM\x12\x1f.runch.agent.v1.AwaitOOMRequest\x1a .runch.agent.v1.AwaitOOMResponse\x12P\n" +
-	"\tProcesses\x12 .runch.agent.v1.ProcessesRequest\x1a!.runch.agent.v1.ProcessesResponse\x12A\n" +
+	"\tProcesses\x12 .runch.agent.v1.ProcessesRequest\x1a!.runch.agent.v1.ProcessesResponse\x12S\n" +
+	"\n" +
+	"ServeNames\x12!.runch.agent.v1.ServeNamesRequest\x1a\".runch.agent.v1.ServeNamesResponse\x12P\n" +
+	"\tNextQuery\x12 .runch.agent.v1.NextQueryRequest\x1a!.runch.agent.v1.NextQueryResponse\x12V\n" +
+	"\vAnswerQuery\x12\".runch.agent.v1.AnswerQueryRequest\x1a#.runch.agent.v1.AnswerQueryResponse\x12A\n" +
 	"\x04Info\x12\x1b.runch.agent.v1.InfoRequest\x1a\x1c.runch.agent.v1.InfoResponseB\x12Z\x10runch/agentprotob\x06proto3"
 
 var (
@@ -3036,7 +3330,7 @@ func file_agentproto_agent_proto_rawDescGZIP() []byte {
 	return file_agentproto_agent_proto_rawDescData
 }
 
-var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_agentproto_agent_proto_goTypes = []any{
 	(*Stdio)(nil),                   // 0: runch.agent.v1.Stdio
 	(*TerminalSize)(nil),            // 1: runch.agent.v1.TerminalSize
@@ -3074,34 +3368,40 @@ var file_agentproto_agent_proto_goTypes = []any{
 	(*ProcessesRequest)(nil),        // 33: runch.agent.v1.ProcessesRequest
 	(*Process)(nil),                 // 34: runch.agent.v1.Process
 	(*ProcessesResponse)(nil),       // 35: runch.agent.v1.ProcessesResponse
-	(*InfoRequest)(nil),             // 36: runch.agent.v1.InfoRequest
-	(*InfoResponse)(nil),            // 37: runch.agent.v1.InfoResponse
-	(*Timeline)(nil),                // 38: runch.agent.v1.Timeline
-	(*Hello)(nil),                   // 39: runch.agent.v1.Hello
-	(*Network)(nil),                 // 40: runch.agent.v1.Network
-	(*Interface)(nil),               // 41: runch.agent.v1.Interface
-	(*Route)(nil),                   // 42: runch.agent.v1.Route
-	(*Rule)(nil),                    // 43: runch.agent.v1.Rule
-	(*Neighbor)(nil),                // 44: runch.agent.v1.Neighbor
+	(*ServeNamesRequest)(nil),       // 36: runch.agent.v1.ServeNamesRequest
+	(*ServeNamesResponse)(nil),      // 37: runch.agent.v1.ServeNamesResponse
+	(*NextQueryRequest)(nil),        // 38: runch.agent.v1.NextQueryRequest
+	(*NextQueryResponse)(nil),       // 39: runch.agent.v1.NextQueryResponse
+	(*AnswerQueryRequest)(nil),      // 40: runch.agent.v1.AnswerQueryRequest
+	(*AnswerQueryResponse)(nil),     // 41: runch.agent.v1.AnswerQueryResponse
+	(*InfoRequest)(nil),             // 42: runch.agent.v1.InfoRequest
+	(*InfoResponse)(nil),            // 43: runch.agent.v1.InfoResponse
+	(*Timeline)(nil),                // 44: runch.agent.v1.Timeline
+	(*Hello)(nil),                   // 45: runch.agent.v1.Hello
+	(*Network)(nil),                 // 46: runch.agent.v1.Network
+	(*Interface)(nil),               // 47: runch.agent.v1.Interface
+	(*Route)(nil),                   // 48: runch.agent.v1.Route
+	(*Rule)(nil),                    // 49: runch.agent.v1.Rule
+	(*Neighbor)(nil),                // 50: runch.agent.v1.Neighbor
 }
 var file_agentproto_agent_proto_depIdxs = []int32{
-	40, // 0: runch.agent.v1.ConfigureRequest.network:type_name -> runch.agent.v1.Network
+	46, // 0: runch.agent.v1.ConfigureRequest.network:type_name -> runch.agent.v1.Network
 	0,  // 1: runch.agent.v1.CreateContainerRequest.stdio:type_name -> runch.agent.v1.Stdio
 	1,  // 2: runch.agent.v1.CreateContainerRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
 	7,  // 3: runch.agent.v1.CreateContainerRequest.shared_namespaces:type_name -> runch.agent.v1.SharedNamespace
 	6,  // 4: runch.agent.v1.CreateContainerRequest.shared_memory:type_name -> runch.agent.v1.SharedMemory
 	5,  // 5: runch.agent.v1.CreateContainerRequest.volumes:type_name -> runch.agent.v1.Volume
-	40, // 6: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
+	46, // 6: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
 	0,  // 7: runch.agent.v1.ExecRequest.stdio:type_name -> runch.agent.v1.Stdio
 	1,  // 8: runch.agent.v1.ExecRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
 	1,  // 9: runch.agent.v1.ResizeRequest.size:type_name -> runch.agent.v1.TerminalSize
 	34, // 10: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
-	38, // 11: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
-	38, // 12: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
-	41, // 13: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
-	42, // 14: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
-	44, // 15: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
-	43, // 16: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
+	44, // 11: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
+	44, // 12: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
+	47, // 13: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
+	48, // 14: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
+	50, // 15: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
+	49, // 16: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
 	2,  // 17: runch.agent.v1.Agent.Configure:input_type -> runch.agent.v1.ConfigureRequest
 	4,  // 18: runch.agent.v1.Agent.CreateContainer:input_type -> runch.agent.v1.CreateContainerRequest
 	9,  // 19: runch.agent.v1.Agent.StartContainer:input_type -> runch.agent.v1.StartContainerRequest
@@ -3117,25 +3417,31 @@ var file_agentproto_agent_proto_depIdxs = []int32{
 	29, // 29: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
 	31, // 30: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
 	33, // 31: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
-	36, // 32: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
-	3,  // 33: runch.agent.v1.Agent.Configure:output_type -> runch.agent.v1.ConfigureResponse
-	8,  // 34: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
-	10, // 35: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
-	12, // 36: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
-	14, // 37: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
-	16, // 38: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
-	18, // 39: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
-	20, // 40: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
-	22, // 41: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
-	24, // 42: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
-	26, // 43: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
-	28, // 44: runch.agent.v1.Agent.AwaitSize:output_type -> runch.agent.v1.AwaitSizeResponse
-	30, // 45: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
-	32, // 46: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
-	35, // 47: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
-	37, // 48: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
-	33, // [33:49] is the sub-list for method output_type
-	17, // [17:33] is the sub-list for method input_type
+	36, // 32: runch.agent.v1.Agent.ServeNames:input_type -> runch.agent.v1.ServeNamesRequest
+	38, // 33: runch.agent.v1.Agent.NextQuery:input_type -> runch.agent.v1.NextQueryRequest
+	40, // 34: runch.agent.v1.Agent.AnswerQuery:input_type -> runch.agent.v1.AnswerQueryRequest
+	42, // 35: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
+	3,  // 36: runch.agent.v1.Agent.Configure:output_type -> runch.agent.v1.ConfigureResponse
+	8,  // 37: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
+	10, // 38: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
+	12, // 39: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
+	14, // 40: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
+	16, // 41: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
+	18, // 42: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
+	20, // 43: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
+	22, // 44: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
+	24, // 45: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
+	26, // 46: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
+	28, // 47: runch.agent.v1.Agent.AwaitSize:output_type -> runch.agent.v1.AwaitSizeResponse
+	30, // 48: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
+	32, // 49: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
+	35, // 50: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
+	37, // 51: runch.agent.v1.Agent.ServeNames:output_type -> runch.agent.v1.ServeNamesResponse
+	39, // 52: runch.agent.v1.Agent.NextQuery:output_type -> runch.agent.v1.NextQueryResponse
+	41, // 53: runch.agent.v1.Agent.AnswerQuery:output_type -> runch.agent.v1.AnswerQueryResponse
+	43, // 54: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
+	36, // [36:55] is the sub-list for method output_type
+	17, // [17:36] is the sub-list for method input_type
 	17, // [17:17] is the sub-list for extension type_name
 	17, // [17:17] is the sub-list for extension extendee
 	0,  // [0:17] is the sub-list for field type_name
@@ -3152,7 +3458,7 @@ func file_agentproto_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agentproto_agent_proto_rawDesc), len(file_agentproto_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,9 @@ type AgentService interface {
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
 	AwaitOOM(context.Context, *AwaitOOMRequest) (*AwaitOOMResponse, error)
 	Processes(context.Context, *ProcessesRequest) (*ProcessesResponse, error)
+	ServeNames(context.Context, *ServeNamesRequest) (*ServeNamesResponse, error)
+	NextQuery(context.Context, *NextQueryRequest) (*NextQueryResponse, error)
+	AnswerQuery(context.Context, *AnswerQueryRequest) (*AnswerQueryResponse, error)
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 }
 
@@ -133,6 +136,27 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.Processes(ctx, &req)
+			},
+			"ServeNames": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req ServeNamesRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.ServeNames(ctx, &req)
+			},
+			"NextQuery": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req NextQueryRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.NextQuery(ctx, &req)
+			},
+			"AnswerQuery": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req AnswerQueryRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.AnswerQuery(ctx, &req)
 			},
 			"Info": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req InfoRequest
@@ -270,6 +294,30 @@ func (c *agentClient) AwaitOOM(ctx context.Context, req *AwaitOOMRequest) (*Awai
 func (c *agentClient) Processes(ctx context.Context, req *ProcessesRequest) (*ProcessesResponse, error) {
 	var resp ProcessesResponse
 	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "Processes", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) ServeNames(ctx context.Context, req *ServeNamesRequest) (*ServeNamesResponse, error) {
+	var resp ServeNamesResponse
+	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "ServeNames", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) NextQuery(ctx context.Context, req *NextQueryRequest) (*NextQueryResponse, error) {
+	var resp NextQueryResponse
+	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "NextQuery", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) AnswerQuery(ctx context.Context, req *AnswerQueryRequest) (*AnswerQueryResponse, error) {
+	var resp AnswerQueryResponse
+	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "AnswerQuery", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

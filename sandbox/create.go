@@ -116,7 +116,8 @@ func (c *creation) prepare() error {
 		Creator: creator, ID: c.o.ID, Sandbox: c.place.sandbox, Share: share,
 		OCIVersion: c.o.Bundle.Spec.Version, Bundle: c.o.Bundle.Dir, Rootfs: c.o.Bundle.Rootfs,
 		Created: time.Now().UTC(), Annotations: c.o.Bundle.Spec.Annotations, Owner: owner(),
-		Hooks: c.host.Hooks, StartHooks: startHooksTimeout(c.spec.Hooks),
+		ResolvConf: resolvConfOf(c.host.Binds),
+		Hooks:      c.host.Hooks, StartHooks: startHooksTimeout(c.spec.Hooks),
 		Resources: c.host.Resources, Overhead: c.r.overhead(),
 	}
 	return nil

@@ -88,6 +88,7 @@ func (r *Runtime) rescan(ctx context.Context, c *state.Container) (*agentproto.N
 			return nil, err
 		}
 	}
+	r.serveNames(c, s)
 	return config, nil
 }
 

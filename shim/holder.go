@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -39,6 +40,7 @@ type holder struct {
 	// noLocalhost says why the guest does not get connections to localhost.
 	noLocalhost error
 	nics        *agentproto.Network
+	names       *names
 	pod         *pod
 }
 
@@ -129,6 +131,7 @@ func (h *holder) acquire(ctx context.Context, v *shimproto.VM) error {
 		}
 		return ofVM("prepare the VM", err)
 	}
+	h.names = &names{guest: h.vm, settle: h.settle, servers: make(map[netip.Addr]bool)}
 	return nil
 }
 

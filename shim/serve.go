@@ -99,6 +99,8 @@ func (h *holder) carryOut(ctx context.Context, r *shimproto.Request, files []*os
 		return h.tree.Clones(r.Clones)
 	case r.Terminate:
 		return nil, h.pod.terminate()
+	case r.ServeNames.IsValid():
+		return nil, h.names.serve(ctx, r.ServeNames)
 	case r.Unshare != "":
 		return nil, h.tree.Unshare(r.Unshare)
 	default:

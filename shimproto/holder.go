@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -38,6 +39,9 @@ type Request struct {
 	// Attend says that the shim of a member asks, and keeps the connection as long as
 	// it lives.
 	Attend bool `json:",omitempty"`
+	// ServeNames gives the guest the name server at this address, on the loopback
+	// interface of the holder's network namespace. It is an error where there is none.
+	ServeNames netip.Addr `json:",omitzero"`
 	// Terminate has the holder's own container get SIGTERM when no member lives any
 	// more. It is an error where none does.
 	Terminate bool `json:",omitempty"`
@@ -144,6 +148,13 @@ func (h Holder) Attend() (io.Closer, error) {
 // any more. It is an error where none does.
 func (h Holder) Terminate() error {
 	_, err := h.ask(Request{Terminate: true}, nil)
+	return err
+}
+
+// ServeNames gives the guest the name server at a loopback address of the holder's
+// network namespace. It is an error where there is none.
+func (h Holder) ServeNames(server netip.Addr) error {
+	_, err := h.ask(Request{ServeNames: server}, nil)
 	return err
 }
 

@@ -41,6 +41,9 @@ type Container struct {
 	// Share is the name of the container's directory in what the sandbox shares
 	// with its guest.
 	Share string `json:"share,omitempty"`
+	// ResolvConf is the file on the host that is /etc/resolv.conf in the container;
+	// empty where that is a file of its rootfs.
+	ResolvConf string `json:"resolvConf,omitempty"`
 
 	Cgroup Cgroup `json:"cgroup"`
 	// Resources are what the host's cgroup holds, before Overhead (in bytes) is

@@ -15,6 +15,7 @@
 //	workload send ADDR     connect, send stdin to its end, then print what comes
 //	workload reply ADDR    connect, print what comes to its end, then send stdin
 //	workload crowd ADDR N  N connections at one time to a tally, each with something of its own
+//	workload names HOST    ask the name servers for the host by UDP, then by TCP, and print each answer
 //	workload web ADDR      answer each HTTP request with an empty page
 //	workload euid          print the effective user id
 package main
@@ -35,9 +36,9 @@ func main() {
 	}
 }
 
-// network are the verbs that take an address.
+// network are the verbs that take an address or a name.
 var network = map[string]func(addr string) error{
-	"serve": serve, "tally": tally, "listener": listener, "fetch": fetch, "send": send, "reply": reply, "web": web,
+	"serve": serve, "tally": tally, "listener": listener, "fetch": fetch, "send": send, "reply": reply, "names": names, "web": web,
 }
 
 func run(args []string) error {

@@ -1,0 +1,36 @@
+package agentproto
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// MaxDNSMessage is the length of the largest message of DNS, in bytes.
+const MaxDNSMessage = 1<<16 - 1
+
+// ReadDNSMessage reads a message of DNS from a TCP connection, which has its length
+// before it (RFC 1035, 4.2.2).
+func ReadDNSMessage(r io.Reader) ([]byte, error) {
+	var length [2]byte
+	if _, err := io.ReadFull(r, length[:]); err != nil {
+		return nil, fmt.Errorf("read the length of a DNS message: %w", err)
+	}
+	message := make([]byte, binary.BigEndian.Uint16(length[:]))
+	if _, err := io.ReadFull(r, message); err != nil {
+		return nil, fmt.Errorf("read a DNS message: %w", err)
+	}
+	return message, nil
+}
+
+// WriteDNSMessage writes what ReadDNSMessage reads.
+func WriteDNSMessage(w io.Writer, message []byte) error {
+	if len(message) > MaxDNSMessage {
+		return fmt.Errorf("a DNS message of %d bytes: %w", len(message), ErrProtocol)
+	}
+	out := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(message)), uint16(len(message))) // #nosec G115 -- checked above
+	if _, err := w.Write(append(out, message...)); err != nil {
+		return fmt.Errorf("write a DNS message: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"runch/agentproto"
+)
+
+const (
+	dnsPort = 53
+	// maxQueries bounds the queries that are on their way at one time. The guest keeps
+	// more to itself meanwhile.
+	maxQueries = 64
+	// nameTimeout bounds the answer of a name server.
+	nameTimeout = 5 * time.Second
+	// probeTimeout bounds the look whether there is one, on the loopback interface.
+	probeTimeout = time.Second
+	// handTimeout bounds a call to the agent that hands something over.
+	handTimeout = 10 * time.Second
+)
+
+// names asks name servers of this process's network namespace what containers in the
+// guest ask them. All but the calls to the agent is safe for concurrent use.
+type names struct {
+	guest agentproto.Dialer
+	// agent has the open call for the next query; nil before there is a server.
+	agent *agentproto.Client
+	// settle is called when a query was answered.
+	settle func()
+
+	mu      sync.Mutex
+	servers map[netip.Addr]bool
+}
+
+// serve gives the guest the name server at a loopback address of this process's network
+// namespace. To do so again is no error.
+func (n *names) serve(ctx context.Context, server netip.Addr) error {
+	if n.serves(server) {
+		return nil
+	}
+	if !server.Is4() || !server.IsLoopback() {
+		return fmt.Errorf("%v is not a loopback address", server)
+	}
+	if err := probe(ctx, server); err != nil {
+		return fmt.Errorf("look for the name server %v: %w", server, err)
+	}
+	call, cancel := context.WithTimeout(ctx, handTimeout)
+	defer cancel()
+	agent := n.agent
+	if agent == nil {
+		var err error
+		if agent, err = agentproto.Connect(call, n.guest); err != nil {
+			return err
+		}
+	}
+	_, err := agent.ServeNames(call, &agentproto.ServeNamesRequest{Address: server.AsSlice()})
+	if err != nil {
+		if n.agent == nil {
+			_ = agent.Close() // it was not used
+		}
+		return agentproto.FromAgent(err)
+	}
+	n.mu.Lock()
+	n.servers[server] = true
+	n.mu.Unlock()
+	if n.agent == nil {
+		n.agent = agent
+		go n.fetch(ctx)
+	}
+	return nil
+}
+
+func (n *names) serves(server netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.servers[server]
+}
+
+// probe tells whether a name server listens, by TCP as each has to (RFC 7766).
+func probe(ctx context.Context, server netip.Addr) error {
+	dialer := net.Dialer{Timeout: probeTimeout}
+	conn, err := dialer.DialContext(ctx, "tcp4", netip.AddrPortFrom(server, dnsPort).String())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// fetch takes the guest's queries for as long as the guest answers.
+func (n *names) fetch(ctx context.Context) {
+	slots := make(chan struct{}, maxQueries)
+	for {
+		slots <- struct{}{}
+		q, err := n.agent.NextQuery(ctx, &agentproto.NextQueryRequest{})
+		if err != nil {
+			return
+		}
+		go func() {
+			defer n.settle()
+			defer func() { <-slots }()
+			n.answer(ctx, q)
+		}()
+	}
+}
+
+// answer asks the server, and tells the guest what it says.
+func (n *names) answer(ctx context.Context, q *agentproto.NextQueryResponse) {
+	message, err := n.ask(ctx, q)
+	if err != nil {
+		message = nil // the client hears nothing, as from a server that is gone
+	}
+	ctx, cancel := context.WithTimeout(ctx, handTimeout)
+	defer cancel()
+	// A guest that takes no answer has ended.
+	_, _ = n.agent.AnswerQuery(ctx, &agentproto.AnswerQueryRequest{Id: q.GetId(), Message: message})
+}
+
+// errNotServed says that the guest asks a server that it was not given.
+var errNotServed = errors.New("not a name server of the guest's")
+
+// ask asks the server, which must be one that the guest was given.
+func (n *names) ask(ctx context.Context, q *agentproto.NextQueryResponse) ([]byte, error) {
+	server, ok := netip.AddrFromSlice(q.GetAddress())
+	if !ok || !n.serves(server) || len(q.GetMessage()) > agentproto.MaxDNSMessage {
+		return nil, errNotServed
+	}
+	network := "udp4"
+	if q.GetTcp() {
+		network = "tcp4"
+	}
+	dialer := net.Dialer{Timeout: nameTimeout}
+	conn, err := dialer.DialContext(ctx, network, netip.AddrPortFrom(server, dnsPort).String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(nameTimeout)); err != nil {
+		return nil, err
+	}
+	if q.GetTcp() {
+		if err := agentproto.WriteDNSMessage(conn, q.GetMessage()); err != nil {
+			return nil, err
+		}
+		return agentproto.ReadDNSMessage(conn)
+	}
+	if _, err := conn.Write(q.GetMessage()); err != nil {
+		return nil, err
+	}
+	buf := make([]byte, agentproto.MaxDNSMessage)
+	length, err := conn.Read(buf)
+	return buf[:length], err
+}
