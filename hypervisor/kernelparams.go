@@ -9,8 +9,13 @@ func (c *Config) KernelParams() []string {
 		"panic=-1",
 		"net.ifnames=0", "cryptomgr.notests", "no_timer_check", "tsc=reliable",
 		// Every PCI bus is behind bus 0. Otherwise Linux probes 255 other numbers for
-		// a root bus, and each access to PCI configuration space is a VM exit.
-		"pci=lastbus=0",
+		// a root bus, and each access to PCI configuration space is a VM exit. There is
+		// no chipset either whose faults would have to be looked for before that.
+		"pci=lastbus=0,noearly",
+		// Linux reaches what a device has in common with old PCI by two ports of the
+		// processor, of which each is an exit. It does not where they are taken, and
+		// uses the memory that PCI Express has for all: a third less exits in a boot.
+		"reserve=0xcf8,8",
 		// Virtual devices reach all of the guest's memory. For a VM that may grow
 		// beyond 4 GiB Linux would reserve, and clear, 64 MiB of bounce buffers.
 		"swiotlb=noforce",
