@@ -51,14 +51,14 @@ func connect(ctx context.Context, h *netlink.Handle, tap Tap, link Link) error {
 	if err := redirect(ctx, h, tapIndex, link.Index); err != nil {
 		return err
 	}
-	if err := removeRedirect(h, link.Index); err != nil {
+	if err := removeOurs(h, link.Index); err != nil {
 		return err
 	}
 	if err := redirect(ctx, h, link.Index, tapIndex); err != nil {
-		return errors.Join(err, removeRedirect(h, link.Index))
+		return errors.Join(err, removeOurs(h, link.Index))
 	}
 	if err := setAllMulticast(h, link.Index, true); err != nil {
-		return errors.Join(err, removeRedirect(h, link.Index))
+		return errors.Join(err, removeOurs(h, link.Index))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"runch/namespace"
 
@@ -11,15 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Detach undoes Attach for the taps with the given names in the namespace at
-// nsPath (empty: the caller's own). A namespace, link or tap that does not exist any
-// more is no error. Neither is a path that now leads to the host's own namespace:
-// Attach refuses that one, so no tap is in it.
-func Detach(ctx context.Context, nsPath string, names []string) error {
+// Detach undoes what Attach has done to the links of the namespace at nsPath for a VM
+// that is gone. Its taps went with it, so what is left are redirects to nowhere; those
+// to taps of another VM stay. A namespace that does not exist any more is no error.
+// Neither is a path that now leads to the host's own: Attach refuses that one.
+func Detach(ctx context.Context, nsPath string) error {
 	err := inNamespace(ctx, nsPath, func(h *netlink.Handle) error {
+		links, err := namespace.Dump(h.LinkList)
+		if err != nil {
+			return fmt.Errorf("list links: %w", err)
+		}
 		var errs []error
-		for _, name := range names {
-			errs = append(errs, detach(h, name))
+		for _, link := range links {
+			errs = append(errs, detach(h, link.Attrs().Index))
 		}
 		return errors.Join(errs...)
 	})
@@ -27,101 +32,99 @@ func Detach(ctx context.Context, nsPath string, names []string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("detach taps: %w", err)
+		return fmt.Errorf("remove redirects to taps: %w", err)
 	}
 	return nil
 }
 
-// detach removes one tap and the redirect to it.
-func detach(h *netlink.Handle, name string) error {
-	index, err := linkIndex(name)
-	if err != nil {
-		return err
-	}
-	if err := removeRedirect(h, index); err != nil {
+// detach removes a link's redirect to nowhere.
+func detach(h *netlink.Handle, index int) error {
+	removed, err := removeRedirect(h, index, func(targets []netlink.Link) bool {
+		return len(targets) > 0 && !slices.ContainsFunc(targets, func(to netlink.Link) bool { return to != nil })
+	})
+	if err != nil || !removed {
 		return err
 	}
 	if err := setAllMulticast(h, index, false); err != nil && !isGone(err) {
 		return err
 	}
-	tap, err := h.LinkByName(name)
-	if isGone(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("find tap %s: %w", name, err)
-	}
-	if !isOurTap(tap) {
-		return nil
-	}
-	if err := h.LinkDel(tap); err != nil && !isGone(err) {
-		return fmt.Errorf("delete tap %s: %w", name, err)
-	}
 	return nil
 }
 
-// removeRedirect removes the ingress discipline of a link if Attach created it,
-// in a command that was killed perhaps: all its filters redirect to a tap of ours
-// or to a link that does not exist any more.
-func removeRedirect(h *netlink.Handle, index int) error {
+// removeOurs removes a link's redirect if Attach created it, in a command that was killed
+// perhaps: it leads to a tap of ours, or nowhere.
+func removeOurs(h *netlink.Handle, index int) error {
+	_, err := removeRedirect(h, index, func(targets []netlink.Link) bool {
+		return !slices.ContainsFunc(targets, func(to netlink.Link) bool { return to != nil && !isOurTap(to) })
+	})
+	return err
+}
+
+// removeRedirect removes the ingress discipline of a link whose filters all redirect
+// to other links, if the function says so of these; one that does not exist any more is
+// nil there.
+func removeRedirect(h *netlink.Handle, index int, remove func(targets []netlink.Link) bool) (removed bool, err error) {
 	link, err := h.LinkByIndex(index)
 	if isGone(err) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("find link %d: %w", index, err)
+		return false, fmt.Errorf("find link %d: %w", index, err)
 	}
 	qdiscs, err := namespace.Dump(func() ([]netlink.Qdisc, error) { return h.QdiscList(link) })
 	if err != nil {
-		return fmt.Errorf("list disciplines of link %d: %w", index, err)
+		return false, fmt.Errorf("list disciplines of link %d: %w", index, err)
 	}
 	for _, q := range qdiscs {
 		if q.Attrs().Parent != netlink.HANDLE_INGRESS || q.Type() != "ingress" {
 			continue
 		}
-		ours, err := isOurRedirect(h, link)
-		if err != nil || !ours {
-			return err
+		targets, only, err := targetsOf(h, link)
+		if err != nil || !only || !remove(targets) {
+			return false, err
 		}
 		if err := h.QdiscDel(ingress(index)); err != nil && !isGone(err) {
-			return fmt.Errorf("delete ingress discipline of link %d: %w", index, err)
+			return false, fmt.Errorf("delete ingress discipline of link %d: %w", index, err)
 		}
+		removed = true
 	}
-	return nil
+	return removed, nil
 }
 
-// isOurRedirect reports whether Attach created all of the link's ingress filters.
-func isOurRedirect(h *netlink.Handle, link netlink.Link) (bool, error) {
+// targetsOf gives the links that a link's ingress filters redirect to; only says that
+// they do nothing else.
+func targetsOf(h *netlink.Handle, link netlink.Link) (targets []netlink.Link, only bool, err error) {
 	filters, err := namespace.Dump(func() ([]netlink.Filter, error) {
 		return h.FilterList(link, netlink.MakeHandle(0xffff, 0))
 	})
 	if isGone(err) {
-		return true, nil
+		return nil, true, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("list filters of link %d: %w", link.Attrs().Index, err)
+		return nil, false, fmt.Errorf("list filters of link %d: %w", link.Attrs().Index, err)
 	}
 	for _, f := range filters {
 		u32, ok := f.(*netlink.U32)
 		if !ok {
-			return false, nil
+			return nil, false, nil
 		}
 		for _, action := range u32.Actions {
 			mirred, ok := action.(*netlink.MirredAction)
 			if !ok {
-				return false, nil
+				return nil, false, nil
 			}
+			var to netlink.Link
 			// The kernel shows the index 0 when the target has been deleted.
-			if mirred.Ifindex == 0 {
-				continue
+			if mirred.Ifindex != 0 {
+				to, err = h.LinkByIndex(mirred.Ifindex)
 			}
-			to, err := h.LinkByIndex(mirred.Ifindex)
-			if !isGone(err) && (err != nil || !isOurTap(to)) {
-				return false, err
+			if err != nil && !isGone(err) {
+				return nil, false, fmt.Errorf("find link %d: %w", mirred.Ifindex, err)
 			}
+			targets = append(targets, to)
 		}
 	}
-	return true, nil
+	return targets, true, nil
 }
 
 // isGone reports whether an error of the kernel means that the object does not exist.

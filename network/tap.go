@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"strconv"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -17,7 +16,7 @@ const tapPrefix = "runch"
 
 // Tap is the guest's end of a mirrored link.
 type Tap struct {
-	// Name is the tap's in the namespace. Detach takes it.
+	// Name is the tap's in the namespace.
 	Name string
 	// Files are the tap's open queues, which can be used in every namespace. The
 	// caller closes them once the VMM has its own descriptors; with the last
@@ -40,19 +39,6 @@ func (t Tap) Close() error {
 // TapName is the name of the tap that Attach creates for a link. It depends on the
 // link alone, so a later command can tell which links of a new Scan have a tap.
 func TapName(link Link) string { return tapPrefix + strconv.Itoa(link.Index) }
-
-// linkIndex is the index of the link that the tap of this name mirrors.
-func linkIndex(tapName string) (int, error) {
-	digits, ok := strings.CutPrefix(tapName, tapPrefix)
-	if !ok {
-		return 0, fmt.Errorf("tap name %q does not begin with %s", tapName, tapPrefix)
-	}
-	index, err := strconv.ParseInt(digits, 10, 32)
-	if err != nil || index <= 0 {
-		return 0, fmt.Errorf("tap name %q holds no link index", tapName)
-	}
-	return int(index), nil
-}
 
 // openTap creates a tap in the calling thread's namespace and returns its only
 // queue. The device is not persistent: it exists as long as the descriptor.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -125,8 +126,11 @@ func TestScanAfterAttachIsTheSame(t *testing.T) {
 
 func TestDetachLeavesNothing(t *testing.T) {
 	pod, _, link, tap := attached(t)
+	if err := tap.Close(); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 {
-		if err := Detach(within(t), pod.path, []string{tap.Name}); err != nil {
+		if err := Detach(within(t), pod.path); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -142,20 +146,67 @@ func TestDetachAfterLinkIsGone(t *testing.T) {
 		}
 		return h.LinkDel(l)
 	})
-	if err := Detach(within(t), pod.path, []string{tap.Name}); err != nil {
+	if err := tap.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Detach(within(t), pod.path); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestDetachAfterTapIsGone(t *testing.T) {
-	pod, _, link, tap := attached(t)
+// A namespace may have had another VM before, whose end is told later.
+func TestDetachSparesTheTapOfAnotherVM(t *testing.T) {
+	pod, outside, link, tap := attached(t)
 	if err := tap.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Detach(within(t), pod.path, []string{tap.Name}); err != nil {
+	again, err := Attach(within(t), pod.path, link)
+	if err != nil {
 		t.Fatal(err)
 	}
-	expectClean(t, pod, link, tap)
+	defer func() { _ = again.Close() }()
+	if err := Detach(within(t), pod.path); err != nil {
+		t.Fatal(err)
+	}
+	in := frame(link.MAC, net.HardwareAddr{2, 0, 0, 0, 0, 9}, "still there")
+	if err := unix.Send(outside.packetSocket(t, "peer0"), in, 0); err != nil {
+		t.Fatal(err)
+	}
+	expectOnTap(t, again.Files[0], in)
+}
+
+func TestDetachSparesForeignTrafficControl(t *testing.T) {
+	pod := newNamespace(t)
+	pod.addVeth(t, "eth0", "peer0", "10.88.0.5/16")
+	links, _, err := Scan(within(t), pod.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod.in(t, func(h *netlink.Handle) error {
+		if err := h.QdiscAdd(ingress(links[1].Index)); err != nil { // without a filter
+			return err
+		}
+		return redirect(within(t), h, links[0].Index, links[1].Index)
+	})
+	if err := Detach(within(t), pod.path); err != nil {
+		t.Fatal(err)
+	}
+	pod.in(t, func(h *netlink.Handle) error {
+		for _, link := range links {
+			l, err := h.LinkByIndex(link.Index)
+			if err != nil {
+				return err
+			}
+			qdiscs, err := h.QdiscList(l)
+			if err != nil {
+				return err
+			}
+			if !slices.ContainsFunc(qdiscs, func(q netlink.Qdisc) bool { return q.Type() == "ingress" }) {
+				t.Errorf("the discipline of %s is gone", link.Name)
+			}
+		}
+		return nil
+	})
 }
 
 func TestDetachWithoutNamespace(t *testing.T) {
@@ -164,7 +215,7 @@ func TestDetachWithoutNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{file, file + "-gone", file + "/below", "/proc/self/ns/net", "/proc/self/ns/mnt"} {
-		if err := Detach(within(t), path, []string{"runch7"}); err != nil {
+		if err := Detach(within(t), path); err != nil {
 			t.Errorf("detach in %s: %v", path, err)
 		}
 	}

@@ -177,7 +177,7 @@ func (s *lockedSandbox) end(ctx context.Context) error {
 	}
 	var errs []error
 	if ns := s.record.Network.NetNS; ns != "" {
-		errs = append(errs, network.Detach(ctx, ns, s.record.Network.Taps))
+		errs = append(errs, network.Detach(ctx, ns))
 	}
 	// That of a container goes with the container.
 	if s.record.Owner == "" && s.record.Cgroup.Path != "" {
