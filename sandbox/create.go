@@ -245,8 +245,12 @@ func (c *creation) undo(ctx context.Context, reason error) error {
 	if c.dir == nil {
 		return reason
 	}
-	if c.place.own && c.sandbox != nil {
+	switch {
+	case c.sandbox == nil:
+	case c.place.own:
 		reason = c.sandbox.withLogs(reason)
+	default:
+		reason = c.sandbox.endedMeanwhile(ctx, reason)
 	}
 	if c.sandbox != nil {
 		reason = errors.Join(reason, c.sandbox.Close()) // destroy takes the lock itself

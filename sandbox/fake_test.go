@@ -64,7 +64,7 @@ func newFakeVM(_ string, cfg *hypervisor.Config) (hypervisor.VM, error) {
 	}
 	vm := &fakeVM{cfg: cfg, over: make(chan struct{})}
 	vm.agent = &fakeAgent{
-		dir: dir, containers: make(map[string]*fakeProcess), control: make(chan net.Conn),
+		dir: dir, containers: make(map[string]*fakeProcess), control: make(chan net.Conn), over: vm.over,
 	}
 	if vm.agent.fails("new") {
 		return nil, errors.New("the fake VM fails as it is to")
@@ -124,6 +124,8 @@ type fakeAgent struct {
 	dir     *os.Root
 	control chan net.Conn
 	once    sync.Once
+	// over is closed when its VM is to end.
+	over chan struct{}
 
 	mu         sync.Mutex
 	configured bool
@@ -202,7 +204,12 @@ func (a *fakeAgent) Configure(context.Context, *agentproto.ConfigureRequest) (*a
 	return &agentproto.ConfigureResponse{}, a.step("configure")
 }
 
-func (a *fakeAgent) CreateContainer(_ context.Context, r *agentproto.CreateContainerRequest) (*agentproto.CreateContainerResponse, error) {
+func (a *fakeAgent) CreateContainer(ctx context.Context, r *agentproto.CreateContainerRequest) (*agentproto.CreateContainerResponse, error) {
+	if a.fails("lose") {
+		close(a.over)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	if err := a.step("create"); err != nil {
 		return nil, err
 	}

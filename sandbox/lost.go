@@ -1,30 +1,59 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
+	"runch/agentproto"
 	"runch/plaintext"
 	"runch/shimproto"
 )
 
-// tellLost shows what a holder that does not know how its container ended has left
-// a note of, and keeps the logs of its VM.
-func (s *lockedSandbox) tellLost() {
+// lostNote is what a holder that does not know how its container ended has left a note
+// of; empty where there is none.
+func (s *lockedSandbox) lostNote() string {
 	f, err := os.Open(filepath.Join(s.Path(), shimproto.LostNote))
 	if err != nil {
-		return
+		return ""
 	}
 	defer f.Close()
 	note, err := io.ReadAll(io.LimitReader(f, tailText))
-	if err != nil || len(note) == 0 {
-		return
+	if err != nil {
+		return ""
 	}
 	// The text may be the guest's.
-	reason := plaintext.Line(string(note))
+	return plaintext.Line(string(note))
+}
+
+// endedMeanwhile is err of a member that could not be made, or, where the sandbox that it
+// was to join has ended meanwhile, that, and why: a member's shim may meet it first.
+func (s *lockedSandbox) endedMeanwhile(ctx context.Context, err error) error {
+	if errors.Is(err, errNoReport) || errors.Is(err, agentproto.ErrUnreachable) {
+		ctx, cancel := context.WithTimeout(ctx, shimproto.LostGrace)
+		defer cancel()
+		_ = s.record.Holder.AwaitEnd(ctx) // whether it is, is seen below
+	}
+	if s.record.Holder.Alive() {
+		return err
+	}
+	reason := s.lostNote()
+	if reason == "" {
+		reason = "its holder ended"
+	}
+	return fmt.Errorf("%w meanwhile: %s: %s", ErrSandboxStopped, s.record.ID, reason)
+}
+
+// tellLost shows why the end of the sandbox's containers is not known, if that is so,
+// and keeps the logs of its VM.
+func (s *lockedSandbox) tellLost() {
+	reason := s.lostNote()
+	if reason == "" {
+		return
+	}
 	what, id := "container "+s.record.Owner, s.record.ID
 	if s.record.Owner == "" {
 		what = "the containers of the sandbox " + id

@@ -160,6 +160,18 @@ func TestAFailedMemberLeavesThePodAsItWas(t *testing.T) {
 	r.mustCreate(t, "a", memberOf(pause.Shim))
 }
 
+// Its shim ends with the VM, or loses the guest first: who made it is told of the VM.
+func TestAMemberWhoseVMIsLostIsToldWhy(t *testing.T) {
+	r := newRig(t)
+	pause := r.mustCreate(t, "pod", sandboxOf("pod"))
+	r.fail(t, "lose")
+	err := r.create(t, "a", memberOf(pause.Shim))
+	if !errors.Is(err, ErrSandboxStopped) || !strings.Contains(fmt.Sprint(err), "pod: the VM ended: exit status 0") {
+		t.Errorf("got %v", err)
+	}
+	r.onlyLeft(t, "@pod", "pod")
+}
+
 func TestAPodWithoutAContainerOfItsOwn(t *testing.T) {
 	r := newRig(t)
 	netns := newNetNS(t)
