@@ -61,6 +61,8 @@ finish() {
 	local pid id
 	[ -n "${T:-}" ] || return 0 # it is what is emptied, and where a whole file is skipped nothing was begun
 	for pid in "${HELPERS[@]}"; do
+		# The pid of one that a test has waited for may be somebody else's by now.
+		[[ " $(jobs -p | xargs) " == *" $pid "* ]] || continue
 		kill -KILL "$pid" 2>/dev/null || true
 		wait "$pid" 2>/dev/null || true
 	done
