@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"time"
 
-	"runch/agentproto"
 	"runch/cgroup"
 	"runch/namespace"
 	"runch/oci"
@@ -92,7 +90,7 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 // endedMeanwhile is err of a failed exec, or, where the container ended while it
 // was made, that: one that gets no answer may be faster than the shim's end.
 func endedMeanwhile(ctx context.Context, c *state.Container, err error) error {
-	if errors.Is(err, errNoReport) || errors.Is(err, agentproto.ErrUnreachable) {
+	if mayBeEnd(err) {
 		ctx, cancel := context.WithTimeout(ctx, shimproto.LostGrace)
 		defer cancel()
 		_ = c.Shim.AwaitEnd(ctx) // whether it is, is seen below

@@ -11,6 +11,8 @@ import (
 	"runch/agentproto"
 	"runch/plaintext"
 	"runch/shimproto"
+
+	"golang.org/x/sys/unix"
 )
 
 // lostNote is what a holder that does not know how its container ended has left a note
@@ -29,10 +31,18 @@ func (s *lockedSandbox) lostNote() string {
 	return plaintext.Line(string(note))
 }
 
+// mayBeEnd tells whether an error is one that those meet first whose sandbox, or
+// container, is about to end. ENOMEM is what the kernel has for who is to be born in a
+// pid namespace whose init ends.
+func mayBeEnd(err error) bool {
+	return errors.Is(err, errNoReport) || errors.Is(err, agentproto.ErrUnreachable) ||
+		errors.Is(err, shimproto.ErrHolderGone) || errors.Is(err, unix.ENOMEM)
+}
+
 // endedMeanwhile is err of a member that could not be made, or, where the sandbox that it
 // was to join has ended meanwhile, that, and why: a member's shim may meet it first.
 func (s *lockedSandbox) endedMeanwhile(ctx context.Context, err error) error {
-	if errors.Is(err, errNoReport) || errors.Is(err, agentproto.ErrUnreachable) {
+	if mayBeEnd(err) {
 		ctx, cancel := context.WithTimeout(ctx, shimproto.LostGrace)
 		defer cancel()
 		_ = s.record.Holder.AwaitEnd(ctx) // whether it is, is seen below

@@ -1,14 +1,18 @@
 package sandbox
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"runch/agentproto"
 	"runch/shimproto"
 	"runch/state"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestLostContainersAreTold: what a holder notes of an end that it does not know
@@ -48,5 +52,25 @@ func TestLostContainersAreTold(t *testing.T) {
 	}
 	if kept, err := os.ReadDir(logs); err != nil || len(kept) != 1 {
 		t.Errorf("kept %v, %v", kept, err)
+	}
+}
+
+// TestErrorsThatMayBeAnEnd: what the first to meet a sandbox's end can have of it is
+// waited with until that is seen, and nothing else is.
+func TestErrorsThatMayBeAnEnd(t *testing.T) {
+	reported := func(err error) error {
+		r := shimproto.Failed(fmt.Errorf("share the files: %w", err))
+		return r.Err()
+	}
+	for _, err := range []error{
+		errNoReport, agentproto.ErrUnreachable, reported(agentproto.ErrUnreachable), shimproto.ErrHolderGone,
+		reported(shimproto.ErrHolderGone), &os.PathError{Op: "fork/exec", Path: "/proc/self/exe", Err: unix.ENOMEM},
+	} {
+		if !mayBeEnd(err) {
+			t.Errorf("%v is not waited with", err)
+		}
+	}
+	if err := reported(os.ErrPermission); mayBeEnd(err) {
+		t.Errorf("%v is waited with", err)
 	}
 }

@@ -135,11 +135,11 @@ func (h Holder) Resize(size state.VMSize) error {
 func (h Holder) Attend() (io.Closer, error) {
 	conn, err := h.dial()
 	if err != nil {
-		return nil, err
+		return nil, orGone(err)
 	}
 	if _, err := exchange(conn, Request{Attend: true}, nil); err != nil {
 		_ = conn.Close() // it was not used
-		return nil, err
+		return nil, orGone(err)
 	}
 	return conn, nil
 }
@@ -159,19 +159,23 @@ func (h Holder) ServeNames(server netip.Addr) error {
 }
 
 func (h Holder) ask(r Request, files []*os.File) (answer []storage.Mount, err error) {
-	defer func() {
-		for _, gone := range []error{unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE, io.EOF} {
-			if errors.Is(err, gone) {
-				err = fmt.Errorf("%w: %w", ErrHolderGone, err)
-			}
-		}
-	}()
+	defer func() { err = orGone(err) }()
 	conn, err := h.dial()
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 	return exchange(conn, r, files)
+}
+
+// orGone is err of a connection to a holder, with ErrHolderGone where it says so.
+func orGone(err error) error {
+	for _, gone := range []error{unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE, io.EOF} {
+		if errors.Is(err, gone) {
+			return fmt.Errorf("%w: %w", ErrHolderGone, err)
+		}
+	}
+	return err
 }
 
 // dial connects to the holder, for one exchange.

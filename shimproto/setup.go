@@ -141,7 +141,8 @@ type Reply struct {
 type Report struct {
 	Namespaced bool   `json:",omitempty"`
 	Error      string `json:",omitempty"`
-	// Unreachable: what went wrong is that the guest's agent does not answer.
+	// Unreachable: what went wrong is that the guest's agent, or the holder of its VM, does
+	// not answer.
 	Unreachable bool `json:",omitempty"`
 	// OfVM: the error is a VMError.
 	OfVM  bool   `json:",omitempty"`
@@ -160,7 +161,7 @@ func (e *VMError) Unwrap() error { return e.Err }
 
 // Failed is the report of an error.
 func Failed(err error) Report {
-	r := Report{Error: err.Error(), Unreachable: errors.Is(err, agentproto.ErrUnreachable)}
+	r := Report{Error: err.Error(), Unreachable: errors.Is(err, agentproto.ErrUnreachable) || errors.Is(err, ErrHolderGone)}
 	var ofVM *VMError
 	r.OfVM = r.Unreachable || errors.As(err, &ofVM)
 	return r
@@ -181,7 +182,7 @@ func (r *Report) Err() error {
 	return err
 }
 
-// unreachable is a report that the guest does not answer.
+// unreachable is a report that the guest, or the holder of its VM, does not answer.
 type unreachable string
 
 func (u unreachable) Error() string { return string(u) }
