@@ -25,11 +25,6 @@ still() {
 	same "$(stat -c %s "$B/rootfs/$1")" "$before"
 }
 
-# below PID NAME: the pid of the process with this name among the children of the pid.
-below() {
-	ps -o pid=,comm= --ppid "$1" | awk -v name="$2" 'index($2, name) == 1 { print $1 }' | head -n 1
-}
-
 # shim, vmm, fsd: the pids of the processes behind the container.
 shim() {
 	echo "$PID"

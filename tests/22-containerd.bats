@@ -1,95 +1,9 @@
 #!/usr/bin/env bats
-# Pods of containerd's CRI plugin, by crictl as the kubelet would ask for them: members in any order, volumes, probes,
-# figures, and what becomes of a pod whose VM is lost.
+# Pods of containerd's CRI plugin, by crictl as the kubelet would ask for them: members in any order, volumes, probes
+# and figures. What becomes of them when a process is lost is in 25-kill-containerd.bats.
 
 load helpers
-load containerd
-
-setup_file() {
-	[ -d /usr/lib/cni ] || skip "there are no CNI plugins: this is for a machine that scripts/deps test was run on"
-	begin
-	containerd_begin "$T/cri"
-	cri pull "$BUSYBOX" >/dev/null
-	export CRI REGISTRY_PID CONTAINERD_PID
-}
-
-teardown_file() {
-	[ -n "${CRI:-}" ] || return 0
-	T=${CRI%/*}
-	containerd_end
-	finish
-}
-
-setup() {
-	begin
-	ROOT=$CRI/runch/k8s.io
-	PARENT=/runch-test/${T##*/}
-}
-
-teardown() {
-	cri rmp --force "$POD" >/dev/null 2>&1 || true
-	find /sys/fs/cgroup -depth -type d -path "*$PARENT*" -exec rmdir {} + 2>/dev/null || true
-	finish
-}
-
-# --- what the kubelet asks for ---
-
-# pod: runs a pod without members; it is $POD.
-pod() {
-	mkdir -p "$T/logs" "$T/volume"
-	jq -n --arg name "${T##*/}" --arg logs "$T/logs" --arg parent "$PARENT" \
-		'{metadata: {name: $name, namespace: "test", uid: $name}, hostname: "pod", log_directory: $logs, linux: {cgroup_parent: $parent}}' >"$T/pod.json"
-	POD=$(cri runp "$T/pod.json")
-	HOLDER=$(cri inspectp "$POD" | jq .info.pid)
-}
-
-# add NAME[.ATTEMPT] COMMAND...: creates a member, which has the volume at /volume; it is $C.
-add() {
-	jq -n --arg name "${1%.*}" --arg attempt "${1#*.}" --arg log "$1.log" --arg image "$BUSYBOX" --arg volume "$T/volume" \
-		'{metadata: {name: $name, attempt: ($attempt | tonumber? // 0)}, image: {image: $image}, command: $ARGS.positional,
-			mounts: [{host_path: $volume, container_path: "/volume"}], log_path: $log, linux: {}}' --args -- "${@:2}" >"$T/$1.json"
-	C=$(cri create "$POD" "$T/$1.json" "$T/pod.json")
-}
-
-# launch_member NAME[.ATTEMPT] COMMAND...: creates and starts one.
-launch_member() {
-	add "$@"
-	cri start "$C" >/dev/null
-}
-
-# in_member C COMMAND...: what a probe does.
-in_member() {
-	cri exec --sync "$@"
-}
-
-# status C: a member's state and exit code.
-status() {
-	cri inspect "$1" | jq -r '.status | "\(.state) \(.exitCode)"'
-}
-
-status_is() {
-	[ "$(status "$1")" = "$2" ]
-}
-
-# vms: the processes of this containerd's VMs.
-vms() {
-	pgrep -f -- "$CRI/runch" || true
-}
-
-# end_pod: as the kubelet ends one. After that nothing of it is there, on the host and in its network.
-end_pod() {
-	cri stopp "$POD" >/dev/null
-	cri rmp "$POD" >/dev/null
-	same "$(cri ps --all --quiet --pod "$POD")" ""
-	same "$(vms)" ""
-	same "$(find "$ROOT" -mindepth 1 2>/dev/null)" ""
-	same "$(grep -F "$CRI/state" /proc/self/mountinfo)" ""
-	same "$(find "$CRI/state/io.containerd.grpc.v1.cri/netns" -mindepth 1)" ""
-	same "$(in_network ip -o link show type veth)" ""
-	# The parent is its caller's; what it has not below it can be removed.
-	find /sys/fs/cgroup -maxdepth 3 -type d -path "*$PARENT" -exec rmdir {} +
-	same "$(find /sys/fs/cgroup -type d -path "*$PARENT*")" ""
-}
+load kubelet
 
 # bats test_tags=contract:29
 @test "an init container ends before the members are made; they share names and network, and end with the pod" {
@@ -205,25 +119,6 @@ of b"
 	cri rm --force "${member[2]}" >/dev/null
 	launch_member a.2 sleep 100000
 	end_pod
-}
-
-# not_ready: containerd holds the pod for ended.
-not_ready() {
-	[ "$(cri inspectp "$POD" | jq -r .status.state)" = SANDBOX_NOTREADY ]
-}
-
-@test "whatever holds the VM is killed: containerd sees the pod's end, and removes it" {
-	local what pid
-	for what in holder "${VMM_PROGRAM##*/}" virtiofsd; do
-		pod
-		launch_member a sleep 100000
-		pid=$HOLDER
-		[ "$what" = holder ] || pid=$(pgrep --parent "$HOLDER" "${what:0:15}")
-		kill -KILL "$pid"
-		eventually 10 status_is "$C" "CONTAINER_EXITED 137"
-		eventually 10 not_ready
-		end_pod
-	done
 }
 
 # figure JQ-FILTER: a figure of the member $C.

@@ -276,6 +276,11 @@ parent() { sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 2; }
 group() { sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 3; }
 session() { sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 4; }
 
+# below PID NAME: the pid of the process with this name among the children of the pid.
+below() {
+	ps -o pid=,comm= --ppid "$1" | awk -v name="$2" 'index($2, name) == 1 { print $1 }' | head -n 1
+}
+
 # alive PID: whether the process exists and is no zombie.
 alive() {
 	local stat

@@ -1,0 +1,292 @@
+#!/usr/bin/env bats
+# kill -9 of each process behind a pod of CRI-O's, at each stage of its life, with its infra container and without: conmon
+# tells CRI-O what has ended and what failed, and the pod is removed and made again as ever. kill.bash says which processes
+# and stages there are, and which of them are tried without RUNCH_TEST_LONG=1.
+
+load helpers
+load crio
+load kill
+
+# infra: with INFRA, the pod has a container of its own; without, CRI-O has dropped it.
+infra() {
+	if [ -n "$INFRA" ]; then
+		crio sandbox
+		args sleep 100000
+		up
+	else
+		drop_infra
+	fi
+}
+
+# member NAME WORD...: one that runs.
+member() {
+	crio container "$1"
+	args "${@:2}"
+	up
+}
+
+# lost NAME: conmon has told within 5 s that the container has ended with 137, the infra container (an empty name) where
+# there is one.
+lost() {
+	[ -n "$1$INFRA" ] || return 0
+	of "$1"
+	eventually 5 test -s "$W/exits/$ID"
+	exited "$1" 137
+}
+
+# failed NAME TEXT: conmon says that the container could not be made, and why.
+failed() {
+	message create 1 .
+	refusal create pid "$2"
+	umount --lazy "$T/storage/$POD${1:+-$1}"
+}
+
+# over NAME...: the kubelet deletes what there is; then nothing is left of it, in the pod's network as well.
+over() {
+	local name
+	for name in "$@"; do
+		deleted "$name"
+	done
+	[ -z "$INFRA" ] || deleted ''
+	same "$(find "$ROOT" -mindepth 1)" ""
+	same "$(in_pod_network ip -o link show type tun)" ""
+	same "$(in_pod_network tc qdisc show dev eth0 | grep ingress)" ""
+	eventually 5 no_process
+}
+
+no_process() {
+	! pgrep -a -f -- "$POD"
+}
+
+# deleted NAME: CRI-O deletes a container, and what it has of it.
+deleted() {
+	local id=$POD${1:+-$1}
+	as_server delete --force "$id"
+	rm -rf "$T/run/$id" "$T/storage/$id"
+}
+
+# lasting_exec: an exec by conmon in the member a that lasts; with begun_exec it runs.
+lasting_exec() {
+	of a
+	process "${LASTING[@]}" >"$W/process.json"
+	crio_exec
+}
+
+begun_exec() {
+	lasting_exec
+	eventually 10 says begun "$W/exec.log"
+}
+
+# stubborn_member: the member a, which does not heed SIGTERM.
+stubborn_member() {
+	member a sh -c "$STUBBORN"
+	eventually 10 says stubborn "$W/ctr.log"
+}
+
+at_creating() {
+	if [ -n "$INFRA" ]; then
+		crio sandbox
+	else
+		drop_infra
+		crio container a
+	fi
+	args sleep 100000
+	as_crio
+	kill_victim "$1"
+	if [ -n "$INFRA" ]; then
+		failed '' 'runch create failed'
+		over
+	else
+		failed a 'runch create failed'
+		over a
+	fi
+}
+
+at_empty() {
+	infra
+	kill_victim "$1"
+	lost ''
+	over
+}
+
+at_adding() {
+	infra
+	member a sleep 100000
+	crio container b
+	args sleep 100000
+	halt_vmm
+	as_crio
+	eventually 10 victim new
+	kill_victim "$1"
+	failed b "the pod's sandbox has stopped meanwhile"
+	lost a
+	lost ''
+	over b a
+}
+
+at_created() {
+	infra
+	member a sleep 100000
+	crio container b
+	args sleep 100000
+	as_crio
+	created
+	kill_victim "$1"
+	lost a
+	lost b
+	lost ''
+	try as_server start "$POD-b"
+	[ "$status" -ne 0 ]
+	over b a
+}
+
+at_running() {
+	infra
+	member a sleep 100000
+	begun_exec
+	kill_victim "$1"
+	same "$(message exec 1 .exit_code)" 137
+	lost a
+	lost ''
+	over a
+}
+
+at_paused() {
+	infra
+	member a sleep 100000
+	as_server pause "$ID"
+	kill_victim "$1"
+	lost a
+	lost ''
+	over a
+}
+
+at_stopping() {
+	infra
+	stubborn_member
+	as_server kill "$ID" 15
+	eventually 10 says told "$W/ctr.log"
+	kill_victim "$1"
+	lost a
+	# The grace period was over at the same time.
+	try as_server kill "$ID" KILL
+	[[ $status = 1 && $stderr == *"not running"* ]]
+	lost ''
+	over a
+}
+
+at_exited() {
+	infra
+	member a sh -c 'exit 5'
+	exited a 5
+	kill_victim "$1"
+	eventually 5 dead "$VICTIM"
+	same "$(as_server state "$POD-a" | jq -r .status)" stopped
+	if [ -n "$INFRA" ]; then
+		lost ''
+	else
+		# The pod goes on: the next member has another VM.
+		member b sleep 100000
+		inside b true
+		stop b 1
+		exited b 137
+	fi
+	over a b
+}
+
+# bats test_tags=contract:6
+@test "what holds the VM is killed at each stage: conmon tells CRI-O what ended, and the pod is made again" {
+	local case cases
+	mapfile -t cases < <(losses crio_without_infra)
+	for case in "${cases[@]}"; do
+		echo "--- without an infra container, $case"
+		INFRA='' "at_${case% *}" "${case#* }"
+	done
+	mapfile -t cases < <(losses crio)
+	for case in "${cases[@]}"; do
+		echo "--- with the infra container, $case"
+		INFRA=yes "at_${case% *}" "${case#* }"
+	done
+}
+
+shims_at_adding() {
+	crio container a
+	args sleep 100000
+	halt_vmm
+	as_crio
+	kill_victim new
+	resume_vmm
+	failed a 'runch create failed'
+	deleted a
+	member a sleep 100000
+	halt_vmm
+	lasting_exec
+	kill_victim exec
+	resume_vmm
+	refusal exec exit_code 'exec failed'
+	stop a 1
+	exited a 137
+}
+
+shims_at_created() {
+	crio container a
+	args sleep 100000
+	as_crio
+	created
+	kill_victim member
+	lost a
+}
+
+shims_at_running() {
+	member a sleep 100000
+	begun_exec
+	kill_victim exec
+	same "$(message exec 1 .exit_code)" 137
+	inside a true
+	begun_exec
+	kill_victim member
+	same "$(message exec 1 .exit_code)" 137
+	lost a
+}
+
+shims_at_paused() {
+	member a sleep 100000
+	begun_exec
+	as_server pause "$POD-a"
+	kill_victim exec
+	same "$(message exec 1 .exit_code)" 137
+	kill_victim member
+	lost a
+}
+
+shims_at_stopping() {
+	stubborn_member
+	begun_exec
+	as_server kill "$POD-a" 15
+	eventually 10 says told "$W/ctr.log"
+	kill_victim exec
+	same "$(message exec 1 .exit_code)" 137
+	kill_victim member
+	lost a
+}
+
+# bats test_tags=contract:5
+@test "an exec's shim and a member's are killed at each stage: conmon tells CRI-O what ended, and the pod goes on" {
+	local stage name kinds=('')
+	[ "$RUNCH_TEST_LONG" = 0 ] || kinds+=(yes)
+	for INFRA in "${kinds[@]}"; do
+		infra
+		member other sleep 100000
+		for stage in $(shim_stages crio); do
+			echo "--- ${INFRA:+with the infra container, }$stage"
+			"shims_at_$stage"
+			deleted a
+		done
+		inside other true
+		for name in other ${INFRA:+''}; do
+			stop "$name" 1
+			exited "$name" 137
+		done
+		over other
+	done
+}
