@@ -32,7 +32,7 @@ PROTOC_GEN_GO := $(TOOLS)/protoc/protoc-gen-go
 PROTOC_GEN_TTRPC := $(TOOLS)/protoc/protoc-gen-go-ttrpc
 
 # All shell code: what says so in its first line, and what the suites load.
-SCRIPTS = $(sort $(shell git ls-files -co --exclude-standard -- scripts .ci tests | xargs grep -lE '^\#!.*(/|env )(sh|bash|bats)$$' 2>/dev/null) $(wildcard tests/*.bash))
+SCRIPTS = $(sort $(shell git ls-files -co --exclude-standard -- scripts packaging .ci tests | xargs grep -lE '^\#!.*(/|env )(sh|bash|bats)$$' 2>/dev/null) $(wildcard tests/*.bash))
 
 FUZZ_INPUTS ?= 2000
 E2E ?= tests
@@ -43,7 +43,7 @@ all: build guest ## the runtime and its guest image (the default)
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: CMD (lab-run), LAB_DIR (lab), PREFIX, DESTDIR (install), FUZZ_INPUTS (unit), E2E (a suite or directory for e2e), KERNEL (debian or lean), LINUX_SOURCE (guest), RUNCH_KERNEL_PACKAGE (guest, until build/kernel.deb is there)"
+	@echo "Variables: CMD (lab-run), LAB_DIR (lab), PREFIX, DESTDIR (install), FUZZ_INPUTS (unit), E2E (a suite or directory for e2e), KERNEL (debian or lean), LINUX_SOURCE (guest, install, deb), RUNCH_KERNEL_PACKAGE (guest, until build/kernel.deb is there)"
 
 # --- building ---
 
@@ -113,6 +113,11 @@ bin/guest/manifest.json: bin/runch-agent build/kernel.options $(wildcard guest/*
 rootfs: | build/goroot ## build/rootfs/{debian,busybox,static}: real root file systems
 	@scripts/deps rootfs
 	@for kind in debian busybox static; do scripts/rootfs $$kind build/rootfs/$$kind; done
+
+.PHONY: rootfs-host
+rootfs-host:
+	@scripts/deps rootfs
+	@scripts/rootfs host build/rootfs/host
 
 .PHONY: proto
 proto: $(PROTOC_GEN_GO) $(PROTOC_GEN_TTRPC) ## generate agentproto's Go code
@@ -283,7 +288,7 @@ build/man/%: docs/man/%.md
 	go-md2man -in $< -out $@
 
 .PHONY: install
-install: all man ## runtime, agent, guest image, manual pages, completions to $(DESTDIR)$(PREFIX)
+install: all man ## runtime, agent, guest image, manual pages, completions, an example configuration to $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/runch $(DESTDIR)$(PREFIX)/bin/runch
 	install -D -m 0755 bin/runch-agent $(DESTDIR)$(PREFIX)/libexec/runch/runch-agent
 	install -d $(DESTDIR)$(PREFIX)/share/runch/guest
@@ -294,6 +299,12 @@ install: all man ## runtime, agent, guest image, manual pages, completions to $(
 	install -D -m 0644 build/completion/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/runch
 	install -D -m 0644 build/completion/fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/runch.fish
 	install -D -m 0644 build/completion/zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_runch
+	install -D -m 0644 config/config.toml $(DESTDIR)$(PREFIX)/share/doc/runch/examples/config.toml
+
+.PHONY: deb
+deb: all man ## a Debian package of what install installs, in build
+	@scripts/deps deb
+	@KERNEL='$(KERNEL)' LINUX_SOURCE='$(LINUX_SOURCE)' scripts/deb
 
 .PHONY: uninstall
 uninstall: ## remove what install put there
@@ -301,12 +312,12 @@ uninstall: ## remove what install put there
 	rm -f $(foreach page,$(notdir $(MAN_PAGES)),$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(page))
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/runch
 	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/runch.fish $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_runch
-	rm -rf $(DESTDIR)$(PREFIX)/share/runch
+	rm -rf $(DESTDIR)$(PREFIX)/share/runch $(DESTDIR)$(PREFIX)/share/doc/runch
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/libexec/runch 2>/dev/null || true
 
 .PHONY: clean
 clean: ## remove what was built, not what was fetched: tools, Debian's kernel, the lab
-	rm -rf bin build/rootfs build/man build/.proto build/runch-agent build/completion build/results build/tests
+	rm -rf bin build/rootfs build/man build/.proto build/runch-agent build/completion build/results build/tests build/deb build/runch_*.deb
 
 .PHONY: distclean
 distclean: ## remove what was fetched as well

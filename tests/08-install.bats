@@ -8,7 +8,8 @@ REPO=${TESTS%/*}
 # make_quietly ARGUMENT...: make in the tree; what it says is shown when it fails.
 make_quietly() {
 	local log status=0
-	log=$(make --no-print-directory -C "$REPO" "$@" 2>&1 3>&-) || status=$?
+	# The suite of the package may be making that, of the same files.
+	log=$(flock "$REPO/Makefile" make --no-print-directory -C "$REPO" "$@" 2>&1 3>&-) || status=$?
 	[ $status = 0 ] || echo "$log"
 	return $status
 }
