@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # The Debian package that `make deb` makes: it has what `make install` installs, keeps Debian's policy, and can be
-# installed in a clean Debian, upgraded under containers that run, removed and purged.
+# installed in a clean Debian, upgraded under containers that run, removed and purged. Of these, each test goes on where
+# the one before has ended.
 
 load helpers
 load package
