@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # Pods of containerd's CRI plugin, by crictl as the kubelet would ask for them: members in any order, volumes, probes
-# and figures. What becomes of them when a process is lost is in 25-kill-containerd.bats.
+# and figures. What becomes of them when a process is lost is in 28-kill-containerd.bats.
 
 load helpers
 load kubelet

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # podman as Debian 12 has it, on cgroup v1: networks, pods and what else goes through several containers or several
 # calls of the runtime. A pod is one VM, whatever is in it. What becomes of it when a process is lost is in
-# 26-kill-podman.bats.
+# 29-kill-podman.bats.
 
 load podman
 

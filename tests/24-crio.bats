@@ -2,7 +2,7 @@
 # Pods as CRI-O has them: its conmon, its arguments, environment, files and order of events, with the kubelet's
 # cgroups around. CRI-O makes a pod's namespaces and network before any container; it unmounts a container's storage
 # as soon as that has exited, and deletes it later; nobody tells the runtime that a pod has ended. What becomes of a pod
-# when a process is lost is in 27-kill-crio.bats.
+# when a process is lost is in 30-kill-crio.bats.
 
 load helpers
 load crio
