@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
 )
@@ -59,15 +60,18 @@ func (s *nameServer) open(ctx context.Context) (err error) {
 	return nil
 }
 
+// serveUDP and serveTCP end where the kernel lets them take nothing more. The address is
+// then one at which nobody listens.
 func (s *nameServer) serveUDP() {
+	defer s.udp.Close()
 	buf := make([]byte, agentproto.MaxDNSMessage)
 	for {
 		length, peer, err := s.udp.ReadFrom(buf)
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil || length == 0 {
+		if errors.Is(err, unix.ECONNREFUSED) {
 			continue // of an answer to a client that had gone
+		}
+		if err != nil {
+			return
 		}
 		s.names.ask(&query{server: s.address, message: append([]byte(nil), buf[:length]...), answer: func(message []byte) {
 			if len(message) > 0 {
@@ -78,13 +82,11 @@ func (s *nameServer) serveUDP() {
 }
 
 func (s *nameServer) serveTCP() {
+	defer s.tcp.Close()
 	for {
 		conn, err := s.tcp.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
 		if err != nil {
-			continue // it was reset before it was accepted
+			return
 		}
 		select {
 		case s.clients <- struct{}{}:

@@ -110,8 +110,10 @@ func (r *Relay) Close() {
 	r.clients.end()
 }
 
-// ask takes the packets from the queue, until that is closed or broken.
+// ask takes the packets from the queue, until that is closed or broken. Without a queue the
+// rules let packets go on, and the kernel refuses the connections.
 func (r *Relay) ask(ctx context.Context) {
+	defer r.queue.close()
 	for {
 		packets, err := r.queue.receive()
 		if err != nil {
@@ -152,16 +154,14 @@ func (r *Relay) connect(ctx context.Context, p packet) {
 	r.queue.answer(p.id, toUs)
 }
 
-// accept takes the connections that have a guest's end. Others, as one of a process that
-// has found our socket, are reset.
+// accept takes the connections that have a guest's end; another, as of a client that is
+// too late, is reset. Without the socket the kernel refuses connections.
 func (r *Relay) accept(l *net.TCPListener) {
+	defer l.Close()
 	for {
 		conn, err := l.AcceptTCP()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
 		if err != nil {
-			continue // it was reset before it was accepted
+			return
 		}
 		guest := r.clients.take(clientOf(conn))
 		if guest == nil {
