@@ -170,18 +170,17 @@ shipped() {
 	machine_files >"$MACHINE/before"
 	machine_dpkg --install /tmp/old.deb
 	inside runch --version | grep -qx "runch version $("$RUNCH" --version | sed -n '1s/.* //p')"
-	inside runch check >"$T/check"
-	same "$(grep -c MISSING "$T/check")" 0
+	inside runch check --run >"$T/check" || {
+		cat "$T/check"
+		return 1
+	}
+	grep -qE '^container +ok' "$T/check"
 	inside man runch-create >"$T/page"
 	says "runch create" "$T/page"
 	inside man 5 runch-config >"$T/page"
 	says /etc/runch/config.toml "$T/page"
 	inside runch env --format json >"$T/env"
 	same "$(jq -r .initramfs.path "$T/env")" /usr/share/runch/guest/initramfs
-	machine_bundle
-	args uname -r
-	same "$(inside runch run --bundle "/tmp/$ID" "$ID" </dev/null)" "$(jq -r .kernel.version "$T/env")"
-	rm -rf "$B"
 }
 
 @test "upgraded under a container that runs, the container goes on, and the new runch has it in hand" {
@@ -195,6 +194,7 @@ shipped() {
 	same "$(inside readlink "/proc/$PID/exe")" "/usr/bin/runch (deleted)"
 	same "$(inside runch state "$ID" | jq -r .status)" running
 	same "$(inside runch exec "$ID" nproc)" 2
+	same "$(inside runch exec "$ID" uname -r)" "$(inside runch env --format json | jq -r .kernel.version)"
 	inside runch ps "$ID" | grep -q sleep
 	inside runch kill "$ID" TERM
 	inside_stopped() { [ "$(inside runch state "$ID" | jq -r .status)" = stopped ]; }
