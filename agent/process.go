@@ -85,6 +85,9 @@ func newProcess(p *specs.Process, size *agentproto.TerminalSize, debug bool) (*l
 	if err != nil {
 		return nil, err
 	}
+	if err := reserveFor(limits); err != nil {
+		return nil, err
+	}
 	lp := &libcontainer.Process{
 		Args:            p.Args,
 		Env:             p.Env,

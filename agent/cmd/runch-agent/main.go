@@ -30,8 +30,10 @@ func isInit() bool { return len(os.Args) > 1 && os.Args[1] == "init" }
 
 func main() {
 	if isInit() {
-		makeSpareThreads(spareThreads)
-		growHeap(spareHeap)
+		if agent.InitReserves() {
+			makeSpareThreads(spareThreads)
+			growHeap(spareHeap)
+		}
 		libcontainer.Init() // never returns
 	}
 	if alias, ok := agent.IsModprobe(os.Args); ok {
