@@ -14,12 +14,18 @@ type Dialer interface {
 
 // OpenStream dials the guest through d and says which stream the connection carries.
 func OpenStream(ctx context.Context, d Dialer, id uint64) (net.Conn, error) {
-	conn, err := d.Dial(ctx, StreamPort)
+	return open(ctx, d, StreamPort, func(conn net.Conn) error { return WriteStreamHeader(conn, id) })
+}
+
+// open dials a port of the guest's and says what the connection is for. Both are bounded
+// by ctx.
+func open(ctx context.Context, d Dialer, port uint32, say func(net.Conn) error) (net.Conn, error) {
+	conn, err := d.Dial(ctx, port)
 	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	err = WriteStreamHeader(conn, id)
+	err = say(conn)
 	if !stop() {
 		err = errors.Join(context.Cause(ctx), err)
 	}

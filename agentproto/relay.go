@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"time"
 )
 
 // The header of a relay, and its answer of one byte.
@@ -30,20 +29,7 @@ var ErrRelayRefused = errors.New("the guest refused the connection")
 // address of the guest's containers. What Relay carries over the connection that it gives
 // is that one's; the caller closes it. The error is ErrRelayRefused where nobody listens.
 func OpenRelay(ctx context.Context, d Dialer, to netip.AddrPort) (net.Conn, error) {
-	conn, err := d.Dial(ctx, RelayPort)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	err = askRelay(conn, to)
-	if !stop() {
-		err = errors.Join(context.Cause(ctx), err)
-	}
-	if err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	return conn, nil
+	return open(ctx, d, RelayPort, func(conn net.Conn) error { return askRelay(conn, to) })
 }
 
 func askRelay(conn net.Conn, to netip.AddrPort) error {
