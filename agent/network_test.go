@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
 
 	"runch/agentproto"
 )
@@ -265,6 +267,61 @@ func TestApplyChangedNetwork(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
+}
+
+func TestListInterfaces(t *testing.T) {
+	s := testScope(newTestNetNS(t), newTestNetNS(t))
+	addNIC(t, s.root, "a", 1)
+	addNIC(t, s.root, "b", 2)
+	addNIC(t, s.root, "unused", 3)
+	apply(t, s, podNetwork())
+	list, err := listInterfaces(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, i := range list {
+		var global []string
+		for _, a := range i.GetAddresses() {
+			if !strings.HasPrefix(a, "fe80:") { // the kernel's own
+				global = append(global, a)
+			}
+		}
+		got = append(got, fmt.Sprintf("%s %s %d %v", i.GetName(), i.GetMac(), i.GetMtu(), global))
+	}
+	sort.Strings(got)
+	want := []string{
+		"eth0 02:00:00:00:00:01 1400 [10.88.0.5/16 fd00:1::5/64]",
+		"eth1 02:00:00:00:00:02 1500 [192.168.77.9/32]",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestSetNetwork(t *testing.T) {
+	a := newAgent(slog.New(slog.DiscardHandler), false)
+	f := newFakeGuest()
+	a.guest.mountShare, a.guest.applyNetwork = f.mountShare, f.applyNetwork
+	set := func(n *agentproto.Network) error {
+		_, err := a.SetNetwork(t.Context(), &agentproto.SetNetworkRequest{Network: n})
+		return err
+	}
+	if err := set(named("eth0")); !errors.Is(err, errNotConfigured) {
+		t.Errorf("before Configure: %v", err)
+	}
+	if err := a.guest.configure(t.Context(), named("eth0")); err != nil {
+		t.Fatal(err)
+	}
+	for name, n := range map[string]*agentproto.Network{"none": nil, "bad": named("..")} {
+		if err := set(n); codeOf(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := set(named("eth1")); err != nil {
+		t.Error(err)
+	}
+	f.appliedAre(t, "eth1")
 }
 
 func TestApplyNothing(t *testing.T) {

@@ -2052,6 +2052,166 @@ func (x *ProcessesResponse) GetProcesses() []*Process {
 	return nil
 }
 
+type SetNetworkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Network       *Network               `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNetworkRequest) Reset() {
+	*x = SetNetworkRequest{}
+	mi := &file_agentproto_agent_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNetworkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNetworkRequest) ProtoMessage() {}
+
+func (x *SetNetworkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNetworkRequest.ProtoReflect.Descriptor instead.
+func (*SetNetworkRequest) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *SetNetworkRequest) GetNetwork() *Network {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
+type SetNetworkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNetworkResponse) Reset() {
+	*x = SetNetworkResponse{}
+	mi := &file_agentproto_agent_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNetworkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNetworkResponse) ProtoMessage() {}
+
+func (x *SetNetworkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNetworkResponse.ProtoReflect.Descriptor instead.
+func (*SetNetworkResponse) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
+}
+
+type InterfacesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InterfacesRequest) Reset() {
+	*x = InterfacesRequest{}
+	mi := &file_agentproto_agent_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InterfacesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InterfacesRequest) ProtoMessage() {}
+
+func (x *InterfacesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InterfacesRequest.ProtoReflect.Descriptor instead.
+func (*InterfacesRequest) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
+}
+
+type InterfacesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Interfaces    []*Interface           `protobuf:"bytes,1,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InterfacesResponse) Reset() {
+	*x = InterfacesResponse{}
+	mi := &file_agentproto_agent_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InterfacesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InterfacesResponse) ProtoMessage() {}
+
+func (x *InterfacesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InterfacesResponse.ProtoReflect.Descriptor instead.
+func (*InterfacesResponse) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *InterfacesResponse) GetInterfaces() []*Interface {
+	if x != nil {
+		return x.Interfaces
+	}
+	return nil
+}
+
 type ServeNamesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Four bytes: in 127.0.0.0/8, and not 127.0.0.1, which is the containers' own.
@@ -2062,7 +2222,7 @@ type ServeNamesRequest struct {
 
 func (x *ServeNamesRequest) Reset() {
 	*x = ServeNamesRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2234,7 @@ func (x *ServeNamesRequest) String() string {
 func (*ServeNamesRequest) ProtoMessage() {}
 
 func (x *ServeNamesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2247,7 @@ func (x *ServeNamesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServeNamesRequest.ProtoReflect.Descriptor instead.
 func (*ServeNamesRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ServeNamesRequest) GetAddress() []byte {
@@ -2105,7 +2265,7 @@ type ServeNamesResponse struct {
 
 func (x *ServeNamesResponse) Reset() {
 	*x = ServeNamesResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2277,7 @@ func (x *ServeNamesResponse) String() string {
 func (*ServeNamesResponse) ProtoMessage() {}
 
 func (x *ServeNamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2290,7 @@ func (x *ServeNamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServeNamesResponse.ProtoReflect.Descriptor instead.
 func (*ServeNamesResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{41}
 }
 
 type NextQueryRequest struct {
@@ -2141,7 +2301,7 @@ type NextQueryRequest struct {
 
 func (x *NextQueryRequest) Reset() {
 	*x = NextQueryRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2313,7 @@ func (x *NextQueryRequest) String() string {
 func (*NextQueryRequest) ProtoMessage() {}
 
 func (x *NextQueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2326,7 @@ func (x *NextQueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextQueryRequest.ProtoReflect.Descriptor instead.
 func (*NextQueryRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{42}
 }
 
 type NextQueryResponse struct {
@@ -2184,7 +2344,7 @@ type NextQueryResponse struct {
 
 func (x *NextQueryResponse) Reset() {
 	*x = NextQueryResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2356,7 @@ func (x *NextQueryResponse) String() string {
 func (*NextQueryResponse) ProtoMessage() {}
 
 func (x *NextQueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2369,7 @@ func (x *NextQueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextQueryResponse.ProtoReflect.Descriptor instead.
 func (*NextQueryResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NextQueryResponse) GetId() uint64 {
@@ -2251,7 +2411,7 @@ type AnswerQueryRequest struct {
 
 func (x *AnswerQueryRequest) Reset() {
 	*x = AnswerQueryRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[40]
+	mi := &file_agentproto_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2423,7 @@ func (x *AnswerQueryRequest) String() string {
 func (*AnswerQueryRequest) ProtoMessage() {}
 
 func (x *AnswerQueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[40]
+	mi := &file_agentproto_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2436,7 @@ func (x *AnswerQueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerQueryRequest.ProtoReflect.Descriptor instead.
 func (*AnswerQueryRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{40}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AnswerQueryRequest) GetId() uint64 {
@@ -2301,7 +2461,7 @@ type AnswerQueryResponse struct {
 
 func (x *AnswerQueryResponse) Reset() {
 	*x = AnswerQueryResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[41]
+	mi := &file_agentproto_agent_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2473,7 @@ func (x *AnswerQueryResponse) String() string {
 func (*AnswerQueryResponse) ProtoMessage() {}
 
 func (x *AnswerQueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[41]
+	mi := &file_agentproto_agent_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2486,7 @@ func (x *AnswerQueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerQueryResponse.ProtoReflect.Descriptor instead.
 func (*AnswerQueryResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{41}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{45}
 }
 
 type InfoRequest struct {
@@ -2337,7 +2497,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[42]
+	mi := &file_agentproto_agent_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2349,7 +2509,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[42]
+	mi := &file_agentproto_agent_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2362,7 +2522,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{42}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{46}
 }
 
 type InfoResponse struct {
@@ -2380,7 +2540,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[43]
+	mi := &file_agentproto_agent_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2552,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[43]
+	mi := &file_agentproto_agent_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2565,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{43}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *InfoResponse) GetKernelRelease() string {
@@ -2465,7 +2625,7 @@ type Timeline struct {
 
 func (x *Timeline) Reset() {
 	*x = Timeline{}
-	mi := &file_agentproto_agent_proto_msgTypes[44]
+	mi := &file_agentproto_agent_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +2637,7 @@ func (x *Timeline) String() string {
 func (*Timeline) ProtoMessage() {}
 
 func (x *Timeline) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[44]
+	mi := &file_agentproto_agent_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +2650,7 @@ func (x *Timeline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeline.ProtoReflect.Descriptor instead.
 func (*Timeline) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{44}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Timeline) GetAgentStartNs() uint64 {
@@ -2541,7 +2701,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agentproto_agent_proto_msgTypes[45]
+	mi := &file_agentproto_agent_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +2713,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[45]
+	mi := &file_agentproto_agent_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +2726,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{45}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Hello) GetProtocol() uint32 {
@@ -2610,7 +2770,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_agentproto_agent_proto_msgTypes[46]
+	mi := &file_agentproto_agent_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2622,7 +2782,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[46]
+	mi := &file_agentproto_agent_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2635,7 +2795,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{46}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Network) GetInterfaces() []*Interface {
@@ -2682,7 +2842,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agentproto_agent_proto_msgTypes[47]
+	mi := &file_agentproto_agent_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2854,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[47]
+	mi := &file_agentproto_agent_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +2867,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{47}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Interface) GetName() string {
@@ -2771,7 +2931,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agentproto_agent_proto_msgTypes[48]
+	mi := &file_agentproto_agent_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2783,7 +2943,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[48]
+	mi := &file_agentproto_agent_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2796,7 +2956,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{48}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Route) GetDestination() string {
@@ -2907,7 +3067,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agentproto_agent_proto_msgTypes[49]
+	mi := &file_agentproto_agent_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2919,7 +3079,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[49]
+	mi := &file_agentproto_agent_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2932,7 +3092,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{49}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Rule) GetFamily() uint32 {
@@ -3025,7 +3185,7 @@ type Neighbor struct {
 
 func (x *Neighbor) Reset() {
 	*x = Neighbor{}
-	mi := &file_agentproto_agent_proto_msgTypes[50]
+	mi := &file_agentproto_agent_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3037,7 +3197,7 @@ func (x *Neighbor) String() string {
 func (*Neighbor) ProtoMessage() {}
 
 func (x *Neighbor) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[50]
+	mi := &file_agentproto_agent_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3050,7 +3210,7 @@ func (x *Neighbor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbor.ProtoReflect.Descriptor instead.
 func (*Neighbor) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{50}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Neighbor) GetAddress() string {
@@ -3216,7 +3376,15 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x03tty\x18\a \x01(\tR\x03tty\x12\x14\n" +
 	"\x05state\x18\b \x01(\tR\x05state\"J\n" +
 	"\x11ProcessesResponse\x125\n" +
-	"\tprocesses\x18\x01 \x03(\v2\x17.runch.agent.v1.ProcessR\tprocesses\"-\n" +
+	"\tprocesses\x18\x01 \x03(\v2\x17.runch.agent.v1.ProcessR\tprocesses\"F\n" +
+	"\x11SetNetworkRequest\x121\n" +
+	"\anetwork\x18\x01 \x01(\v2\x17.runch.agent.v1.NetworkR\anetwork\"\x14\n" +
+	"\x12SetNetworkResponse\"\x13\n" +
+	"\x11InterfacesRequest\"O\n" +
+	"\x12InterfacesResponse\x129\n" +
+	"\n" +
+	"interfaces\x18\x01 \x03(\v2\x19.runch.agent.v1.InterfaceR\n" +
+	"interfaces\"-\n" +
 	"\x11ServeNamesRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\"\x14\n" +
 	"\x12ServeNamesResponse\"\x12\n" +
@@ -3294,7 +3462,7 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x1c\n" +
 	"\tinterface\x18\x03 \x01(\tR\tinterface\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\rR\x05state\x12\x14\n" +
-	"\x05flags\x18\x05 \x01(\rR\x05flags2\xde\v\n" +
+	"\x05flags\x18\x05 \x01(\rR\x05flags2\x88\r\n" +
 	"\x05Agent\x12P\n" +
 	"\tConfigure\x12 .runch.agent.v1.ConfigureRequest\x1a!.runch.agent.v1.ConfigureResponse\x12b\n" +
 	"\x0fCreateContainer\x12&.runch.agent.v1.CreateContainerRequest\x1a'.runch.agent.v1.CreateContainerResponse\x12_\n" +
@@ -3313,6 +3481,10 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\bAwaitOOM\x12\x1f.runch.agent.v1.AwaitOOMRequest\x1a .runch.agent.v1.AwaitOOMResponse\x12P\n" +
 	"\tProcesses\x12 .runch.agent.v1.ProcessesRequest\x1a!.runch.agent.v1.ProcessesResponse\x12S\n" +
 	"\n" +
+	"SetNetwork\x12!.runch.agent.v1.SetNetworkRequest\x1a\".runch.agent.v1.SetNetworkResponse\x12S\n" +
+	"\n" +
+	"Interfaces\x12!.runch.agent.v1.InterfacesRequest\x1a\".runch.agent.v1.InterfacesResponse\x12S\n" +
+	"\n" +
 	"ServeNames\x12!.runch.agent.v1.ServeNamesRequest\x1a\".runch.agent.v1.ServeNamesResponse\x12P\n" +
 	"\tNextQuery\x12 .runch.agent.v1.NextQueryRequest\x1a!.runch.agent.v1.NextQueryResponse\x12V\n" +
 	"\vAnswerQuery\x12\".runch.agent.v1.AnswerQueryRequest\x1a#.runch.agent.v1.AnswerQueryResponse\x12A\n" +
@@ -3330,7 +3502,7 @@ func file_agentproto_agent_proto_rawDescGZIP() []byte {
 	return file_agentproto_agent_proto_rawDescData
 }
 
-var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_agentproto_agent_proto_goTypes = []any{
 	(*Stdio)(nil),                   // 0: runch.agent.v1.Stdio
 	(*TerminalSize)(nil),            // 1: runch.agent.v1.TerminalSize
@@ -3368,83 +3540,93 @@ var file_agentproto_agent_proto_goTypes = []any{
 	(*ProcessesRequest)(nil),        // 33: runch.agent.v1.ProcessesRequest
 	(*Process)(nil),                 // 34: runch.agent.v1.Process
 	(*ProcessesResponse)(nil),       // 35: runch.agent.v1.ProcessesResponse
-	(*ServeNamesRequest)(nil),       // 36: runch.agent.v1.ServeNamesRequest
-	(*ServeNamesResponse)(nil),      // 37: runch.agent.v1.ServeNamesResponse
-	(*NextQueryRequest)(nil),        // 38: runch.agent.v1.NextQueryRequest
-	(*NextQueryResponse)(nil),       // 39: runch.agent.v1.NextQueryResponse
-	(*AnswerQueryRequest)(nil),      // 40: runch.agent.v1.AnswerQueryRequest
-	(*AnswerQueryResponse)(nil),     // 41: runch.agent.v1.AnswerQueryResponse
-	(*InfoRequest)(nil),             // 42: runch.agent.v1.InfoRequest
-	(*InfoResponse)(nil),            // 43: runch.agent.v1.InfoResponse
-	(*Timeline)(nil),                // 44: runch.agent.v1.Timeline
-	(*Hello)(nil),                   // 45: runch.agent.v1.Hello
-	(*Network)(nil),                 // 46: runch.agent.v1.Network
-	(*Interface)(nil),               // 47: runch.agent.v1.Interface
-	(*Route)(nil),                   // 48: runch.agent.v1.Route
-	(*Rule)(nil),                    // 49: runch.agent.v1.Rule
-	(*Neighbor)(nil),                // 50: runch.agent.v1.Neighbor
+	(*SetNetworkRequest)(nil),       // 36: runch.agent.v1.SetNetworkRequest
+	(*SetNetworkResponse)(nil),      // 37: runch.agent.v1.SetNetworkResponse
+	(*InterfacesRequest)(nil),       // 38: runch.agent.v1.InterfacesRequest
+	(*InterfacesResponse)(nil),      // 39: runch.agent.v1.InterfacesResponse
+	(*ServeNamesRequest)(nil),       // 40: runch.agent.v1.ServeNamesRequest
+	(*ServeNamesResponse)(nil),      // 41: runch.agent.v1.ServeNamesResponse
+	(*NextQueryRequest)(nil),        // 42: runch.agent.v1.NextQueryRequest
+	(*NextQueryResponse)(nil),       // 43: runch.agent.v1.NextQueryResponse
+	(*AnswerQueryRequest)(nil),      // 44: runch.agent.v1.AnswerQueryRequest
+	(*AnswerQueryResponse)(nil),     // 45: runch.agent.v1.AnswerQueryResponse
+	(*InfoRequest)(nil),             // 46: runch.agent.v1.InfoRequest
+	(*InfoResponse)(nil),            // 47: runch.agent.v1.InfoResponse
+	(*Timeline)(nil),                // 48: runch.agent.v1.Timeline
+	(*Hello)(nil),                   // 49: runch.agent.v1.Hello
+	(*Network)(nil),                 // 50: runch.agent.v1.Network
+	(*Interface)(nil),               // 51: runch.agent.v1.Interface
+	(*Route)(nil),                   // 52: runch.agent.v1.Route
+	(*Rule)(nil),                    // 53: runch.agent.v1.Rule
+	(*Neighbor)(nil),                // 54: runch.agent.v1.Neighbor
 }
 var file_agentproto_agent_proto_depIdxs = []int32{
-	46, // 0: runch.agent.v1.ConfigureRequest.network:type_name -> runch.agent.v1.Network
+	50, // 0: runch.agent.v1.ConfigureRequest.network:type_name -> runch.agent.v1.Network
 	0,  // 1: runch.agent.v1.CreateContainerRequest.stdio:type_name -> runch.agent.v1.Stdio
 	1,  // 2: runch.agent.v1.CreateContainerRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
 	7,  // 3: runch.agent.v1.CreateContainerRequest.shared_namespaces:type_name -> runch.agent.v1.SharedNamespace
 	6,  // 4: runch.agent.v1.CreateContainerRequest.shared_memory:type_name -> runch.agent.v1.SharedMemory
 	5,  // 5: runch.agent.v1.CreateContainerRequest.volumes:type_name -> runch.agent.v1.Volume
-	46, // 6: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
+	50, // 6: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
 	0,  // 7: runch.agent.v1.ExecRequest.stdio:type_name -> runch.agent.v1.Stdio
 	1,  // 8: runch.agent.v1.ExecRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
 	1,  // 9: runch.agent.v1.ResizeRequest.size:type_name -> runch.agent.v1.TerminalSize
 	34, // 10: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
-	44, // 11: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
-	44, // 12: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
-	47, // 13: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
-	48, // 14: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
-	50, // 15: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
-	49, // 16: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
-	2,  // 17: runch.agent.v1.Agent.Configure:input_type -> runch.agent.v1.ConfigureRequest
-	4,  // 18: runch.agent.v1.Agent.CreateContainer:input_type -> runch.agent.v1.CreateContainerRequest
-	9,  // 19: runch.agent.v1.Agent.StartContainer:input_type -> runch.agent.v1.StartContainerRequest
-	11, // 20: runch.agent.v1.Agent.Exec:input_type -> runch.agent.v1.ExecRequest
-	13, // 21: runch.agent.v1.Agent.Wait:input_type -> runch.agent.v1.WaitRequest
-	15, // 22: runch.agent.v1.Agent.Signal:input_type -> runch.agent.v1.SignalRequest
-	17, // 23: runch.agent.v1.Agent.Resize:input_type -> runch.agent.v1.ResizeRequest
-	19, // 24: runch.agent.v1.Agent.CloseStdin:input_type -> runch.agent.v1.CloseStdinRequest
-	21, // 25: runch.agent.v1.Agent.Pause:input_type -> runch.agent.v1.PauseRequest
-	23, // 26: runch.agent.v1.Agent.Resume:input_type -> runch.agent.v1.ResumeRequest
-	25, // 27: runch.agent.v1.Agent.Update:input_type -> runch.agent.v1.UpdateRequest
-	27, // 28: runch.agent.v1.Agent.AwaitSize:input_type -> runch.agent.v1.AwaitSizeRequest
-	29, // 29: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
-	31, // 30: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
-	33, // 31: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
-	36, // 32: runch.agent.v1.Agent.ServeNames:input_type -> runch.agent.v1.ServeNamesRequest
-	38, // 33: runch.agent.v1.Agent.NextQuery:input_type -> runch.agent.v1.NextQueryRequest
-	40, // 34: runch.agent.v1.Agent.AnswerQuery:input_type -> runch.agent.v1.AnswerQueryRequest
-	42, // 35: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
-	3,  // 36: runch.agent.v1.Agent.Configure:output_type -> runch.agent.v1.ConfigureResponse
-	8,  // 37: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
-	10, // 38: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
-	12, // 39: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
-	14, // 40: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
-	16, // 41: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
-	18, // 42: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
-	20, // 43: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
-	22, // 44: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
-	24, // 45: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
-	26, // 46: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
-	28, // 47: runch.agent.v1.Agent.AwaitSize:output_type -> runch.agent.v1.AwaitSizeResponse
-	30, // 48: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
-	32, // 49: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
-	35, // 50: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
-	37, // 51: runch.agent.v1.Agent.ServeNames:output_type -> runch.agent.v1.ServeNamesResponse
-	39, // 52: runch.agent.v1.Agent.NextQuery:output_type -> runch.agent.v1.NextQueryResponse
-	41, // 53: runch.agent.v1.Agent.AnswerQuery:output_type -> runch.agent.v1.AnswerQueryResponse
-	43, // 54: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
-	36, // [36:55] is the sub-list for method output_type
-	17, // [17:36] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	50, // 11: runch.agent.v1.SetNetworkRequest.network:type_name -> runch.agent.v1.Network
+	51, // 12: runch.agent.v1.InterfacesResponse.interfaces:type_name -> runch.agent.v1.Interface
+	48, // 13: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
+	48, // 14: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
+	51, // 15: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
+	52, // 16: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
+	54, // 17: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
+	53, // 18: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
+	2,  // 19: runch.agent.v1.Agent.Configure:input_type -> runch.agent.v1.ConfigureRequest
+	4,  // 20: runch.agent.v1.Agent.CreateContainer:input_type -> runch.agent.v1.CreateContainerRequest
+	9,  // 21: runch.agent.v1.Agent.StartContainer:input_type -> runch.agent.v1.StartContainerRequest
+	11, // 22: runch.agent.v1.Agent.Exec:input_type -> runch.agent.v1.ExecRequest
+	13, // 23: runch.agent.v1.Agent.Wait:input_type -> runch.agent.v1.WaitRequest
+	15, // 24: runch.agent.v1.Agent.Signal:input_type -> runch.agent.v1.SignalRequest
+	17, // 25: runch.agent.v1.Agent.Resize:input_type -> runch.agent.v1.ResizeRequest
+	19, // 26: runch.agent.v1.Agent.CloseStdin:input_type -> runch.agent.v1.CloseStdinRequest
+	21, // 27: runch.agent.v1.Agent.Pause:input_type -> runch.agent.v1.PauseRequest
+	23, // 28: runch.agent.v1.Agent.Resume:input_type -> runch.agent.v1.ResumeRequest
+	25, // 29: runch.agent.v1.Agent.Update:input_type -> runch.agent.v1.UpdateRequest
+	27, // 30: runch.agent.v1.Agent.AwaitSize:input_type -> runch.agent.v1.AwaitSizeRequest
+	29, // 31: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
+	31, // 32: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
+	33, // 33: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
+	36, // 34: runch.agent.v1.Agent.SetNetwork:input_type -> runch.agent.v1.SetNetworkRequest
+	38, // 35: runch.agent.v1.Agent.Interfaces:input_type -> runch.agent.v1.InterfacesRequest
+	40, // 36: runch.agent.v1.Agent.ServeNames:input_type -> runch.agent.v1.ServeNamesRequest
+	42, // 37: runch.agent.v1.Agent.NextQuery:input_type -> runch.agent.v1.NextQueryRequest
+	44, // 38: runch.agent.v1.Agent.AnswerQuery:input_type -> runch.agent.v1.AnswerQueryRequest
+	46, // 39: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
+	3,  // 40: runch.agent.v1.Agent.Configure:output_type -> runch.agent.v1.ConfigureResponse
+	8,  // 41: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
+	10, // 42: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
+	12, // 43: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
+	14, // 44: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
+	16, // 45: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
+	18, // 46: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
+	20, // 47: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
+	22, // 48: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
+	24, // 49: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
+	26, // 50: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
+	28, // 51: runch.agent.v1.Agent.AwaitSize:output_type -> runch.agent.v1.AwaitSizeResponse
+	30, // 52: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
+	32, // 53: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
+	35, // 54: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
+	37, // 55: runch.agent.v1.Agent.SetNetwork:output_type -> runch.agent.v1.SetNetworkResponse
+	39, // 56: runch.agent.v1.Agent.Interfaces:output_type -> runch.agent.v1.InterfacesResponse
+	41, // 57: runch.agent.v1.Agent.ServeNames:output_type -> runch.agent.v1.ServeNamesResponse
+	43, // 58: runch.agent.v1.Agent.NextQuery:output_type -> runch.agent.v1.NextQueryResponse
+	45, // 59: runch.agent.v1.Agent.AnswerQuery:output_type -> runch.agent.v1.AnswerQueryResponse
+	47, // 60: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
+	40, // [40:61] is the sub-list for method output_type
+	19, // [19:40] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_agentproto_agent_proto_init() }
@@ -3458,7 +3640,7 @@ func file_agentproto_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agentproto_agent_proto_rawDesc), len(file_agentproto_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   51,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,8 @@ type AgentService interface {
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
 	AwaitOOM(context.Context, *AwaitOOMRequest) (*AwaitOOMResponse, error)
 	Processes(context.Context, *ProcessesRequest) (*ProcessesResponse, error)
+	SetNetwork(context.Context, *SetNetworkRequest) (*SetNetworkResponse, error)
+	Interfaces(context.Context, *InterfacesRequest) (*InterfacesResponse, error)
 	ServeNames(context.Context, *ServeNamesRequest) (*ServeNamesResponse, error)
 	NextQuery(context.Context, *NextQueryRequest) (*NextQueryResponse, error)
 	AnswerQuery(context.Context, *AnswerQueryRequest) (*AnswerQueryResponse, error)
@@ -136,6 +138,20 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.Processes(ctx, &req)
+			},
+			"SetNetwork": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req SetNetworkRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.SetNetwork(ctx, &req)
+			},
+			"Interfaces": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req InterfacesRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Interfaces(ctx, &req)
 			},
 			"ServeNames": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req ServeNamesRequest
@@ -294,6 +310,22 @@ func (c *agentClient) AwaitOOM(ctx context.Context, req *AwaitOOMRequest) (*Awai
 func (c *agentClient) Processes(ctx context.Context, req *ProcessesRequest) (*ProcessesResponse, error) {
 	var resp ProcessesResponse
 	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "Processes", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) SetNetwork(ctx context.Context, req *SetNetworkRequest) (*SetNetworkResponse, error) {
+	var resp SetNetworkResponse
+	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "SetNetwork", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) Interfaces(ctx context.Context, req *InterfacesRequest) (*InterfacesResponse, error) {
+	var resp InterfacesResponse
+	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "Interfaces", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil
