@@ -54,10 +54,16 @@ func (p *plan) arguments() []string {
 			"-chardev", fmt.Sprintf("socket,id=%s,fd=%d", shareName(s.Tag), p.share),
 			"-device", options(shareDevice(*s)))
 	}
+	// An interface can only be unplugged out of a slot, so those of the boot have slots too.
+	for i := range len(p.cfg.NICs) + p.cfg.HotplugSlots {
+		a = append(a, "-device", fmt.Sprintf("pcie-root-port,id=%s,chassis=%d,slot=%d", slotName(i), i+1, i+1))
+	}
 	for i, nic := range p.cfg.NICs {
+		device := nicDevice(nic)
+		device["bus"] = slotName(i)
 		a = append(a,
 			"-netdev", fmt.Sprintf("tap,id=net-%s,%s", nic.ID, fdList(p.taps[i])),
-			"-device", options(nicDevice(nic)))
+			"-device", options(device))
 	}
 	for i, disk := range p.cfg.Disks {
 		d := p.disks[i]
@@ -68,9 +74,6 @@ func (p *plan) arguments() []string {
 	}
 	if p.cfg.Restore != "" {
 		a = append(a, "-incoming", "defer")
-	}
-	for i := range p.cfg.HotplugSlots {
-		a = append(a, "-device", fmt.Sprintf("pcie-root-port,id=%s%d,chassis=%d,slot=%d", slotPrefix, i, i+1, i+1))
 	}
 	return a
 }
@@ -90,6 +93,8 @@ const tcgCPU = "max,erms=off,fsrm=off"
 // slotPrefix begins the names of the ports that devices are plugged into while
 // the guest runs.
 const slotPrefix = "slot"
+
+func slotName(i int) string { return slotPrefix + strconv.Itoa(i) }
 
 func (p *plan) machine() []string {
 	cpus := max(p.cfg.CPUs, 1)

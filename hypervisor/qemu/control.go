@@ -112,6 +112,10 @@ func (h *Handle) remove(ctx context.Context, id string) error {
 	// machine's own: those cannot be removed.
 	err := h.monitor.run(ctx, "qom-get", map[string]any{"path": "/machine/peripheral/" + id, "property": "type"}, &kind)
 	if err != nil {
+		// A guest may release an interface after its removal was given up.
+		if h.monitor.run(ctx, "netdev_del", map[string]any{"id": netName(id)}, nil) == nil {
+			return nil
+		}
 		return err
 	}
 	if err := h.monitor.run(ctx, "device_del", map[string]any{"id": id}, nil); err != nil {
