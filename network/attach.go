@@ -51,16 +51,21 @@ func connect(ctx context.Context, h *netlink.Handle, tap Tap, link Link) error {
 	if err := redirect(ctx, h, tapIndex, link.Index); err != nil {
 		return err
 	}
-	if err := removeOurs(h, link.Index); err != nil {
+	if _, err := removeOurs(h, link.Index); err != nil {
 		return err
 	}
 	if err := redirect(ctx, h, link.Index, tapIndex); err != nil {
-		return errors.Join(err, removeOurs(h, link.Index))
+		return errors.Join(err, undoRedirect(h, link.Index))
 	}
 	if err := setAllMulticast(h, link.Index, true); err != nil {
-		return errors.Join(err, removeOurs(h, link.Index))
+		return errors.Join(err, undoRedirect(h, link.Index))
 	}
 	return nil
+}
+
+func undoRedirect(h *netlink.Handle, index int) error {
+	_, err := removeOurs(h, index)
+	return err
 }
 
 // setAllMulticast makes the link accept all multicast groups. macvlan and real NICs

@@ -37,6 +37,53 @@ func Detach(ctx context.Context, nsPath string) error {
 	return nil
 }
 
+// HasTap reports whether the tap of that name is in the namespace at nsPath: it is for as
+// long as a VMM has it open.
+func HasTap(ctx context.Context, nsPath, tap string) (bool, error) {
+	found := false
+	err := inNamespace(ctx, nsPath, func(h *netlink.Handle) error {
+		_, err := h.LinkByName(tap)
+		found = err == nil
+		if isGone(err) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("look for tap %s: %w", tap, err)
+	}
+	return found, nil
+}
+
+// DetachLink undoes what Attach has done to a link of the namespace at nsPath for the tap
+// of that name, which its VM may still have open. A link that is gone is no error.
+func DetachLink(ctx context.Context, nsPath, tap string) error {
+	err := inNamespace(ctx, nsPath, func(h *netlink.Handle) error {
+		index, err := linkIndex(tap)
+		if err != nil {
+			return err
+		}
+		removed, err := removeOurs(h, index)
+		if err != nil || !removed {
+			return err
+		}
+		return offMulticast(h, index)
+	})
+	if err != nil {
+		return fmt.Errorf("detach the link of tap %s: %w", tap, err)
+	}
+	return nil
+}
+
+// isAttached reports whether the frames of a link go to the tap that Attach has made.
+func isAttached(h *netlink.Handle, link netlink.Link) (bool, error) {
+	targets, _, err := targetsOf(h, link)
+	want := TapName(Link{Index: link.Attrs().Index})
+	return slices.ContainsFunc(targets, func(to netlink.Link) bool {
+		return to != nil && isOurTap(to) && to.Attrs().Name == want
+	}), err
+}
+
 // detach removes a link's redirect to nowhere.
 func detach(h *netlink.Handle, index int) error {
 	removed, err := removeRedirect(h, index, func(targets []netlink.Link) bool {
@@ -45,6 +92,11 @@ func detach(h *netlink.Handle, index int) error {
 	if err != nil || !removed {
 		return err
 	}
+	return offMulticast(h, index)
+}
+
+// offMulticast lets a link filter multicast again, if it is there.
+func offMulticast(h *netlink.Handle, index int) error {
 	if err := setAllMulticast(h, index, false); err != nil && !isGone(err) {
 		return err
 	}
@@ -53,11 +105,10 @@ func detach(h *netlink.Handle, index int) error {
 
 // removeOurs removes a link's redirect if Attach created it, in a command that was killed
 // perhaps: it leads to a tap of ours, or nowhere.
-func removeOurs(h *netlink.Handle, index int) error {
-	_, err := removeRedirect(h, index, func(targets []netlink.Link) bool {
+func removeOurs(h *netlink.Handle, index int) (removed bool, err error) {
+	return removeRedirect(h, index, func(targets []netlink.Link) bool {
 		return !slices.ContainsFunc(targets, func(to netlink.Link) bool { return to != nil && !isOurTap(to) })
 	})
-	return err
 }
 
 // removeRedirect removes the ingress discipline of a link whose filters all redirect

@@ -29,6 +29,8 @@ type Link struct {
 	MAC net.HardwareAddr
 	// MTU is in bytes, without the Ethernet header.
 	MTU int
+	// Attached says that its frames go to the tap that Attach has made for it.
+	Attached bool
 }
 
 // Scan lists the links of the namespace at nsPath (empty: the caller's own) that
@@ -40,10 +42,16 @@ type Link struct {
 // that is in use cannot be mirrored, and ErrUnsupportedRoute if a route or a routing
 // rule cannot.
 func Scan(ctx context.Context, nsPath string) ([]Link, *agentproto.Network, error) {
+	return ScanSome(ctx, nsPath, func(string, int) bool { return true })
+}
+
+// ScanSome is Scan of the links that want picks by their names and indexes, and of what
+// the guest configures on those: what cannot be mirrored of others is no error.
+func ScanSome(ctx context.Context, nsPath string, want func(name string, index int) bool) ([]Link, *agentproto.Network, error) {
 	var links []Link
 	var guest *agentproto.Network
 	err := inNamespace(ctx, nsPath, func(h *netlink.Handle) error {
-		s := &scanner{handle: h, names: map[int]string{}, network: &agentproto.Network{}}
+		s := &scanner{handle: h, want: want, names: map[int]string{}, network: &agentproto.Network{}}
 		err := s.scan()
 		links, guest = s.links, s.network
 		return err
@@ -54,9 +62,40 @@ func Scan(ctx context.Context, nsPath string) ([]Link, *agentproto.Network, erro
 	return links, guest, nil
 }
 
+// Links lists all links of the namespace at nsPath (empty: the caller's own), mirrored or not.
+func Links(ctx context.Context, nsPath string) ([]Link, error) {
+	var links []Link
+	err := inNamespace(ctx, nsPath, func(h *netlink.Handle) error {
+		all, err := namespace.Dump(h.LinkList)
+		if err != nil {
+			return fmt.Errorf("list links: %w", err)
+		}
+		for _, link := range all {
+			found, err := newLink(h, link)
+			if err != nil {
+				return err
+			}
+			links = append(links, found)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look at the links: %w", err)
+	}
+	return links, nil
+}
+
+// newLink says what a link is now.
+func newLink(h *netlink.Handle, link netlink.Link) (Link, error) {
+	a := link.Attrs()
+	attached, err := isAttached(h, link)
+	return Link{Name: a.Name, Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU, Attached: attached}, err
+}
+
 // scanner collects the configuration of one namespace.
 type scanner struct {
 	handle  *netlink.Handle
+	want    func(name string, index int) bool
 	links   []Link
 	names   map[int]string // of the links that are mirrored, by index
 	network *agentproto.Network
@@ -85,7 +124,7 @@ func (s *scanner) scan() error {
 // link adds a link and its addresses, unless the guest does not get it.
 func (s *scanner) link(link netlink.Link) error {
 	a := link.Attrs()
-	if a.Flags&net.FlagLoopback != 0 || a.MasterIndex != 0 || isOurTap(link) {
+	if a.Flags&net.FlagLoopback != 0 || a.MasterIndex != 0 || isOurTap(link) || !s.want(a.Name, a.Index) {
 		return nil
 	}
 	addrs, err := namespace.Dump(func() ([]netlink.Addr, error) { return s.handle.AddrList(link, netlink.FAMILY_ALL) })
@@ -101,8 +140,12 @@ func (s *scanner) link(link netlink.Link) error {
 		}
 		return fmt.Errorf("link %s (%s): %w", a.Name, link.Type(), ErrUnsupportedLink)
 	}
+	found, err := newLink(s.handle, link)
+	if err != nil {
+		return err
+	}
 	s.names[a.Index] = a.Name
-	s.links = append(s.links, Link{Name: a.Name, Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU})
+	s.links = append(s.links, found)
 	iface := &agentproto.Interface{
 		Name:  a.Name,
 		Mac:   a.HardwareAddr.String(),

@@ -319,3 +319,30 @@ func TestScanEmptyNamespace(t *testing.T) {
 		t.Errorf("got links %v and network %v", links, got)
 	}
 }
+
+// What cannot be mirrored of a link that nobody asks for is no error.
+func TestScanSome(t *testing.T) {
+	pod := newNamespace(t)
+	pod.addVeth(t, "eth0", "peer0", "10.88.0.5/16")
+	pod.in(t, func(h *netlink.Handle) error {
+		if err := h.LinkAdd(&netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN}); err != nil {
+			return err
+		}
+		tun, err := h.LinkByName("tun0")
+		if err != nil {
+			return err
+		}
+		addr, err := netlink.ParseAddr("10.89.0.5/16")
+		if err != nil {
+			return err
+		}
+		return h.AddrAdd(tun, addr)
+	})
+	if _, _, err := Scan(within(t), pod.path); !errors.Is(err, ErrUnsupportedLink) {
+		t.Fatalf("all: %v", err)
+	}
+	links, guest, err := ScanSome(within(t), pod.path, func(name string, _ int) bool { return name == "eth0" })
+	if err != nil || len(links) != 1 || links[0].Name != "eth0" || len(guest.GetInterfaces()) != 1 {
+		t.Errorf("links %+v, network %v, %v", links, guest, err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -39,6 +40,16 @@ func (t Tap) Close() error {
 // TapName is the name of the tap that Attach creates for a link. It depends on the
 // link alone, so a later command can tell which links of a new Scan have a tap.
 func TapName(link Link) string { return tapPrefix + strconv.Itoa(link.Index) }
+
+// linkIndex is the index of the link that a tap was created for.
+func linkIndex(tap string) (int, error) {
+	digits, ok := strings.CutPrefix(tap, tapPrefix)
+	index, err := strconv.Atoi(digits)
+	if !ok || err != nil {
+		return 0, fmt.Errorf("%q is no name of a tap", tap)
+	}
+	return index, nil
+}
 
 // openTap creates a tap in the calling thread's namespace and returns its only
 // queue. The device is not persistent: it exists as long as the descriptor.

@@ -137,6 +137,65 @@ func TestDetachLeavesNothing(t *testing.T) {
 	expectClean(t, pod, link, tap)
 }
 
+// A VMM may close a tap a moment after it has said so.
+func TestDetachLinkLeavesNothing(t *testing.T) {
+	pod, _, link, tap := attached(t)
+	for _, there := range []bool{true, false} {
+		if got, err := HasTap(within(t), pod.path, tap.Name); err != nil || got != there {
+			t.Errorf("the tap is there: %v, %v, want %v", got, err, there)
+		}
+		if err := DetachLink(within(t), pod.path, tap.Name); err != nil {
+			t.Fatal(err)
+		}
+		if there {
+			if err := tap.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	expectClean(t, pod, link, tap)
+	pod.in(t, func(h *netlink.Handle) error {
+		l, err := h.LinkByIndex(link.Index)
+		if err != nil {
+			return err
+		}
+		return h.LinkDel(l)
+	})
+	if err := DetachLink(within(t), pod.path, tap.Name); err != nil {
+		t.Errorf("a link that is gone: %v", err)
+	}
+	if err := DetachLink(within(t), pod.path, "eth0"); err == nil {
+		t.Error("a tap that is none of ours")
+	}
+}
+
+// A link is attached to a tap that is open, and not to what was made for another link of
+// the same index.
+func TestScanTellsWhatIsAttached(t *testing.T) {
+	pod, _, link, tap := attached(t)
+	is := func(want bool) {
+		t.Helper()
+		links, _, err := Scan(within(t), pod.path)
+		if err != nil || len(links) != 1 || links[0].Attached != want {
+			t.Errorf("links %+v, %v, want attached %v", links, err, want)
+		}
+		all, err := Links(within(t), pod.path)
+		if err != nil || len(all) < 2 {
+			t.Fatalf("all links: %+v, %v", all, err)
+		}
+		for _, l := range all {
+			if l.Attached != (want && l.Index == link.Index) {
+				t.Errorf("among all links: %+v", l)
+			}
+		}
+	}
+	is(true)
+	if err := tap.Close(); err != nil {
+		t.Fatal(err)
+	}
+	is(false)
+}
+
 func TestDetachAfterLinkIsGone(t *testing.T) {
 	pod, _, link, tap := attached(t)
 	pod.in(t, func(h *netlink.Handle) error {

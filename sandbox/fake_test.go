@@ -65,6 +65,7 @@ func newFakeVM(_ string, cfg *hypervisor.Config) (hypervisor.VM, error) {
 	vm := &fakeVM{cfg: cfg, over: make(chan struct{})}
 	vm.agent = &fakeAgent{
 		dir: dir, containers: make(map[string]*fakeProcess), control: make(chan net.Conn), over: vm.over,
+		nics: make(map[string]fakeNIC),
 	}
 	if vm.agent.fails("new") {
 		return nil, errors.New("the fake VM fails as it is to")
@@ -86,6 +87,11 @@ func (vm *fakeVM) Listen(uint32) (net.Listener, error) {
 func (vm *fakeVM) Boot(context.Context) error {
 	if vm.agent.fails("boot") {
 		return errors.New("the fake VM fails as it is to")
+	}
+	for _, nic := range vm.cfg.NICs {
+		if err := vm.agent.plug(nic); err != nil {
+			return err
+		}
 	}
 	conn, err := unixsocket.Dial(filepath.Join(vm.cfg.Dir, "hello.sock"))
 	if err != nil {
@@ -130,6 +136,52 @@ type fakeAgent struct {
 	mu         sync.Mutex
 	configured bool
 	containers map[string]*fakeProcess
+	// nics are the interfaces that the VM has, each with its tap; network is what the
+	// guest was told of them.
+	nics    map[string]fakeNIC
+	network *agentproto.Network
+}
+
+// fakeNIC has its own copies of a tap, as a VMM has.
+type fakeNIC struct {
+	mac  string
+	taps []int
+}
+
+// fakeSlots is how many interfaces fit into a fake VM.
+const fakeSlots = 4
+
+func (a *fakeAgent) plug(nic hypervisor.NIC) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.nics) == fakeSlots {
+		return hypervisor.ErrNoSlot
+	}
+	plugged := fakeNIC{mac: nic.MAC.String()}
+	for _, f := range nic.Tap {
+		raw, err := f.SyscallConn()
+		if err != nil {
+			return err
+		}
+		_ = raw.Control(func(fd uintptr) {
+			n, dupErr := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
+			plugged.taps, err = append(plugged.taps, n), dupErr
+		})
+		if err != nil {
+			return err
+		}
+	}
+	a.nics[nic.ID] = plugged
+	return nil
+}
+
+// macs are the hardware addresses that the VM's interfaces have.
+func (a *fakeAgent) macs() map[string]bool {
+	macs := make(map[string]bool)
+	for _, nic := range a.nics {
+		macs[nic.mac] = true
+	}
+	return macs
 }
 
 type fakeProcess struct {
@@ -230,8 +282,44 @@ func (a *fakeAgent) CreateContainer(ctx context.Context, r *agentproto.CreateCon
 	return &agentproto.CreateContainerResponse{Pid: 1}, nil
 }
 
-func (a *fakeAgent) StartContainer(context.Context, *agentproto.StartContainerRequest) (*agentproto.StartContainerResponse, error) {
+func (a *fakeAgent) StartContainer(_ context.Context, r *agentproto.StartContainerRequest) (*agentproto.StartContainerResponse, error) {
+	if err := a.setNetwork(r.GetNetwork()); err != nil {
+		return nil, err
+	}
 	return &agentproto.StartContainerResponse{}, a.step("start")
+}
+
+// setNetwork refuses interfaces that the VM does not have, as a guest does.
+func (a *fakeAgent) setNetwork(n *agentproto.Network) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	macs := a.macs()
+	for _, i := range n.GetInterfaces() {
+		if !macs[i.GetMac()] {
+			return status.Errorf(codes.Internal, "no NIC %s appeared", i.GetMac())
+		}
+	}
+	a.network = n
+	return nil
+}
+
+func (a *fakeAgent) SetNetwork(_ context.Context, r *agentproto.SetNetworkRequest) (*agentproto.SetNetworkResponse, error) {
+	if err := a.step("network"); err != nil {
+		return nil, err
+	}
+	return &agentproto.SetNetworkResponse{}, a.setNetwork(r.GetNetwork())
+}
+
+func (a *fakeAgent) Interfaces(context.Context, *agentproto.InterfacesRequest) (*agentproto.InterfacesResponse, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	answer, macs := &agentproto.InterfacesResponse{}, a.macs()
+	for _, i := range a.network.GetInterfaces() {
+		if macs[i.GetMac()] {
+			answer.Interfaces = append(answer.Interfaces, i)
+		}
+	}
+	return answer, a.step("interfaces")
 }
 
 func (a *fakeAgent) Exec(_ context.Context, r *agentproto.ExecRequest) (*agentproto.ExecResponse, error) {
@@ -324,6 +412,22 @@ func (c *fakeControl) Resize(_ context.Context, size state.VMSize) error {
 	}
 	_, err = fmt.Fprintln(f, size.CPUs, size.MemoryMiB)
 	return errors.Join(err, f.Close())
+}
+
+func (c *fakeControl) AddNIC(_ context.Context, nic hypervisor.NIC) error { return c.agent.plug(nic) }
+
+func (c *fakeControl) Remove(_ context.Context, id string) error {
+	c.agent.mu.Lock()
+	defer c.agent.mu.Unlock()
+	nic, ok := c.agent.nics[id]
+	if !ok || c.agent.fails("unplug") {
+		return fmt.Errorf("the fake VM has no %s, or keeps it", id)
+	}
+	delete(c.agent.nics, id)
+	for _, fd := range nic.taps {
+		_ = unix.Close(fd)
+	}
+	return nil
 }
 
 func (c *fakeControl) Close() error { return nil }

@@ -8,8 +8,6 @@ import (
 
 	"runch/agentproto"
 	"runch/hooks"
-	"runch/hypervisor"
-	"runch/network"
 	"runch/state"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -75,33 +73,13 @@ func (r *Runtime) rescan(ctx context.Context, c *state.Container) (*agentproto.N
 		return nil, err
 	}
 	defer s.Close()
-	ns := netNSOf(s.record)
-	links, config, err := network.Scan(ctx, ns)
+	w, err := s.scanNetwork(ctx, func(_, tap string) bool { return !slices.Contains(s.record.Network.Removed, tap) })
 	if err != nil {
 		return nil, err
 	}
-	for _, link := range links {
-		if slices.Contains(s.record.Network.Taps, network.TapName(link)) {
-			continue
-		}
-		if err := s.plug(ctx, ns, link); err != nil {
-			return nil, err
-		}
+	if _, err := s.rewire(ctx, w); err != nil {
+		return nil, err
 	}
 	r.serveNames(c, s)
-	return config, nil
-}
-
-// plug mirrors one more link into a running VM.
-func (s *lockedSandbox) plug(ctx context.Context, ns string, link network.Link) error {
-	tap, err := network.Attach(ctx, ns, link)
-	if err != nil {
-		return err
-	}
-	defer tap.Close() // the VMM has its own copies
-	s.record.Network.Taps = append(s.record.Network.Taps, tap.Name)
-	if err := s.Save(s.record); err != nil {
-		return err
-	}
-	return s.holder().AddNIC(hypervisor.NIC{ID: tap.Name, MAC: tap.MAC, MTU: tap.MTU, Tap: tap.Files})
+	return w.config, nil
 }

@@ -15,6 +15,7 @@ import (
 	"runch/hypervisor"
 	"runch/network"
 	"runch/shimproto"
+	"runch/state"
 	"runch/storage"
 	"runch/unixsocket"
 
@@ -36,7 +37,10 @@ type holder struct {
 	settle func()
 	// note is for why the container's end is not known.
 	note *os.File
-	taps []string
+	taps []state.Tap
+	// tapFiles are this process's own of the VM's first interfaces, until the VMM has its
+	// copies: a tap is there as long as it is open.
+	tapFiles []*os.File
 	// noLocalhost says why the guest does not get connections to localhost.
 	noLocalhost error
 	nics        *agentproto.Network
@@ -81,6 +85,10 @@ func (h *holder) boot(ctx context.Context, v *shimproto.VM) error {
 	if err != nil {
 		return ofVM("start the VM", h.orServer(err))
 	}
+	for _, f := range h.tapFiles {
+		_ = f.Close() // nothing was written by it
+	}
+	h.tapFiles = nil
 	go h.watch()
 	// The kernel takes some milliseconds for it, the guest longer for its boot.
 	localhost := make(chan struct{})
@@ -148,7 +156,8 @@ func (h *holder) mirrorNetwork(ctx context.Context) ([]hypervisor.NIC, error) {
 		if err != nil {
 			return nil, err
 		}
-		h.taps = append(h.taps, tap.Name)
+		h.taps = append(h.taps, state.Tap{Name: tap.Name, Link: link.Name, MAC: link.MAC.String(), MTU: link.MTU})
+		h.tapFiles = append(h.tapFiles, tap.Files...)
 		nics = append(nics, hypervisor.NIC{ID: tap.Name, MAC: tap.MAC, MTU: tap.MTU, Tap: tap.Files})
 	}
 	return nics, nil

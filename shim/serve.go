@@ -3,6 +3,7 @@ package shim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"time"
@@ -90,7 +91,9 @@ func (h *holder) carryOut(ctx context.Context, r *shimproto.Request, files []*os
 		return nil, h.tree.Share(r.Share.Name, mounts)
 	case r.AddNIC != nil:
 		nic := hypervisor.NIC{ID: r.AddNIC.ID, MAC: r.AddNIC.MAC, MTU: r.AddNIC.MTU, Tap: files}
-		return nil, h.control(ctx, func(ctx context.Context, vm hypervisor.Control) error { return vm.AddNIC(ctx, nic) })
+		return nil, explainSlots(h.control(ctx, func(ctx context.Context, vm hypervisor.Control) error { return vm.AddNIC(ctx, nic) }))
+	case r.RemoveNIC != "":
+		return nil, h.control(ctx, func(ctx context.Context, vm hypervisor.Control) error { return vm.Remove(ctx, r.RemoveNIC) })
 	case r.Resize != nil:
 		return nil, h.control(ctx, func(ctx context.Context, vm hypervisor.Control) error { return vm.Resize(ctx, *r.Resize) })
 	case r.Protect != "":
@@ -106,4 +109,12 @@ func (h *holder) carryOut(ctx context.Context, r *shimproto.Request, files []*os
 	default:
 		return nil, errors.New("the request asks for nothing")
 	}
+}
+
+// explainSlots says what to do when the VM has no slot for an interface any more.
+func explainSlots(err error) error {
+	if !errors.Is(err, hypervisor.ErrNoSlot) {
+		return err
+	}
+	return fmt.Errorf("%w: the VM was booted with %d for interfaces that come later; `runch network remove` frees one", err, hotplugSlots)
 }

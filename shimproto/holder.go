@@ -34,6 +34,8 @@ type Request struct {
 	Unshare string `json:",omitempty"`
 	// AddNIC plugs an interface into the VM; the descriptors of its tap come along.
 	AddNIC *NIC `json:",omitempty"`
+	// RemoveNIC unplugs the interface of this id.
+	RemoveNIC string `json:",omitempty"`
 	// Resize changes the size of the VM; 0 leaves a value.
 	Resize *state.VMSize `json:",omitempty"`
 	// Attend says that the shim of a member asks, and keeps the connection as long as
@@ -121,6 +123,12 @@ func (h Holder) Unshare(name string) error {
 // AddNIC plugs an interface into the VM. The tap's files stay the caller's.
 func (h Holder) AddNIC(nic hypervisor.NIC) error {
 	_, err := h.ask(Request{AddNIC: &NIC{ID: nic.ID, MAC: nic.MAC, MTU: nic.MTU}}, nic.Tap)
+	return err
+}
+
+// RemoveNIC unplugs an interface, and returns when the guest has released it.
+func (h Holder) RemoveNIC(id string) error {
+	_, err := h.ask(Request{RemoveNIC: id}, nil)
 	return err
 }
 

@@ -192,8 +192,8 @@ func (unreachable) Is(target error) bool { return target == agentproto.ErrUnreac
 // Ready says what the process has made.
 type Ready struct {
 	Endpoint transport.Endpoint
-	// Taps are the names of those made in the network namespace.
-	Taps []string
+	// Taps are those made in the network namespace.
+	Taps []state.Tap
 	// NoLocalhost says why connections to localhost in that namespace do not reach the
 	// guest; empty where they do.
 	NoLocalhost string `json:",omitempty"`

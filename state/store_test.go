@@ -71,7 +71,7 @@ func TestSandboxesAreApartFromContainers(t *testing.T) {
 	want := &Sandbox{
 		ID: "c1", Holder: Process{PID: 3, StartTime: 4}, Owner: "c1", Endpoint: transport.Endpoint{Unix: "/s"}, VMM: "qemu",
 		Members: map[string]Member{"c1": {Shim: Process{PID: 3, StartTime: 4}}},
-		Network: Network{NetNS: "/n", Taps: []string{"tap0"}},
+		Network: Network{NetNS: "/n", Taps: []Tap{{Name: "runch2", Link: "eth0", MAC: "02:00:00:00:00:01", MTU: 1500}}, Removed: []string{"runch3"}},
 	}
 	if err := d.Save(want); err != nil {
 		t.Fatal(err)
@@ -102,6 +102,17 @@ func TestSandboxesAreApartFromContainers(t *testing.T) {
 	}
 	if _, err := s.New(sandboxPrefix + "c1"); !errors.Is(err, ErrInvalidID) {
 		t.Errorf("a container called as a sandbox's directory: %v", err)
+	}
+}
+
+// A sandbox may run that an older runtime has made.
+func TestTapsOfFormerVersions(t *testing.T) {
+	s, err := decodeSandbox([]byte(`{"version": 2, "id": "c1", "network": {"taps": ["runch2", "runch3"]}}`), "c1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Tap{{Name: "runch2"}, {Name: "runch3"}}, s.Network.Taps); diff != "" {
+		t.Errorf("taps (-want +got):\n%s", diff)
 	}
 }
 
@@ -230,7 +241,7 @@ func TestMalformedRecords(t *testing.T) {
 		{"null", `null`, "no version", ErrMalformed},
 		{"other id", `{"version": 1, "id": "c2"}`, `it is of container "c2"`, ErrMalformed},
 		{"pid", `{"version": 1, "id": "c1", "shim": {"pid": -1}}`, "negative pid", ErrMalformed},
-		{"newer", `{"version": 3, "shim": "another thing"}`, "3, this runch knows 2", ErrVersion},
+		{"newer", `{"version": 4, "shim": "another thing"}`, "4, this runch knows 3", ErrVersion},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := NewStore(t.TempDir())

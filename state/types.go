@@ -1,6 +1,7 @@
 package state
 
 import (
+	"encoding/json"
 	"time"
 
 	"runch/transport"
@@ -10,7 +11,7 @@ import (
 
 // Version is the version of the records that this package writes. A record of
 // a newer version is refused.
-const Version = 2
+const Version = 3
 
 // Container is what is kept of a container. Its status is not: see Status.
 type Container struct {
@@ -71,8 +72,32 @@ type Cgroup struct {
 type Network struct {
 	// NetNS is the path of the namespace, as the spec or the shim has it.
 	NetNS string `json:"netns,omitempty"`
-	// Taps are the names of the tap devices that were made in it.
-	Taps []string `json:"taps,omitempty"`
+	// Taps are the devices that were made in it, one beside each link that the guest
+	// has a NIC for.
+	Taps []Tap `json:"taps,omitempty"`
+	// Removed are the names of the taps of links that were taken out of the guest by
+	// hand, and stay out until they are asked for.
+	Removed []string `json:"removed,omitempty"`
+}
+
+// Tap is the host's end of a NIC.
+type Tap struct {
+	// Name is the tap's, and the id of the NIC.
+	Name string `json:"name"`
+	// Link, MAC and MTU (in bytes) are those of the link that it was made for, when that
+	// was looked at last. They are empty in a record of version 2.
+	Link string `json:"link,omitempty"`
+	MAC  string `json:"mac,omitempty"`
+	MTU  int    `json:"mtu,omitempty"`
+}
+
+// UnmarshalJSON also takes a name alone, as records had it up to version 2.
+func (t *Tap) UnmarshalJSON(data []byte) error {
+	if json.Unmarshal(data, &t.Name) == nil {
+		return nil
+	}
+	type plain Tap
+	return json.Unmarshal(data, (*plain)(t))
 }
 
 // Sandbox is what is kept of a VM and of what belongs to it.

@@ -1,0 +1,133 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"runch/agentproto"
+	"runch/hypervisor"
+	"runch/network"
+	"runch/state"
+)
+
+// wiring is what of a sandbox's network namespace is to be in its guest.
+type wiring struct {
+	links  []network.Link
+	config *agentproto.Network
+}
+
+// has reports whether a link of that name is to be there.
+func (w *wiring) has(name string) bool {
+	return slices.ContainsFunc(w.links, func(l network.Link) bool { return l.Name == name })
+}
+
+// scanNetwork looks at the namespace for those links that want picks by their names and the
+// names that their taps have or would have.
+func (s *lockedSandbox) scanNetwork(ctx context.Context, want func(name, tap string) bool) (*wiring, error) {
+	there := make(map[string]bool)
+	links, config, err := network.ScanSome(ctx, netNSOf(s.record), func(name string, index int) bool {
+		tap := network.TapName(network.Link{Index: index})
+		there[tap] = true
+		return want(name, tap)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.record.Network.Removed = slices.DeleteFunc(s.record.Network.Removed, func(tap string) bool { return !there[tap] })
+	return &wiring{links: links, config: config}, nil
+}
+
+// rewire makes the NICs of the running VM those for the links of w. First come those off
+// that are for no link of w, or for one that has become another: hardware addresses must
+// not meet. It gives the taps that are new; after an error there are none of these.
+func (s *lockedSandbox) rewire(ctx context.Context, w *wiring) (added []string, err error) {
+	for _, tap := range slices.Clone(s.record.Network.Taps) {
+		if !slices.ContainsFunc(w.links, func(l network.Link) bool { return fits(tap, l) }) {
+			if err := s.unplug(ctx, tap); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, link := range w.links {
+		name := network.TapName(link)
+		if tap := s.tap(name); tap != nil {
+			tap.Link = link.Name
+			continue
+		}
+		if err := s.plug(ctx, link); err != nil {
+			return nil, errors.Join(err, s.unplugAll(ctx, added))
+		}
+		added = append(added, name)
+	}
+	s.record.Network.Removed = slices.DeleteFunc(s.record.Network.Removed, func(tap string) bool { return s.tap(tap) != nil })
+	return added, s.Save(s.record)
+}
+
+// fits reports whether the NIC of a tap can be that of the link as it is now. A link can
+// have the index of a former one; and a NIC keeps its hardware address, and takes no
+// larger MTU than it was made with.
+func fits(tap state.Tap, link network.Link) bool {
+	return tap.Name == network.TapName(link) && link.Attached &&
+		(tap.MAC == "" || tap.MAC == link.MAC.String()) && (tap.MTU == 0 || link.MTU <= tap.MTU)
+}
+
+// tap is the record of a tap, nil for none.
+func (s *lockedSandbox) tap(name string) *state.Tap {
+	taps := s.record.Network.Taps
+	i := slices.IndexFunc(taps, func(t state.Tap) bool { return t.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &taps[i]
+}
+
+// plug mirrors one more link into a running VM. The record has the tap before the VM has:
+// of a command that was killed in between it says what may be there.
+func (s *lockedSandbox) plug(ctx context.Context, link network.Link) error {
+	tap, err := network.Attach(ctx, netNSOf(s.record), link)
+	if err != nil {
+		return err
+	}
+	made := state.Tap{Name: tap.Name, Link: link.Name, MAC: tap.MAC.String(), MTU: tap.MTU}
+	s.record.Network.Taps = append(s.record.Network.Taps, made)
+	err = s.Save(s.record)
+	if err == nil {
+		err = s.holder().AddNIC(hypervisor.NIC{ID: tap.Name, MAC: tap.MAC, MTU: tap.MTU, Tap: tap.Files})
+	}
+	// The VMM has its own copies.
+	if err = errors.Join(err, tap.Close()); err != nil {
+		return errors.Join(fmt.Errorf("link %s: %w", link.Name, err), s.unplug(ctx, made))
+	}
+	return nil
+}
+
+// unplug takes a NIC out of a running VM, if it has it, with the tap and the redirect of
+// its link. The link may be gone.
+func (s *lockedSandbox) unplug(ctx context.Context, tap state.Tap) error {
+	ns := netNSOf(s.record)
+	plugged, err := network.HasTap(ctx, ns, tap.Name)
+	if err == nil && plugged {
+		err = s.holder().RemoveNIC(tap.Name)
+	}
+	if err == nil {
+		err = network.DetachLink(ctx, ns, tap.Name)
+	}
+	if err != nil {
+		return fmt.Errorf("take link %s out of the guest: %w", tap.Link, err)
+	}
+	s.record.Network.Taps = slices.DeleteFunc(s.record.Network.Taps, func(t state.Tap) bool { return t.Name == tap.Name })
+	return s.Save(s.record)
+}
+
+// unplugAll undoes what rewire has added.
+func (s *lockedSandbox) unplugAll(ctx context.Context, taps []string) error {
+	var errs []error
+	for _, name := range taps {
+		if tap := s.tap(name); tap != nil {
+			errs = append(errs, s.unplug(ctx, *tap))
+		}
+	}
+	return errors.Join(errs...)
+}
