@@ -139,7 +139,7 @@ func (p *program) commands() []*cli.Command {
 	commands := []*cli.Command{
 		p.createCommand(), id(p.startCommand()), id(p.stateCommand()), id(p.killCommand()), id(p.deleteCommand()),
 		id(p.execCommand()), p.runCommand(), p.listCommand(), id(p.psCommand()), id(p.pauseCommand()), id(p.resumeCommand()),
-		id(p.updateCommand()), id(p.eventsCommand()),
+		id(p.updateCommand()), id(p.eventsCommand()), p.networkCommand(),
 		specCommand(), featuresCommand(), guestCommand(), p.installCommand(), p.checkCommand(), p.envCommand(), completionCommand(),
 	}
 	return append(commands, unsupportedCommands()...)

@@ -62,12 +62,17 @@ func reorder(app *cli.App, args []string) []string {
 	if len(args) < 2 {
 		return args
 	}
-	at := 1 + flagsLength(app.Flags, args[1:])
-	if at >= len(args) {
-		return args
+	at, command := 0, &cli.Command{Flags: app.Flags, Subcommands: app.Commands}
+	for len(command.Subcommands) > 0 {
+		at += 1 + flagsLength(command.Flags, args[at+1:])
+		if at >= len(args) {
+			return args
+		}
+		if command = findCommand(command.Subcommands, args[at]); command == nil {
+			return args
+		}
 	}
-	command := findCommand(app.Commands, args[at])
-	if command == nil || command.SkipFlagParsing || len(command.Subcommands) > 0 || slices.Contains(literal, command.Name) {
+	if command.SkipFlagParsing || slices.Contains(literal, command.Name) {
 		return args
 	}
 	rest := args[at+1:]
