@@ -16,6 +16,9 @@ import (
 // requestTimeout bounds one request of a command, from its connection on.
 const requestTimeout = 30 * time.Second
 
+// unplugTimeout bounds how long a guest may take to release an interface.
+const unplugTimeout = 20 * time.Second
+
 // serve answers the requests that commands and the shims of other containers make
 // to the holder, one after the other, as long as the process lives and not only ctx.
 // They come when the command knows that the VM runs.
@@ -93,7 +96,7 @@ func (h *holder) carryOut(ctx context.Context, r *shimproto.Request, files []*os
 		nic := hypervisor.NIC{ID: r.AddNIC.ID, MAC: r.AddNIC.MAC, MTU: r.AddNIC.MTU, Tap: files}
 		return nil, explainSlots(h.control(ctx, func(ctx context.Context, vm hypervisor.Control) error { return vm.AddNIC(ctx, nic) }))
 	case r.RemoveNIC != "":
-		return nil, h.control(ctx, func(ctx context.Context, vm hypervisor.Control) error { return vm.Remove(ctx, r.RemoveNIC) })
+		return nil, h.control(ctx, func(ctx context.Context, vm hypervisor.Control) error { return unplug(ctx, vm, r.RemoveNIC) })
 	case r.Resize != nil:
 		return nil, h.control(ctx, func(ctx context.Context, vm hypervisor.Control) error { return vm.Resize(ctx, *r.Resize) })
 	case r.Protect != "":
@@ -109,6 +112,13 @@ func (h *holder) carryOut(ctx context.Context, r *shimproto.Request, files []*os
 	default:
 		return nil, errors.New("the request asks for nothing")
 	}
+}
+
+// unplug gives up in time to say so: who asks waits no longer than for one request.
+func unplug(ctx context.Context, vm hypervisor.Plugger, id string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, unplugTimeout, fmt.Errorf("the guest has not released it within %v", unplugTimeout))
+	defer cancel()
+	return vm.Remove(ctx, id)
 }
 
 // explainSlots says what to do when the VM has no slot for an interface any more.
