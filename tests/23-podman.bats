@@ -31,6 +31,25 @@ teardown() {
 	eventually 10 none_left
 }
 
+@test "a container that runs is connected to another network, and disconnected" {
+	[ "$RUNCH_TEST_LONG" = 1 ] || skip "a thread through podman of what 32-network shows (RUNCH_TEST_LONG=1)"
+	needs_vm
+	local address
+	network "${NETWORK}more" --disable-dns
+	podman run --detach --name web --network "$NETWORK" "$IMAGE" httpd -f -p 80 -h /etc >/dev/null
+	ID=$(podman inspect --format '{{.Id}}' web)
+	podman network connect "${NETWORK}more" web
+	runch network add "$ID"
+	same "$(runch network ls --format json "$ID" | jq -r '.[].name' | xargs)" "eth0 eth1"
+	address=$(podman inspect web | jq -r --arg network "${NETWORK}more" '.[0].NetworkSettings.Networks[$network].IPAddress')
+	same "$(podman run --rm --network "${NETWORK}more" "$IMAGE" wget -q -O - "http://$address/passwd")" "$(<"$RUNCH_ROOTFS/busybox/etc/passwd")"
+	podman network disconnect "${NETWORK}more" web
+	runch network add "$ID"
+	same "$(runch network ls --format json "$ID" | jq -r '.[].name' | xargs)" eth0
+	podman rm --force --time 0 web
+	podman network rm "${NETWORK}more"
+}
+
 # bats test_tags=contract:29
 @test "a pod: its members are in one VM and share network, ipc, names and /dev/shm, with what the pod was given" {
 	pod_create --hostname house --shm-size 33m --sysctl net.core.somaxconn=77 --add-host elsewhere:192.0.2.9 --publish 127.0.0.1::80
