@@ -349,6 +349,6 @@ says_in_guest() {
 	runch network add "$ID" new1 new2 new3 new4
 	tries 10.99.4
 	runch network remove "$ID" new2
-	runch network add "$ID"
+	runch network add "$ID" new5
 	tries 10.99.5
 }
