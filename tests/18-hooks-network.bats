@@ -9,9 +9,11 @@ setup() {
 	NETNS=${T##*/}
 }
 
+# The namespace goes after the container and before what is left is looked at: it is named after the test.
 teardown() {
-	finish
+	[ ! -d "$ROOT" ] || runch list --quiet | xargs -r -n 1 "$RUNCH" --root "$ROOT" delete --force
 	ip netns delete "$NETNS" 2>/dev/null || true
+	finish
 }
 
 # hook NAME SCRIPT: adds a hook of the host's that runs a shell with this text. The state is on its stdin.
