@@ -45,7 +45,7 @@ func closeNIC(nic hypervisor.NIC) {
 	}
 }
 
-// testColdNIC: an interface that is there from the start.
+// testColdNIC: an interface that is there from the start, and can go.
 func testColdNIC(t *testing.T, s *suite) {
 	nic := newNIC(t, "eth0", 1)
 	defer closeNIC(nic)
@@ -56,6 +56,12 @@ func testColdNIC(t *testing.T, s *suite) {
 	if answer := m.command(guestports.AwaitNIC); answer != "<nil>" {
 		t.Errorf("the guest sees no interface: %s", answer)
 	}
+	h := s.attach(t, m)
+	defer h.Close()
+	if err := h.Remove(timeout(t, time.Minute), nic.ID); err != nil {
+		t.Fatalf("Remove: %v", err)
+	}
+	m.mustAnswer("<nil>", guestports.AwaitNoNIC)
 }
 
 // testAddNIC: an interface is plugged into a running guest and out again, by
