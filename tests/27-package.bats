@@ -153,6 +153,7 @@ shipped() {
 }
 
 @test "made again out of a tree elsewhere, it is the same, byte by byte" {
+	[ "$RUNCH_TEST_LONG" = 1 ] || skip "it takes as long as the rest of the suite (RUNCH_TEST_LONG=1, make test-all)"
 	git clone --quiet "$REPO" "$T/tree"
 	# What is not committed as well.
 	(cd "$REPO" && git ls-files -co --exclude-standard -z | xargs -0 cp -a --parents -t "$T/tree")
