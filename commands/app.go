@@ -43,6 +43,7 @@ func statusError(code int) error {
 // and gives the exit code. The version is "number" or "number+commit".
 func Main(ctx context.Context, args []string, version string) int {
 	p := newProgram()
+	p.args = args
 	app := p.app(version)
 	if completing(args) {
 		question, ok := completable(args)
@@ -72,6 +73,8 @@ func Main(ctx context.Context, args []string, version string) int {
 // program is one run of the program.
 type program struct {
 	log *logHandler
+	// args is the command line as the caller wrote it.
+	args []string
 }
 
 func newProgram() *program {
@@ -135,9 +138,9 @@ config.json and a root file system. To run one:
 where <container-id> is your name for the container.`
 
 func (p *program) commands() []*cli.Command {
-	id := p.completesID
+	id := func(c *cli.Command) *cli.Command { return p.completesID(p.follows(c)) }
 	commands := []*cli.Command{
-		p.createCommand(), id(p.startCommand()), id(p.stateCommand()), id(p.killCommand()), id(p.deleteCommand()),
+		p.createCommand(), id(p.startCommand()), id(p.stateCommand()), id(p.killCommand()), p.completesID(p.deleteCommand()),
 		id(p.execCommand()), p.runCommand(), p.listCommand(), id(p.psCommand()), id(p.pauseCommand()), id(p.resumeCommand()),
 		id(p.updateCommand()), id(p.eventsCommand()), p.networkCommand(),
 		specCommand(), featuresCommand(), guestCommand(), p.installCommand(), p.checkCommand(), p.envCommand(), completionCommand(),

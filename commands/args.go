@@ -101,16 +101,27 @@ func reorder(app *cli.App, args []string) []string {
 func flagsLength(flags []cli.Flag, args []string) int {
 	n := 0
 	for n < len(args) {
-		name, ok := flagName(args[n])
-		if !ok {
+		length := flagLength(flags, args[n:])
+		if length == 0 {
 			return n
 		}
-		n++
-		if f := findFlag(flags, name); f != nil && takesValue(f) && !strings.Contains(args[n-1], "=") && n < len(args) {
-			n++
-		}
+		n += length
 	}
 	return n
+}
+
+// flagLength is the number of args that the flag at their beginning takes with its value;
+// 0 where there is none.
+func flagLength(flags []cli.Flag, args []string) int {
+	name, ok := flagName(args[0])
+	if !ok {
+		return 0
+	}
+	f := findFlag(flags, name)
+	if f != nil && takesValue(f) && !strings.Contains(args[0], "=") && len(args) > 1 {
+		return 2
+	}
+	return 1
 }
 
 // flagName is the name in an argument that is a flag, which "-" and "--" are not.

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 
 	"runch/hypervisor"
+	"runch/sandbox"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -123,12 +124,29 @@ func (f finding) verdict() string {
 }
 
 func (h *host) findings() []finding {
-	return []finding{
+	list := []finding{
 		privileges(), h.vmmFinding(), h.virtiofsdFinding(), h.imageFinding(), cgroups(),
 		device("tun", "/dev/net/tun", "modprobe tun", true, "containers have no network without it"),
 		h.kvm(), h.cloudHypervisor(),
 		device("vsock", "/dev/vhost-vsock", "modprobe vhost_vsock", false, "a serial port is used in its place"),
 	}
+	if program := h.runtime.Config.FallbackRuntime; program != "" {
+		list = append(list, fallbackFinding(program))
+	}
+	return list
+}
+
+// fallbackFinding is about what containers in VMs do without.
+func fallbackFinding(program string) finding {
+	f := finding{Name: "fallback runtime"}
+	found, err := sandbox.FindFallback(program)
+	if err != nil {
+		f.Detail = shorten(err.Error())
+		return f
+	}
+	f.OK = true
+	f.Detail = found + ": containers that ask for namespaces of the host are in no virtual machine"
+	return f
 }
 
 func privileges() finding {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strconv"
 
 	"runch/oci"
 	"runch/sandbox"
@@ -74,7 +73,8 @@ func commandError(command string, err error) error {
 	return fmt.Errorf("%s %s failed: %w", name, command, err)
 }
 
-// createOptions reads the command line and the bundle.
+// createOptions reads the command line and the bundle. It does not come back where the
+// container is passed on to the fallback runtime.
 func (p *program) createOptions(c *cli.Context, detach bool) (*sandbox.Runtime, sandbox.CreateOptions, error) {
 	var o sandbox.CreateOptions
 	if err := exactArgs(c, 1); err != nil {
@@ -84,18 +84,24 @@ func (p *program) createOptions(c *cli.Context, detach bool) (*sandbox.Runtime, 
 	if err != nil {
 		return nil, o, err
 	}
-	if err := refuseFDs(c); err != nil {
-		return nil, o, err
-	}
-	bundle, err := oci.Load(c.String("bundle"))
+	bundle, err := oci.Read(c.String("bundle"))
 	if err != nil {
-		return nil, o, err
-	}
-	if err := checkTerminal(bundle.Spec.Process, detach, c.String("console-socket")); err != nil {
 		return nil, o, err
 	}
 	r, _, err := p.configured(c)
 	if err != nil {
+		return nil, o, err
+	}
+	if err := p.passOn(c, r, id, bundle); err != nil {
+		return nil, o, err
+	}
+	if err := refuseFDs(c); err != nil {
+		return nil, o, err
+	}
+	if err := bundle.Check(); err != nil {
+		return nil, o, r.Explain(id, bundle.Spec, err)
+	}
+	if err := checkTerminal(bundle.Spec.Process, detach, c.String("console-socket")); err != nil {
 		return nil, o, err
 	}
 	return r, sandbox.CreateOptions{
@@ -106,7 +112,7 @@ func (p *program) createOptions(c *cli.Context, detach bool) (*sandbox.Runtime, 
 }
 
 // refuseFDs refuses to pass open files on: they are of this kernel, and the
-// container has another. LISTEN_FDS is socket activation, see sd_listen_fds(3).
+// container has another.
 func refuseFDs(c *cli.Context) error {
 	switch n := c.Int("preserve-fds"); {
 	case n < 0:
@@ -114,9 +120,7 @@ func refuseFDs(c *cli.Context) error {
 	case n > 0:
 		return fmt.Errorf("--preserve-fds %d: file descriptors of the host cannot be passed into a virtual machine", n)
 	}
-	pid, noPID := strconv.Atoi(os.Getenv("LISTEN_PID"))
-	n, noCount := strconv.Atoi(os.Getenv("LISTEN_FDS"))
-	if noPID == nil && noCount == nil && pid == os.Getpid() && n > 0 {
+	if n := listenFDs(); n > 0 {
 		return fmt.Errorf("LISTEN_FDS=%d: file descriptors of the host cannot be passed into a virtual machine", n)
 	}
 	return nil

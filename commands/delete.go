@@ -1,6 +1,11 @@
 package commands
 
-import "github.com/urfave/cli/v2"
+import (
+	"errors"
+	"os/exec"
+
+	"github.com/urfave/cli/v2"
+)
 
 func (p *program) deleteCommand() *cli.Command {
 	return &cli.Command{
@@ -16,7 +21,12 @@ func (p *program) deleteCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.runtime(c).Delete(c.Context, id, c.Bool("force"))
+			err = p.runtime(c).Delete(c.Context, id, c.Bool("force"))
+			var exit *exec.ExitError
+			if errors.As(err, &exit) {
+				return processError(exit.ExitCode()) // the fallback runtime's, which has said why
+			}
+			return err
 		},
 	}
 }

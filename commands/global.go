@@ -66,6 +66,7 @@ func (p *program) before(c *cli.Context) error {
 func (p *program) runtime(c *cli.Context) *sandbox.Runtime {
 	return &sandbox.Runtime{
 		Store: state.NewStore(c.String("root")), Config: config.Default(), Log: slog.New(p.log), Systemd: c.Bool("systemd-cgroup"),
+		FallbackFlags: fallbackFlags(c.App.Flags, p.args),
 	}
 }
 

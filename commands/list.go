@@ -83,6 +83,10 @@ func (p *program) states(c *cli.Context) ([]*sandbox.State, error) {
 			_, _ = fmt.Fprintf(c.App.ErrWriter, "load container %s: %s\n", id, shorten(err.Error()))
 		}
 	}
+	states, err = r.AskFallbacks(c.Context, states)
+	if err != nil {
+		_, _ = fmt.Fprintln(c.App.ErrWriter, shorten(err.Error()))
+	}
 	return states, nil
 }
 

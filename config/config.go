@@ -42,6 +42,9 @@ type Config struct {
 	LogDir string
 	// KernelParams are added to the command line of the guest's kernel.
 	KernelParams []string
+	// FallbackRuntime is the runtime, a path or a name, that runs what cannot be in a
+	// VM; empty means that it is refused.
+	FallbackRuntime string
 	// Annotations are the settings that a container's annotations may change.
 	Annotations []string
 }

@@ -16,8 +16,9 @@ type key struct {
 	name string
 	get  func(*Config) string
 	set  func(*Config, string) error
-	// isPath makes it absolute; isList lets a file give it as an array.
-	isPath, isList bool
+	// isPath makes it absolute, isProgram where it is more than a name; isList lets a
+	// file give it as an array.
+	isPath, isProgram, isList bool
 }
 
 // variable is the environment variable that sets it.
@@ -45,6 +46,7 @@ func keys() []key {
 		cpus("max_cpus", func(c *Config) *int { return &c.MaxCPUs }),
 		bootTimeout(),
 		path("log_dir", func(c *Config) *string { return &c.LogDir }),
+		program("fallback_runtime", func(c *Config) *string { return &c.FallbackRuntime }),
 		annotations(),
 	}
 }
@@ -91,6 +93,13 @@ func path(name string, field func(*Config) *string) key {
 			return nil
 		},
 	}
+}
+
+// program is a path, or a name that is looked for where programs are.
+func program(name string, field func(*Config) *string) key {
+	k := path(name, field)
+	k.isPath, k.isProgram = false, true
+	return k
 }
 
 // size is an amount of memory such as 512M, in whole mebibytes.

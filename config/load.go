@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // The files, lowest first; see hier(7).
@@ -54,7 +55,8 @@ type loader struct {
 // set gives a setting the value that source has for it. A relative path is
 // taken from dir.
 func (l *loader) set(k key, value, source, dir string) error {
-	if k.isPath && value != "" && !filepath.IsAbs(value) {
+	isPath := k.isPath || k.isProgram && strings.Contains(value, "/")
+	if isPath && value != "" && !filepath.IsAbs(value) {
 		value = filepath.Join(dir, value)
 	}
 	if err := k.set(l.config, value); err != nil {

@@ -20,7 +20,8 @@ const ConfigName = "config.json"
 // tens of kilobytes.
 const maxFile = 16 << 20
 
-// Bundle is a bundle that was read and found fit to run in a VM.
+// Bundle is a bundle that was read and, unless it comes from Read alone, found fit to
+// run in a VM.
 type Bundle struct {
 	// Dir is the bundle's absolute path, without symbolic links.
 	Dir string
@@ -30,19 +31,29 @@ type Bundle struct {
 	Rootfs string
 
 	// plans say how each mount of the spec is made, env is the host that the spec
-	// was checked on. Both are nil in a bundle that Load has not made.
+	// was checked on. Both are nil in a bundle that was not checked.
 	plans []mountPlan
 	env   *environment
 }
 
-// errNotLoaded is a programming error: Split takes only bundles that Load has made.
+// errNotLoaded is a programming error: Split takes only bundles that were checked.
 var errNotLoaded = errors.New("the bundle was not checked")
 
-// Load reads the bundle in dir ("" is the working directory) and checks all of
-// its config.json that can be checked without making anything: runc's own
-// rules, with runc's messages, and what a VM cannot honour. The error is one line,
-// and names the field where it is about one.
+// Load reads the bundle in dir ("" is the working directory) and checks it.
 func Load(dir string) (*Bundle, error) {
+	b, err := Read(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.Check(); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Read reads the bundle in dir ("" is the working directory), of which Dir and Spec are
+// known then, and checks nothing of what its config.json says.
+func Read(dir string) (*Bundle, error) {
 	dir, err := resolveDir(dir)
 	if err != nil {
 		return nil, err
@@ -51,23 +62,30 @@ func Load(dir string) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return check(dir, spec, hostEnvironment())
+	return &Bundle{Dir: dir, Spec: spec}, nil
 }
 
-// check makes a bundle of a spec that is fit to run in a VM on that host.
-func check(dir string, spec *specs.Spec, env *environment) (*Bundle, error) {
-	if err := validate(spec, env); err != nil {
-		return nil, err
+// Check checks all of the config.json that can be checked without making anything:
+// runc's own rules, with runc's messages, and what a VM cannot honour. The error is one
+// line, and names the field where it is about one.
+func (b *Bundle) Check() error {
+	return b.check(hostEnvironment())
+}
+
+// check finds out whether the bundle is fit to run in a VM on that host.
+func (b *Bundle) check(env *environment) error {
+	if err := validate(b.Spec, env); err != nil {
+		return err
 	}
-	rootfs, err := resolveRootfs(dir, spec.Root.Path)
-	if err != nil {
-		return nil, err
+	var err error
+	if b.Rootfs, err = resolveRootfs(b.Dir, b.Spec.Root.Path); err != nil {
+		return err
 	}
-	b := &Bundle{Dir: dir, Spec: spec, Rootfs: rootfs, env: env}
 	if b.plans, err = planMounts(b); err != nil {
-		return nil, err
+		return err
 	}
-	return b, nil
+	b.env = env
+	return nil
 }
 
 // resolveDir is the bundle's path as getcwd(2) would give it after chdir(2).

@@ -74,7 +74,7 @@ func checkNetNS(path string) error {
 		// Who may not look at init's namespace (ptrace(2), "access mode checking") may
 		// not join it either.
 		if err := unix.Stat(own, &host); err == nil && host.Dev == st.Dev && host.Ino == st.Ino {
-			return fmt.Errorf("%s is the host's network namespace, which a VM cannot share", path)
+			return OutsideErrorf("%s is the host's network namespace, which a VM cannot share", path)
 		}
 	}
 	return nil

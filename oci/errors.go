@@ -10,6 +10,21 @@ import (
 // errInvalidID is runc's error, with its text.
 var errInvalidID = errors.New("invalid container ID format")
 
+// ErrOutside is what errors are, by errors.Is, about namespaces of the host or of a
+// process outside of the container's VM: those that a runtime without VMs could give it.
+var ErrOutside = errors.New("a namespace outside of the container's VM")
+
+// OutsideErrorf makes an error that is ErrOutside, with a text of its own.
+func OutsideErrorf(format string, args ...any) error {
+	return &outsideError{fmt.Errorf(format, args...)}
+}
+
+type outsideError struct{ error }
+
+func (e *outsideError) Is(target error) bool { return target == ErrOutside } //nolint:errorlint // it is asked for itself
+
+func (e *outsideError) Unwrap() error { return e.error }
+
 // fieldError says that a field of a config.json or process.json is malformed
 // or cannot be honoured. Its text is one line: the field's path in the file,
 // a colon, and the reason.

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"errors"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -31,7 +32,8 @@ var joinable = map[specs.LinuxNamespaceType]bool{
 }
 
 func refuseJoin(field string, ns specs.LinuxNamespace) error {
-	return fieldErrorf(field+".path", "cannot join the %s namespace %s: it is not in the container's VM", ns.Type, ns.Path)
+	return fieldErrorf(field+".path", "%w",
+		OutsideErrorf("cannot join the %s namespace %s: it is not in the container's VM", ns.Type, ns.Path))
 }
 
 // namespaceSet is a spec's namespaces by type, with their paths.
@@ -82,12 +84,8 @@ func validateNamespaces(spec *specs.Spec, env *environment) error {
 	if !seen.has(specs.MountNamespace) && (len(l.MaskedPaths) > 0 || len(l.ReadonlyPaths) > 0) {
 		return fieldErrorf(namespacesField, "unable to restrict sys entries without a private MNT namespace")
 	}
-	for _, t := range []specs.LinuxNamespaceType{
-		specs.MountNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.NetworkNamespace,
-	} {
-		if !seen.has(t) {
-			return fieldErrorf(namespacesField, "no %s namespace: the host's cannot be shared with a VM", t)
-		}
+	if err := seen.withoutHost(); err != nil {
+		return err
 	}
 	if err := validateUTS(spec, seen); err != nil {
 		return err
@@ -96,6 +94,33 @@ func validateNamespaces(spec *specs.Spec, env *environment) error {
 		return err
 	}
 	return validateTime(l, seen)
+}
+
+// withoutHost refuses the host's namespaces, which a container shares that has no entry
+// for them.
+func (s namespaceSet) withoutHost() error {
+	for _, t := range []specs.LinuxNamespaceType{
+		specs.MountNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.NetworkNamespace,
+	} {
+		if !s.has(t) {
+			return fieldErrorf(namespacesField, "%w", OutsideErrorf("no %s namespace: the host's cannot be shared with a VM", t))
+		}
+	}
+	return nil
+}
+
+// WantsHost tells whether a spec asks for a namespace of the host that no VM can share:
+// it has no entry for one, or the path of the host's network namespace.
+func WantsHost(spec *specs.Spec) bool {
+	if spec.Linux == nil {
+		return false
+	}
+	set := namespacesOf(spec.Linux)
+	if set.withoutHost() != nil {
+		return true
+	}
+	path := set[specs.NetworkNamespace]
+	return path != "" && errors.Is(checkNetNS(path), ErrOutside)
 }
 
 func validateUTS(spec *specs.Spec, set namespaceSet) error {

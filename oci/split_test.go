@@ -23,7 +23,8 @@ func testPlacement() Placement {
 
 // split checks a bundle as Load does, on that host, and splits it.
 func split(b *Bundle, id string, in Placement, env *environment) (*HostPart, *specs.Spec, error) {
-	checked, err := check(b.Dir, b.Spec, env)
+	checked := &Bundle{Dir: b.Dir, Spec: b.Spec}
+	err := checked.check(env)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -70,7 +70,7 @@ type creation struct {
 func (r *Runtime) create(ctx context.Context, o CreateOptions, terminal *shimproto.Terminal, console *os.File) (*shimProcess, error) {
 	c := &creation{r: r, o: o, terminal: terminal}
 	if err := c.prepare(); err != nil {
-		return nil, err
+		return nil, r.Explain(o.ID, o.Bundle.Spec, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout())
 	defer cancel()

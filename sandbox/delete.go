@@ -12,6 +12,9 @@ import (
 // Delete removes a container that has stopped, or has only been created, and
 // with force whatever there is of it. It never needs the guest.
 func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
+	if f := r.FallbackOf(ctx, id); f != nil {
+		return r.deletePassedOn(ctx, f, id, force)
+	}
 	dir, err := r.lockToDelete(ctx, id, force)
 	if errors.Is(err, state.ErrNotExist) && force {
 		return r.deleteLeftovers(ctx, id, nil)

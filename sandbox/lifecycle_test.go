@@ -85,8 +85,8 @@ func (r *rig) sizes(t *testing.T) []state.VMSize {
 // group is the parent of the test's cgroups.
 func (r *rig) group() string { return "/runch-unit-" + strconv.Itoa(os.Getpid()) }
 
-// bundle makes one for a container, whose spec change may change.
-func (r *rig) bundle(t *testing.T, id string, change func(*specs.Spec)) *oci.Bundle {
+// readBundle makes one for a container, whose spec change may change.
+func (r *rig) readBundle(t *testing.T, id string, change func(*specs.Spec)) *oci.Bundle {
 	t.Helper()
 	dir := filepath.Join(r.dir, "bundle-"+id)
 	for _, d := range []string{"rootfs/proc", "rootfs/dev", "rootfs/sys"} {
@@ -107,8 +107,18 @@ func (r *rig) bundle(t *testing.T, id string, change func(*specs.Spec)) *oci.Bun
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := oci.Load(dir)
+	b, err := oci.Read(dir)
 	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// bundle makes one that is fit to run in a VM.
+func (r *rig) bundle(t *testing.T, id string, change func(*specs.Spec)) *oci.Bundle {
+	t.Helper()
+	b := r.readBundle(t, id, change)
+	if err := b.Check(); err != nil {
 		t.Fatal(err)
 	}
 	return b

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"runch/oci"
 	"runch/state"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -78,7 +79,7 @@ func (p peers) target(ns specs.LinuxNamespace) (target, error) {
 		}
 	}
 	if pid, ok := procPID(ns.Path); ok && ns.Type != specs.NetworkNamespace {
-		return target{}, fmt.Errorf("cannot join the %s namespace %s: it is not in the container's VM, as process %d is no container's", ns.Type, ns.Path, pid)
+		return target{}, oci.OutsideErrorf("cannot join the %s namespace %s: it is not in the container's VM, as process %d is no container's", ns.Type, ns.Path, pid)
 	}
 	return target{}, nil
 }

@@ -53,6 +53,8 @@ type Runtime struct {
 	Log    *slog.Logger
 	// Systemd says that cgroups are made by systemd.
 	Systemd bool
+	// FallbackFlags are the global flags that a fallback runtime gets besides its root.
+	FallbackFlags []string
 }
 
 // State is what `state` and `list` say of a container, in runc's names: the
@@ -67,12 +69,15 @@ type State struct {
 	Created     time.Time         `json:"created"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 	Owner       string            `json:"owner"`
+	// Fallback is the program of the runtime that has the container, without a VM.
+	Fallback string `json:"fallback,omitempty"`
 }
 
 func stateOf(c *state.Container) *State {
 	s := &State{
 		OCIVersion: c.OCIVersion, ID: c.ID, PID: c.Shim.PID, Status: c.Status(), Bundle: c.Bundle,
 		Rootfs: c.Rootfs, Created: c.Created, Annotations: c.Annotations, Owner: c.Owner,
+		Fallback: c.Fallback,
 	}
 	if s.Status == state.StatusStopped {
 		s.PID = 0

@@ -17,8 +17,10 @@ const (
 	sandboxFile   = "sandbox.json"
 
 	// sandboxPrefix begins the names of sandboxes' directories. No container's id
-	// can have it: see oci.ValidateID.
+	// can have it, or the other one: see oci.ValidateID.
 	sandboxPrefix = "@"
+	// fallbackPrefix begins the names of the root directories of other runtimes.
+	fallbackPrefix = "="
 
 	rootMode = 0o700
 	// Others may pass through a container's directory, as in runc's: sockets in
@@ -71,7 +73,7 @@ func wholeUIDMap(uidMap string) bool {
 // sandbox. An id that is not a name for one is refused: it may come from the
 // command line as it is.
 func (s *Store) dir(record, id string) (string, error) {
-	if id == "" || id == "." || id == ".." || strings.ContainsAny(id, "/\x00") || strings.HasPrefix(id, sandboxPrefix) {
+	if id == "" || id == "." || id == ".." || strings.ContainsAny(id, "/\x00") || isReserved(id) {
 		return "", ErrInvalidID
 	}
 	if record == sandboxFile {
@@ -82,6 +84,18 @@ func (s *Store) dir(record, id string) (string, error) {
 
 // SandboxDir is the path of a sandbox's directory, which need not exist.
 func (s *Store) SandboxDir(id string) (string, error) { return s.dir(sandboxFile, id) }
+
+// isReserved tells names of other directories from those of containers.
+func isReserved(name string) bool {
+	return strings.HasPrefix(name, sandboxPrefix) || strings.HasPrefix(name, fallbackPrefix)
+}
+
+// FallbackRoot is the directory for what another runtime, which is known by its program,
+// keeps of the containers that were passed on to it. It need not exist. The ids in it
+// cannot clash with others, as each has its record in the store as well.
+func (s *Store) FallbackRoot(program string) string {
+	return filepath.Join(s.root, fallbackPrefix+filepath.Base(program))
+}
 
 // makeRoot makes the root directory. Under $XDG_RUNTIME_DIR it gets the sticky
 // bit, which by the XDG base directory specification keeps it from being
@@ -169,7 +183,7 @@ func (s *Store) IDs() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, sandboxPrefix) }), nil
+	return slices.DeleteFunc(names, isReserved), nil
 }
 
 // directories are the names of those in the root directory.

@@ -29,6 +29,10 @@ type Container struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// Owner is the name of the user who made the container.
 	Owner string `json:"owner,omitempty"`
+	// Fallback is the program of the runtime that has the container, an absolute path;
+	// empty where it is in a VM. Of the rest, only what it was created with, by whom
+	// and for whom is known here then.
+	Fallback string `json:"fallback,omitempty"`
 	// Creator is the command that makes the container, Shim the process that
 	// stands for it; zero until it is there.
 	Creator Process `json:"creator"`

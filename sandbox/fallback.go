@@ -1,0 +1,214 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"runch/oci"
+	"runch/state"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Fallback is a runtime with runc's command line that has a container, which is in no VM
+// then.
+type Fallback struct {
+	// Program is its absolute path.
+	Program string
+	// Root is the directory with its containers' state, for its flag --root.
+	Root string
+}
+
+// Args are the arguments, its own name among them, of a call of the runtime.
+func (f *Fallback) Args(flags []string, command ...string) []string {
+	args := append([]string{f.Program, "--root", f.Root}, flags...)
+	return append(args, command...)
+}
+
+// knows tells whether the runtime has anything of a container. It keeps that in a
+// directory by the container's name, as runc and crun do.
+func (f *Fallback) knows(id string) bool {
+	_, err := os.Lstat(filepath.Join(f.Root, id))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+func (r *Runtime) fallbackOf(c *state.Container) *Fallback {
+	if c.Fallback == "" {
+		return nil
+	}
+	return &Fallback{Program: c.Fallback, Root: r.Store.FallbackRoot(c.Fallback)}
+}
+
+// FallbackOf gives the runtime that a container was passed on to, nil where it is in a
+// VM, or not there.
+//
+// A record says only whom to ask for the container. It is written before the runtime
+// takes over this process, and may outlive the container: the runtime's create may fail
+// or be killed, and its run deletes. Such a record is removed here.
+func (r *Runtime) FallbackOf(ctx context.Context, id string) *Fallback {
+	c, err := r.Store.Load(id)
+	if err != nil {
+		return nil // whoever needs the record says what is wrong with it
+	}
+	f := r.fallbackOf(c)
+	if f == nil || !f.lost(c) {
+		return f
+	}
+	if err := r.forget(ctx, id, (*Fallback).lost); err != nil {
+		r.Log.Debug("the record of a container stays that its runtime does not know any more", "container", id, "reason", err)
+	}
+	return nil
+}
+
+// lost tells whether a container has ended without its record. Its creator is the
+// runtime itself, which had the process from the command that wrote the record.
+func (f *Fallback) lost(c *state.Container) bool {
+	return !c.Creator.Alive() && !f.knows(c.ID)
+}
+
+// PassOn decides who is to have a new container. It is nil for a VM; else the container
+// has a record, and is to be created by the runtime in this process (execve(2)), or
+// forgotten (Forget) where that cannot be.
+func (r *Runtime) PassOn(ctx context.Context, id string, b *oci.Bundle) (*Fallback, error) {
+	r.FallbackOf(ctx, id) // the id may be one that was lost
+	f, err := r.chooseFallback(ctx, id, b.Spec)
+	if f == nil || err != nil {
+		return nil, err
+	}
+	creator, err := state.Self()
+	if err != nil {
+		return nil, fmt.Errorf("identify this process: %w", err)
+	}
+	dir, err := r.Store.New(id)
+	if err != nil {
+		return nil, err
+	}
+	err = dir.Save(&state.Container{
+		Creator: creator, ID: id, Fallback: f.Program, OCIVersion: b.Spec.Version, Bundle: b.Dir,
+		Created: time.Now().UTC(), Annotations: b.Spec.Annotations, Owner: owner(),
+	})
+	if err != nil {
+		return nil, errors.Join(err, dir.Remove())
+	}
+	return f, dir.Close()
+}
+
+// chooseFallback decides by what the container asks for, and, where it is a member of a
+// pod that is there, by who has that.
+func (r *Runtime) chooseFallback(ctx context.Context, id string, spec *specs.Spec) (*Fallback, error) {
+	if pod := podOf(id, spec); pod != "" {
+		if f := r.FallbackOf(ctx, pod); f != nil {
+			return f, nil
+		}
+	}
+	if r.Config.FallbackRuntime == "" || !r.wantsOutside(id, spec) {
+		return nil, nil
+	}
+	program, err := FindFallback(r.Config.FallbackRuntime)
+	if err != nil {
+		return nil, err
+	}
+	return &Fallback{Program: program, Root: r.Store.FallbackRoot(program)}, nil
+}
+
+// podOf is the id of the pod's first container, which need not be there; "" where the
+// container is a member of no pod.
+func podOf(id string, spec *specs.Spec) string {
+	role, pod, err := oci.RoleOf(id, spec.Annotations)
+	if err != nil || role != oci.Member && role != oci.MemberOrAlone {
+		return "" // wrong annotations are refused with what else is wrong with the spec
+	}
+	return pod
+}
+
+// wantsOutside tells whether a container needs a namespace outside of every VM, and none
+// inside of one. A member of a pod that has a VM belongs into that, whatever it asks for.
+func (r *Runtime) wantsOutside(id string, spec *specs.Spec) bool {
+	if spec.Linux == nil || r.hasVM(podOf(id, spec)) {
+		return false
+	}
+	outside := oci.WantsHost(spec)
+	peers := r.peers(spec.Linux.Namespaces)
+	role, _, err := oci.RoleOf(id, spec.Annotations)
+	alone := err == nil && (role == oci.Alone || role == oci.MemberOrAlone)
+	for _, ns := range spec.Linux.Namespaces {
+		if ns.Path == "" {
+			continue
+		}
+		t, err := peers.target(ns)
+		if t.container != nil {
+			return false
+		}
+		outside = outside || errors.Is(err, oci.ErrOutside) || err == nil && isForeign(ns, alone)
+	}
+	return outside
+}
+
+// hasVM tells whether there is a VM of a pod.
+func (r *Runtime) hasVM(pod string) bool {
+	if pod == "" {
+		return false
+	}
+	_, first := r.Store.Load(pod)
+	_, sandbox := r.Store.LoadSandbox(pod)
+	return first == nil || sandbox == nil
+}
+
+// isForeign tells whether a namespace that belongs to no container is somebody else's. A
+// network in a file is one that the caller has made for the container, and so are all
+// those in a file that a pod's containers name.
+func isForeign(ns specs.LinuxNamespace, alone bool) bool {
+	_, ofProcess := procPID(ns.Path)
+	return ofProcess || alone && ns.Type != specs.NetworkNamespace
+}
+
+// Explain says of the error of a container that is refused for its namespaces which
+// setting would have it run.
+func (r *Runtime) Explain(id string, spec *specs.Spec, err error) error {
+	if !errors.Is(err, oci.ErrOutside) || r.Config.FallbackRuntime != "" || !r.wantsOutside(id, spec) {
+		return err
+	}
+	return fmt.Errorf("%w: set fallback_runtime to have it run by runc, without a VM", err)
+}
+
+// fallbackPlaces are where a fallback runtime is looked for besides PATH, which callers
+// may leave out.
+var fallbackPlaces = []string{"/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/usr/libexec"}
+
+// FindFallback gives the absolute path of the program that is a path or a name.
+func FindFallback(program string) (string, error) {
+	candidates := []string{program}
+	if !strings.Contains(program, "/") {
+		for _, dir := range fallbackPlaces {
+			candidates = append(candidates, filepath.Join(dir, program))
+		}
+	}
+	for _, candidate := range candidates {
+		found, err := exec.LookPath(candidate)
+		if err != nil || !filepath.IsAbs(found) {
+			continue
+		}
+		return found, notThisProgram(found)
+	}
+	// Not in the words of errno: callers take them for the container's program.
+	return "", fmt.Errorf("fallback_runtime: there is no program %q: install it, or change the setting", program)
+}
+
+// notThisProgram refuses a runtime that would pass the container on to itself for ever.
+func notThisProgram(path string) error {
+	there, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("fallback_runtime: %w", err)
+	}
+	if here, err := os.Stat("/proc/self/exe"); err == nil && os.SameFile(here, there) {
+		return fmt.Errorf("fallback_runtime: %s is runch itself", path)
+	}
+	return nil
+}
