@@ -159,3 +159,20 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
+
+// A program may be named without a path; then it is looked for when it is needed.
+func TestFallbackRuntimeIsANameOrAPath(t *testing.T) {
+	for text, want := range map[string]string{"runc": "runc", "/opt/crun": "/opt/crun", "./runc": "DIR/runc", "": ""} {
+		o := files(t, "fallback_runtime = \""+text+"\"\n", nil)
+		got, _, err := Load(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := strings.Replace(want, "DIR", filepath.Dir(o.File), 1); got.FallbackRuntime != want {
+			t.Errorf("%q is %q, not %q", text, got.FallbackRuntime, want)
+		}
+	}
+	if _, err := Default().Annotate(map[string]string{annotationPrefix + "fallback_runtime": "runc"}); err == nil {
+		t.Error("an annotation can set it")
+	}
+}

@@ -151,7 +151,7 @@ func (r *Runtime) merge(ctx context.Context, recorded []*State, found map[string
 		now := found[s.ID]
 		switch {
 		case now != nil:
-			now.Fallback = s.Fallback
+			now.Fallback, now.Annotations = s.Fallback, s.Annotations // crun does not tell the annotations
 			states = append(states, now)
 		case r.FallbackOf(ctx, s.ID) == nil:
 		case !asked:

@@ -137,6 +137,8 @@ func decodeContainer(data []byte, id string) (*Container, error) {
 	switch {
 	case c.ID != id:
 		return nil, fmt.Errorf("%w: it is of container %.64q", ErrMalformed, c.ID)
+	case c.Fallback != "" && !filepath.IsAbs(c.Fallback):
+		return nil, fmt.Errorf("%w: %.64q is no absolute path", ErrMalformed, c.Fallback)
 	case c.Shim.PID < 0 || c.Creator.PID < 0:
 		return nil, fmt.Errorf("%w: negative pid", ErrMalformed)
 	}

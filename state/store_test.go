@@ -116,6 +116,27 @@ func TestTapsOfFormerVersions(t *testing.T) {
 	}
 }
 
+// The root of another runtime is below the store's, and no container.
+func TestFallbackRoot(t *testing.T) {
+	s := NewStore(t.TempDir())
+	root := s.FallbackRoot("/usr/sbin/runc")
+	if root != filepath.Join(s.Root(), "=runc") {
+		t.Errorf("it is %s", root)
+	}
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if ids, err := s.IDs(); err != nil || len(ids) > 0 {
+		t.Errorf("containers: %q, %v", ids, err)
+	}
+	if all, err := s.Sandboxes(); err != nil || len(all) > 0 {
+		t.Errorf("sandboxes: %v, %v", all, err)
+	}
+	if _, err := s.New(filepath.Base(root)); !errors.Is(err, ErrInvalidID) {
+		t.Errorf("a container called as it: %v", err)
+	}
+}
+
 // leftNothingElse tells what is in dir besides the names.
 func leftNothingElse(t *testing.T, dir string, names ...string) {
 	t.Helper()
@@ -240,6 +261,7 @@ func TestMalformedRecords(t *testing.T) {
 		{"no version", `{"id": "c1"}`, "no version", ErrMalformed},
 		{"null", `null`, "no version", ErrMalformed},
 		{"other id", `{"version": 1, "id": "c2"}`, `it is of container "c2"`, ErrMalformed},
+		{"runtime", `{"version": 1, "id": "c1", "fallback": "runc"}`, "\"runc\" is no absolute path", ErrMalformed},
 		{"pid", `{"version": 1, "id": "c1", "shim": {"pid": -1}}`, "negative pid", ErrMalformed},
 		{"newer", `{"version": 4, "shim": "another thing"}`, "4, this runch knows 3", ErrVersion},
 	} {

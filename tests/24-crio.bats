@@ -224,3 +224,32 @@ conmon-rs() {
 	eventually 5 says /dev/pts/ "$T/screen"
 	exec 9>&-
 }
+
+@test "mixed mode: a hostNetwork pod is run by the fallback runtime, its containers one by one" {
+	drop_infra
+	printf 'fallback_runtime = "runc"\nlog_dir = "%s"\n' "$T/logs" >"$T/runch.toml"
+	local name
+	for name in a b; do
+		crio container $name
+		config '.linux.namespaces |= map(select(.type != "network"))'
+		script 'trap "exit 0" TERM; echo ready; while :; do sleep 0.1; done'
+		as_crio --runtime-arg "--config=$T/runch.toml"
+		created
+		as_server start "$ID"
+		same "$(readlink "/proc/$PID/ns/net")" "$(readlink /proc/self/ns/net)"
+		same "$(readlink "/proc/$PID/ns/ipc")" "$(stat -L -c 'ipc:[%i]' "$T/pinned/ipcns/$POD")"
+	done
+	same "$(runch list --format json | jq -r '[.[] | "\(.status) \(.fallback)"] | unique[]')" "running $(command -v runc)"
+	process sh -c 'echo healthy; exit 3' >"$W/process.json"
+	probe a
+	same "$(message exec 1 .exit_code)" 3
+	says "stdout F healthy" "$W/exec.log"
+	same "$(inside b cat /proc/sys/kernel/random/boot_id)" "$(</proc/sys/kernel/random/boot_id)"
+	stop a
+	exited a 0
+	kill -KILL "$(of b && echo "$PID")"
+	exited b 137
+	unpinned
+	as_server delete "$POD-a"
+	as_server delete --force "$POD-b"
+}

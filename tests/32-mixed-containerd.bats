@@ -1,0 +1,74 @@
+#!/usr/bin/env bats
+# Mixed mode under containerd's CRI plugin: a hostNetwork pod beside a pod in a VM, under one handler; see 31-mixed.bats.
+
+# containerd and its shims give it to the runtime.
+export RUNCH_FALLBACK_RUNTIME=runc
+
+load helpers
+load kubelet
+
+# host_pod: a pod with hostNetwork, as $POD.
+host_pod() {
+	pod_config
+	jq '.metadata.name += "-host" | .metadata.uid += "-host" | del(.hostname) |
+		.linux.security_context.namespace_options = {network: 2}' <"$T/pod.json" >"$T/pod.json.new"
+	mv "$T/pod.json.new" "$T/pod.json"
+	POD=$(cri runp "$T/pod.json")
+}
+
+# host_member NAME COMMAND...: a member of it, which is on the host's network too.
+host_member() {
+	jq -n --arg name "$1" --arg image "$BUSYBOX" --arg volume "$T/volume" \
+		'{metadata: {name: $name}, image: {image: $image}, command: $ARGS.positional, log_path: "\($name).log",
+			mounts: [{host_path: $volume, container_path: "/volume"}],
+			linux: {security_context: {namespace_options: {network: 2}}}}' --args -- "${@:2}" >"$T/$1.json"
+	C=$(cri create "$POD" "$T/$1.json" "$T/pod.json")
+	cri start "$C" >/dev/null
+}
+
+@test "a hostNetwork pod beside a pod in a VM: networks, kernels, probes, logs, figures, and the end of each" {
+	is_runch || skip "this is about what is not in a VM"
+	pod
+	launch_member inside sleep 100000
+	local vm=$POD inside=$C
+	host_pod
+	local host=$POD
+	host_member outside sh -c 'echo begun; exec httpd -f -p 127.0.0.1:8090 -h /volume'
+	local outside=$C
+	# The host is the one that containerd is on.
+	same "$(readlink "/proc/$(cri inspect "$outside" | jq .info.pid)/ns/net")" "$(readlink "/proc/$REGISTRY_PID/ns/net")"
+	same "$(in_member "$outside" cat /proc/sys/kernel/random/boot_id)" "$(</proc/sys/kernel/random/boot_id)"
+	[ "$(in_member "$inside" cat /proc/sys/kernel/random/boot_id)" != "$(</proc/sys/kernel/random/boot_id)" ]
+	echo page >"$T/volume/page"
+	eventually 10 in_network wget -qO- http://127.0.0.1:8090/page
+	same "$(cri logs "$outside")" begun
+	try in_member "$outside" sh -c 'exit 7'
+	[[ $stderr == *"exited with 7"* ]]
+	[ "$(cri stats --output json "$outside" | jq '.stats[0].memory.workingSetBytes.value | tonumber')" -gt 0 ]
+	same "$(runch list --format json | jq -r --arg host "$host" --arg outside "$outside" \
+		'[.[] | select(.fallback) | .id] - [$host, $outside] | length')" 0
+	same "$(runch list --format json | jq '[.[] | select(.fallback == null)] | length')" 2
+	same "$(runch list --format json | jq '[.[] | select(.fallback)] | length')" 2
+	# A member is lost, and another comes.
+	kill -KILL "$(cri inspect "$outside" | jq .info.pid)"
+	eventually 10 status_is "$outside" "CONTAINER_EXITED 137"
+	host_member again sleep 100000
+	cri stopp "$host" >/dev/null
+	cri rmp "$host" >/dev/null
+	in_member "$inside" true
+	POD=$vm
+	end_pod
+}
+
+@test "a member of a pod in a VM that asks for the host's pids is refused" {
+	is_runch || skip "this is about what is not in a VM"
+	pod
+	jq -n --arg image "$BUSYBOX" '{metadata: {name: "m"}, image: {image: $image}, command: ["true"], log_path: "m.log",
+		linux: {security_context: {namespace_options: {pid: 2}}}}' >"$T/m.json"
+	C=$(cri create "$POD" "$T/m.json" "$T/pod.json")
+	try cri start "$C"
+	[ "$status" -ne 0 ]
+	[[ $stderr == *"no pid namespace: the host's cannot be shared with a VM"* ]]
+	cri rm "$C"
+	end_pod
+}
