@@ -1,31 +1,21 @@
 #!/usr/bin/env bats
 # Mixed mode: with fallback_runtime set, what asks for namespaces of the host is run by another runtime, beside what is in
-# VMs, and without a VM. Here by hand, with runc and crun, and by podman; by containerd it is in 32-mixed-containerd.bats,
-# as CRI-O does it in 24-crio.bats.
+# VMs, and without a VM. Here by hand, with runc and crun; by podman and containerd it is in 32-mixed-podman.bats and
+# 33-mixed-containerd.bats, as CRI-O does it in 24-crio.bats.
 
-load podman
-
-setup_file() {
-	is_runch || skip "this is about what is not in a VM"
-	engine
-	printf 'fallback_runtime = "runc"\n' >>"$SHARED/runch.toml"
-}
-
-teardown_file() {
-	unshare_all
-}
+load helpers
 
 setup() {
+	is_runch || skip "this is about what is not in a VM"
 	begin
-	own
-	# By hand, the setting comes from the environment. podman's conmon has none.
+	bundle
 	export RUNCH_FALLBACK_RUNTIME=runc
 	args sleep 1000
 	on_host network
 }
 
 teardown() {
-	finish_podman
+	finish
 }
 
 # on_host KIND...: the bundle has no namespaces of its own of these kinds.
@@ -48,8 +38,6 @@ listed() {
 	runch list --format json | jq -r --arg id "$ID" ".[]? | select(.id == \$id) | $1"
 }
 
-# --- by hand ---
-
 @test "without the setting the host's namespaces are refused, by a line that names it" {
 	unset RUNCH_FALLBACK_RUNTIME
 	try runch create --bundle "$B" "$ID"
@@ -60,7 +48,7 @@ listed() {
 }
 
 @test "each command of a container on the host's network is runc's, from create to delete" {
-	launch --log "$T/log" --log-format json
+	launch
 	of_host "$PID" net
 	no_vm
 	same "$(runch state "$ID" | jq -c '[.status, .pid]')" "[\"running\",$PID]"
@@ -93,7 +81,7 @@ listed() {
 @test "the host's pids and ipc, and the namespaces of its processes, are passed on as well" {
 	local kind
 	for kind in pid ipc; do
-		rm -rf "$B" && own
+		rm -rf "$B" && bundle
 		args sleep 1000
 		on_host "$kind"
 		launch
@@ -104,7 +92,7 @@ listed() {
 	local foreign=$helper
 	eventually 5 not of_host "$foreign" ipc
 	for kind in network ipc; do
-		rm -rf "$B" && own
+		rm -rf "$B" && bundle
 		args sleep 1000
 		config --arg kind "$kind" --arg path "/proc/$foreign/ns/${kind/network/net}" '(.linux.namespaces[] | select(.type == $kind)).path = $path'
 		launch
@@ -169,8 +157,16 @@ not() {
 		wait $pid || true
 		runch delete --force "$ID"
 		gone
-		eventually 10 clean
+		same "$(find "$ROOT" -mindepth 1 2>/dev/null)" ""
+		# runc itself leaves the cgroup of a create that was killed.
+		eventually 5 removed
 	done
+}
+
+# removed: the container's cgroups are removed; nobody is in them any more.
+removed() {
+	find /sys/fs/cgroup -depth -type d -name "$ID" -exec rmdir {} + 2>/dev/null
+	[ -z "$(find /sys/fs/cgroup -type d -name "$ID")" ]
 }
 
 @test "a runtime that hangs or is missing: list shows the others, and says so" {
@@ -198,24 +194,30 @@ not() {
 }
 
 @test "a fallback runtime that is not there, and runch itself, are refused; check says whether it is there" {
-	RUNCH_FALLBACK_RUNTIME=nosuchruntime try runch create --bundle "$B" "$ID"
+	local -x RUNCH_FALLBACK_RUNTIME=nosuchruntime
+	try runch create --bundle "$B" "$ID"
 	same "$status" 1
-	[[ $stderr == *'fallback_runtime: there is no program "nosuchruntime"'* ]]
-	RUNCH_FALLBACK_RUNTIME=$RUNCH try runch create --bundle "$B" "$ID"
+	[[ $stderr == *'fallback_runtime: there is no program '*nosuchruntime* ]]
+	RUNCH_FALLBACK_RUNTIME=$RUNCH
+	try runch create --bundle "$B" "$ID"
 	same "$status" 1
 	[[ $stderr == *"is runch itself"* ]]
 	gone
+	RUNCH_FALLBACK_RUNTIME=runc
 	runch check --format json >"$T/check" || true
 	same "$(jq -r '.[] | select(.name == "fallback runtime") | "\(.ok) \(.detail)"' "$T/check" | cut -d : -f 1)" "true $(command -v runc)"
-	RUNCH_FALLBACK_RUNTIME=nosuchruntime runch check --format json >"$T/check" || true
+	RUNCH_FALLBACK_RUNTIME=nosuchruntime
+	runch check --format json >"$T/check" || true
 	same "$(jq -r '.[] | select(.name == "fallback runtime").ok' "$T/check")" false
-	RUNCH_FALLBACK_RUNTIME='' runch check --format json >"$T/check" || true
+	RUNCH_FALLBACK_RUNTIME=
+	runch check --format json >"$T/check" || true
 	same "$(jq '[.[] | select(.name == "fallback runtime")] | length' "$T/check")" 0
 }
 
 @test "nothing joins a VM from outside: not with the host's network, nor as a member of its pod" {
-	config '.linux.namespaces += [{type: "network"}] | .annotations = {"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": env.ID}'
-	ID=$ID launch
+	config --arg id "$ID" '.linux.namespaces += [{type: "network"}] |
+		.annotations = {"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": $id}'
+	launch
 	local pod=$ID shim=$PID
 	same "$(listed .fallback)" null
 	ID=$pod-member
@@ -256,61 +258,4 @@ not() {
 	"${r[@]}" delete "$ID"
 	gone
 	clean
-}
-
-# --- by podman ---
-
-@test "podman: --network, --pid and --ipc host beside a container in a VM, under one runtime" {
-	podman run --detach --name vm "$IMAGE" sleep 100000
-	same "$(vmms)" 1
-	podman run --detach --name net --network host "$IMAGE" sleep 100000
-	podman run --detach --name pids --pid host --ipc host "$IMAGE" sleep 100000
-	same "$(vmms)" 1
-	of_host "$(field net '{{.State.Pid}}')" net
-	of_host "$(field pids '{{.State.Pid}}')" pid
-	of_host "$(field pids '{{.State.Pid}}')" ipc
-	# Only the host's kernel is the host's.
-	same "$(podman exec net cat /proc/sys/kernel/random/boot_id)" "$(</proc/sys/kernel/random/boot_id)"
-	[ "$(podman exec vm cat /proc/sys/kernel/random/boot_id)" != "$(</proc/sys/kernel/random/boot_id)" ]
-	same "$(runch list --format json | jq -r '[.[] | .fallback != null] | sort | map(tostring) | join(" ")')" "false true true"
-	# One that joins the network of such a container goes where that is.
-	podman run --detach --name joined --network container:pids "$IMAGE" sleep 100000
-	same "$(readlink "/proc/$(field joined '{{.State.Pid}}')/ns/net")" "$(readlink "/proc/$(field pids '{{.State.Pid}}')/ns/net")"
-	same "$(vmms)" 1
-	podman exec net sh -c 'echo written >/file'
-	podman cp net:/file "$T/file"
-	same "$(<"$T/file")" written
-	podman pause net
-	podman unpause net
-	same "$(podman run --rm --network host "$IMAGE" sh -c 'echo out; exit 6' || echo "code $?")" $'out\ncode 6'
-	podman stop --time 0 net
-	is net exited
-	podman start net
-	podman rm --force --time 0 joined
-	podman rm --force --time 0 net pids vm
-	eventually 10 none_left
-}
-
-@test "podman: a pod on the host's network has all of its containers there, without a VM" {
-	pod_create --network host
-	member a "$IMAGE" sleep 100000
-	member b "$IMAGE" sleep 100000
-	same "$(vmms)" 0
-	of_host "$(field a '{{.State.Pid}}')" net
-	same "$(states)" $'Running\na running\nb running\ninfra running'
-	podman exec a sh -c 'echo from a >/dev/shm/file'
-	same "$(podman exec b cat /dev/shm/file)" "from a"
-	podman pod rm --force --time 0 pod
-	eventually 10 none_left
-}
-
-@test "podman: the container's process and conmon are killed; nothing is left after rm" {
-	podman run --detach --name a --network host "$IMAGE" sleep 100000
-	kill -KILL "$(field a '{{.State.Pid}}')"
-	same "$(timeout 30 "$SHARED/podman" wait a)" 137
-	podman rm a
-	podman run --detach --name b --network host "$IMAGE" sleep 100000
-	kill -KILL "$(field b '{{.State.ConmonPid}}')"
-	podman rm --force --time 0 b
-	eventually 10 none_left
 }
