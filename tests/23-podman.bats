@@ -32,7 +32,7 @@ teardown() {
 }
 
 @test "a container that runs is connected to another network, and disconnected" {
-	[ "$RUNCH_TEST_LONG" = 1 ] || skip "a thread through podman of what 32-network shows (RUNCH_TEST_LONG=1)"
+	[ "$RUNCH_TEST_LONG" = 1 ] || skip "a thread through podman of what 34-network shows (RUNCH_TEST_LONG=1)"
 	needs_vm
 	local address
 	network "${NETWORK}more" --disable-dns
