@@ -21,7 +21,7 @@ func OutsideErrorf(format string, args ...any) error {
 
 type outsideError struct{ error }
 
-func (e *outsideError) Is(target error) bool { return target == ErrOutside } //nolint:errorlint // it is asked for itself
+func (e *outsideError) Is(target error) bool { return target == ErrOutside }
 
 func (e *outsideError) Unwrap() error { return e.error }
 

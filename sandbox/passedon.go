@@ -107,7 +107,7 @@ func runFallback(ctx context.Context, timeout time.Duration, args []string, stdo
 func (r *Runtime) endCreator(ctx context.Context, f *Fallback, id string) error {
 	c, err := r.Store.Load(id)
 	if err != nil || f.knows(id) {
-		return nil //nolint:nilerr // somebody else has deleted it
+		return nil // somebody else has deleted it
 	}
 	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 	defer cancel()
