@@ -240,10 +240,6 @@ conmon-rs() {
 		same "$(readlink "/proc/$PID/ns/ipc")" "$(stat -L -c 'ipc:[%i]' "$T/pinned/ipcns/$POD")"
 	done
 	same "$(runch list --format json | jq -r '[.[] | "\(.status) \(.fallback)"] | unique[]')" "running $(command -v runc)"
-	process sh -c 'echo healthy; exit 3' >"$W/process.json"
-	probe a
-	same "$(message exec 1 .exit_code)" 3
-	says "stdout F healthy" "$W/exec.log"
 	same "$(inside b cat /proc/sys/kernel/random/boot_id)" "$(</proc/sys/kernel/random/boot_id)"
 	stop a
 	exited a 0

@@ -3,6 +3,8 @@
 
 # containerd and its shims give it to the runtime.
 export RUNCH_FALLBACK_RUNTIME=runc
+# runc fails where it may not lower it, as in a container.
+export RESTRICT_OOM_SCORE=true
 
 load helpers
 load kubelet
@@ -11,7 +13,7 @@ load kubelet
 host_pod() {
 	pod_config
 	jq '.metadata.name += "-host" | .metadata.uid += "-host" | del(.hostname) |
-		.linux.security_context.namespace_options = {network: 2}' <"$T/pod.json" >"$T/pod.json.new"
+		del(.linux.cgroup_parent) | .linux.security_context.namespace_options = {network: 2}' <"$T/pod.json" >"$T/pod.json.new"
 	mv "$T/pod.json.new" "$T/pod.json"
 	POD=$(cri runp "$T/pod.json")
 }
@@ -57,18 +59,5 @@ host_member() {
 	cri rmp "$host" >/dev/null
 	in_member "$inside" true
 	POD=$vm
-	end_pod
-}
-
-@test "a member of a pod in a VM that asks for the host's pids is refused" {
-	is_runch || skip "this is about what is not in a VM"
-	pod
-	jq -n --arg image "$BUSYBOX" '{metadata: {name: "m"}, image: {image: $image}, command: ["true"], log_path: "m.log",
-		linux: {security_context: {namespace_options: {pid: 2}}}}' >"$T/m.json"
-	C=$(cri create "$POD" "$T/m.json" "$T/pod.json")
-	try cri start "$C"
-	[ "$status" -ne 0 ]
-	[[ $stderr == *"no pid namespace: the host's cannot be shared with a VM"* ]]
-	cri rm "$C"
 	end_pod
 }

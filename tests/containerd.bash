@@ -62,6 +62,7 @@ containerd_config() {
 		[plugins."io.containerd.grpc.v1.cri"]
 		sandbox_image = "$PAUSE"
 		netns_mounts_under_state_dir = true
+		restrict_oom_score_adj = ${RESTRICT_OOM_SCORE:-false}
 
 		[plugins."io.containerd.grpc.v1.cri".cni]
 		bin_dir = "/usr/lib/cni"
