@@ -102,7 +102,7 @@ func (n *names) next(ctx context.Context) (*query, error) {
 // ServeNames listens for the containers' queries to a server of the host's.
 func (a *Agent) ServeNames(ctx context.Context, req *agentproto.ServeNamesRequest) (*agentproto.ServeNamesResponse, error) {
 	address, ok := netip.AddrFromSlice(req.GetAddress())
-	if !ok || !address.Is4() || !address.IsLoopback() || address == netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
+	if !ok || !agentproto.IsRelayedServer(address) {
 		return nil, invalidf("address: %v is not one of a name server of the host's", req.GetAddress())
 	}
 	if err := a.guest.ready(); err != nil {

@@ -14,7 +14,6 @@ import (
 )
 
 const (
-	dnsPort = 53
 	// maxNameClients bounds the connections by TCP to a name server.
 	maxNameClients = 16
 	// nameClientTimeout is how long such a connection may say nothing.
@@ -49,7 +48,7 @@ func (n *names) listen(ctx context.Context, address netip.Addr) error {
 
 // open makes the sockets, in the network namespace of the calling thread.
 func (s *nameServer) open(ctx context.Context) (err error) {
-	at := netip.AddrPortFrom(s.address, dnsPort).String()
+	at := netip.AddrPortFrom(s.address, agentproto.DNSPort).String()
 	var config net.ListenConfig
 	if s.udp, err = config.ListenPacket(ctx, "udp4", at); err != nil {
 		return err

@@ -4,10 +4,22 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net/netip"
 )
 
-// MaxDNSMessage is the length of the largest message of DNS, in bytes.
-const MaxDNSMessage = 1<<16 - 1
+const (
+	// DNSPort is where name servers listen.
+	DNSPort = 53
+	// MaxDNSMessage is the length of the largest message of DNS, in bytes.
+	MaxDNSMessage = 1<<16 - 1
+)
+
+// IsRelayedServer tells whether the agent may stand in for a name server at an address: a
+// loopback address of the host's side of the network, where docker's is (127.0.0.11).
+// 127.0.0.1 is the container's own.
+func IsRelayedServer(address netip.Addr) bool {
+	return address.Is4() && address.IsLoopback() && address != netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
 
 // ReadDNSMessage reads a message of DNS from a TCP connection, which has its length
 // before it (RFC 1035, 4.2.2).

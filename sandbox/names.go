@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"runch/agentproto"
 	"runch/oci"
 	"runch/state"
 
@@ -73,7 +74,7 @@ func readNameServers(r io.Reader) ([]netip.Addr, error) {
 		}
 		seen++
 		address, err := netip.ParseAddr(words[1])
-		if err == nil && address.Is4() && address.IsLoopback() && address != netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
+		if err == nil && agentproto.IsRelayedServer(address) {
 			servers = append(servers, address)
 		}
 	}

@@ -13,7 +13,6 @@ import (
 )
 
 const (
-	dnsPort = 53
 	// maxQueries bounds the queries that are on their way at one time. The guest keeps
 	// more to itself meanwhile.
 	maxQueries = 64
@@ -44,8 +43,8 @@ func (n *names) serve(ctx context.Context, server netip.Addr) error {
 	if n.serves(server) {
 		return nil
 	}
-	if !server.Is4() || !server.IsLoopback() {
-		return fmt.Errorf("%v is not a loopback address", server)
+	if !agentproto.IsRelayedServer(server) {
+		return fmt.Errorf("%v is not the loopback address of a name server of the host's", server)
 	}
 	if err := probe(ctx, server); err != nil {
 		return fmt.Errorf("look for the name server %v: %w", server, err)
@@ -85,7 +84,7 @@ func (n *names) serves(server netip.Addr) bool {
 // probe tells whether a name server listens, by TCP as each has to (RFC 7766).
 func probe(ctx context.Context, server netip.Addr) error {
 	dialer := net.Dialer{Timeout: probeTimeout}
-	conn, err := dialer.DialContext(ctx, "tcp4", netip.AddrPortFrom(server, dnsPort).String())
+	conn, err := dialer.DialContext(ctx, "tcp4", netip.AddrPortFrom(server, agentproto.DNSPort).String())
 	if err != nil {
 		return err
 	}
@@ -135,7 +134,7 @@ func (n *names) ask(ctx context.Context, q *agentproto.NextQueryResponse) ([]byt
 		network = "tcp4"
 	}
 	dialer := net.Dialer{Timeout: nameTimeout}
-	conn, err := dialer.DialContext(ctx, network, netip.AddrPortFrom(server, dnsPort).String())
+	conn, err := dialer.DialContext(ctx, network, netip.AddrPortFrom(server, agentproto.DNSPort).String())
 	if err != nil {
 		return nil, err
 	}
