@@ -3,10 +3,10 @@ package commands
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"runch/callers"
+	"runch/sandbox"
 )
 
 // callerFindings are those of the callers that this machine has: what each of them
@@ -34,7 +34,7 @@ func callerFinding(caller *callers.Caller, found *callers.Found) finding {
 	switch {
 	case found.Program == "":
 		f.Detail = version + ": its configuration does not have " + name
-	case !isThisProgram(found.Program):
+	case !sandbox.IsThisProgram(found.Program):
 		f.Detail = fmt.Sprintf("%s: it calls %s, which is not this program", version, found.Program)
 	case len(found.Lacks) > 0:
 		f.Detail = fmt.Sprintf("%s: %s is not in %s", version, name, strings.Join(found.Lacks, " and "))
@@ -46,18 +46,4 @@ func callerFinding(caller *callers.Caller, found *callers.Found) finding {
 		}
 	}
 	return f
-}
-
-// isThisProgram tells whether a path leads to the program that runs.
-func isThisProgram(path string) bool {
-	there, err := os.Stat(path)
-	if err != nil {
-		return false
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		return false
-	}
-	here, err := os.Stat(exe)
-	return err == nil && os.SameFile(here, there)
 }

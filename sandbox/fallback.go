@@ -195,20 +195,21 @@ func FindFallback(program string) (string, error) {
 		if err != nil || !filepath.IsAbs(found) {
 			continue
 		}
-		return found, notThisProgram(found)
+		if IsThisProgram(found) {
+			return "", fmt.Errorf("fallback_runtime: %s is runch itself", found) // it would pass containers on for ever
+		}
+		return found, nil
 	}
 	// Not in the words of errno: callers take them for the container's program.
 	return "", fmt.Errorf("fallback_runtime: there is no program %q: install it, or change the setting", program)
 }
 
-// notThisProgram refuses a runtime that would pass the container on to itself for ever.
-func notThisProgram(path string) error {
+// IsThisProgram tells whether a path leads to the program that runs.
+func IsThisProgram(path string) bool {
 	there, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("fallback_runtime: %w", err)
+		return false
 	}
-	if here, err := os.Stat("/proc/self/exe"); err == nil && os.SameFile(here, there) {
-		return fmt.Errorf("fallback_runtime: %s is runch itself", path)
-	}
-	return nil
+	here, err := os.Stat("/proc/self/exe")
+	return err == nil && os.SameFile(here, there)
 }
