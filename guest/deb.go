@@ -58,30 +58,35 @@ func debKernel(ctx context.Context, file, release string) (*kernel, error) {
 // debFiles returns the kernel images and the files below lib/modules in a
 // package, by path.
 func debFiles(ctx context.Context, r io.ReaderAt) (map[string][]byte, error) {
-	ar, err := deb.LoadAr(r)
+	t, c, err := OpenPackage(r)
 	if err != nil {
 		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	return tarFiles(ctx, t)
+}
+
+// OpenPackage gives the files that a Debian package installs (deb(5)), to be read one
+// after the other. The caller closes the second value.
+func OpenPackage(r io.ReaderAt) (*tar.Reader, io.Closer, error) {
+	ar, err := deb.LoadAr(r)
+	if err != nil {
+		return nil, nil, err
 	}
 	for {
 		e, err := ar.Next()
 		if errors.Is(err, io.EOF) {
-			return nil, errors.New("it has no data.tar")
+			return nil, nil, errors.New("it has no data.tar")
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if e.Size < 0 {
-			return nil, errors.New("a member has a negative size")
+			return nil, nil, errors.New("a member has a negative size")
 		}
-		if !strings.HasPrefix(e.Name, "data.tar") {
-			continue
+		if strings.HasPrefix(e.Name, "data.tar") {
+			return e.Tarfile()
 		}
-		t, c, err := e.Tarfile()
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = c.Close() }()
-		return tarFiles(ctx, t)
 	}
 }
 

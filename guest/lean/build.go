@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -156,7 +155,7 @@ func (b *build) collect(ctx context.Context, kernel string) error {
 	}
 	release := strings.TrimSpace(string(data))
 	vmlinux := filepath.Join(b.objects, "vmlinux")
-	strip := exec.CommandContext(ctx, "strip", "--strip-all", "--enable-deterministic-archives", vmlinux)
+	strip := exec.CommandContext(ctx, "strip", "--strip-all", vmlinux)
 	stderr := &tail{}
 	strip.Stderr = stderr
 	if err := strip.Run(); err != nil {
@@ -171,7 +170,7 @@ func (b *build) collect(ctx context.Context, kernel string) error {
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return fmt.Errorf("keep the kernel: %w", err)
 		}
-		if err := os.Rename(filepath.Join(b.objects, from), to); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := os.Rename(filepath.Join(b.objects, from), to); err != nil {
 			return fmt.Errorf("keep the kernel: %w", err)
 		}
 	}

@@ -16,13 +16,13 @@ import (
 	"strings"
 	"time"
 
-	"pault.ag/go/debian/deb"
+	"runch/guest"
 )
 
 // source is Linux's source.
 type source struct {
 	path string
-	// dir says that it is a tree, file that it is not packed into a package.
+	// dir says that it is a tree, plain that it is the tar file and not a package with it.
 	dir, plain bool
 }
 
@@ -117,37 +117,18 @@ func (s *source) unpack(ctx context.Context, dir string, say func(string, ...any
 
 // sourceMember gives the file with the source in a package, usr/src/linux-source-VERSION.tar.xz.
 func sourceMember(r io.ReaderAt) (io.Reader, io.Closer, error) {
-	ar, err := deb.LoadAr(r)
+	t, c, err := guest.OpenPackage(r)
 	if err != nil {
 		return nil, nil, err
 	}
 	for {
-		e, err := ar.Next()
-		if errors.Is(err, io.EOF) {
-			return nil, nil, errors.New("it has no data.tar")
-		}
+		hdr, err := t.Next()
 		if err != nil {
-			return nil, nil, err
+			_ = c.Close()
+			return nil, nil, fmt.Errorf("no source in it: %w", err)
 		}
-		if e.Size < 0 {
-			return nil, nil, errors.New("a member has a negative size")
-		}
-		if !strings.HasPrefix(e.Name, "data.tar") {
-			continue
-		}
-		t, c, err := e.Tarfile()
-		if err != nil {
-			return nil, nil, err
-		}
-		for {
-			hdr, err := t.Next()
-			if err != nil {
-				_ = c.Close()
-				return nil, nil, fmt.Errorf("no source in it: %w", err)
-			}
-			if ok, _ := path.Match("usr/src/linux-source-*.tar.xz", path.Clean(hdr.Name)); ok {
-				return t, c, nil
-			}
+		if ok, _ := path.Match("usr/src/linux-source-*.tar.xz", path.Clean(hdr.Name)); ok {
+			return t, c, nil
 		}
 	}
 }
