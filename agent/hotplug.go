@@ -32,7 +32,7 @@ func takeHardware(ctx context.Context, cpus int) error {
 	if cpus > maxCPUs {
 		return invalidf("cpus: %d is more than %d", cpus, maxCPUs)
 	}
-	if err := os.WriteFile(autoOnline, []byte("online"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := writeTunable(autoOnline, "online"); err != nil {
 		return fmt.Errorf("use new memory: %w", err)
 	}
 	// A driver that is part of the kernel is no module of the image.

@@ -245,14 +245,12 @@ func (c *creation) undo(ctx context.Context, reason error) error {
 	if c.dir == nil {
 		return reason
 	}
-	switch {
-	case c.sandbox == nil:
-	case c.place.own:
-		reason = c.sandbox.withLogs(reason)
-	default:
-		reason = c.sandbox.endedMeanwhile(ctx, reason)
-	}
 	if c.sandbox != nil {
+		if c.place.own {
+			reason = c.sandbox.withLogs(reason)
+		} else {
+			reason = c.sandbox.endedMeanwhile(ctx, reason)
+		}
 		reason = errors.Join(reason, c.sandbox.Close()) // destroy takes the lock itself
 	}
 	ctx, cancel := context.WithTimeout(ctx, goneTimeout)

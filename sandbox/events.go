@@ -46,8 +46,7 @@ func (r *Runtime) live(id string) (*state.Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch c.Status() {
-	case state.StatusStopped, state.StatusCreating:
+	if !hasGuest(c) {
 		return nil, fmt.Errorf("container with id %s is not running", id)
 	}
 	return c, nil

@@ -90,12 +90,7 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 // endedMeanwhile is err of a failed exec, or, where the container ended while it
 // was made, that: one that gets no answer may be faster than the shim's end.
 func endedMeanwhile(ctx context.Context, c *state.Container, err error) error {
-	if mayBeEnd(err) {
-		ctx, cancel := context.WithTimeout(ctx, shimproto.LostGrace)
-		defer cancel()
-		_ = c.Shim.AwaitEnd(ctx) // whether it is, is seen below
-	}
-	if c.Shim.Alive() {
+	if !hasEnded(ctx, c.Shim, err) {
 		return err
 	}
 	return fmt.Errorf("%w: it ended meanwhile", ErrExecStopped)

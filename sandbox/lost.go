@@ -11,6 +11,7 @@ import (
 	"runch/agentproto"
 	"runch/plaintext"
 	"runch/shimproto"
+	"runch/state"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,15 +40,21 @@ func mayBeEnd(err error) bool {
 		errors.Is(err, shimproto.ErrHolderGone) || errors.Is(err, unix.ENOMEM)
 }
 
-// endedMeanwhile is err of a member that could not be made, or, where the sandbox that it
-// was to join has ended meanwhile, that, and why: a member's shim may meet it first.
-func (s *lockedSandbox) endedMeanwhile(ctx context.Context, err error) error {
+// hasEnded tells whether a process has ended, for which it waits where err says that it
+// may be about to.
+func hasEnded(ctx context.Context, p state.Process, err error) bool {
 	if mayBeEnd(err) {
 		ctx, cancel := context.WithTimeout(ctx, shimproto.LostGrace)
 		defer cancel()
-		_ = s.record.Holder.AwaitEnd(ctx) // whether it is, is seen below
+		_ = p.AwaitEnd(ctx) // whether it is, is seen below
 	}
-	if s.record.Holder.Alive() {
+	return !p.Alive()
+}
+
+// endedMeanwhile is err of a member that could not be made, or, where the sandbox that it
+// was to join has ended meanwhile, that, and why: a member's shim may meet it first.
+func (s *lockedSandbox) endedMeanwhile(ctx context.Context, err error) error {
+	if !hasEnded(ctx, s.record.Holder, err) {
 		return err
 	}
 	reason := s.lostNote()

@@ -28,8 +28,7 @@ func (r *Runtime) Update(ctx context.Context, id string, change *specs.LinuxReso
 		return err
 	}
 	defer dir.Close()
-	switch c.Status() {
-	case state.StatusStopped, state.StatusCreating:
+	if !hasGuest(c) {
 		return state.ErrNotRunning
 	}
 	u := &update{r: r, dir: dir, container: c}
