@@ -36,6 +36,9 @@ type Config struct {
 	CPUs int
 	// MaxMemoryMiB and MaxCPUs are what a guest may grow to by update.
 	MaxMemoryMiB, MaxCPUs int
+	// HugePages says whether the host may back a guest's memory with huge pages:
+	// HugePagesAdvise or HugePagesNever.
+	HugePages string
 	// BootTimeout bounds a guest's boot.
 	BootTimeout time.Duration
 	// LogDir keeps the consoles of guests that did not boot, or were lost.
@@ -48,6 +51,13 @@ type Config struct {
 	// Annotations are the settings that a container's annotations may change.
 	Annotations []string
 }
+
+// The values of HugePages, in the words of the kernel's settings for transparent huge
+// pages: with the first they are used where those allow it, with the other nowhere.
+const (
+	HugePagesAdvise = "advise"
+	HugePagesNever  = "never"
+)
 
 // Setting is one setting's value and where it came from: "default", a file, an
 // environment variable, or a flag.
@@ -62,7 +72,7 @@ func Default() *Config {
 	return &Config{
 		Hypervisor: "auto", Accel: "auto", MemoryMiB: 1024, OverheadMiB: 128, VMMOverheadMiB: 256, CPUs: 1,
 		MaxMemoryMiB: hostMemoryMiB(), MaxCPUs: min(runtime.NumCPU(), defaultMaxCPUs),
-		BootTimeout: time.Minute, LogDir: defaultLogDir(),
+		HugePages: HugePagesAdvise, BootTimeout: time.Minute, LogDir: defaultLogDir(),
 	}
 }
 

@@ -44,6 +44,7 @@ func keys() []key {
 		cpus("cpus", func(c *Config) *int { return &c.CPUs }),
 		size("max_memory", func(c *Config) *int { return &c.MaxMemoryMiB }, minMemoryMiB),
 		cpus("max_cpus", func(c *Config) *int { return &c.MaxCPUs }),
+		choice("huge_pages", func(c *Config) *string { return &c.HugePages }, HugePagesAdvise, HugePagesNever),
 		bootTimeout(),
 		path("log_dir", func(c *Config) *string { return &c.LogDir }),
 		program("fallback_runtime", func(c *Config) *string { return &c.FallbackRuntime }),

@@ -114,6 +114,11 @@ func (h *holder) acquire(ctx context.Context, v *shimproto.VM) error {
 	if h.note, err = newLostNote(v.Dir); err != nil {
 		return err
 	}
+	if v.NoHugePages {
+		if err := forgoHugePages(); err != nil {
+			return err
+		}
+	}
 	socket := filepath.Join(v.Dir, shimproto.ShareSocket)
 	err = labelled(v.SelinuxLabel, func() (err error) {
 		h.server, err = v.Virtiofsd.Serve(h.tree.Shared(), socket, log)

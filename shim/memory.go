@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"fmt"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -40,6 +41,16 @@ func ReadProgramMappings() ProgramMappings {
 		}
 	}
 	return found
+}
+
+// forgoHugePages keeps the kernel from giving huge pages to this process and to those
+// that it starts from now on: the VMM and virtiofsd, which map the guest's memory. See
+// PR_SET_THP_DISABLE(2const).
+func forgoHugePages() error {
+	if err := unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("keep huge pages from the VM: %w", err)
+	}
+	return nil
 }
 
 // Release gives memory back that setting up has needed and waiting does not:

@@ -62,6 +62,8 @@ type VM struct {
 	MaxCPUs, MaxMemoryMiB int
 	// OverheadMiB is the part of the memory that is for the guest itself.
 	OverheadMiB int
+	// NoHugePages keeps the host's kernel from backing the memory with huge pages.
+	NoHugePages bool
 	// BootTimeout bounds the boot, up to the agent's hello.
 	BootTimeout time.Duration
 	// User is whom the VMM runs as, nil for root.

@@ -123,6 +123,15 @@ with_etc() {
 	[ "$kib" -gt $((300 << 10)) ] && [ "$kib" -lt $((428 << 10)) ]
 }
 
+@test "with huge_pages set to never the kernel gives a VM no huge pages" {
+	bundle
+	RUNCH_HUGE_PAGES=never create
+	local program
+	for program in "${VMM_KIND:0:15}" virtiofsd; do # what fits into comm
+		same "$(awk '/^THP_enabled/ { print $2 }' "/proc/$(below "$PID" "$program")/status")" 0
+	done
+}
+
 @test "a file that is wrong is one line with its name, the line or the key, and what is wrong" {
 	refused "$T/none.toml: no such file" runch --config "$T/none.toml" env
 	mkdir "$T/dir.toml"
