@@ -48,6 +48,10 @@ func TestMain(m *testing.M) {
 // is beside the state directory.
 const failFile = "fail"
 
+// bootPipe is a named pipe beside failFile, where a test has made one: a fake VM boots
+// when somebody reads it.
+const bootPipe = "boot-pipe"
+
 // fakeVM is a VM without a VMM process. Its guest is reached as any other.
 type fakeVM struct {
 	cfg   *hypervisor.Config
@@ -85,6 +89,9 @@ func (vm *fakeVM) Listen(uint32) (net.Listener, error) {
 }
 
 func (vm *fakeVM) Boot(context.Context) error {
+	if f, err := vm.agent.dir.OpenFile(bootPipe, os.O_WRONLY, 0); err == nil {
+		_ = f.Close() // its reader goes on
+	}
 	if vm.agent.fails("boot") {
 		return errors.New("the fake VM fails as it is to")
 	}

@@ -10,6 +10,8 @@ import (
 	"runch/hooks"
 	"runch/shimproto"
 	"runch/storage"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // shares is who shares a container's files with the guest: the sandbox's tree
@@ -27,15 +29,8 @@ func (s *setup) makeWithVM(ctx context.Context, files Files) (*Task, *holder, er
 		return nil, nil, err
 	}
 	h.pod = &pod{over: make(chan struct{}), lasts: true}
-	c, err := s.prepareContainer(ctx)
+	c, err := s.prepareWhileBooting(ctx, h)
 	if err != nil {
-		return nil, nil, err
-	}
-	defer c.close()
-	if err := c.share(h.tree); err != nil {
-		return nil, nil, err
-	}
-	if err := h.boot(ctx, s.VM); err != nil {
 		return nil, nil, err
 	}
 	client, streams, err := connect(ctx, h.vm, files)
@@ -98,6 +93,9 @@ func (s *setup) makeMember(ctx context.Context, files Files) (*Task, error) {
 	if err := storage.SlaveMounts(); err != nil {
 		return nil, err
 	}
+	if err := s.awaitHooks(ctx); err != nil {
+		return nil, err
+	}
 	c, err := s.prepareContainer(ctx)
 	if err != nil {
 		return nil, err
@@ -142,15 +140,31 @@ type container struct {
 	volumes   []*agentproto.Volume
 }
 
-// prepareContainer waits for the command's hooks, whose mounts in this namespace
-// are no longer the host's, runs those that belong into the container's, and
+// prepareWhileBooting shares the container's files while the VM boots: the guest looks
+// at them when it has said hello. What hooks put into the network namespace is there
+// before, as the VM boots with it. Where one of both fails, the other is ended.
+func (s *setup) prepareWhileBooting(ctx context.Context, h *holder) (*container, error) {
+	if err := s.awaitHooks(ctx); err != nil {
+		return nil, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return h.boot(ctx, s.VM) })
+	var c *container
+	group.Go(func() (err error) {
+		if c, err = s.prepareContainer(ctx); err != nil {
+			return err
+		}
+		defer c.close()
+		return c.share(h.tree)
+	})
+	return c, group.Wait()
+}
+
+// prepareContainer runs the hooks that belong into the container's namespaces, and
 // clones the container's files: the guest has what hooks mount in its rootfs.
 func (s *setup) prepareContainer(ctx context.Context) (*container, error) {
 	c := &container{Container: s.Container}
 	if c.Hooks != nil {
-		if err := s.awaitHooks(ctx); err != nil {
-			return nil, err
-		}
 		if err := hooks.Run(ctx, "createContainer", c.Hooks.CreateContainer, c.Rootfs, c.Hooks.State); err != nil {
 			return nil, err
 		}

@@ -175,8 +175,11 @@ func (s *setup) listen(undo context.CancelCauseFunc) {
 }
 
 // awaitHooks tells the command that its hooks may enter this process's namespaces,
-// and waits until they have run.
+// where it has any, and waits until they have run.
 func (s *setup) awaitHooks(ctx context.Context) error {
+	if s.Container.Hooks == nil {
+		return nil
+	}
 	if err := s.conn.Send(shimproto.Report{Namespaced: true}); err != nil {
 		return err
 	}
