@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-const program = "/usr/local/bin/runch"
+const runchPath = "/usr/local/bin/runch"
 
 // yes and no are what the flag --default can say.
 func yes() *bool { b := true; return &b }
@@ -91,7 +91,7 @@ func install(t *testing.T, c *Caller, h Host, w Want) []byte {
 
 func remove(t *testing.T, c *Caller, h Host) {
 	t.Helper()
-	p, err := c.Remove(t.Context(), h, program)
+	p, err := c.Remove(t.Context(), h, runchPath)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,24 +115,24 @@ func TestInstallTwiceAndRemove(t *testing.T) {
 		t.Run(c.Name, func(t *testing.T) {
 			h := machine(t, map[string]string{"etc/hostname": "x\n"})
 			before := tree(t, h)
-			first := install(t, c, h, Want{Program: program})
+			first := install(t, c, h, Want{Program: runchPath})
 			golden(t, c.Name, first)
-			again, err := c.Install(t.Context(), h, Want{Program: program})
+			again, err := c.Install(t.Context(), h, Want{Program: runchPath})
 			if err != nil || again.Changes() || again.Diff() != "" {
 				t.Errorf("a second time changes %q, %v", again.Diff(), err)
 			}
-			golden(t, c.Name+".default", install(t, c, h, Want{Program: program, Default: yes()}))
+			golden(t, c.Name+".default", install(t, c, h, Want{Program: runchPath, Default: yes()}))
 			kept := install(t, c, h, Want{Program: "/opt/runch"})
 			golden(t, c.Name+".moved", kept)
-			if back := install(t, c, h, Want{Program: program, Default: no()}); string(back) != string(first) {
+			if back := install(t, c, h, Want{Program: runchPath, Default: no()}); string(back) != string(first) {
 				t.Errorf("without the default it is %s", back)
 			}
-			install(t, c, h, Want{Program: program, Default: yes()})
+			install(t, c, h, Want{Program: runchPath, Default: yes()})
 			remove(t, c, h)
 			if diff := cmp.Diff(before, tree(t, h)); diff != "" {
 				t.Errorf("after its removal: -before, +after:\n%s", diff)
 			}
-			if p, err := c.Remove(t.Context(), h, program); err != nil || p.Changes() {
+			if p, err := c.Remove(t.Context(), h, runchPath); err != nil || p.Changes() {
 				t.Errorf("to remove it again changes %q, %v", p.Diff(), err)
 			}
 		})
@@ -142,7 +142,7 @@ func TestInstallTwiceAndRemove(t *testing.T) {
 func TestLookTellsWhatIsInstalled(t *testing.T) {
 	for _, c := range []*Caller{podman(), crio(), docker()} {
 		t.Run(c.Name, func(t *testing.T) {
-			h := machine(t, map[string]string{program[1:]: ""})
+			h := machine(t, map[string]string{runchPath[1:]: ""})
 			look := func() Configured {
 				got, err := c.look(t.Context(), h, nil)
 				if err != nil {
@@ -153,12 +153,12 @@ func TestLookTellsWhatIsInstalled(t *testing.T) {
 			if got := look(); got.Program != "" {
 				t.Errorf("on a host without it there is %+v", got)
 			}
-			install(t, c, h, Want{Program: program})
-			if diff := cmp.Diff(Configured{Program: program}, look()); diff != "" {
+			install(t, c, h, Want{Program: runchPath})
+			if diff := cmp.Diff(Configured{Program: runchPath}, look()); diff != "" {
 				t.Error(diff)
 			}
-			install(t, c, h, Want{Program: program, Default: yes()})
-			if diff := cmp.Diff(Configured{Program: program, Default: true}, look()); diff != "" {
+			install(t, c, h, Want{Program: runchPath, Default: yes()})
+			if diff := cmp.Diff(Configured{Program: runchPath, Default: true}, look()); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -173,10 +173,10 @@ func TestWhatOthersWroteStays(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				h := machine(t, map[string]string{c.file(Host{}): content})
-				if _, err := c.Install(t.Context(), h, Want{Program: program}); !errors.Is(err, ErrForeign) {
+				if _, err := c.Install(t.Context(), h, Want{Program: runchPath}); !errors.Is(err, ErrForeign) {
 					t.Errorf("install says %v", err)
 				}
-				if _, err := c.Remove(t.Context(), h, program); !errors.Is(err, ErrForeign) {
+				if _, err := c.Remove(t.Context(), h, runchPath); !errors.Is(err, ErrForeign) {
 					t.Errorf("remove says %v", err)
 				}
 			})
@@ -204,7 +204,7 @@ func TestFilesThatAreBroken(t *testing.T) {
 				content = marker(c.Name) + content
 			}
 			h := machine(t, map[string]string{c.file(Host{}): content})
-			_, err := c.Install(t.Context(), h, Want{Program: program})
+			_, err := c.Install(t.Context(), h, Want{Program: runchPath})
 			if err == nil || !strings.Contains(err.Error(), c.file(Host{})) {
 				t.Errorf("install says %v", err)
 			}

@@ -55,15 +55,15 @@ func TestContainerdConfig(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := machine(t, map[string]string{containerdFile: content})
 			file := "containerd." + strings.ReplaceAll(name, " ", "-")
-			golden(t, file, install(t, containerd(), h, Want{Program: program}))
-			got := install(t, containerd(), h, Want{Program: program, Default: yes()})
+			golden(t, file, install(t, containerd(), h, Want{Program: runchPath}))
+			got := install(t, containerd(), h, Want{Program: runchPath, Default: yes()})
 			golden(t, file+".default", got)
-			again, err := containerd().Install(t.Context(), h, Want{Program: program})
+			again, err := containerd().Install(t.Context(), h, Want{Program: runchPath})
 			if err != nil || again.Changes() {
 				t.Errorf("a second time changes %q, %v", again.Diff(), err)
 			}
 			values, err := decode(got)
-			if err != nil || findContainerd(values).Program != program || !findContainerd(values).Default {
+			if err != nil || findContainerd(values).Program != runchPath || !findContainerd(values).Default {
 				t.Errorf("it has %+v, %v", findContainerd(values), err)
 			}
 			remove(t, containerd(), h)
@@ -76,7 +76,7 @@ func TestContainerdConfig(t *testing.T) {
 
 func TestContainerdSaysThatNothingReadsIt(t *testing.T) {
 	h := machine(t, map[string]string{containerdFile: containerdFiles()["version 1"]})
-	p, err := containerd().Install(t.Context(), h, Want{Program: program})
+	p, err := containerd().Install(t.Context(), h, Want{Program: runchPath})
 	if err != nil || len(p.Notes) != 1 || !strings.Contains(p.Notes[0], "disabled_plugins") {
 		t.Errorf("it says %v, %v", p.Notes, err)
 	}
@@ -86,11 +86,11 @@ func TestContainerdSaysThatNothingReadsIt(t *testing.T) {
 // what to add.
 func TestContainerdConfigOfAnotherForm(t *testing.T) {
 	for content, want := range map[string]string{
-		"version = 2\n[\"plugins\".\"io.containerd.grpc.v1.cri\".\"containerd\"]\nsnapshotter = \"x\"\n":          `BinaryName = "` + program + `"`,
+		"version = 2\n[\"plugins\".\"io.containerd.grpc.v1.cri\".\"containerd\"]\nsnapshotter = \"x\"\n":          `BinaryName = "` + runchPath + `"`,
 		"version = 2\nplugins.\"io.containerd.grpc.v1.cri\" = {containerd = {default_runtime_name = \"runc\"}}\n": `set default_runtime_name = "runch"`,
 	} {
 		h := machine(t, map[string]string{containerdFile: content})
-		_, err := containerd().Install(t.Context(), h, Want{Program: program, Default: yes()})
+		_, err := containerd().Install(t.Context(), h, Want{Program: runchPath, Default: yes()})
 		if !errors.Is(err, errUnsafe) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s gives %v", content, err)
 		}
@@ -100,8 +100,8 @@ func TestContainerdConfigOfAnotherForm(t *testing.T) {
 func TestContainerdBlockWithoutEnd(t *testing.T) {
 	h := machine(t, map[string]string{containerdFile: "version = 2\n" + blockBegin + "[a]\n"})
 	for _, plan := range []func() (*Plan, error){
-		func() (*Plan, error) { return containerd().Install(t.Context(), h, Want{Program: program}) },
-		func() (*Plan, error) { return containerd().Remove(t.Context(), h, program) },
+		func() (*Plan, error) { return containerd().Install(t.Context(), h, Want{Program: runchPath}) },
+		func() (*Plan, error) { return containerd().Remove(t.Context(), h, runchPath) },
 	} {
 		if _, err := plan(); err == nil || !strings.Contains(err.Error(), "END runch") {
 			t.Errorf("it says %v", err)
@@ -116,7 +116,7 @@ func TestContainerdVersionOfANewFile(t *testing.T) {
 		if major == 0 {
 			s.version = nil
 		}
-		e, err := installContainerd(s, Want{Program: program})
+		e, err := installContainerd(s, Want{Program: runchPath})
 		if err != nil || !strings.Contains(string(e.after), want) {
 			t.Errorf("containerd %d gets %s, %v", major, e.after, err)
 		}
@@ -133,7 +133,7 @@ func FuzzContainerdConfig(f *testing.F) {
 		if strings.Contains(content, "runch") {
 			return
 		}
-		made, err := installContainerd(source{before: []byte(content)}, Want{Program: program, Default: yes()})
+		made, err := installContainerd(source{before: []byte(content)}, Want{Program: runchPath, Default: yes()})
 		if err != nil {
 			return
 		}
@@ -141,10 +141,10 @@ func FuzzContainerdConfig(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q: %v", made.after, err)
 		}
-		if found := findContainerd(got); !reflect.DeepEqual(found, Configured{Program: program, Default: true}) {
+		if found := findContainerd(got); !reflect.DeepEqual(found, Configured{Program: runchPath, Default: true}) {
 			t.Fatalf("%q has %+v", made.after, found)
 		}
-		gone, err := removeContainerd(source{before: made.after}, program)
+		gone, err := removeContainerd(source{before: made.after}, runchPath)
 		if err != nil || string(gone.after) != content {
 			t.Fatalf("it was %q and is %q, %v", content, gone.after, err)
 		}

@@ -28,12 +28,12 @@ func TestDaemonJSON(t *testing.T) {
 	for name, content := range daemonFiles() {
 		t.Run(name, func(t *testing.T) {
 			h := machine(t, map[string]string{dockerFile: content})
-			got := install(t, docker(), h, Want{Program: program})
+			got := install(t, docker(), h, Want{Program: runchPath})
 			golden(t, "docker."+strings.ReplaceAll(name, " ", "-"), got)
 			if !json.Valid(got) {
 				t.Errorf("this is no JSON: %s", got)
 			}
-			again, err := docker().Install(t.Context(), h, Want{Program: program})
+			again, err := docker().Install(t.Context(), h, Want{Program: runchPath})
 			if err != nil || again.Changes() {
 				t.Errorf("a second time changes %q, %v", again.Diff(), err)
 			}
@@ -56,7 +56,7 @@ func TestDaemonJSON(t *testing.T) {
 func TestDockerKeepsWhatTheUserAddedToItsRuntime(t *testing.T) {
 	h := machine(t, map[string]string{dockerFile: `{"runtimes": {"runch": {"path": "/opt/runch", "runtimeArgs": ["--debug"]}}}`})
 	want := `{"runtimes": {"runch": {"path": "/usr/local/bin/runch", "runtimeArgs": ["--debug"]}}}`
-	if got := install(t, docker(), h, Want{Program: program}); string(got) != want {
+	if got := install(t, docker(), h, Want{Program: runchPath}); string(got) != want {
 		t.Errorf("it is %s", got)
 	}
 }
@@ -68,7 +68,7 @@ func TestDockerRuntimeOfAnotherName(t *testing.T) {
 	if _, err := docker().Install(t.Context(), h, Want{Program: "/opt/runch-1"}); err != nil {
 		t.Error(err)
 	}
-	if _, err := docker().Remove(t.Context(), h, program); !errors.Is(err, ErrForeign) {
+	if _, err := docker().Remove(t.Context(), h, runchPath); !errors.Is(err, ErrForeign) {
 		t.Errorf("another program says %v", err)
 	}
 	if p, err := docker().Remove(t.Context(), h, "/opt/runch-1"); err != nil || !p.Removes() {
@@ -87,14 +87,16 @@ func TestDockerHasToBeRestartedToForget(t *testing.T) {
 		apply(t, p)
 		return p.Next()
 	}
-	if got := next(docker().Install(t.Context(), h, Want{Program: program, Default: yes()})); !strings.Contains(got, "reload docker") {
+	if got := next(docker().Install(t.Context(), h, Want{Program: runchPath, Default: yes()})); !strings.Contains(got, "reload docker") {
 		t.Errorf("after install: %s", got)
 	}
 	for what, plan := range map[string]func() (*Plan, error){
-		"the default is gone": func() (*Plan, error) { return docker().Install(t.Context(), h, Want{Program: program, Default: no()}) },
-		"it is removed":       func() (*Plan, error) { return docker().Remove(t.Context(), h, program) },
+		"the default is gone": func() (*Plan, error) {
+			return docker().Install(t.Context(), h, Want{Program: runchPath, Default: no()})
+		},
+		"it is removed": func() (*Plan, error) { return docker().Remove(t.Context(), h, runchPath) },
 	} {
-		install(t, docker(), h, Want{Program: program, Default: yes()})
+		install(t, docker(), h, Want{Program: runchPath, Default: yes()})
 		if got := next(plan()); !strings.Contains(got, "restart docker") {
 			t.Errorf("when %s: %s", what, got)
 		}
@@ -103,7 +105,7 @@ func TestDockerHasToBeRestartedToForget(t *testing.T) {
 
 func TestDockerSaysWhichDefaultWas(t *testing.T) {
 	h := machine(t, map[string]string{dockerFile: daemonFiles()["another runtime"]})
-	p, err := docker().Install(t.Context(), h, Want{Program: program, Default: yes()})
+	p, err := docker().Install(t.Context(), h, Want{Program: runchPath, Default: yes()})
 	if err != nil || len(p.Notes) != 1 || !strings.Contains(p.Notes[0], "nvidia") {
 		t.Errorf("it says %v, %v", p.Notes, err)
 	}
@@ -119,7 +121,7 @@ func TestDaemonJSONThatIsNone(t *testing.T) {
 		`{"runtimes": {"runch":5}}`: "runtimes.runch is not an object",
 	} {
 		h := machine(t, map[string]string{dockerFile: content})
-		if _, err := docker().Install(t.Context(), h, Want{Program: program}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := docker().Install(t.Context(), h, Want{Program: runchPath}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s gives %v", content, err)
 		}
 	}
@@ -133,7 +135,7 @@ func FuzzDaemonJSON(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, content string) {
 		s := source{before: []byte(content)}
-		made, err := installDocker(s, Want{Program: program, Default: yes()})
+		made, err := installDocker(s, Want{Program: runchPath, Default: yes()})
 		if err != nil {
 			return
 		}
@@ -141,10 +143,10 @@ func FuzzDaemonJSON(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q: %v", made.after, err)
 		}
-		if got, err := d.program(); err != nil || got != program || d.defaultRuntime() != runtimeName {
+		if got, err := d.program(); err != nil || got != runchPath || d.defaultRuntime() != runtimeName {
 			t.Fatalf("%q has %q, %v", made.after, got, err)
 		}
-		gone, err := removeDocker(source{before: made.after}, program)
+		gone, err := removeDocker(source{before: made.after}, runchPath)
 		if err != nil {
 			t.Fatalf("%q: %v", made.after, err)
 		}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
+
+	"runch/program"
 )
 
 // Host is where callers are configured.
@@ -32,10 +34,6 @@ const (
 	programTimeout = time.Minute
 	versionTimeout = 10 * time.Second
 )
-
-// places are where programs are looked for besides PATH: that of an ordinary user
-// need not have sbin.
-var places = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"}
 
 // path is where a path of the host is: below its root, whatever links are on the way.
 func (h Host) path(name string) (string, error) {
@@ -81,19 +79,11 @@ func (h Host) glob(pattern string) ([]string, error) {
 }
 
 // find looks for a program; the path is empty where the host has none, or is not this machine.
-func (h Host) find(program string) string {
+func (h Host) find(name string) string {
 	if h.Root != "" {
 		return ""
 	}
-	if found, err := exec.LookPath(program); err == nil {
-		return found
-	}
-	for _, dir := range places {
-		if found, err := exec.LookPath(filepath.Join(dir, program)); err == nil {
-			return found
-		}
-	}
-	return ""
+	return program.Find(name)
 }
 
 // Version is an installed caller.

@@ -20,7 +20,7 @@ func TestAFileKeepsItsModeAndItsLink(t *testing.T) {
 	if err := os.Symlink("/srv/daemon.json", link); err != nil {
 		t.Fatal(err)
 	}
-	install(t, docker(), h, Want{Program: program})
+	install(t, docker(), h, Want{Program: runchPath})
 	info, err := os.Stat(file)
 	if err != nil || info.Mode() != 0o600 || info.Size() < 10 {
 		t.Errorf("the file is %+v, %v", info, err)
@@ -32,7 +32,7 @@ func TestAFileKeepsItsModeAndItsLink(t *testing.T) {
 
 func TestDirectoriesOfOthersStay(t *testing.T) {
 	h := machine(t, map[string]string{"etc/containers/containers.conf.d/other.conf": ""})
-	install(t, podman(), h, Want{Program: program})
+	install(t, podman(), h, Want{Program: runchPath})
 	remove(t, podman(), h)
 	got := tree(t, h)
 	if _, ok := got["etc/containers/containers.conf.d/other.conf"]; !ok || len(got) != 5 {
@@ -42,7 +42,7 @@ func TestDirectoriesOfOthersStay(t *testing.T) {
 
 func TestAFileThatCannotBeWrittenIsAsItWas(t *testing.T) {
 	h := machine(t, map[string]string{"etc/docker": "a file in place of the directory"})
-	p, err := docker().Install(t.Context(), h, Want{Program: program})
+	p, err := docker().Install(t.Context(), h, Want{Program: runchPath})
 	if err == nil {
 		err = p.Apply()
 	}

@@ -19,7 +19,7 @@ func TestPodmanListsOfOtherFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := machine(t, map[string]string{c.file: "[engine]\n" + c.content + "\n"})
-			if got := install(t, podman(), h, Want{Program: program}); !strings.Contains(string(got), c.want+"\n") {
+			if got := install(t, podman(), h, Want{Program: runchPath}); !strings.Contains(string(got), c.want+"\n") {
 				t.Errorf("it lacks %s:\n%s", c.want, got)
 			}
 		})
@@ -41,7 +41,7 @@ func TestLookAtPodman(t *testing.T) {
 func TestPodmanOfAnOrdinaryUser(t *testing.T) {
 	h := machine(t, nil)
 	h.ConfigHome = "/home/user/.config"
-	install(t, podman(), h, Want{Program: program})
+	install(t, podman(), h, Want{Program: runchPath})
 	if _, ok := tree(t, h)["home/user/.config/containers/containers.conf.d/runch.conf"]; !ok {
 		t.Errorf("there is %v", tree(t, h))
 	}

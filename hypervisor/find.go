@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"runch/program"
 )
 
 // The drivers' names.
@@ -43,10 +45,6 @@ var advice = map[string]string{
 	DriverQEMU:            "install the package qemu-system-x86, or name the program in the configuration (qemu)",
 }
 
-// places are where programs are looked for besides PATH: containerd's shim and
-// conmon may start a runtime with an empty environment.
-var places = []string{"/usr/bin", "/usr/local/bin", "/usr/libexec"}
-
 // Find gives the program of a driver: the one at path, or the host's own where
 // path is empty. The error wraps ErrNotFound and says how to get one. It starts no
 // process.
@@ -66,13 +64,8 @@ func Find(driver, path string) (*Program, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: a %s for %s that runch knows", ErrNotFound, driver, runtime.GOARCH)
 	}
-	if found, err := exec.LookPath(name); err == nil && filepath.IsAbs(found) {
+	if found := program.Find(name); found != "" {
 		return &Program{Driver: driver, Path: found}, nil
-	}
-	for _, dir := range places {
-		if found, err := checkProgram(filepath.Join(dir, name)); err == nil {
-			return &Program{Driver: driver, Path: found}, nil
-		}
 	}
 	return nil, fmt.Errorf("%s: %w: %s", name, ErrNotFound, advice[driver])
 }

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"runch/oci"
+	"runch/program"
 	"runch/state"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -178,30 +177,17 @@ func (r *Runtime) Explain(id string, spec *specs.Spec, err error) error {
 	return fmt.Errorf("%w: set fallback_runtime to have it run by runc, without a VM", err)
 }
 
-// fallbackPlaces are where a fallback runtime is looked for besides PATH, which callers
-// may leave out.
-var fallbackPlaces = []string{"/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/usr/libexec"}
-
 // FindFallback gives the absolute path of the program that is a path or a name.
-func FindFallback(program string) (string, error) {
-	candidates := []string{program}
-	if !strings.Contains(program, "/") {
-		for _, dir := range fallbackPlaces {
-			candidates = append(candidates, filepath.Join(dir, program))
-		}
+func FindFallback(runtime string) (string, error) {
+	found := program.Find(runtime)
+	switch {
+	case found == "":
+		// Not in the words of errno: callers take them for the container's program.
+		return "", fmt.Errorf("fallback_runtime: there is no program %q: install it, or change the setting", runtime)
+	case IsThisProgram(found):
+		return "", fmt.Errorf("fallback_runtime: %s is runch itself", found) // it would pass containers on for ever
 	}
-	for _, candidate := range candidates {
-		found, err := exec.LookPath(candidate)
-		if err != nil || !filepath.IsAbs(found) {
-			continue
-		}
-		if IsThisProgram(found) {
-			return "", fmt.Errorf("fallback_runtime: %s is runch itself", found) // it would pass containers on for ever
-		}
-		return found, nil
-	}
-	// Not in the words of errno: callers take them for the container's program.
-	return "", fmt.Errorf("fallback_runtime: there is no program %q: install it, or change the setting", program)
+	return found, nil
 }
 
 // IsThisProgram tells whether a path leads to the program that runs.

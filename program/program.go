@@ -1,0 +1,32 @@
+// Package program finds programs of the host: callers start a runtime with an empty
+// environment at times, and an ordinary user's PATH need not have sbin.
+package program
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// places are where distributions and administrators put programs.
+var places = []string{"/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/usr/libexec"}
+
+// Find gives the absolute path of the program that has this name in PATH, or else in
+// /usr/bin, /usr/sbin, /usr/local/bin, /usr/local/sbin or /usr/libexec. A path is taken as
+// it is. "" says that there is no such program, or none that may be executed. No process is
+// started.
+func Find(name string) string {
+	candidates := []string{name}
+	if !strings.Contains(name, "/") {
+		for _, dir := range places {
+			candidates = append(candidates, filepath.Join(dir, name))
+		}
+	}
+	for _, candidate := range candidates {
+		// Of a relative PATH the result would depend on the working directory.
+		if found, err := exec.LookPath(candidate); err == nil && filepath.IsAbs(found) {
+			return found
+		}
+	}
+	return ""
+}
