@@ -40,9 +40,10 @@ func process(t *testing.T) (*os.Process, state.Process) {
 	return cmd.Process, p
 }
 
-// vanishing is a running container whose guest takes the first call and closes
-// the connection before it has answered; where the container ends, so does its shim.
-func vanishing(t *testing.T, ends bool) *Runtime {
+// vanishing is a running container whose guest closes the first connection when it
+// has taken the call, and not answered, or earlier, when it is to be connected to the
+// agent; where the container ends, so does its shim.
+func vanishing(t *testing.T, earlier, ends bool) *Runtime {
 	t.Helper()
 	shim, process := process(t)
 	socket := filepath.Join(t.TempDir(), "s")
@@ -61,8 +62,10 @@ func vanishing(t *testing.T, ends bool) *Runtime {
 		if _, err := in.ReadString('\n'); err != nil {
 			return
 		}
-		_, _ = io.WriteString(conn, "OK 1\n")
-		_, _ = in.Peek(1) // the call is here
+		if !earlier {
+			_, _ = io.WriteString(conn, "OK 1\n")
+			_, _ = in.Peek(1) // the call is here
+		}
 		if ends {
 			_ = shim.Kill()
 		}
@@ -88,7 +91,7 @@ func vanishing(t *testing.T, ends bool) *Runtime {
 
 func TestKillOfAContainerThatEndsMeanwhileSucceeds(t *testing.T) {
 	for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGTERM} {
-		r := vanishing(t, true)
+		r := vanishing(t, false, true)
 		if err := r.Kill(t.Context(), "c", sig, false); err != nil {
 			t.Errorf("kill %v: %v", sig, err)
 		}
@@ -99,9 +102,18 @@ func TestKillOfAContainerThatEndsMeanwhileSucceeds(t *testing.T) {
 	}
 }
 
+func TestKillOfAContainerThatEndsBeforeTheGuestIsAskedSaysSo(t *testing.T) {
+	for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGTERM} {
+		if err := vanishing(t, true, true).Kill(t.Context(), "c", sig, false); !errors.Is(err, state.ErrNotRunning) {
+			t.Errorf("kill %v: %v", sig, err)
+		}
+	}
+}
+
 func TestKillThatTheGuestDoesNotAnswerFails(t *testing.T) {
-	r := vanishing(t, false)
-	if err := r.Kill(t.Context(), "c", unix.SIGTERM, false); err == nil || errors.Is(err, state.ErrNotRunning) {
-		t.Errorf("kill: %v", err)
+	for _, earlier := range []bool{false, true} {
+		if err := vanishing(t, earlier, false).Kill(t.Context(), "c", unix.SIGTERM, false); err == nil || errors.Is(err, state.ErrNotRunning) {
+			t.Errorf("kill: %v", err)
+		}
 	}
 }

@@ -152,20 +152,31 @@ func (r *Runtime) connect(ctx context.Context, c *state.Container) (*agentproto.
 }
 
 // call does one call to the agent of a container's guest. It gives errEnded
-// when the container ended meanwhile and the answer is lost.
+// when the container ended meanwhile and the answer is lost, and ErrNotRunning
+// when it ended before the agent could be asked.
 func (r *Runtime) call(ctx context.Context, c *state.Container, do func(context.Context, agentproto.AgentService) error) error {
 	client, err := r.connect(ctx, c)
 	if err != nil {
+		if endsWith(ctx, c, err) {
+			return state.ErrNotRunning
+		}
 		return err
 	}
 	defer client.Close()
 	err = agentproto.FromAgent(do(ctx, client))
-	if errors.Is(err, agentproto.ErrUnreachable) && ctx.Err() == nil {
-		ctx, cancel := context.WithTimeout(ctx, endTimeout)
-		defer cancel()
-		if c.Shim.AwaitEnd(ctx) == nil {
-			return errEnded
-		}
+	if endsWith(ctx, c, err) {
+		return errEnded
 	}
 	return err
+}
+
+// endsWith tells whether a container ends with the connection to its guest, which
+// was lost by err: its shim is seen a moment longer.
+func endsWith(ctx context.Context, c *state.Container, err error) bool {
+	if !errors.Is(err, agentproto.ErrUnreachable) || ctx.Err() != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	return c.Shim.AwaitEnd(ctx) == nil
 }
