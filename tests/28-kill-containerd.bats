@@ -27,6 +27,7 @@ begun_exec() {
 
 # stubborn_member: the member a, which does not heed SIGTERM.
 stubborn_member() {
+	rm -f "$T/logs/a.log" # what the one of a pod before it has said
 	launch_member a sh -c "$STUBBORN"
 	eventually 10 says stubborn "$T/logs/a.log"
 }
