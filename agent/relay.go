@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -23,7 +24,7 @@ const (
 )
 
 // relays connects the host to what listens in the containers' network namespace, at
-// the host's request alone.
+// addresses of that namespace and at the host's request alone.
 type relays struct {
 	// netns is the path of the namespace.
 	netns string
@@ -75,28 +76,43 @@ func (r *relays) connect(ctx context.Context, conn net.Conn) (*containerSocket, 
 // containerSocket is a TCP connection in the network namespace of the containers.
 type containerSocket struct{ *socket.Conn }
 
-// dialIn connects in the network namespace at path.
+// dialIn connects to an address of the network namespace at path itself, as the kernel
+// does it: from the same address.
 func dialIn(ctx context.Context, path string, to netip.AddrPort) (*containerSocket, error) {
 	ns, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace: %w", err)
 	}
 	defer ns.Close()
-	family, addr := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()})
+	family := unix.AF_INET6
 	if to.Addr().Is4() {
-		family, addr = unix.AF_INET, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
+		family = unix.AF_INET
 	}
 	conn, err := socket.Socket(family, unix.SOCK_STREAM, 0, "tcp", &socket.Config{NetNS: int(ns.Fd())})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Connect(ctx, addr); err != nil {
+	if err := errors.Join(
+		conn.SetsockoptInt(unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1), // the port is chosen by connect
+		conn.Bind(socketAddress(netip.AddrPortFrom(to.Addr(), 0))),       // an error for an address that is not the namespace's
+	); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	if _, err := conn.Connect(ctx, socketAddress(to)); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
 	// Its bytes were written by someone else, who has waited already for more of them.
 	_ = conn.SetsockoptInt(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	return &containerSocket{conn}, nil
+}
+
+func socketAddress(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
 // SetLinger sets SO_LINGER (socket(7)), in seconds.

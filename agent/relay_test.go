@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"runch/agentproto"
 )
 
@@ -20,7 +22,7 @@ func TestRelay(t *testing.T) {
 	}
 	h, a, _ := serveHost(t)
 	a.relays.netns = "/proc/self/ns/net"
-	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0", "127.0.0.9:0"} {
 		l, err := net.Listen("tcp", address) //nolint:noctx // there is nothing to cancel
 		if err != nil {
 			t.Fatal(err)
@@ -44,6 +46,20 @@ func TestRelay(t *testing.T) {
 		_ = l.Close()
 		if conn, err := agentproto.OpenRelay(t.Context(), h, to); !errors.Is(err, agentproto.ErrRelayRefused) {
 			t.Errorf("%v, where nobody listens any more: %v, %v", to, conn, err)
+		}
+	}
+}
+
+// TestRelayStaysInTheNamespace: an address that is not the namespace's own is not connected
+// to, though there be a way.
+func TestRelayStaysInTheNamespace(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: needs root to enter a network namespace")
+	}
+	for _, to := range []string{"192.0.2.1:80", "[2001:db8::1]:80"} {
+		conn, err := dialIn(t.Context(), "/proc/self/ns/net", netip.MustParseAddrPort(to))
+		if !errors.Is(err, unix.EADDRNOTAVAIL) {
+			t.Errorf("%s: %v, %v", to, conn, err)
 		}
 	}
 }

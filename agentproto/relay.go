@@ -10,13 +10,12 @@ import (
 	"net/netip"
 )
 
-// The header of a relay, and its answer of one byte.
+// The header of a relay, and its answer of one byte. The header has the address in 16
+// bytes, one of IPv4 as IPv6 maps it, and the port.
 const (
-	relayMagic  = "RUNCHRL1"
-	relayHeader = len(relayMagic) + 1 + 2
-
-	relayV4 = 4
-	relayV6 = 6
+	relayMagic   = "RUNCHRL2"
+	relayAddress = 16
+	relayHeader  = len(relayMagic) + relayAddress + 2
 
 	relayConnected = 0
 	relayFailed    = 1
@@ -25,18 +24,17 @@ const (
 // ErrRelayRefused says that nobody in the guest took the connection.
 var ErrRelayRefused = errors.New("the guest refused the connection")
 
-// OpenRelay asks the agent, which it dials through d, for a connection to a loopback
-// address of the guest's containers. What Relay carries over the connection that it gives
-// is that one's; the caller closes it. The error is ErrRelayRefused where nobody listens.
+// OpenRelay asks the agent, which it dials through d, for a connection to an address of
+// the containers' own, on the loopback interface or another. What Relay carries over the
+// connection that it gives is that one's; the caller closes it. The error is
+// ErrRelayRefused where nobody listens, or the containers do not have the address.
 func OpenRelay(ctx context.Context, d Dialer, to netip.AddrPort) (net.Conn, error) {
 	return open(ctx, d, RelayPort, func(conn net.Conn) error { return askRelay(conn, to) })
 }
 
 func askRelay(conn net.Conn, to netip.AddrPort) error {
-	header := append([]byte(relayMagic), relayV4)
-	if to.Addr().Is6() {
-		header[len(relayMagic)] = relayV6
-	}
+	address := to.Addr().As16()
+	header := append([]byte(relayMagic), address[:]...)
 	if _, err := conn.Write(binary.BigEndian.AppendUint16(header, to.Port())); err != nil {
 		return fmt.Errorf("ask for a relay: %w", err)
 	}
@@ -50,23 +48,20 @@ func askRelay(conn net.Conn, to netip.AddrPort) error {
 	return nil
 }
 
-// ReadRelayHeader reads what OpenRelay wrote, and not a byte more: where to connect to,
-// always a loopback address.
+// ReadRelayHeader reads what OpenRelay wrote, and not a byte more: where to connect to.
+// Whether the containers have such an address is for the caller to find out.
 func ReadRelayHeader(r io.Reader) (netip.AddrPort, error) {
 	var header [relayHeader]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return netip.AddrPort{}, fmt.Errorf("read relay header: %w", err)
 	}
-	port := binary.BigEndian.Uint16(header[len(relayMagic)+1:])
-	family := header[len(relayMagic)]
-	switch {
-	case string(header[:len(relayMagic)]) != relayMagic || port == 0:
-	case family == relayV4:
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port), nil
-	case family == relayV6:
-		return netip.AddrPortFrom(netip.IPv6Loopback(), port), nil
+	magic, rest := header[:len(relayMagic)], header[len(relayMagic):]
+	address := netip.AddrFrom16([relayAddress]byte(rest)).Unmap()
+	port := binary.BigEndian.Uint16(rest[relayAddress:])
+	if string(magic) != relayMagic || port == 0 || address.IsUnspecified() || address.IsMulticast() {
+		return netip.AddrPort{}, fmt.Errorf("relay header %q: %w", header, ErrProtocol)
 	}
-	return netip.AddrPort{}, fmt.Errorf("relay header %q: %w", header, ErrProtocol)
+	return netip.AddrPortFrom(address, port), nil
 }
 
 // AnswerRelay says whether the connection that was asked for is there.

@@ -38,7 +38,7 @@ func (d relayDialer) Dial(_ context.Context, port uint32) (net.Conn, error) {
 }
 
 func TestOpenRelay(t *testing.T) {
-	for _, to := range []string{"127.0.0.1:80", "[::1]:65535"} {
+	for _, to := range []string{"127.0.0.1:80", "[::1]:65535", "198.51.100.9:80", "[2001:db8:9::9]:80"} {
 		d := relayDialer{make(chan netip.AddrPort, 1), true}
 		conn, err := OpenRelay(t.Context(), d, netip.MustParseAddrPort(to))
 		if err != nil {
@@ -72,18 +72,24 @@ type dialerFunc func() net.Conn
 
 func (f dialerFunc) Dial(context.Context, uint32) (net.Conn, error) { return f(), nil }
 
-// TestRelayHeaderRefusals: the agent connects to loopback addresses and nothing else.
+// TestRelayHeaderRefusals: the header has the address of one machine, and a port.
 func TestRelayHeaderRefusals(t *testing.T) {
+	header := func(magic, address, port string) string {
+		as16 := netip.MustParseAddr(address).As16()
+		return magic + string(as16[:]) + port
+	}
 	for name, in := range map[string]string{
-		"another magic":  "RUNCHST1\x04\x00\x50",
-		"another family": "RUNCHRL1\x05\x00\x50",
-		"port 0":         "RUNCHRL1\x04\x00\x00",
+		"another magic":     header("RUNCHST1", "127.0.0.1", "\x00\x50"),
+		"port 0":            header(relayMagic, "127.0.0.1", "\x00\x00"),
+		"no address":        header(relayMagic, "::", "\x00\x50"),
+		"no address of v4":  header(relayMagic, "0.0.0.0", "\x00\x50"),
+		"a multicast group": header(relayMagic, "224.0.0.1", "\x00\x50"),
 	} {
 		if to, err := ReadRelayHeader(bytes.NewBufferString(in)); !errors.Is(err, ErrProtocol) {
 			t.Errorf("%s: %v, %v", name, to, err)
 		}
 	}
-	if _, err := ReadRelayHeader(bytes.NewBufferString("RUNCHRL1\x04")); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := ReadRelayHeader(bytes.NewBufferString(relayMagic + "\x7f")); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a short header: %v", err)
 	}
 }
@@ -216,9 +222,13 @@ func TestRelayRefusesFrames(t *testing.T) {
 }
 
 func FuzzReadRelayHeader(f *testing.F) {
-	f.Add([]byte("RUNCHRL1\x04\x00\x50"))
+	f.Add([]byte(relayMagic + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x7f\x00\x00\x01\x00\x50"))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		if to, err := ReadRelayHeader(bytes.NewReader(in)); err == nil && !to.Addr().IsLoopback() {
+		to, err := ReadRelayHeader(bytes.NewReader(in))
+		if err != nil {
+			return
+		}
+		if !to.IsValid() || to.Port() == 0 || to.Addr().Is4In6() || to.Addr().IsUnspecified() || to.Addr().IsMulticast() {
 			t.Errorf("%v", to)
 		}
 	})

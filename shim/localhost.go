@@ -12,9 +12,10 @@ import (
 	"runch/shimproto"
 )
 
-// openLocalhost gives the guest what is sent to 127.0.0.1 and ::1 in this process's
-// network namespace, as long as the process lives: port-forwarding dials there. An error
-// takes nothing from the guest but that.
+// openLocalhost gives the guest the connections that this process's network namespace
+// makes to itself, as long as the process lives: port-forwarding dials 127.0.0.1 and ::1,
+// and what publishes ports for a user who is not root the container's own address. An
+// error takes nothing from the guest but that.
 func (h *holder) openLocalhost(ctx context.Context, v *shimproto.VM) error {
 	if v.NewNetwork {
 		if err := namespace.WithHandle(namespace.SetLoopbackUp); err != nil {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bats
 # localhost: whoever enters the network namespace of a container on the host and connects to 127.0.0.1 or ::1 there reaches
-# the listener in the guest, as port-forwarding does. What listens in the namespace on the host goes on doing so, and
-# nothing is left in it when the container is gone.
+# the listener in the guest, as port-forwarding does; and to the container's own address, as what publishes ports without
+# root does. What listens in the namespace on the host goes on doing so, and nothing is left in it when the container is
+# gone.
 
 load helpers
 
@@ -129,20 +130,30 @@ host_answers() {
 	[ "$(forward fetch 127.0.0.1:7001)" = "hello 127.0.0.1" ]
 }
 
-@test "a container in its caller's namespace: nothing is left in that after delete, nor when the holder is killed" {
+@test "a container in its caller's namespace: its own addresses lead there; nothing is left after delete, nor when the holder is killed" {
 	own
 	namespace
-	args workload tally 127.0.0.1:7001
+	ip -n "$NETNS" link add eth0 type veth peer name peer
+	ip -n "$NETNS" address add 198.51.100.2/24 dev eth0
+	ip -n "$NETNS" address add 2001:db8:5::2/64 dev eth0 nodad
+	ip -n "$NETNS" link set eth0 up
+	ip -n "$NETNS" link set peer up
+	args sh -c 'workload tally 198.51.100.2:7002 & workload tally [2001:db8:5::2]:7003 & exec workload tally 127.0.0.1:7001'
 	launch
-	eventually 20 serving 1
+	eventually 20 serving 3
 	answers 127.0.0.1:7001
+	answers 198.51.100.2:7002
+	answers '[2001:db8:5::2]:7003'
+	# What listens at one address alone is not there at another.
+	refused 198.51.100.2:7001
+	refused 127.0.0.1:7002
 	rules | grep -q 'table inet runch'
 	runch delete --force "$ID"
 	same "$(rules)" ""
 
 	launch
-	eventually 20 serving 1
-	answers 127.0.0.1:7001
+	eventually 20 serving 3
+	answers 198.51.100.2:7002
 	kill -KILL "$PID"
 	same "$(exit_status "$PID" 10)" 137
 	eventually 5 no_rules

@@ -7,20 +7,12 @@ import (
 	"time"
 )
 
-// client is who connects: a port of the loopback address, to another one.
-type client struct {
-	family   family
-	from, to uint16
-}
+// client is who connects, and where to.
+type client struct{ from, to netip.AddrPort }
 
 // clientOf is the other side of an accepted connection.
 func clientOf(conn *net.TCPConn) client {
-	from, to := addrPort(conn.RemoteAddr()), addrPort(conn.LocalAddr())
-	c := client{family: v4, from: from.Port(), to: to.Port()}
-	if to.Addr().Is6() {
-		c.family = v6
-	}
-	return c
+	return client{from: addrPort(conn.RemoteAddr()), to: addrPort(conn.LocalAddr())}
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
@@ -28,7 +20,8 @@ func addrPort(a net.Addr) netip.AddrPort {
 	if !ok {
 		return netip.AddrPort{}
 	}
-	return tcp.AddrPort()
+	at := tcp.AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
 
 // attempt is a connection that is being made; guest is nil until the guest has its end.

@@ -13,17 +13,17 @@ import (
 
 // family is one of IP's address families.
 type family struct {
-	// loopback is the address whose connections are taken.
-	loopback netip.Addr
+	// protocol is NFPROTO_IPV4 or NFPROTO_IPV6.
+	protocol byte
 	// hidden is the address that our socket is bound to. It is in a block for
-	// documentation, so nobody can connect to the socket, and no port of the loopback
+	// documentation, so nobody can connect to the socket, and no port of the namespace's
 	// addresses is lost to it: only rules of ours lead there.
 	hidden netip.Addr
 }
 
 var (
-	v4       = family{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.AddrFrom4([4]byte{192, 0, 2, 1})}
-	v6       = family{netip.IPv6Loopback(), netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8, 15: 1})}
+	v4       = family{unix.NFPROTO_IPV4, netip.AddrFrom4([4]byte{192, 0, 2, 1})}
+	v6       = family{unix.NFPROTO_IPV6, netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8, 15: 1})}
 	families = []family{v4, v6}
 )
 

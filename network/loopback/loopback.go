@@ -1,5 +1,7 @@
-// Package loopback gives a guest the connections that processes on the host make to
-// 127.0.0.1 and ::1 in a network namespace, on ports where nobody listens there.
+// Package loopback gives a guest the connections that processes on the host make in a
+// network namespace to that namespace itself, on ports where nobody listens there: to
+// 127.0.0.1 and ::1, and to the addresses of its links, which the guest has as well. The
+// other addresses in 127.0.0.0/8 and link-local ones are left alone.
 //
 // The kernel's netfilter queues the first packet of such a connection. The guest is
 // asked then; where it has a listener the packet goes to one of our sockets, to which it
@@ -37,8 +39,8 @@ const (
 
 // Guest is who gets the connections.
 type Guest struct {
-	// Connect makes a connection to the guest's own loopback; an error refuses the
-	// client.
+	// Connect makes a connection to an address that is the guest's own; an error
+	// refuses the client.
 	Connect func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	// Relay carries on with both, until they have ended, and closes them.
 	Relay func(client *net.TCPConn, guest net.Conn)
@@ -74,7 +76,7 @@ func Open(ctx context.Context, guest Guest) (_ *Relay, err error) {
 			continue // a kernel without IPv6
 		}
 		if err != nil {
-			return nil, fmt.Errorf("listen for connections to %v: %w", f.loopback, err)
+			return nil, fmt.Errorf("listen for connections at %v: %w", f.hidden, err)
 		}
 		r.listeners = append(r.listeners, l)
 		ports[f] = l.Addr().(*net.TCPAddr).AddrPort().Port() //nolint:errcheck // it is a TCP listener's
@@ -144,7 +146,7 @@ func (r *Relay) decide(ctx context.Context, p packet) {
 func (r *Relay) connect(ctx context.Context, p packet) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	conn, err := r.guest.Connect(ctx, netip.AddrPortFrom(p.client.family.loopback, p.client.to))
+	conn, err := r.guest.Connect(ctx, p.client.to)
 	if err != nil {
 		r.clients.forget(p.client)
 		r.queue.answer(p.id, toNobody)

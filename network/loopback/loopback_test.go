@@ -90,7 +90,7 @@ func newNamespace(t *testing.T) *testNamespace {
 			return true
 		}
 		if n.file, err = os.Open("/proc/thread-self/ns/net"); err == nil {
-			err = namespace.WithHandle(namespace.SetLoopbackUp)
+			err = namespace.WithHandle(setUp)
 		}
 		return false
 	})
@@ -104,6 +104,29 @@ func newNamespace(t *testing.T) *testNamespace {
 	})
 	t.Cleanup(n.relay.Close)
 	return n
+}
+
+// ownAddresses are those of the namespace beside the loopback ones.
+var ownAddresses = []string{"198.51.100.9/32", "2001:db8:9::9/128", "fe80::9/64"}
+
+func setUp(h *netlink.Handle) error {
+	if err := namespace.SetLoopbackUp(h); err != nil {
+		return err
+	}
+	lo, err := h.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	for _, address := range ownAddresses {
+		a, err := netlink.ParseAddr(address)
+		if err == nil {
+			err = h.AddrAdd(lo, a)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // in calls fn in the namespace.
@@ -176,10 +199,10 @@ func exchange(t *testing.T, conn net.Conn, word string) string {
 
 func TestConnectionsReachTheGuest(t *testing.T) {
 	n := newNamespace(t)
-	for _, to := range []string{"127.0.0.1:80", "[::1]:80"} {
+	for _, to := range []string{"127.0.0.1:80", "[::1]:80", "198.51.100.9:80", "[2001:db8:9::9]:80"} {
 		conn, err := n.dial(to, 0)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatal(to, err)
 		}
 		if got := exchange(t, conn, "word"); got != "WORD" {
 			t.Errorf("%s answered %q", to, got)
@@ -197,24 +220,26 @@ func TestConnectionsReachTheGuest(t *testing.T) {
 // address.
 func TestConnectIsRefused(t *testing.T) {
 	n := newNamespace(t)
-	for _, to := range []string{"127.0.0.1:81", "[::1]:81"} {
+	for _, to := range []string{"127.0.0.1:81", "[::1]:81", "198.51.100.9:81", "[2001:db8:9::9]:81"} {
 		if conn, err := n.dial(to, 0); !errors.Is(err, unix.ECONNREFUSED) {
 			t.Errorf("%s: %v, %v", to, conn, err)
 		}
 	}
-	if asked := n.guest.was(); len(asked) != 2 {
+	if asked := n.guest.was(); len(asked) != 4 {
 		t.Errorf("the guest was asked for %v", asked)
 	}
 }
 
-// TestListenersOfTheHost: who listens in the namespace, and the other loopback
-// addresses, are left alone.
+// TestListenersOfTheHost: who listens in the namespace, the other loopback addresses and
+// link-local ones are left alone.
 func TestListenersOfTheHost(t *testing.T) {
 	n := newNamespace(t)
 	n.listen("127.0.0.1:80")
 	n.listen("[::]:8080")
 	n.listen("127.0.0.11:53")
-	for _, to := range []string{"127.0.0.1:80", "127.0.0.1:8080", "[::1]:8080", "127.0.0.11:53"} {
+	for _, to := range []string{
+		"127.0.0.1:80", "127.0.0.1:8080", "[::1]:8080", "127.0.0.11:53", "198.51.100.9:8080", "[2001:db8:9::9]:8080",
+	} {
 		conn, err := n.dial(to, 0)
 		if err != nil {
 			t.Errorf("%s: %v", to, err)
@@ -224,8 +249,10 @@ func TestListenersOfTheHost(t *testing.T) {
 			t.Errorf("%s said %q, %v", to, got, err)
 		}
 	}
-	if conn, err := n.dial("127.0.0.2:80", 0); !errors.Is(err, unix.ECONNREFUSED) {
-		t.Errorf("another address of the loopback: %v, %v", conn, err)
+	for _, to := range []string{"127.0.0.2:80", "[fe80::9%lo]:80"} {
+		if conn, err := n.dial(to, 0); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("%s: %v, %v", to, conn, err)
+		}
 	}
 	if asked := n.guest.was(); len(asked) != 0 {
 		t.Errorf("the guest was asked for %v", asked)

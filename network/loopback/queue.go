@@ -4,9 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/mdlayher/netlink"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,11 +23,12 @@ const (
 	configParams    = 2
 	configMaxLength = 3
 	commandBind     = 1
-	copyMeta        = 1
+	copyPacket      = 2
 
 	attrPacket  = 1
 	attrVerdict = 2
 	attrMark    = 3
+	attrPayload = 10
 
 	verdictDrop   = 0
 	verdictAccept = 1
@@ -39,6 +43,9 @@ const (
 	// maxQueued bounds the packets that the kernel keeps for us. Others are dropped, and
 	// come again.
 	maxQueued = 1024
+	// maxIPHeader is how much we see of each packet, in bytes: the longest header of IPv4,
+	// and all of IPv6 that has addresses.
+	maxIPHeader = 60
 	// netlinkTimeout bounds the wait for the kernel's answer to a change, for which it may
 	// have to load modules.
 	netlinkTimeout = 30 * time.Second
@@ -73,8 +80,8 @@ func openQueue(number uint16) (*queue, error) {
 	return q, nil
 }
 
-// configure binds the socket to the queue, of whose packets it then gets the mark and
-// not the content.
+// configure binds the socket to the queue, of whose packets it then gets the mark and the
+// header with the addresses.
 func (q *queue) configure(number uint16) error {
 	if err := q.conn.SetDeadline(time.Now().Add(netlinkTimeout)); err != nil {
 		return err
@@ -85,7 +92,7 @@ func (q *queue) configure(number uint16) error {
 	}
 	for _, attr := range []netlink.Attribute{
 		{Type: configCommand, Data: []byte{commandBind, 0, 0, 0}},
-		{Type: configParams, Data: []byte{0, 0, 0, 0, copyMeta}},
+		{Type: configParams, Data: append(binary.BigEndian.AppendUint32(nil, maxIPHeader), copyPacket)},
 		{Type: configMaxLength, Data: binary.BigEndian.AppendUint32(nil, maxQueued)},
 	} {
 		m, err := queueMessage(queueConfig, netlink.Acknowledge, number, attr)
@@ -139,26 +146,53 @@ func parsePacket(data []byte) (packet, error) {
 		return packet{}, err
 	}
 	var p packet
+	var protocol uint16
+	var ports [4]byte
+	var header []byte
 	for attrs.Next() {
 		b := attrs.Bytes()
 		switch {
 		case attrs.Type() == attrPacket && len(b) >= 6:
-			p.id = binary.BigEndian.Uint32(b)
-			p.client.family = v4
-			if binary.BigEndian.Uint16(b[4:]) == unix.ETH_P_IPV6 {
-				p.client.family = v6
-			}
+			p.id, protocol = binary.BigEndian.Uint32(b), binary.BigEndian.Uint16(b[4:])
 		case attrs.Type() == attrMark && len(b) == 4:
 			// The kernel's number is in the host's order, of bytes that are in the network's.
-			var ports [4]byte
 			binary.NativeEndian.PutUint32(ports[:], binary.BigEndian.Uint32(b))
-			p.client.from, p.client.to = binary.BigEndian.Uint16(ports[:]), binary.BigEndian.Uint16(ports[2:])
+		case attrs.Type() == attrPayload:
+			header = b
 		}
 	}
 	if err := attrs.Err(); err != nil {
 		return packet{}, fmt.Errorf("read a queued packet: %w", err)
 	}
+	from, to, err := addresses(protocol, header)
+	if err != nil {
+		return packet{}, fmt.Errorf("read a queued packet's addresses: %w", err)
+	}
+	p.client = client{
+		from: netip.AddrPortFrom(from, binary.BigEndian.Uint16(ports[:])),
+		to:   netip.AddrPortFrom(to, binary.BigEndian.Uint16(ports[2:])),
+	}
 	return p, nil
+}
+
+// addresses are those of a packet that begins with this header.
+func addresses(protocol uint16, header []byte) (from, to netip.Addr, err error) {
+	if protocol == unix.ETH_P_IPV6 {
+		h, err := ipv6.ParseHeader(header)
+		if err != nil {
+			return from, to, err
+		}
+		from, _ = netip.AddrFromSlice(h.Src)
+		to, _ = netip.AddrFromSlice(h.Dst)
+		return from, to, nil
+	}
+	h, err := ipv4.ParseHeader(header)
+	if err != nil {
+		return from, to, err
+	}
+	from, _ = netip.AddrFromSlice(h.Src)
+	to, _ = netip.AddrFromSlice(h.Dst)
+	return from.Unmap(), to.Unmap(), nil
 }
 
 // answer lets a packet go on with this mark.

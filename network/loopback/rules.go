@@ -81,8 +81,8 @@ func addOwnedTable(conn *netlink.Conn) error {
 }
 
 // addRules makes two chains for what arrives on the loopback interface. The first has
-// the beginnings of connections queued, unless someone listens in the namespace; the
-// second leads those that the queue has marked to our sockets.
+// the beginnings of connections queued, unless someone listens in the namespace or the
+// address is left alone; the second leads those that the queue has marked to our sockets.
 func (t *table) addRules(ports map[family]uint16, queue func() expr.Any) {
 	in := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 	before := *nftables.ChainPriorityMangle - 1
@@ -96,6 +96,7 @@ func (t *table) addRules(ports map[family]uint16, queue func() expr.Any) {
 	})
 	for f, port := range ports {
 		begins := beginsOf(f)
+		t.add(in, ask, begins, leftAlone(f))
 		t.add(in, ask, begins, heard())
 		t.add(in, ask, begins, markPorts(), []expr.Any{queue()})
 		t.add(in, lead, begins, leadTo(f, port))
@@ -115,14 +116,8 @@ const reg, reg2 = 1, 2
 
 func equal(data []byte) *expr.Cmp { return &expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: data} }
 
-// beginsOf matches the packet that begins a TCP connection to the loopback address.
+// beginsOf matches the packet that begins a TCP connection of the namespace to itself.
 func beginsOf(f family) []expr.Any {
-	// Where IP has the destination's address.
-	protocol, offset := byte(unix.NFPROTO_IPV4), uint32(16)
-	if f == v6 {
-		protocol, offset = unix.NFPROTO_IPV6, 24
-	}
-	address := f.loopback.AsSlice()
 	lo := make([]byte, unix.IFNAMSIZ)
 	copy(lo, "lo")
 	const flagsOffset, flagSYN, flags = 13, 0x02, 0x17 // FIN, SYN, RST and ACK
@@ -130,14 +125,35 @@ func beginsOf(f family) []expr.Any {
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg},
 		equal(lo),
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg},
-		equal([]byte{protocol}),
-		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(len(address))}, // #nosec G115 -- of an address
-		equal(address),
+		equal([]byte{f.protocol}),
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg},
 		equal([]byte{unix.IPPROTO_TCP}),
 		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: flagsOffset, Len: 1},
 		&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 1, Mask: []byte{flags}, Xor: []byte{0}},
 		equal([]byte{flagSYN}),
+	}
+}
+
+// leftAlone lets a packet go on to an address that is not the guest's as well: of IPv4 one
+// in 127.0.0.0/8 that is not 127.0.0.1, where name servers of engines are, of IPv6 a
+// link-local one, fe80::/10.
+func leftAlone(f family) []expr.Any {
+	// Where IP has the destination's address.
+	const v4Offset, v6Offset = 16, 24
+	if f == v6 {
+		return []expr.Any{
+			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: v6Offset, Len: 2},
+			&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 2, Mask: []byte{0xff, 0xc0}, Xor: []byte{0, 0}},
+			equal([]byte{0xfe, 0x80}),
+			&expr.Verdict{Kind: expr.VerdictAccept},
+		}
+	}
+	return []expr.Any{
+		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: v4Offset, Len: 1},
+		equal([]byte{127}),
+		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: v4Offset, Len: 4},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: []byte{127, 0, 0, 1}},
+		&expr.Verdict{Kind: expr.VerdictAccept},
 	}
 }
 
@@ -178,10 +194,6 @@ func queueTarget() expr.Any {
 
 // leadTo gives a packet that the queue has marked to our socket.
 func leadTo(f family, port uint16) []expr.Any {
-	protocol := byte(unix.NFPROTO_IPV4)
-	if f == v6 {
-		protocol = unix.NFPROTO_IPV6
-	}
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg},
 		equal(binary.NativeEndian.AppendUint32(nil, toUs)),
@@ -189,6 +201,6 @@ func leadTo(f family, port uint16) []expr.Any {
 		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg},
 		&expr.Immediate{Register: reg, Data: f.hidden.AsSlice()},
 		&expr.Immediate{Register: reg2, Data: binary.BigEndian.AppendUint16(nil, port)},
-		&expr.TProxy{Family: protocol, TableFamily: protocol, RegAddr: reg, RegPort: reg2},
+		&expr.TProxy{Family: f.protocol, TableFamily: f.protocol, RegAddr: reg, RegPort: reg2},
 	}
 }
