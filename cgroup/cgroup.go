@@ -24,6 +24,9 @@ var (
 	ErrNoSystemd = errors.New("systemd not running on this host, cannot use systemd cgroups manager")
 	// ErrInUse says that the cgroup has processes in it.
 	ErrInUse = errors.New("container's cgroup is not empty")
+	// ErrNotDelegated says that this user, who is not root on the host, may not make the
+	// cgroup or move a process there.
+	ErrNotDelegated = errors.New("this user may not make the cgroup: systemd allows it in a session of the user's own (a login, or `loginctl enable-linger USER` as root)")
 	// ErrFrozen says that the cgroup is frozen: a process that enters it stops.
 	ErrFrozen = errors.New("container's cgroup unexpectedly frozen")
 )
@@ -38,6 +41,7 @@ type Cgroup struct {
 	manager   cgroups.Manager
 	resources *cgroups.Resources
 	systemd   bool
+	rootless  bool
 	ours      bool // directly below ownParent
 }
 
@@ -65,7 +69,7 @@ func Open(path string, systemd bool, paths map[string]string) (*Cgroup, error) {
 }
 
 func open(cgroupsPath string, config *cgroups.Cgroup, paths map[string]string) (*Cgroup, error) {
-	config.Rootless = os.Geteuid() != 0 || userns.RunningInUserNS()
+	config.Rootless = Rootless()
 	if err := setPath(config, cgroupsPath); err != nil {
 		return nil, err
 	}
@@ -79,8 +83,12 @@ func open(cgroupsPath string, config *cgroups.Cgroup, paths map[string]string) (
 	if err != nil {
 		return nil, fmt.Errorf("find cgroup %s: %w", cgroupsPath, err)
 	}
-	return &Cgroup{manager: m, resources: config.Resources, systemd: config.Systemd, ours: path.Dir(config.Path) == ownParent}, nil
+	return &Cgroup{manager: m, resources: config.Resources, systemd: config.Systemd, rootless: config.Rootless, ours: path.Dir(config.Path) == ownParent}, nil
 }
+
+// Rootless tells whether this process is not root on the host. Root in a user namespace
+// has of the host's cgroups those that the user has to whom it belongs.
+func Rootless() bool { return os.Geteuid() != 0 || userns.RunningInUserNS() }
 
 // setPath parses a cgroupsPath into config.
 func setPath(config *cgroups.Cgroup, cgroupsPath string) error {
@@ -107,8 +115,8 @@ func setPath(config *cgroups.Cgroup, cgroupsPath string) error {
 }
 
 // Apply creates the cgroup, sets its limits and moves the process into it. The
-// cgroup may exist; the error is ErrInUse if there are processes in it, and
-// ErrFrozen if it is frozen. After an error the directories that Apply created are
+// cgroup may exist; the error is ErrInUse if there are processes in it, ErrFrozen if it
+// is frozen, and ErrNotDelegated if only root may make it. After an error the directories that Apply created are
 // removed, and the process is back in its old cgroup, or with systemd killed.
 func (c *Cgroup) Apply(pid int) error {
 	if c.manager.Exists() {
@@ -167,6 +175,9 @@ func (c *Cgroup) applyFiles(pid int) error {
 	if err != nil {
 		moveBack(before, pid)
 		removeDirs(fresh)
+	}
+	if c.rootless && errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: %w", ErrNotDelegated, err)
 	}
 	return err
 }

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"runch/state"
@@ -47,7 +49,8 @@ func (c *Cgroup) Destroy(ctx context.Context) error {
 // Leftover are the cgroups of a process that no record tells of.
 type Leftover struct{ paths map[string]string }
 
-// LeftoverOf finds the cgroups of a live process. The root cgroup is none of them.
+// LeftoverOf finds the cgroups of a live process that were made for it: neither the root
+// cgroup, nor one that the calling process is in itself.
 func LeftoverOf(pid int) (*Leftover, error) {
 	in, err := cgroups.ParseCgroupFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
@@ -58,9 +61,20 @@ func LeftoverOf(pid int) (*Leftover, error) {
 	if err != nil {
 		return nil, err
 	}
+	own, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, fmt.Errorf("find this process's cgroup: %w", err)
+	}
+	ownDirs, err := directories(own)
+	if err != nil {
+		return nil, err
+	}
 	l := &Leftover{paths: make(map[string]string)}
 	for _, dir := range dirs {
-		l.paths[dir] = dir
+		within := func(own string) bool { return own == dir || strings.HasPrefix(own, dir+"/") }
+		if !slices.ContainsFunc(ownDirs, within) {
+			l.paths[dir] = dir
+		}
 	}
 	return l, nil
 }

@@ -140,3 +140,15 @@ func awaitName(ctx context.Context, t *testing.T, pid int, name string) {
 		}
 	}
 }
+
+// TestOwnCgroupIsNoLeftover: a process that is where this one is, as one that could not be
+// given a cgroup, leaves none to be removed.
+func TestOwnCgroupIsNoLeftover(t *testing.T) {
+	l, err := LeftoverOf(sleeper(t).Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(l.paths) > 0 {
+		t.Errorf("left are %v", l.paths)
+	}
+}

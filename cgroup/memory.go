@@ -18,8 +18,11 @@ var ErrMemoryHeld = errors.New("more memory is in use than the limit would be")
 
 // CheckMemory returns ErrMemoryHeld if the limit of memory is below what is in use
 // and cannot be reclaimed. The kernel refuses such a limit (cgroup v1) or kills
-// processes until it holds (v2).
+// processes until it holds (v2). A nil Cgroup has no limit.
 func (c *Cgroup) CheckMemory(l Limits) error {
+	if c == nil {
+		return nil
+	}
 	_, err := c.checkMemory(l)
 	return err
 }
@@ -42,8 +45,12 @@ func (c *Cgroup) checkMemory(l Limits) (cgroups.MemoryStats, error) {
 
 // LowerMemory sets the limit of memory, if it is lower than the present one, as
 // soon as the memory in use allows it, and returns ErrMemoryHeld if that is not
-// before ctx is done. The kernel has no event for memory that is freed.
+// before ctx is done. The kernel has no event for memory that is freed. A nil Cgroup
+// has no limit.
 func (c *Cgroup) LowerMemory(ctx context.Context, l Limits) error {
+	if c == nil {
+		return nil
+	}
 	const pause = 20 * time.Millisecond
 	ticker := time.NewTicker(pause)
 	defer ticker.Stop()

@@ -42,8 +42,11 @@ func (l Limits) memory() int64 {
 }
 
 // Update changes the limits of a cgroup that is in use. If the kernel refuses one,
-// Update sets those of before again.
+// Update sets those of before again. A nil Cgroup holds none.
 func (c *Cgroup) Update(before, after Limits) error {
+	if c == nil {
+		return nil
+	}
 	limits, old := resources(after), resources(before)
 	limits.SkipDevices, old.SkipDevices = true, true
 	if err := c.manager.Set(limits); err != nil {

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -9,15 +10,22 @@ import (
 	"runch/cgroup"
 	"runch/oci"
 	"runch/state"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// cgroupsPath is the spec's, or one of our own making.
+// cgroupsPath is the spec's, or one of our own making: for who is not root on the host it
+// is beside the caller's own cgroup.
 func (r *Runtime) cgroupsPath(host *oci.HostPart, id string) string {
 	switch {
 	case host.CgroupsPath != "":
 		return host.CgroupsPath
+	case r.Systemd && cgroup.Rootless():
+		return "user.slice:runch:" + id
 	case r.Systemd:
 		return "system.slice:runch:" + id
+	case cgroup.Rootless():
+		return "runch-" + id
 	default:
 		return "/runch/" + id
 	}
@@ -49,8 +57,50 @@ func (r *Runtime) newCgroup(path string, limits cgroup.Limits, annotations map[s
 	return group, state.Cgroup{Path: path, Systemd: r.Systemd, Paths: group.Paths()}, nil
 }
 
-// openCgroup opens a cgroup that a record knows.
+// enterCgroup puts a process of the container's into a cgroup that newCgroup has described,
+// and tells which it is in then: none of its own where the spec names none, this user
+// may make none and nothing is to be held there.
+func (c *creation) enterCgroup(group *cgroup.Cgroup, made state.Cgroup, pid int) (state.Cgroup, error) {
+	err := group.Apply(pid)
+	if err == nil {
+		return made, nil
+	}
+	// Apply left nothing, and what was there before it is not ours.
+	err = fmt.Errorf("enter the cgroup %s: %w", made.Path, err)
+	if c.host.CgroupsPath != "" || !errors.Is(err, cgroup.ErrNotDelegated) {
+		return state.Cgroup{}, err
+	}
+	if field := heldByHost(c.record.Resources); field != "" {
+		return state.Cgroup{}, fmt.Errorf("%s is held by a cgroup on the host: %w", field, err)
+	}
+	c.r.Log.Debug("the container has no cgroup of its own on the host", "reason", err)
+	return state.Cgroup{}, nil
+}
+
+// errNoCgroup says that a container has none on the host.
+var errNoCgroup = errors.New("is held by a cgroup on the host, and the container was made by a user who could not make one")
+
+// heldByHost names a field that nothing but a cgroup on the host can hold: the guest has
+// a container's other limits, and the VM is no larger than they are.
+func heldByHost(r *specs.LinuxResources) string {
+	switch {
+	case r == nil:
+		return ""
+	case r.CPU != nil && r.CPU.Cpus != "":
+		return "linux.resources.cpu.cpus"
+	case r.CPU != nil && r.CPU.Mems != "":
+		return "linux.resources.cpu.mems"
+	case r.BlockIO != nil:
+		return "linux.resources.blockIO"
+	}
+	return ""
+}
+
+// openCgroup opens a cgroup that a record knows; nil where there is none.
 func openCgroup(c state.Cgroup) (*cgroup.Cgroup, error) {
+	if c.Path == "" {
+		return nil, nil
+	}
 	return cgroup.Open(c.Path, c.Systemd, c.Paths)
 }
 

@@ -198,10 +198,13 @@ func (c *creation) startShim(console *os.File) error {
 	if err := c.dir.Save(c.record); err != nil {
 		return err
 	}
-	if err := group.Apply(c.shim.pid()); err != nil {
-		// Apply left nothing, and what was there before it is not ours.
-		c.record.Cgroup = state.Cgroup{}
-		return fmt.Errorf("enter the cgroup %s: %w", made.Path, err)
+	if c.record.Cgroup, err = c.enterCgroup(group, made, c.shim.pid()); err != nil {
+		return err
+	}
+	if c.record.Cgroup.Path == "" {
+		if err := errors.Join(c.sandbox.setShim(c.record), c.dir.Save(c.record)); err != nil {
+			return err
+		}
 	}
 	return setOOMScoreAdj(c.shim.pid(), c.host.OOMScoreAdj)
 }

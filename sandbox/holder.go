@@ -156,9 +156,13 @@ func (s *lockedSandbox) bootHolder(ctx context.Context, c *creation, p *shimProc
 	if err := s.Save(s.record); err != nil {
 		return err
 	}
-	if err := group.Apply(holder.PID); err != nil {
-		s.record.Cgroup = state.Cgroup{}
-		return fmt.Errorf("enter the cgroup %s: %w", made.Path, err)
+	if s.record.Cgroup, err = c.enterCgroup(group, made, holder.PID); err != nil {
+		return err
+	}
+	if s.record.Cgroup.Path == "" {
+		if err := s.Save(s.record); err != nil {
+			return err
+		}
 	}
 	if err := setOOMScoreAdj(holder.PID, c.host.OOMScoreAdj); err != nil {
 		return err

@@ -181,9 +181,6 @@ func (s *lockedSandbox) resize(to state.VMSize) error {
 // now, where before are those of before. What would take memory from the VM waits
 // for an update.
 func (s *lockedSandbox) raiseLimits(before cgroup.Limits) error {
-	if s.record.Cgroup.Path == "" {
-		return nil
-	}
 	group, err := openCgroup(s.record.Cgroup)
 	if err != nil {
 		return err

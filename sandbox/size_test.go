@@ -137,3 +137,23 @@ func TestHostLimits(t *testing.T) {
 		t.Errorf("no limits: got an overhead of %d", got)
 	}
 }
+
+// TestHeldByHost: what the guest holds needs no cgroup on the host.
+func TestHeldByHost(t *testing.T) {
+	limit, weight := int64(64<<20), uint16(10)
+	for want, r := range map[string]*specs.LinuxResources{
+		"": {
+			Memory: &specs.LinuxMemory{Limit: &limit}, CPU: &specs.LinuxCPU{Quota: &limit}, Pids: &specs.LinuxPids{Limit: &limit},
+		},
+		"linux.resources.cpu.cpus": {CPU: &specs.LinuxCPU{Cpus: "0"}},
+		"linux.resources.cpu.mems": {CPU: &specs.LinuxCPU{Mems: "0"}},
+		"linux.resources.blockIO":  {BlockIO: &specs.LinuxBlockIO{Weight: &weight}},
+	} {
+		if got := heldByHost(r); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := heldByHost(nil); got != "" {
+		t.Errorf("%q of no resources", got)
+	}
+}

@@ -35,6 +35,9 @@ func (r *Runtime) Update(ctx context.Context, id string, change *specs.LinuxReso
 	if u.host, u.guest, err = oci.SplitUpdate(c.Resources, change); err != nil {
 		return err
 	}
+	if field := heldByHost(change); field != "" && c.Cgroup.Path == "" {
+		return fmt.Errorf("%s %w", field, errNoCgroup)
+	}
 	if u.sandbox, err = r.lockSandbox(ctx, c.Sandbox); err != nil {
 		return err
 	}
