@@ -126,9 +126,9 @@ func (f finding) verdict() string {
 func (h *host) findings() []finding {
 	list := []finding{
 		privileges(), h.vmmFinding(), h.virtiofsdFinding(), h.imageFinding(), cgroups(),
-		device("tun", "/dev/net/tun", "modprobe tun", true, "containers have no network without it"),
+		device("tun", "/dev/net/tun", "modprobe tun", "chmod 0666 /dev/net/tun", true, "containers have no network without it"),
 		h.kvm(), h.cloudHypervisor(),
-		device("vsock", "/dev/vhost-vsock", "modprobe vhost_vsock", false, "a serial port is used in its place"),
+		device("vsock", "/dev/vhost-vsock", "modprobe vhost_vsock", joinKVM, false, "a serial port is used in its place"),
 	}
 	if program := h.runtime.Config.FallbackRuntime; program != "" {
 		list = append(list, fallbackFinding(program))
@@ -152,8 +152,8 @@ func fallbackFinding(program string) finding {
 func privileges() finding {
 	f := finding{Name: "privileges", Needed: true, OK: os.Geteuid() == 0, Detail: "root"}
 	if !f.OK {
-		f.Detail = "mounts and namespaces are for root, here or in a user namespace"
-		f.Fix = "sudo " + name + " check"
+		f.Detail = "mounts and namespaces are for root, here or in a user namespace, as podman makes one for who is not root"
+		f.Fix = "podman unshare " + name + " check, or sudo " + name + " check"
 	}
 	return f
 }
@@ -165,7 +165,7 @@ func (h *host) vmmFinding() finding {
 		return f
 	}
 	f.Detail = shorten(h.vmmErr.Error())
-	if h.runtime.Config.Hypervisor != hypervisor.DriverCloudHypervisor {
+	if errors.Is(h.vmmErr, hypervisor.ErrNotFound) && h.runtime.Config.Hypervisor != hypervisor.DriverCloudHypervisor {
 		f.Fix = "apt-get install qemu-system-x86"
 	}
 	return f
@@ -252,17 +252,25 @@ func (h *host) kvm() finding {
 	f.Detail = fmt.Sprintf("%s: the processor is emulated, which is slow", shorten(h.kvmErr.Error()))
 	switch {
 	case errors.Is(h.kvmErr, os.ErrPermission):
-		f.Fix = "adduser $USER kvm"
+		f.Fix = joinKVM
 	case errors.Is(h.kvmErr, os.ErrNotExist):
 		f.Fix = "modprobe kvm_intel || modprobe kvm_amd"
 	}
 	return f
 }
 
-func device(what, path, fix string, needed bool, without string) finding {
+// joinKVM gives a user the devices of the group that they are for on Debian.
+const joinKVM = "adduser $USER kvm"
+
+// device is about a device of the kernel: load provides it, and allow gives it to this
+// user.
+func device(what, path, load, allow string, needed bool, without string) finding {
 	f := finding{Name: what, Needed: needed, Detail: path}
 	if err := openable(path); err != nil {
-		f.Detail, f.Fix = fmt.Sprintf("%s: %s", shorten(err.Error()), without), fix
+		f.Detail, f.Fix = fmt.Sprintf("%s: %s", shorten(err.Error()), without), load
+		if errors.Is(err, os.ErrPermission) {
+			f.Fix = allow
+		}
 		return f
 	}
 	f.OK = true

@@ -29,7 +29,14 @@ type Choice struct {
 // with KVM, else QEMU with its translator, as far as the options allow it. Where
 // they allow none, the error says why. It starts no process.
 func Choose(o Options) (*Choice, error) {
-	return o.choose(ProbeKVM)
+	c, err := o.choose(ProbeKVM)
+	if err == nil && Accel(o.Accel) == AccelKVM {
+		err = accessKVM()
+	}
+	if err != nil {
+		return nil, withRemedy(err)
+	}
+	return c, nil
 }
 
 // choose calls probe at most once, and only where it decides something.

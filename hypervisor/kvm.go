@@ -3,7 +3,13 @@ package hypervisor
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
 )
+
+// kvmDevice is the device of KVM.
+const kvmDevice = "/dev/kvm"
 
 // ErrNoKVM is wrapped by the errors of ProbeKVM.
 var ErrNoKVM = errors.New("KVM cannot be used")
@@ -22,4 +28,36 @@ func ResolveAccel(name string) (Accel, error) {
 	default:
 		return "", fmt.Errorf("%w: unknown accelerator %q: it is auto, kvm or tcg", ErrConfig, name)
 	}
+}
+
+// openKVM opens KVM's device for this user.
+func openKVM() (int, error) {
+	device, err := unix.Open(kvmDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", kvmDevice, err)
+	}
+	return device, nil
+}
+
+// accessKVM finds out whether this user may use KVM, where it is to be used whatever
+// ProbeKVM would say of it. The error wraps ErrNoKVM.
+func accessKVM() error {
+	device, err := openKVM()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNoKVM, err)
+	}
+	_ = unix.Close(device) // nothing was done with it
+	return nil
+}
+
+// withRemedy adds to an error of KVM's device what to do about it; others stay as they are.
+func withRemedy(err error) error {
+	switch {
+	case !errors.Is(err, ErrNoKVM):
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: it is for the group kvm: `adduser USER kvm` as root, then log in again", err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: load its module, `modprobe kvm_intel` or `modprobe kvm_amd` as root, with virtualization switched on in the firmware", err)
+	}
+	return err
 }

@@ -2,8 +2,12 @@ package hypervisor
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestProbeKVM: the probe gives an answer within its time, whatever this host's
@@ -21,5 +25,26 @@ func TestProbeKVM(t *testing.T) {
 	accel, resolveErr := ResolveAccel("")
 	if resolveErr != nil || (accel == AccelKVM) != (err == nil) {
 		t.Errorf("auto is %q, %v, after a probe that gave %v", accel, resolveErr, err)
+	}
+}
+
+// TestRemedies: an error of KVM's device says what to do about it, and of nothing else.
+func TestRemedies(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("%w: open: %w", ErrNoKVM, unix.EACCES), "adduser USER kvm"},
+		{fmt.Errorf("%w: open: %w", ErrNoKVM, unix.ENOENT), "modprobe kvm_"},
+		{fmt.Errorf("%w: open: %w", ErrNoKVM, unix.EBUSY), ""},
+		{fmt.Errorf("qemu: %w: %w", ErrNotFound, unix.ENOENT), ""},
+	} {
+		got := withRemedy(tc.err)
+		if !errors.Is(got, tc.err) {
+			t.Errorf("%v has become %v", tc.err, got)
+		}
+		if added := strings.TrimPrefix(got.Error(), tc.err.Error()); !strings.Contains(added, tc.want) || (tc.want == "") != (added == "") {
+			t.Errorf("%v: %q is added, want %q", tc.err, added, tc.want)
+		}
 	}
 }

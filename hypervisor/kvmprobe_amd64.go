@@ -13,9 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kvmDevice is the device of KVM.
-const kvmDevice = "/dev/kvm"
-
 // paravirtualKVM exists where KVM runs without hardware virtualization: it emulates
 // what a guest does not do by hypercall.
 const paravirtualKVM = "/sys/module/kvm_pvm"
@@ -82,9 +79,9 @@ func probeKVM() error {
 	if _, err := os.Stat(paravirtualKVM); err == nil {
 		return errors.New("the host's kvm_pvm runs only kernels that were made for it")
 	}
-	device, err := unix.Open(kvmDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	device, err := openKVM()
 	if err != nil {
-		return fmt.Errorf("open %s: %w", kvmDevice, err)
+		return err
 	}
 	defer unix.Close(device)
 	version, err := ioctl(device, kvmGetAPIVersion, 0)

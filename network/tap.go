@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"strconv"
@@ -56,7 +57,7 @@ func linkIndex(tap string) (int, error) {
 func openTap(name string) (*os.File, error) {
 	n, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open /dev/net/tun: %w", err)
+		return nil, fmt.Errorf("open /dev/net/tun: %w%s", err, tunRemedy(err))
 	}
 	req, err := unix.NewIfreq(name)
 	if err != nil {
@@ -71,6 +72,17 @@ func openTap(name string) (*os.File, error) {
 	}
 	// After TUNSETIFF, as NewFile lets epoll watch the descriptor, which needs a device.
 	return os.NewFile(uintptr(n), name), nil
+}
+
+// tunRemedy is what to do about an error of the device that makes taps.
+func tunRemedy(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return ": every user may open it on most systems: `chmod 0666 /dev/net/tun` as root"
+	case errors.Is(err, fs.ErrNotExist):
+		return ": load its module, `modprobe tun` as root"
+	}
+	return ""
 }
 
 // setUpTap sets a new tap's MTU, gives it no IPv6 address and sets it up.

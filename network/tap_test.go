@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -391,4 +392,13 @@ func expectClean(t *testing.T, pod *testNamespace, link Link, tap Tap) {
 		}
 		return nil
 	})
+}
+
+// TestTunRemedies: an error of the device that makes taps says what to do about it.
+func TestTunRemedies(t *testing.T) {
+	for err, want := range map[error]string{unix.EACCES: "chmod 0666 /dev/net/tun", unix.ENOENT: "modprobe tun", unix.EMFILE: ""} {
+		if got := tunRemedy(err); !strings.Contains(got, want) || (want == "") != (got == "") {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
 }

@@ -85,8 +85,14 @@ func (c *creation) timeout() time.Duration {
 	return c.r.setupTimeout() + createHooksTimeout(c.host.Hooks)
 }
 
+// errPrivileges says that this process cannot make a container at all.
+var errPrivileges = errors.New("mounts and namespaces are for root, here or in a user namespace: podman makes one for a user who is not root, and `podman unshare` runs a command in it")
+
 // prepare finds everything out that can be known before anything is made.
 func (c *creation) prepare() error {
+	if os.Geteuid() != 0 {
+		return errPrivileges
+	}
 	var err error
 	if c.place, err = c.r.place(c.o.ID, c.o.Bundle.Spec); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"syscall"
 
+	idmap "github.com/moby/sys/user"
 	"github.com/moby/sys/userns"
 	"golang.org/x/sys/unix"
 
@@ -20,10 +21,14 @@ const overflowID = 65534
 
 // UserFor gives the identity that a VMM can run as: user, in the group of the KVM
 // device where that opens it, or nil, the caller's own, where only root may open the
-// device. A group that is not mapped into the user namespace cannot be given to a
-// process there; the caller may have it from before.
+// device. What is not mapped into the user namespace cannot be given to a process there:
+// a group the caller may have from before, and a user there is no other where somebody
+// has no subordinate ids.
 func UserFor(user *syscall.Credential, accel hypervisor.Accel) *syscall.Credential {
-	if user == nil || accel != hypervisor.AccelKVM {
+	if user == nil || !mapped(user.Uid, idmap.CurrentProcessUIDMap) || !mapped(user.Gid, idmap.CurrentProcessGIDMap) {
+		return nil
+	}
+	if accel != hypervisor.AccelKVM {
 		return user
 	}
 	info, err := os.Stat(kvmDevice)
@@ -35,6 +40,14 @@ func UserFor(user *syscall.Credential, accel hypervisor.Accel) *syscall.Credenti
 		return user
 	}
 	return userFor(user, stat, userns.RunningInUserNS())
+}
+
+// mapped tells whether an id is one of this user namespace, whose map that is.
+func mapped(id uint32, read func() ([]idmap.IDMap, error)) bool {
+	ids, err := read()
+	return err != nil || slices.ContainsFunc(ids, func(m idmap.IDMap) bool {
+		return int64(id) >= m.ID && int64(id) < m.ID+m.Count
+	})
 }
 
 func userFor(user *syscall.Credential, device *syscall.Stat_t, inUserNS bool) *syscall.Credential {

@@ -1,10 +1,14 @@
 package process
 
 import (
+	"os"
+	"os/exec"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"runch/hypervisor"
 )
 
 func TestUserFor(t *testing.T) {
@@ -30,5 +34,32 @@ func TestUserFor(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", d)
 			}
 		})
+	}
+}
+
+// TestUserForIsMapped: where a user has no subordinate ids there is nobody in the user
+// namespace whom a VMM could run as but root, that user. The test runs again in such a one.
+func TestUserForIsMapped(t *testing.T) {
+	const inside = "RUNCH_TEST_IN_USER_NAMESPACE"
+	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
+	got := UserFor(nobody, hypervisor.AccelTCG)
+	if os.Getenv(inside) != "" {
+		if got != nil {
+			t.Errorf("%v, with root's id alone", got)
+		}
+		return
+	}
+	if got != nobody {
+		t.Errorf("%v, with all ids", got)
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}},
+	}
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, said)
 	}
 }
