@@ -33,6 +33,7 @@ func Attach(ctx context.Context, nsPath string, link Link) (Tap, error) {
 			return errors.Join(err, f.Close())
 		}
 		tap.Files = append(tap.Files, f)
+		tap.NoAnswers = hearAnswers(ctx, h, tap, link)
 		return nil
 	})
 	if err != nil {
@@ -61,6 +62,15 @@ func connect(ctx context.Context, h *netlink.Handle, tap Tap, link Link) error {
 		return errors.Join(err, undoRedirect(h, link.Index))
 	}
 	return nil
+}
+
+// hearAnswers is addAnswers for a tap and its link.
+func hearAnswers(ctx context.Context, h *netlink.Handle, tap Tap, link Link) error {
+	dev, err := h.LinkByName(tap.Name)
+	if err != nil {
+		return fmt.Errorf("find tap %s: %w", tap.Name, err)
+	}
+	return addAnswers(ctx, h, link.Index, dev.Attrs().Index)
 }
 
 func undoRedirect(h *netlink.Handle, index int) error {
@@ -100,7 +110,7 @@ func redirect(ctx context.Context, h *netlink.Handle, from, to int) error {
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: from,
 			Parent:    netlink.MakeHandle(0xffff, 0),
-			Priority:  1,
+			Priority:  redirectPriority,
 			Protocol:  unix.ETH_P_ALL,
 		},
 		Actions: []netlink.Action{netlink.NewMirredAction(to)},

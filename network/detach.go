@@ -155,6 +155,9 @@ func targetsOf(h *netlink.Handle, link netlink.Link) (targets []netlink.Link, on
 		return nil, false, fmt.Errorf("list filters of link %d: %w", link.Attrs().Index, err)
 	}
 	for _, f := range filters {
+		if isAnswers(f) {
+			continue
+		}
 		u32, ok := f.(*netlink.U32)
 		if !ok {
 			return nil, false, nil

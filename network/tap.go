@@ -27,6 +27,9 @@ type Tap struct {
 	MAC   net.HardwareAddr
 	// MTU is in bytes, without the Ethernet header.
 	MTU int
+	// NoAnswers says why sockets of the namespace's own do not hear on the link what they
+	// have asked for; nil where they do.
+	NoAnswers error
 }
 
 // Close closes the tap's files.

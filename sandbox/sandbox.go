@@ -119,7 +119,16 @@ func (s *lockedSandbox) setReady(ready *shimproto.Ready) error {
 	if ready.NoLocalhost != "" {
 		s.r.Log.Debug("the guest is not reached by localhost of its network namespace", "sandbox", s.record.ID, "reason", ready.NoLocalhost)
 	}
+	s.noAnswers(ready.NoAnswers)
 	return s.Save(s.record)
+}
+
+// noAnswers tells why sockets of the network namespace's own do not hear what they have
+// asked for by its links, if there is a reason.
+func (s *lockedSandbox) noAnswers(reason string) {
+	if reason != "" {
+		s.r.Log.Debug("the host's own sockets in the network namespace get no answers", "sandbox", s.record.ID, "reason", reason)
+	}
 }
 
 // leave takes a container out of its sandbox: its files out of the shared tree, and

@@ -90,6 +90,9 @@ func (s *lockedSandbox) plug(ctx context.Context, link network.Link) error {
 	if err != nil {
 		return err
 	}
+	if tap.NoAnswers != nil {
+		s.noAnswers(tap.NoAnswers.Error())
+	}
 	made := state.Tap{Name: tap.Name, Link: link.Name, MAC: tap.MAC.String(), MTU: tap.MTU}
 	s.record.Network.Taps = append(s.record.Network.Taps, made)
 	err = s.Save(s.record)

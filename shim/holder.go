@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,9 +44,11 @@ type holder struct {
 	tapFiles []*os.File
 	// noLocalhost says why the guest does not get connections to localhost.
 	noLocalhost error
-	nics        *agentproto.Network
-	names       *names
-	pod         *pod
+	// noAnswers says why sockets of the network namespace's own get none.
+	noAnswers error
+	nics      *agentproto.Network
+	names     *names
+	pod       *pod
 }
 
 // hotplugSlots is how many network interfaces can come after the boot.
@@ -161,6 +164,7 @@ func (h *holder) mirrorNetwork(ctx context.Context) ([]hypervisor.NIC, error) {
 		if err != nil {
 			return nil, err
 		}
+		h.noAnswers = cmp.Or(h.noAnswers, tap.NoAnswers)
 		h.taps = append(h.taps, state.Tap{Name: tap.Name, Link: link.Name, MAC: link.MAC.String(), MTU: link.MTU})
 		h.tapFiles = append(h.tapFiles, tap.Files...)
 		nics = append(nics, hypervisor.NIC{ID: tap.Name, MAC: tap.MAC, MTU: tap.MTU, Tap: tap.Files})
@@ -182,6 +186,9 @@ func (h *holder) ready() *shimproto.Ready {
 	r := &shimproto.Ready{Endpoint: h.vm.Endpoint(), Taps: h.taps}
 	if h.noLocalhost != nil {
 		r.NoLocalhost = h.noLocalhost.Error()
+	}
+	if h.noAnswers != nil {
+		r.NoAnswers = h.noAnswers.Error()
 	}
 	return r
 }

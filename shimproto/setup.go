@@ -199,4 +199,6 @@ type Ready struct {
 	// NoLocalhost says why connections to localhost in that namespace do not reach the
 	// guest; empty where they do.
 	NoLocalhost string `json:",omitempty"`
+	// NoAnswers says why sockets of that namespace's own get no answers by its links.
+	NoAnswers string `json:",omitempty"`
 }
