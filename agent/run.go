@@ -22,10 +22,17 @@ const (
 	memoryLimit = 12 << 20
 )
 
+// errNotInit says that this is no guest: another process would have its root, its mounts
+// and its kernel's settings changed.
+var errNotInit = errors.New("the agent is the first process of a runch guest, which `runch guest build` puts it into; it is not started by hand")
+
 // Run is the life of PID 1: it brings the guest up, says hello, and serves until
 // the way to the host is cut, when it turns the VM off. It returns only with an
 // error; the caller prints it and ends, and the VM with it.
 func Run(ctx context.Context) error {
+	if os.Getpid() != 1 {
+		return errNotInit
+	}
 	start := sinceBoot()
 	// The Go runtime has read it, and it is not for the programs that hooks run.
 	if err := os.Unsetenv("GODEBUG"); err != nil {
