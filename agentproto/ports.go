@@ -12,7 +12,7 @@ import (
 )
 
 // Version is the protocol's version; both sides refuse any other.
-const Version = 3
+const Version = 4
 
 // The ports of the guest's vsock, or of what stands in for one.
 const (
