@@ -1,0 +1,271 @@
+#!/usr/bin/env bats
+# docker as Debian 12 has it: its daemon calls runch by containerd's shim for runc. What it does with a container, with its
+# networks and volumes, and what becomes of containers when the daemon ends.
+
+load docker
+
+setup_file() {
+	[[ $("$DOCKER" --version) == *" 20.10."* ]] || skip "this is about docker 20.10"
+	dockerd_begin
+}
+
+teardown_file() {
+	dockerd_end
+}
+
+setup() {
+	docker_begin
+}
+
+teardown() {
+	docker_finish
+}
+
+@test "run: exit code, output, input and a terminal are the process's; what does not run is told apart" {
+	try eval 'echo in | docker run --rm --interactive "$IMAGE" sh -c "cat; echo err >&2; uname -r; exit 5"'
+	same "$status $stderr" "5 err"
+	same "$(head -n 1 <<<"$output")" in
+	# The kernel is the guest's.
+	same "$(tail -n 1 <<<"$output")" "$(kernel)"
+	try docker_on_terminal "run --rm --interactive --tty $IMAGE sh -c 'tty; stty size; exit 6'"
+	same "$status" 6
+	[[ $output == *"/dev/pts/0"*"33 99"* ]]
+	try docker run --rm "$IMAGE" /no/such/command
+	same "$status" 127
+	[[ $stderr == *"/no/such/command"*"no such file or directory"* ]]
+}
+
+@test "run: what a VM cannot have is refused by name, and nothing is left of it" {
+	needs_vm
+	local word
+	for word in --network=host --pid=host --ipc=host; do
+		try docker run --rm "$word" "$IMAGE" true
+		same "$status" 125
+		[[ $stderr == *"OCI runtime create failed"*"linux.namespaces"*"set fallback_runtime"* ]]
+	done
+	try docker run --rm --device /dev/loop0 "$IMAGE" true
+	same "$status" 125
+	[[ $stderr == *"a device of the host (/dev/loop0, b 7:0) cannot be given to a VM"* ]]
+}
+
+@test "a container that runs: exec, logs, attach, cp, top, stats, update, pause, healthcheck" {
+	docker run --detach --interactive --name one --health-cmd 'test -e /healthy' --health-interval 1s --health-timeout 60s \
+		"$IMAGE" sh -c 'echo begun; read -r line; echo "heard $line"; exit 4' >/dev/null
+	try docker exec one sh -c 'echo out; echo err >&2; exit 5'
+	same "$status $output $stderr" "5 out err"
+	try docker_on_terminal "exec --interactive --tty one sh -c 'tty; stty size; exit 6'"
+	same "$status" 6
+	[[ $output == *"/dev/pts/0"*"33 99"* ]]
+	same "$(echo in | docker exec --interactive one cat)" in
+
+	health() { [ "$(field one '{{.State.Health.Status}}')" = "$1" ]; }
+	docker exec one touch /healthy
+	eventually 30 health healthy
+
+	echo in >"$T/in"
+	docker cp "$T/in" one:/etc/in
+	same "$(docker exec one cat /etc/in)" in
+	[ ! -e /etc/in ]
+	docker exec one sh -c 'echo out >/out'
+	docker cp one:/out "$T/out"
+	same "$(<"$T/out")" out
+	[[ $(docker diff one) == *"A /etc/in"* ]]
+
+	# What is on the host is the shim, whose last words are the process's.
+	[[ $(docker top one -o pid,args | tail -n 1) == "$(field one '{{.State.Pid}}')"*"sh -c echo begun"* ]]
+	[[ $(docker stats --no-stream --format '{{.Name}} {{.MemUsage}} {{.PIDs}}' one) == "one "[1-9]*" "[1-9]* ]]
+	docker update --memory 300m --memory-swap 600m --cpus 0.5 one >/dev/null
+	! is_runch || same "$(docker exec one sh -c 'cd "/sys/fs/cgroup$(sed s/0::// /proc/self/cgroup)" && cat memory.max cpu.max')" $'314572800\n50000 100000'
+
+	docker pause one >/dev/null
+	is one paused
+	try docker exec one true
+	[[ $stderr == *"is paused"* ]]
+	docker unpause one >/dev/null
+
+	docker logs --follow one >"$T/log" &
+	local follows=$!
+	try eval 'echo word | docker attach one'
+	same "$status" 4
+	# The end of the container is that of its log.
+	eventually 10 dead $follows
+	same "$(<"$T/log")" $'begun\nheard word'
+	is one exited
+}
+
+@test "a container is stopped in its own time, started again, restarted, killed, and restarted by its policy" {
+	docker run --detach --name one --restart on-failure:1 "$IMAGE" \
+		sh -c 'trap "sleep 1; echo bye; exit 3" TERM; echo begun; while :; do sleep 100000 & wait; done' >/dev/null
+	begun() { [ "$(docker logs one | grep -c begun)" = "$1" ]; }
+	eventually 20 begun 1
+	docker stop one >/dev/null
+	same "$(field one '{{.State.Status}} {{.State.ExitCode}}')" "exited 3"
+	docker start one >/dev/null
+	eventually 20 begun 2
+	# It ends by itself: the policy starts it again.
+	docker exec one kill 1
+	policy() { [ "$(field one '{{.State.Status}} {{.RestartCount}}')" = "running 1" ]; }
+	eventually 30 policy
+	eventually 20 begun 3
+	docker restart --time 20 one >/dev/null
+	is one running
+	eventually 20 begun 4
+	docker kill one >/dev/null
+	same "$(docker wait one)" 137
+	same "$(docker logs one)" $'begun\nbye\nbegun\nbye\nbegun\nbye\nbegun'
+}
+
+@test "a web server and a client: names, a volume that they share, published ports, another container's namespaces" {
+	docker network create house >/dev/null
+	docker volume create pages >/dev/null
+	docker run --detach --name web --network house --network-alias www --volume pages:/pages:ro --publish 8080:80 --ipc shareable \
+		"$IMAGE" httpd -f -p 80 -h /pages >/dev/null
+	docker run --detach --name client --network house --volume pages:/pages "$IMAGE" sleep 100000 >/dev/null
+	docker exec client sh -c 'echo hello >/pages/index.html'
+
+	# Names of the network are docker's own, at 127.0.0.11; all others it asks for in the world, from inside of the container's
+	# network namespace.
+	same "$(docker exec client wget -q -O - http://web/)" hello
+	same "$(docker exec client wget -q -O - http://www/)" hello
+	same "$(docker exec client workload names world.test)" "$(printf 'udp [%s]\ntcp [%s]' $WORLD $WORLD)"
+	same "$(docker exec client wget -q -O - http://world.test/)" "the world"
+
+	# From the machine, where docker's userland proxy answers at localhost, and from the world.
+	same "$(on_machine busybox wget -q -Y off -O - http://127.0.0.1:8080/)" hello
+	same "$(on_machine busybox wget -q -Y off -O - http://$NEAR:8080/)" hello
+	same "$(outside busybox wget -q -Y off -O - http://$NEAR:8080/)" hello
+
+	# It is in the server's VM. With its processes or its ipc alone it would be in two.
+	same "$(docker run --rm --network container:web --pid container:web --ipc container:web "$IMAGE" \
+		sh -c 'wget -q -O - http://localhost/; ps -o args | grep -c "^httpd"')" $'hello\n1'
+	if is_runch; then
+		local kind
+		for kind in pid ipc; do
+			try docker run --rm "--$kind" container:web "$IMAGE" true
+			same "$status" 125
+			[[ $stderr == *"a network namespace of its own: containers in one VM have one network"* ]]
+		done
+	fi
+
+	docker restart --time 0 web >/dev/null
+	eventually 20 serves client http://web/ hello
+	same "$(outside busybox wget -q -Y off -O - http://$NEAR:8080/)" hello
+	docker rm --force web client >/dev/null
+	docker network rm house >/dev/null
+	docker volume rm pages >/dev/null
+	eventually 10 none_left
+}
+
+# kernel: the version of the one that containers see.
+kernel() {
+	if is_runch; then
+		"$RUNCH" env --format json | jq -r .kernel.version
+	else
+		uname -r
+	fi
+}
+
+# serves NAME URL TEXT: a container gets the text there.
+serves() {
+	[ "$(docker exec "$1" wget -q -O - "$2" 2>/dev/null)" = "$3" ]
+}
+
+@test "the default bridge; a container that runs is connected to another network, and disconnected" {
+	docker run --detach --name one "$IMAGE" sleep 100000 >/dev/null
+	same "$(docker exec one wget -q -O - http://world.test/)" "the world"
+	addresses() { docker exec one ip -o -4 address show scope global | awk '{ print $2 }' | xargs; }
+	same "$(addresses)" eth0
+	# Who enters its network namespace on the host, as docker's name server does, hears what it has asked for.
+	same "$(nsenter --net="/proc/$(field one '{{.State.Pid}}')/ns/net" busybox wget -q -Y off -O - http://$WORLD/)" "the world"
+
+	docker network create other >/dev/null
+	docker network connect other one
+	! is_runch || runch network add "$(field one '{{.Id}}')"
+	same "$(addresses)" "eth0 eth1"
+	docker network disconnect other one
+	! is_runch || runch network add "$(field one '{{.Id}}')"
+	same "$(addresses)" eth0
+}
+
+@test "a macvlan network: the container is a neighbour of the machine's" {
+	docker network create --driver macvlan --opt parent=wire --subnet 198.51.100.0/24 --gateway $WORLD --ip-range 198.51.100.128/25 wire >/dev/null
+	same "$(docker run --rm --network wire "$IMAGE" sh -c 'wget -q -O - http://world.test/; ip -o -4 address show scope global | grep -c 198.51.100.128/24')" $'the world\n1'
+}
+
+@test "no network, volumes, and what keeps a process in bounds" {
+	mkdir "$T/dir"
+	echo bound >"$T/dir/file"
+	try docker run --rm --network none --volume "$T/dir:/dir:ro" --tmpfs /tmp:size=5m --shm-size 33m --read-only --init \
+		--user 65534:65534 --group-add 7 --cap-drop ALL --security-opt no-new-privileges --ulimit nofile=100:100 --pids-limit 50 --hostname house \
+		--sysctl net.core.somaxconn=77 "$IMAGE" sh -c 'ls /sys/class/net; cat /dir/file; touch /dir/new /new /tmp/new; df -k /tmp /dev/shm | tail -n 2
+			id; grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status; ulimit -n; hostname; cat /proc/sys/net/core/somaxconn; cat /proc/1/comm'
+	same "$status" 0
+	same "$(sed -E 's/[[:space:]]+/ /g; s/^([a-z]+) ([0-9]+) .*%/\1 \2/' <<<"$output")" "lo
+bound
+tmpfs 5120 /tmp
+shm 33792 /dev/shm
+uid=65534(nobody) gid=65534(nogroup) groups=7,65534(nogroup)
+CapEff: 0000000000000000
+CapBnd: 0000000000000000
+NoNewPrivs: 1
+Seccomp: 2
+100
+house
+77
+docker-init"
+	same "$(grep -c 'Read-only file system' "$T/.err")" 2
+}
+
+@test "--privileged: all capabilities and devices, of the guest" {
+	needs_vm
+	same "$(docker run --rm --privileged "$IMAGE" sh -c 'mkdir /mnt; mount -t tmpfs none /mnt && grep -c " /mnt tmpfs" /proc/mounts
+		grep CapEff /proc/self/status; ls -d /dev/mem /dev/vda 2>/dev/null')" $'1\nCapEff:\t0000003fffffffff\n/dev/mem'
+}
+
+@test "a container that is out of memory is known to have been" {
+	try docker run --name one --memory 64m --tmpfs /big "$IMAGE" dd if=/dev/zero of=/big/file bs=1M count=200
+	same "$status" 137
+	same "$(field one '{{.State.OOMKilled}}')" true
+}
+
+@test "build: each RUN is in a VM, and what it wrote is in the image" {
+	mkdir "$T/context"
+	printf 'FROM %s\nRUN uname -r >/kernel && mkdir -m 1700 /made\nRUN cat /kernel; stat -c %%a /made; wget -q -O - http://world.test/\n' \
+		"$IMAGE" >"$T/context/Dockerfile"
+	docker build --tag built "$T/context" >"$T/said"
+	same "$(grep -v -e '^ --->' -e ^Removing "$T/said" | sed -n '/^Step 3/,/^Successfully/p' | sed '1d;$d')" "$(kernel)
+1700
+the world"
+	docker rmi built >/dev/null
+}
+
+@test "with live-restore a container goes on without the daemon, and without it ends with it" {
+	docker run --detach --name one --publish 8080:80 "$IMAGE" sh -c 'echo hello >/index.html; httpd -f -p 80 -h /' >/dev/null
+	same "$(docker exec one cat /index.html)" hello
+	live_restore true
+	dockerd_stop
+	# Without the daemon there is no proxy at localhost.
+	same "$(outside busybox wget -q -Y off -O - http://$NEAR:8080/)" hello
+	dockerd
+	is one running
+	same "$(docker exec one cat /index.html)" hello
+
+	live_restore false
+	dockerd_stop
+	eventually 10 ended
+	dockerd
+	is one exited
+}
+
+# ended: of containers there is no process, cgroup, mount or record, though docker still knows them.
+ended() {
+	[ -z "$(left | grep -v ^file)" ]
+}
+
+# live_restore BOOL: the daemon is told by a reload.
+live_restore() {
+	setting live-restore "$1"
+	kill -HUP "$(<"$SHARED/pid")"
+	told() { [ "$(docker info --format '{{.LiveRestoreEnabled}}')" = "$1" ]; }
+	eventually 10 told "$1"
+}

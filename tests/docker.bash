@@ -1,0 +1,187 @@
+#!/bin/bash
+# A docker of the suite's own, in a machine of its own as far as the network goes: the daemon is in the network namespace
+# $MACHINE, with its bridges, firewall rules and published ports. At the other end of a wire is another namespace, $OUTSIDE,
+# the rest of the world: it has a name server, which is the one that the daemon knows, and a web server. All of docker's
+# files are in $SHARED. So it neither needs nor disturbs another docker on this machine.
+#
+#	dockerd_begin   in setup_file: all of that, and an image
+#	docker WORD...  the client
+#	dockerd_end     in teardown_file: ends all of it; nothing may be left
+
+load helpers
+load lab/callers
+
+# docker is the name of other programs as well: this is the one of Debian's docker.io.
+DOCKER=/usr/bin/docker
+
+# The machine's address on the wire, and that of the world.
+NEAR=198.51.100.2
+WORLD=198.51.100.1
+
+# dockerd_begin: what the tests of a file have in common.
+dockerd_begin() {
+	share
+	export MACHINE=${T##*/} OUTSIDE=${T##*/}-outside SERVERS=
+	# The directory is that of the client's settings, of which there are none.
+	export DOCKER_CONFIG=$T/client
+	# Where docker has its runtimes keep their state: one directory for all that it starts by containerd's shim for runc.
+	ROOT=$T/exec/runtime-runc/moby
+	world
+	setting runtimes "{\"runch\": {\"path\": \"$RUNCH\"}}"
+	setting default-runtime '"runch"'
+	shared
+	dockerd
+	docker_image
+}
+
+# world: the wire, and the servers at the other end of it.
+world() {
+	ip netns add "$MACHINE"
+	ip netns add "$OUTSIDE"
+	ip -n "$MACHINE" link add wire type veth peer name wire netns "$OUTSIDE"
+	ip -n "$MACHINE" address add $NEAR/24 dev wire
+	ip -n "$OUTSIDE" address add $WORLD/24 dev wire
+	local namespace
+	for namespace in "$MACHINE" "$OUTSIDE"; do
+		ip -n "$namespace" link set lo up
+		ip -n "$namespace" link set wire up
+	done
+	ip -n "$MACHINE" route add default via $WORLD
+	server dnsmasq --keep-in-foreground --conf-file=/dev/null --no-hosts --no-resolv --user=root --pid-file= \
+		--listen-address=$WORLD --bind-interfaces --local=/world.test/ --address=/world.test/$WORLD
+	mkdir "$T/www"
+	echo "the world" >"$T/www/index.html"
+	server busybox httpd -f -p $WORLD:80 -h "$T/www"
+	eventually 10 outside socat -u OPEN:/dev/null TCP4:$WORLD:53
+	eventually 10 outside socat -u OPEN:/dev/null TCP4:$WORLD:80
+}
+
+# server COMMAND...: one in the world.
+server() {
+	nsenter --net="/run/netns/$OUTSIDE" -- "$@" >>"$T/servers" 2>&1 </dev/null 3>&- &
+	SERVERS+=" $!"
+}
+
+# outside COMMAND..., on_machine COMMAND...: in one of the two networks.
+outside() {
+	nsenter --net="/run/netns/$OUTSIDE" -- "$@"
+}
+
+on_machine() {
+	nsenter --net="/run/netns/$MACHINE" -- "$@"
+}
+
+# setting KEY JSON: changes the daemon's configuration. One that runs takes it by `kill -HUP`.
+setting() {
+	local file=${SHARED:-$T}/daemon.json
+	[ -e "$file" ] || echo '{}' >"$file"
+	jq --arg key "$1" --argjson value "$2" '.[$key] = $value' <"$file" >"$file.new"
+	mv "$file.new" "$file"
+}
+
+# dockerd: starts the daemon, and waits until it answers.
+dockerd() {
+	nsenter --net="/run/netns/$MACHINE" -- dockerd --config-file "$SHARED/daemon.json" --data-root "$SHARED/data" --exec-root "$SHARED/exec" \
+		--host "unix://$SHARED/sock" --pidfile "$SHARED/pid" --dns $WORLD --cgroup-parent "/runch-test/$MACHINE" \
+		>>"$SHARED/log" 2>&1 </dev/null 3>&- &
+	eventually 60 answers || {
+		tail -n 20 "$SHARED/log" >&2
+		return 1
+	}
+}
+
+answers() {
+	docker version >"$T/.version" 2>&1
+}
+
+# dockerd_stop: ends it as its service does. Containers end with it, but for those of live-restore.
+dockerd_stop() {
+	local pid
+	pid=$(<"$SHARED/pid")
+	kill -TERM "$pid"
+	eventually 60 dead "$pid"
+}
+
+# docker WORD...: the client, in good time.
+docker() {
+	timeout --foreground --kill-after=5 "${DEADLINE:-120}" "$DOCKER" --host "unix://$SHARED/sock" "$@" 3>&-
+}
+
+# docker_image: the busybox tree, and the workload in it.
+docker_image() {
+	cp -a "$RUNCH_ROOTFS/busybox" "$T/tree"
+	cp "$WORKLOAD" "$T/tree/bin/"
+	tar -C "$T/tree" -c . | docker import --change 'ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin' - "$IMAGE" >/dev/null
+	rm -rf "$T/tree"
+}
+
+# docker_begin: in setup.
+docker_begin() {
+	begin
+	ROOT=$SHARED/exec/runtime-runc/moby
+	docker version >/dev/null # or else a test before has ended it
+}
+
+# docker_finish: in teardown, removes what the test has made. docker itself has to leave nothing of it.
+docker_finish() {
+	docker ps --all --quiet | xargs -r "$DOCKER" --host "unix://$SHARED/sock" rm --force --volumes >/dev/null
+	docker network prune --force >/dev/null
+	docker volume prune --force >/dev/null
+	if ! eventually 10 none_left; then
+		left
+		return 1
+	fi
+	finish
+}
+
+none_left() {
+	[ -z "$(left)" ]
+}
+
+# left: what there is of containers that are no more. docker looks after network namespaces once a minute.
+left() {
+	leftovers | grep -v -F " $SHARED/data " || true
+	grep -F "$SHARED/" /proc/self/mountinfo | grep -v -F -e "$SHARED/exec/netns/" -e " $SHARED/data " | sed 's/^/mount /'
+	container_cgroups | sed 's/^/cgroup /'
+	on_machine ip -o link | awk -F ': ' '{ print $2 }' | grep -v -x -e lo -e docker0 -e 'wire@.*' | sed 's/^/link /'
+	find "$SHARED/data/containers" -mindepth 1 -maxdepth 1 | sed 's/^/file /'
+}
+
+# container_cgroups: those of containers; BuildKit keeps one of its own.
+container_cgroups() {
+	find /sys/fs/cgroup -depth -type d -path "*/runch-test/$MACHINE/*" ! -name buildkit
+}
+
+# dockerd_end: ends the daemon and the servers.
+dockerd_end() {
+	if [ -n "${SHARED:-}" ]; then
+		[ ! -e "$SHARED/pid" ] || dockerd_stop
+		# The daemon's own network namespace, which it does not unmount, and after live-restore its directory.
+		umount "$SHARED/exec/netns/default"
+		! mountpoint --quiet "$SHARED/data" || umount "$SHARED/data"
+	fi
+	local pid
+	for pid in $SERVERS; do
+		kill "$pid"
+		eventually 10 dead "$pid"
+	done
+	ip netns delete "$MACHINE"
+	ip netns delete "$OUTSIDE"
+	find /sys/fs/cgroup -depth -type d -path "*/runch-test/$MACHINE*" -exec rmdir {} +
+	unshare_all
+}
+
+# field NAME FORMAT: what docker knows of a container.
+field() {
+	docker inspect --type container --format "$2" "$1"
+}
+
+# is NAME STATUS: whether a container has it.
+is() {
+	[ "$(field "$1" '{{.State.Status}}')" = "$2" ]
+}
+
+# docker_on_terminal WORD...: the client on a terminal of 33 lines with 99 columns.
+docker_on_terminal() {
+	on_terminal "stty rows 33 cols 99; timeout --foreground --kill-after=5 120 $DOCKER --host unix://$SHARED/sock $*"
+}
