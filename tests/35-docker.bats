@@ -239,6 +239,14 @@ the world"
 	docker rmi built >/dev/null
 }
 
+@test "build by BuildKit: where runch is the daemon's runc, each RUN is in a VM as well" {
+	mkdir "$T/context"
+	printf 'FROM %s\nRUN uname -r; wget -q -O - http://world.test/\n' "$IMAGE" >"$T/context/Dockerfile"
+	DOCKER_BUILDKIT=1 docker build --progress plain --tag built "$T/context" >"$T/said" 2>&1
+	same "$(sed -nE 's/^#[0-9]+ [0-9]+[.][0-9]+ //p' "$T/said")" "$(kernel)"$'\n'"the world"
+	docker rmi built >/dev/null
+}
+
 @test "with live-restore a container goes on without the daemon, and without it ends with it" {
 	docker run --detach --name one --publish 8080:80 "$IMAGE" sh -c 'echo hello >/index.html; httpd -f -p 80 -h /' >/dev/null
 	same "$(docker exec one cat /index.html)" hello

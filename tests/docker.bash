@@ -29,6 +29,9 @@ dockerd_begin() {
 	world
 	setting runtimes "{\"runch\": {\"path\": \"$RUNCH\"}}"
 	setting default-runtime '"runch"'
+	# What BuildKit calls, whatever the default is.
+	mkdir "$T/bin"
+	ln -s "$RUNCH" "$T/bin/runc"
 	shared
 	dockerd
 	docker_image
@@ -81,7 +84,7 @@ setting() {
 
 # dockerd: starts the daemon, and waits until it answers.
 dockerd() {
-	nsenter --net="/run/netns/$MACHINE" -- dockerd --config-file "$SHARED/daemon.json" --data-root "$SHARED/data" --exec-root "$SHARED/exec" \
+	PATH=$SHARED/bin:$PATH nsenter --net="/run/netns/$MACHINE" -- dockerd --config-file "$SHARED/daemon.json" --data-root "$SHARED/data" --exec-root "$SHARED/exec" \
 		--host "unix://$SHARED/sock" --pidfile "$SHARED/pid" --dns $WORLD --cgroup-parent "/runch-test/$MACHINE" \
 		>>"$SHARED/log" 2>&1 </dev/null 3>&- &
 	eventually 60 answers || {
