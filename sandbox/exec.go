@@ -146,8 +146,11 @@ func (r *Runtime) startExecShim(ctx context.Context, c *state.Container, o ExecO
 		return nil, err
 	}
 	err = func() error {
-		if err := cgroup.Join(c.Shim.PID, p.pid()); err != nil {
-			return err
+		// Where the container has no cgroup, its shim is in one that need not be this user's.
+		if c.Cgroup.Path != "" {
+			if err := cgroup.Join(c.Shim.PID, p.pid()); err != nil {
+				return err
+			}
 		}
 		if err := p.conn.Send(setup); err != nil {
 			return err
