@@ -29,10 +29,18 @@ func (t *Tree) Leave() error {
 	if err := os.Chdir("/"); err != nil {
 		return fmt.Errorf("chdir to the sandbox's tree: %w", err)
 	}
-	if err := unix.Unmount("/old", unix.MNT_DETACH); err != nil {
+	err := unix.Unmount("/old", unix.MNT_DETACH)
+	if err != nil {
 		return fmt.Errorf("let go of the host's root: %w", err)
 	}
-	return errors.Join(os.Remove("/old"))
+	// Where the host has mounts on top of its root, each is one to let go of.
+	for err == nil {
+		err = unix.Unmount("/old", unix.MNT_DETACH)
+	}
+	if !errors.Is(err, unix.EINVAL) { // no mount is left there
+		return fmt.Errorf("let go of the host's root: %w", err)
+	}
+	return os.Remove("/old")
 }
 
 // procDir is where /proc is between Leave and the view.

@@ -29,6 +29,7 @@ var bodies = map[string]func(dir string) error{
 	"member":        memberBody,
 	"leave":         leaveBody,
 	"nothing":       nothingOfTheHostBody,
+	"covered":       coveredRootBody,
 	"pretends":      linkBody,
 	"passage":       passageBody,
 	"below":         belowBody,
@@ -212,6 +213,21 @@ func checkNothingOfTheHost(dir string) error {
 }
 
 func TestNothingOfTheHostIsLeft(t *testing.T) { inNamespaces(t, "nothing") }
+
+// coveredRootBody: mounts on top of the host's root, as a live system has, go with it.
+func coveredRootBody(dir string) error {
+	if err := SlaveMounts(); err != nil {
+		return err
+	}
+	for range 2 {
+		if err := unix.Mount("/", "/", "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+	}
+	return nothingOfTheHostBody(dir)
+}
+
+func TestNothingOfACoveredRootIsLeft(t *testing.T) { inNamespaces(t, "covered") }
 
 func protectBody(dir string) error {
 	t, err := shared(dir)
