@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"runch/unixsocket"
 )
 
@@ -69,7 +71,7 @@ func flavourOf(path string) Flavour {
 }
 
 // Args gives the command line that serves dir on the listening socket that is
-// file descriptor fd of the program. The guest sees each of our mounts as one
+// file descriptor fd of the program, with as many open files as it may have when it starts. The guest sees each of our mounts as one
 // (announce_submounts), keeps file capabilities (xattr), and sees changes made
 // on the host within a second (cache=auto).
 func (v *Virtiofsd) Args(dir string, fd int) []string {
@@ -116,12 +118,33 @@ func (v *Virtiofsd) Serve(dir, socket string, log io.Writer) (*Server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", v.Path, err)
 	}
+	if err := raiseFileLimit(cmd.Process.Pid); err != nil {
+		return nil, errors.Join(fmt.Errorf("let %s open more files: %w", v.Path, err), cmd.Process.Kill(), cmd.Wait())
+	}
 	s := &Server{cmd: cmd, done: make(chan struct{})}
 	go func() {
 		s.err = cmd.Wait()
 		close(s.done)
 	}()
 	return s, nil
+}
+
+// maxFiles is how many files virtiofsd may have open: one for each that the guest's kernel remembers.
+const maxFiles = 1_000_000
+
+// raiseFileLimit gives a process that limit, or where that is not allowed, as in a user namespace, the highest that the
+// caller itself may have.
+func raiseFileLimit(pid int) error {
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil {
+		return err
+	}
+	wanted := max(own.Max, maxFiles)
+	err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: wanted, Max: wanted}, nil)
+	if errors.Is(err, unix.EPERM) {
+		err = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: own.Max, Max: own.Max}, nil)
+	}
+	return err
 }
 
 // Done is closed when virtiofsd has ended, for whatever reason.

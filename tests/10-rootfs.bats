@@ -33,9 +33,10 @@ tree() {
 
 # --- kinds of root file systems ---
 
-@test "a Debian tree" {
+@test "a Debian tree, with more files than the caller may open" {
 	bundle debian
-	script 'cat /etc/debian_version; perl -e "print 6 * 7"; exit 3'
+	script 'cat /etc/debian_version; perl -e "print 6 * 7"; find /usr/bin /usr/sbin -ls >/dev/null || exit; exit 3'
+	ulimit -S -n 256
 	ran 3
 	same "$output" "$(<"$RUNCH_ROOTFS/debian/etc/debian_version")"$'\n'42
 }
