@@ -202,6 +202,10 @@ below() {
 	at_most $((16 << 20)) "$(info .agent_rss_bytes)" "bytes of the agent"
 }
 
+@test "a file is read ahead in requests of 1 MiB, the most that virtiofs has" {
+	same "$(execute sh -c 'cat /sys/class/bdi/*/read_ahead_kb')" 1024
+}
+
 @test "what is shipped is small: 16 MiB of runtime, 12 of agent, 10 of initramfs" {
 	local image
 	image=$(runch env --format json | jq -r .initramfs.path)
