@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cavaliergopher/cpio"
+	"runch/hypervisor/vmmtest/guestimage"
 )
 
 // Image is a kernel and an initramfs.
@@ -38,38 +38,12 @@ func moduleRoot(t *testing.T) string {
 	return filepath.Dir(strings.TrimSpace(string(out)))
 }
 
-// buildTestGuest puts the suite's guest over the image's init: the kernel unpacks
-// one archive after the other, so the modules are those of the image.
+// buildTestGuest makes the suite's guest the image's init.
 func buildTestGuest(t *testing.T, image *Image) string {
 	t.Helper()
 	dir := t.TempDir()
-	body, err := os.ReadFile(findTestGuest(t, dir))
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, err := os.ReadFile(image.Initramfs)
-	if err != nil {
-		t.Fatal(err)
-	}
 	path := filepath.Join(dir, "initramfs")
-	out, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	// An archive begins at a multiple of four bytes.
-	if _, err := out.Write(append(first, make([]byte, (4-len(first)%4)%4)...)); err != nil {
-		t.Fatal(err)
-	}
-	archive := cpio.NewWriter(out)
-	header := &cpio.Header{Name: "init", Mode: cpio.TypeReg | 0o755, Size: int64(len(body))}
-	if err := archive.WriteHeader(header); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := archive.Write(body); err != nil {
-		t.Fatal(err)
-	}
-	if err := archive.Close(); err != nil {
+	if err := guestimage.WithInit(path, image.Initramfs, findTestGuest(t, dir)); err != nil {
 		t.Fatal(err)
 	}
 	return path

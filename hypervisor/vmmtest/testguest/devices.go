@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"runch/hypervisor/vmmtest/guestimage"
 	"runch/hypervisor/vmmtest/guestports"
 )
 
@@ -45,7 +46,7 @@ func device(word, arg string) string {
 	case guestports.PossibleCPUs:
 		return answer(firstLine("/sys/devices/system/cpu/possible"))
 	case guestports.MoreMemory, guestports.LessMemory:
-		if err := loadModule("virtio_mem"); err != nil {
+		if err := guestimage.Load("virtio_mem"); err != nil {
 			return err.Error()
 		}
 		return fmt.Sprint(await(func() error { return wantMemory(word, arg) }))
@@ -114,7 +115,7 @@ func disk(serial string) (string, error) {
 }
 
 func withDisk(serial string, do func(string) (string, error)) (string, error) {
-	if err := loadModule("virtio_blk"); err != nil {
+	if err := guestimage.Load("virtio_blk"); err != nil {
 		return "", err
 	}
 	path := ""
@@ -200,49 +201,6 @@ func wantMemory(word, mib string) error {
 	}
 	if have := kib >> 10; (word == guestports.MoreMemory) != (have > want) {
 		return fmt.Errorf("%d MiB of memory", have)
-	}
-	return nil
-}
-
-// loadList loads the modules of a list of the image.
-func loadList(list string) error {
-	text, err := os.ReadFile(list)
-	if err != nil {
-		return err
-	}
-	for _, path := range strings.Fields(string(text)) {
-		if err := loadFile(path); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// loadModule loads a module that the image brings; the kernel may have it built in.
-func loadModule(name string) error {
-	if _, err := os.Stat("/sys/module/" + name); err == nil {
-		return nil
-	}
-	text, err := os.ReadFile("/etc/runch/modules.lazy")
-	if err != nil {
-		return err
-	}
-	for _, path := range strings.Fields(string(text)) {
-		if filepath.Base(path) == name+".ko" {
-			return loadFile(path)
-		}
-	}
-	return fmt.Errorf("the guest image has no module %s", name)
-}
-
-func loadFile(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("load %s: %w", path, err)
 	}
 	return nil
 }

@@ -12,13 +12,14 @@ import (
 	"github.com/mdlayher/vsock"
 
 	"runch/agentproto"
+	"runch/hypervisor/vmmtest/guestimage"
 	"runch/hypervisor/vmmtest/guestports"
 	"runch/transport/serial"
 )
 
 // runVsock serves on a vsock.
 func runVsock(helloPort string) error {
-	if err := loadList("/etc/runch/modules.vsock"); err != nil {
+	if err := guestimage.LoadList(guestimage.Vsock); err != nil {
 		return err
 	}
 	for _, port := range []uint32{guestports.Echo, guestports.Source, guestports.Command} {
