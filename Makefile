@@ -218,6 +218,17 @@ test-lab-drivers: all lab ## the driver suite in the lab: QEMU with KVM and vsoc
 bench: all rootfs deps-vm deps-test ## figures beside the bare VM, runc and crun
 	@tests/bench/run
 
+.PHONY: rootfs-bench
+rootfs-bench:
+	@scripts/deps bench
+	@scripts/rootfs bench build/rootfs/bench
+
+.PHONY: bench-files bench-network
+bench-files: all rootfs rootfs-bench deps-vm deps-test ## files beside virtiofsd in a guest without runch, and beside crun
+	@tests/bench/run files
+bench-network: all rootfs rootfs-bench deps-vm deps-test ## the network beside a tap of a guest without runch, and beside crun
+	@tests/bench/run network
+
 # --- checking ---
 
 .PHONY: lint

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// commandTimeout bounds every command.
+// commandTimeout bounds every command whose caller has no bound of its own.
 const commandTimeout = 2 * time.Minute
 
 // cost is what a command took.
@@ -31,8 +31,11 @@ type spawn func(*exec.Cmd) error
 // measure runs a command with stdout as its standard output (nil for /dev/null) and gives what it took. Its standard
 // error is a file, as Wait reads a pipe until the last process has closed it.
 func measure(ctx context.Context, start spawn, stdout *os.File, argv ...string) (cost, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, commandTimeout)
+		defer cancel()
+	}
 	fd, err := unix.MemfdCreate("stderr", unix.MFD_CLOEXEC)
 	if err != nil {
 		return cost{}, fmt.Errorf("make a file for the stderr of %s: %w", argv[0], err)

@@ -2,6 +2,8 @@
 // beside Debian's runc and crun, which make containers without a VM. All of it is one run, in rounds (A B A B …),
 // and the medians of the pairs' ratios are compared: other load on the machine affects both of a pair.
 //
+// Its parts for files and network have a container, a guest without runch and a container of crun do the same work.
+//
 // It prints a table, and writes every sample to a JSON file.
 package main
 
@@ -12,25 +14,31 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
 
 // options are the command line's.
 type options struct {
+	part                      string
 	runch, rootfs, spec, json string
-	rounds, execs             int
+	rounds, execs, files      int
+	// workload is the program for files and network, before another build of runch.
+	workload, before string
 }
 
 func main() {
 	var o options
+	flag.StringVar(&o.part, "part", partLife, "what is measured: life, files or network")
 	flag.StringVar(&o.runch, "runch", "bin/runch", "the runtime to measure")
 	flag.StringVar(&o.rootfs, "rootfs", "build/rootfs/busybox", "a root file system with a shell")
 	flag.StringVar(&o.spec, "spec", "tests/config.json", "the containers' config.json")
 	flag.StringVar(&o.json, "json", "", "file for all samples")
 	flag.IntVar(&o.rounds, "rounds", 10, "how often each thing is done")
 	flag.IntVar(&o.execs, "execs", 5, "exec commands in each round")
+	flag.IntVar(&o.files, "files", 10000, "how many small files are opened")
+	flag.StringVar(&o.workload, "workload", "build/bench-workload", "what does the work for files and network")
+	flag.StringVar(&o.before, "before", "", "another build of runch, to be measured in turn for files and network")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
@@ -48,6 +56,13 @@ func run(ctx context.Context, o options) (err error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become a subreaper: %w", err)
 	}
+	switch o.part {
+	case partLife:
+	case partFiles, partNetwork:
+		return runIO(ctx, o)
+	default:
+		return fmt.Errorf("no part %q: life, files or network", o.part)
+	}
 	b, err := newBench(ctx, o)
 	if err != nil {
 		return err
@@ -60,14 +75,5 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.print(os.Stdout); err != nil {
-		return err
-	}
-	if o.json == "" {
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(o.json), 0o755); err != nil {
-		return err
-	}
-	return r.save(o.json)
+	return r.publish(o.json)
 }

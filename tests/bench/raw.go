@@ -154,16 +154,25 @@ func (r *rawVM) boot(ctx context.Context) (b *booted, err error) {
 		return nil, err
 	}
 	b.took, b.timeline = time.Since(began), hello.GetTimeline()
-	children, err := processes(func(p process) bool { return p.parent == os.Getpid() && p.isVMM() })
-	if err != nil || len(children) != 1 {
-		return nil, errors.Join(errors.New("find the bare VMM's process"), err)
-	}
-	r.commandLine = children[0].commandLine
-	if b.exits, err = r.exits.of(children[0].pid); err != nil {
+	vmm, err := ownVMM()
+	if err != nil {
 		return nil, err
 	}
-	b.cpu, err = cpuTime(children[0].pid)
+	r.commandLine = vmm.commandLine
+	if b.exits, err = r.exits.of(vmm.pid); err != nil {
+		return nil, err
+	}
+	b.cpu, err = cpuTime(vmm.pid)
 	return b, err
+}
+
+// ownVMM is the process of the VMM that this one has started.
+func ownVMM() (process, error) {
+	children, err := processes(func(p process) bool { return p.parent == os.Getpid() && p.isVMM() })
+	if err != nil || len(children) != 1 {
+		return process{}, errors.Join(errors.New("find the bare VMM's process"), err)
+	}
+	return children[0], nil
 }
 
 // readHello waits for the agent's hello.

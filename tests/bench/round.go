@@ -52,7 +52,9 @@ func (b *bench) prepare(ctx context.Context) error {
 		if name == ours {
 			program = b.options.runch
 		}
-		r, err := newRuntime(ctx, name, program, filepath.Join(b.dir, name), b.options)
+		r, err := newRuntime(ctx, name, program, filepath.Join(b.dir, name), contents{
+			spec: b.options.spec, rootfs: b.options.rootfs, args: []string{"sh", "-c", "echo; exec sleep 100000"},
+		})
 		if err != nil && name != ours {
 			b.missing = append(b.missing, fmt.Sprintf("%s is not measured: %v", name, err))
 			continue
@@ -98,14 +100,19 @@ func (b *bench) close(ctx context.Context) error {
 	for _, r := range b.runtimes {
 		errs = append(errs, r.remove(ctx))
 	}
+	return errors.Join(append(errs, removeCgroups(), b.exits.close(), os.RemoveAll(b.dir))...)
+}
+
+// removeCgroups removes what the containers' cgroups were in, where nobody else's are.
+func removeCgroups() error {
 	parents, err := filepath.Glob(filepath.Join("/sys/fs/cgroup", "*", cgroupParent))
-	errs = append(errs, err)
+	errs := []error{err}
 	for _, dir := range append(parents, filepath.Join("/sys/fs/cgroup", cgroupParent)) {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, b.exits.close(), os.RemoveAll(b.dir))...)
+	return errors.Join(errs...)
 }
 
 // measure does all rounds.

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,8 +37,16 @@ type runtime struct {
 // cgroupParent is where the containers' cgroups are.
 const cgroupParent = "runch-bench"
 
-// newRuntime finds the runtime and makes its bundle in dir. Its container writes a line and waits.
-func newRuntime(ctx context.Context, name, program, dir string, o options) (*runtime, error) {
+// contents are what is in a bundle: a spec, changed a little, and a copy of a root file system.
+type contents struct {
+	spec, rootfs string
+	args         []string
+	// volume is a directory that is mounted at /volume, network the path of a namespace; both may be empty.
+	volume, network string
+}
+
+// newRuntime finds the runtime and makes its bundle in dir.
+func newRuntime(ctx context.Context, name, program, dir string, c contents) (*runtime, error) {
 	path, err := exec.LookPath(program)
 	if err != nil {
 		return nil, err
@@ -56,53 +65,60 @@ func newRuntime(ctx context.Context, name, program, dir string, o options) (*run
 		return nil, fmt.Errorf("%s --version: %w", path, err)
 	}
 	r.version, _, _ = strings.Cut(string(out), "\n")
-	return r, r.makeBundle(ctx, o)
+	return r, r.makeBundle(ctx, c)
 }
 
-func (r *runtime) makeBundle(ctx context.Context, o options) error {
-	text, err := os.ReadFile(o.spec)
-	if err != nil {
-		return err
-	}
-	var spec struct { // the rest is kept as it is
-		all     map[string]any
-		process map[string]any
-		linux   map[string]any
-	}
-	if err := json.Unmarshal(text, &spec.all); err != nil {
-		return fmt.Errorf("%s: %w", o.spec, err)
-	}
-	var ok1, ok2 bool
-	spec.process, ok1 = spec.all["process"].(map[string]any)
-	spec.linux, ok2 = spec.all["linux"].(map[string]any)
-	if !ok1 || !ok2 {
-		return fmt.Errorf("%s: process or linux is missing", o.spec)
-	}
-	spec.process["args"] = []string{"sh", "-c", "echo; exec sleep 100000"}
-	spec.linux["cgroupsPath"] = filepath.Join("/", cgroupParent, r.id())
-	if text, err = json.Marshal(spec.all); err != nil {
-		return err
-	}
+func (r *runtime) makeBundle(ctx context.Context, c contents) error {
 	if err := os.MkdirAll(r.bundle(), 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(r.bundle(), "config.json"), text, 0o600); err != nil {
-		return err
-	}
-	if out, err := exec.CommandContext(ctx, "cp", "-a", o.rootfs, filepath.Join(r.bundle(), "rootfs")).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "cp", "-a", c.rootfs, r.rootfs()).CombinedOutput(); err != nil {
 		return fmt.Errorf("copy the root file system: %w: %s", err, out)
 	}
-	return nil
+	return r.writeSpec(c)
+}
+
+// writeSpec makes the bundle's config.json.
+func (r *runtime) writeSpec(c contents) error {
+	text, err := os.ReadFile(c.spec)
+	if err != nil {
+		return err
+	}
+	var spec specs.Spec
+	if err := json.Unmarshal(text, &spec); err != nil {
+		return fmt.Errorf("%s: %w", c.spec, err)
+	}
+	if spec.Process == nil || spec.Linux == nil {
+		return fmt.Errorf("%s: process or linux is missing", c.spec)
+	}
+	spec.Process.Args = c.args
+	spec.Linux.CgroupsPath = filepath.Join("/", cgroupParent, r.id())
+	for i, ns := range spec.Linux.Namespaces {
+		if ns.Type == specs.NetworkNamespace {
+			spec.Linux.Namespaces[i].Path = c.network
+		}
+	}
+	if c.volume != "" {
+		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/volume", Type: "bind", Source: c.volume, Options: []string{"bind"}})
+	}
+	if text, err = json.Marshal(spec); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(r.bundle(), "config.json"), text, 0o600)
 }
 
 func (r *runtime) bundle() string { return filepath.Join(r.dir, "bundle") }
+
+func (r *runtime) rootfs() string { return filepath.Join(r.bundle(), "rootfs") }
 
 func (r *runtime) state() string { return filepath.Join(r.dir, "state") }
 
 func (r *runtime) pidFile() string { return filepath.Join(r.dir, "pid") }
 
 // id is the container's. Of several benches at one time each has its own.
-func (r *runtime) id() string { return "bench-" + r.name + "-" + strconv.Itoa(os.Getpid()) }
+func (r *runtime) id() string {
+	return "bench-" + strings.ReplaceAll(r.name, " ", "-") + "-" + strconv.Itoa(os.Getpid())
+}
 
 // verbs of every runtime, in the order of a container's life.
 var verbs = []string{"create", "start", "exec", "kill", "delete"}
@@ -111,7 +127,7 @@ var verbs = []string{"create", "start", "exec", "kill", "delete"}
 func (r *runtime) argv(verb string) []string {
 	argv := []string{r.program, "--root", r.state(), verb}
 	switch verb {
-	case "create":
+	case "create", "run":
 		return append(argv, "--bundle", r.bundle(), "--pid-file", r.pidFile(), r.id())
 	case "exec":
 		return append(argv, r.id(), "true")

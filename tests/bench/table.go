@@ -12,21 +12,31 @@ func (r *report) print(out io.Writer) error {
 	w := &table{Writer: bufio.NewWriter(out), r: r}
 	w.line("%s, %s, %s; guest %s; host %s, %d CPUs of %s", r.Host.Runtimes[ours], r.Host.VMM, r.Host.Accel,
 		r.Host.GuestKernel, r.Host.Kernel, r.Host.CPUs, r.Host.CPU)
-	w.line("%d rounds with %d execs each; medians, and the medians of the pairs' ratios", r.Rounds, r.Execs)
-	w.comparison("time, ms", wall, "%.1f", boot, "create", "start", firstByte, "exec", "kill", "delete")
-	w.comparison("CPU time of the command alone, ms", cpuOwn, "%.1f", verbs...)
-	w.comparison("CPU time of all but the VMM, ms", cpuAll, "%.1f", "create", "exec")
-	w.comparison("system calls of the command alone", syscalls, "%.0f", verbs...)
-	w.parts("of create's CPU time, ms")
-	w.comparison("CPU time of the VMM, ms", cpuVMM, "%.0f", boot, "create", "exec")
-	w.comparison("exits of the VM", exits, "%.0f", boot, firstByte)
-	w.comparison("the guest's start, ms", timeline, "%.1f", toClock, toAgent, toModules, toHello, toCreated, toStarted)
-	w.usage()
+	if r.Part == partLife {
+		w.line("%d rounds with %d execs each; medians, and the medians of the pairs' ratios", r.Rounds, r.Execs)
+		w.life()
+	} else {
+		w.line("%d rounds; medians, and the medians of the pairs' ratios", r.Rounds)
+		w.io()
+	}
 	w.targets()
 	for _, m := range r.Missing {
 		w.line("%s", m)
 	}
 	return w.Flush()
+}
+
+// life writes the sections of the part for a container's life.
+func (t *table) life() {
+	t.comparison("time, ms", wall, "%.1f", boot, "create", "start", firstByte, "exec", "kill", "delete")
+	t.comparison("CPU time of the command alone, ms", cpuOwn, "%.1f", verbs...)
+	t.comparison("CPU time of all but the VMM, ms", cpuAll, "%.1f", "create", "exec")
+	t.comparison("system calls of the command alone", syscalls, "%.0f", verbs...)
+	t.parts("of create's CPU time, ms")
+	t.comparison("CPU time of the VMM, ms", cpuVMM, "%.0f", boot, "create", "exec")
+	t.comparison("exits of the VM", exits, "%.0f", boot, firstByte)
+	t.comparison("the guest's start, ms", timeline, "%.1f", toClock, toAgent, toModules, toHello, toCreated, toStarted)
+	t.usage()
 }
 
 // table writes lines; Flush returns the first error.
@@ -61,7 +71,7 @@ func (t *table) find(what, measure, of string) *series {
 // comparison has a column for each of those compared, and one for runch's ratio to each other.
 func (t *table) comparison(title, measure, format string, whats ...string) {
 	header := []string{title}
-	columns := slices.DeleteFunc([]string{bareVMM, ours, runc, crun}, func(of string) bool {
+	columns := slices.DeleteFunc([]string{bareVMM, before, ours, runc, crun}, func(of string) bool {
 		return !slices.ContainsFunc(whats, func(what string) bool { return t.find(what, measure, of) != nil })
 	})
 	if len(columns) == 0 {
@@ -141,7 +151,7 @@ func (t *table) usage() {
 }
 
 func (t *table) targets() {
-	t.section("target", "at most", "is", "")
+	t.section("target", "limit", "is", "")
 	for _, g := range t.r.Targets {
 		verdict := "missed"
 		switch {
@@ -150,6 +160,10 @@ func (t *table) targets() {
 		case g.Figure == 0:
 			verdict = "not measured"
 		}
-		t.row(g.Name, fmt.Sprintf("%.1f", g.Limit), fmt.Sprintf("%.2f", g.Figure), verdict)
+		sign := "≤"
+		if g.Least {
+			sign = "≥"
+		}
+		t.row(g.Name, fmt.Sprintf("%s %.2f", sign, g.Limit), fmt.Sprintf("%.2f", g.Figure), verdict)
 	}
 }

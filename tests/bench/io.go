@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"runch/tests/bench/measurement"
+)
+
+// The parts of the bench.
+const (
+	partLife    = "life"
+	partFiles   = "files"
+	partNetwork = "network"
+)
+
+// ioTimeout bounds the work of one contender in one round: in the lab it takes minutes.
+const ioTimeout = 20 * time.Minute
+
+// contender does the work, and has its results in a directory that is its root.
+type contender struct {
+	name string
+	root string
+	// works are done one after the other, and each leaves a result.
+	works []func(ctx context.Context) error
+	// remove removes what a failed round has left.
+	remove func(ctx context.Context) error
+}
+
+// ioBench is a run of the part for files or that for the network: the same work (the program workload) in turn in a
+// container of runch, in one of another build of it, in a guest without runch, and in a container of crun.
+type ioBench struct {
+	options    options
+	dir        string
+	host       host
+	env        *environment
+	contenders []*contender
+	links      *links
+	samples    samples
+	missing    []string
+}
+
+// before names another build of runch in the results.
+const before = "runch before"
+
+func runIO(ctx context.Context, o options) (err error) {
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	b := &ioBench{options: o, dir: dir}
+	defer func() { err = errors.Join(err, b.close(context.WithoutCancel(ctx))) }()
+	if b.env, err = readEnvironment(ctx, o.runch); err != nil {
+		return err
+	}
+	b.host = describeHost(b.env)
+	if err := b.prepare(ctx); err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	for n := range o.rounds {
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", n+1, o.rounds)
+		if err := b.round(ctx); err != nil {
+			return fmt.Errorf("round %d: %w", n+1, err)
+		}
+	}
+	return b.report().publish(o.json)
+}
+
+// prepare makes all contenders. That of the guest without runch is made like the container's.
+func (b *ioBench) prepare(ctx context.Context) error {
+	if b.options.part == partNetwork {
+		var err error
+		if b.links, err = newLinks(ctx, b.options.rootfs, b.options.workload); err != nil {
+			return err
+		}
+	}
+	programs := map[string]string{ours: b.options.runch, crun: crun, before: b.options.before}
+	for _, name := range []string{ours, before, bareVMM, crun} {
+		if name == before && b.options.before == "" {
+			continue
+		}
+		if name == bareVMM {
+			if err := b.addBare(ctx); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			continue
+		}
+		err := b.addRuntime(ctx, name, programs[name])
+		if err != nil && name == crun {
+			b.missing = append(b.missing, fmt.Sprintf("%s is not measured: %v", name, err))
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addRuntime adds containers of a runtime.
+func (b *ioBench) addRuntime(ctx context.Context, name, program string) error {
+	dir := filepath.Join(b.dir, strings.ReplaceAll(name, " ", "-"))
+	c := contents{spec: b.options.spec, rootfs: b.options.rootfs}
+	// Each directory has a container of its own: a virtiofsd may be allowed to open too few files for both.
+	works := [][]string{b.fileWork(name != crun, onRootfs), b.fileWork(name != crun, onVolume)}
+	if b.options.part == partFiles {
+		c.volume = filepath.Join(dir, "volume")
+	} else {
+		end, err := b.links.join(ctx, name)
+		if err != nil {
+			return err
+		}
+		c.network = end.namespace
+		works = [][]string{{partNetwork, end.server}}
+	}
+	r, err := newRuntime(ctx, name, program, dir, c)
+	if err != nil {
+		return err
+	}
+	if err := b.fill(r.rootfs(), c.volume); err != nil {
+		return err
+	}
+	b.host.Runtimes[name] = r.version
+	added := &contender{name: name, root: r.rootfs(), remove: r.remove}
+	for _, args := range works {
+		c := c
+		c.args = append([]string{workloadPath}, args...)
+		added.works = append(added.works, func(ctx context.Context) error {
+			if err := r.writeSpec(c); err != nil {
+				return err
+			}
+			_, err := measure(ctx, r.start, nil, r.argv("run")...)
+			return err
+		})
+	}
+	b.contenders = append(b.contenders, added)
+	return nil
+}
+
+// workloadPath is where each root has the program.
+const workloadPath = "/workload"
+
+// fill brings the program into a root, and for files the trees to measure.
+func (b *ioBench) fill(root, volume string) error {
+	program, err := os.ReadFile(b.options.workload)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(root, workloadPath), program, 0o755); err != nil {
+		return err
+	}
+	if b.options.part != partFiles {
+		return nil
+	}
+	err = b.makeTrees(filepath.Join(root, rootfsDir))
+	if err == nil && volume != "" {
+		err = b.makeTrees(volume)
+	}
+	return err
+}
+
+// round has each contender do its work once. Whose turn is first changes with the rounds.
+func (b *ioBench) round(ctx context.Context) error {
+	for _, c := range b.contenders {
+		for _, work := range c.works {
+			list, err := turn(ctx, c.root, work)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			b.keep(c.name, list)
+		}
+	}
+	b.contenders = append(b.contenders[1:], b.contenders[0])
+	return nil
+}
+
+// keep keeps results. To a guest without runch a volume is what its root is, so its figures are for both.
+func (b *ioBench) keep(of string, list []measurement.Measurement) {
+	for _, m := range list {
+		if m.Where == "" {
+			m.Where = b.options.part
+		}
+		b.samples.number(m.What, m.Where, of, m.Value)
+		if of == bareVMM && m.Where == onRootfs {
+			b.samples.number(m.What, onVolume, of, m.Value)
+		}
+	}
+}
+
+// turn does some work, and reads its result.
+func turn(ctx context.Context, root string, work func(context.Context) error) ([]measurement.Measurement, error) {
+	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+	defer cancel()
+	result := filepath.Join(root, measurement.ResultFile)
+	if err := os.Remove(result); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := work(ctx); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(result)
+	if err != nil {
+		return nil, fmt.Errorf("no result: %w", err)
+	}
+	var list []measurement.Measurement
+	return list, json.Unmarshal(text, &list)
+}
+
+// close removes all that the bench has made.
+func (b *ioBench) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	var errs []error
+	for _, c := range b.contenders {
+		errs = append(errs, c.remove(ctx))
+	}
+	return errors.Join(append(errs, b.links.close(ctx), removeCgroups(), os.RemoveAll(b.dir))...)
+}
