@@ -113,6 +113,8 @@ type booted struct {
 	timeline  *agentproto.Timeline
 	// exits of the VM by then, 0 where they are not counted.
 	exits float64
+	// ended is what it took to kill the VMM and to reap it.
+	ended time.Duration
 }
 
 // boot starts the VM, and ends it once the agent has said hello.
@@ -162,7 +164,12 @@ func (r *rawVM) boot(ctx context.Context) (b *booted, err error) {
 	if b.exits, err = r.exits.of(vmm.pid); err != nil {
 		return nil, err
 	}
-	b.cpu, err = cpuTime(vmm.pid)
+	if b.cpu, err = cpuTime(vmm.pid); err != nil {
+		return nil, err
+	}
+	began = time.Now()
+	err = vm.Close()
+	b.ended = time.Since(began)
 	return b, err
 }
 

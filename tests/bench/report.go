@@ -108,6 +108,10 @@ func (b *bench) targets(s sizes) []target {
 			Name: "CPU time of create without the VMM, of runc's create", Limit: 1.5,
 			Figure: ratio(find("create", cpuAll, ours), find("create", cpuAll, runc)),
 		},
+		{
+			Name: "delete, of the bare VMM's SIGKILL and its reaping", Limit: 2,
+			Figure: ratio(find("delete", wall, ours), find("delete", wall, bareVMM)),
+		},
 		{Name: "shim's memory (PSS), MiB", Limit: 8, Figure: float64(b.usage.ShimPSS) / mib},
 		{Name: "agent's memory (RSS), MiB", Limit: 16, Figure: float64(b.usage.AgentRSS) / mib},
 		{Name: "initramfs, MiB", Limit: 10, Figure: float64(s.Initramfs) / mib},

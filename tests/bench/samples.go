@@ -75,6 +75,7 @@ const (
 func (s *samples) addBoot(b *booted) {
 	s.duration(boot, wall, bareVMM, b.took)
 	s.duration(boot, cpuVMM, bareVMM, b.cpu)
+	s.duration("delete", wall, bareVMM, b.ended)
 	if b.exits > 0 {
 		s.number(boot, exits, bareVMM, b.exits)
 	}
