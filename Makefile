@@ -218,6 +218,16 @@ test-lab-drivers: all lab ## the driver suite in the lab: QEMU with KVM and vsoc
 bench: all rootfs deps-vm deps-test ## figures beside the bare VM, runc and crun
 	@tests/bench/run
 
+# Each kernel's image has a runch beside it.
+.PHONY: bench-kernels
+bench-kernels: all rootfs deps-vm deps-test kernel-debian kernel-lean ## figures with the lean kernel beside those with Debian's
+	@for kernel in 'debian $(KERNEL_OPTIONS_debian)' 'lean $(KERNEL_OPTIONS_lean)'; do \
+		set -- $$kernel; dir=build/bench-$$1; shift; \
+		install -D -m 0755 bin/runch $$dir/runch; \
+		bin/runch guest build "$$@" --agent bin/runch-agent --agent-version '$(FULL_VERSION)' --output $$dir/guest; \
+	done
+	@RUNCH=build/bench-lean/runch BENCH_BEFORE=build/bench-debian/runch tests/bench/run
+
 .PHONY: rootfs-bench
 rootfs-bench:
 	@scripts/deps bench

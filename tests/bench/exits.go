@@ -85,7 +85,7 @@ func (c *exitCounter) of(pid int) (float64, error) {
 
 // keepExits keeps the exits of a container's VM until the container's first output.
 func (b *bench) keepExits(r *runtime) error {
-	if r.name != ours {
+	if r.bare == nil {
 		return nil
 	}
 	s, err := r.sandbox()
@@ -94,7 +94,7 @@ func (b *bench) keepExits(r *runtime) error {
 	}
 	n, err := b.exits.of(s.vmm.pid)
 	if n > 0 {
-		b.samples.number(firstByte, exits, ours, n)
+		b.samples.number(firstByte, exits, r.name, n)
 	}
 	return err
 }

@@ -21,7 +21,7 @@ func (b *bench) createCPU(r *runtime, c cost) error {
 		return err
 	}
 	total := c.all + left
-	if r.name == ours {
+	if r.bare != nil {
 		s, err := sandboxOf(pid)
 		if err != nil {
 			return err
@@ -35,10 +35,10 @@ func (b *bench) createCPU(r *runtime, c cost) error {
 			return err
 		}
 		total += fsd
-		b.samples.duration("create", cpuPart, "command", c.all)
-		b.samples.duration("create", cpuPart, "shim", left)
-		b.samples.duration("create", cpuPart, "virtiofsd", fsd)
-		b.samples.duration("create", cpuVMM, ours, vmm)
+		b.samples.duration("create", cpuPart, "command of "+r.name, c.all)
+		b.samples.duration("create", cpuPart, "shim of "+r.name, left)
+		b.samples.duration("create", cpuPart, "virtiofsd of "+r.name, fsd)
+		b.samples.duration("create", cpuVMM, r.name, vmm)
 	}
 	b.samples.duration("create", cpuAll, r.name, total)
 	return nil
@@ -54,14 +54,14 @@ func (b *bench) lookInside(ctx context.Context, r *runtime, last bool) error {
 	if err != nil {
 		return err
 	}
-	if err := b.raw.sameAs(s.vmm); err != nil {
+	if err := r.bare.sameAs(s.vmm); err != nil {
 		return err
 	}
 	info, err := askAgent(ctx, r)
 	if err != nil {
 		return err
 	}
-	b.samples.addContainer(info.GetTimeline())
+	b.samples.addContainer(r.name, info.GetTimeline())
 	if !last {
 		return nil
 	}
@@ -70,14 +70,14 @@ func (b *bench) lookInside(ctx context.Context, r *runtime, last bool) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := b.usage.onHost(s); err != nil {
+	if err := r.usage.onHost(s); err != nil {
 		return err
 	}
 	// Asking the agent wakes the shim: it is done last.
 	if info, err = askAgent(ctx, r); err != nil {
 		return err
 	}
-	b.usage.inGuest(info)
+	r.usage.inGuest(info)
 	return nil
 }
 

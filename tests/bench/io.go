@@ -47,9 +47,6 @@ type ioBench struct {
 	missing    []string
 }
 
-// before names another build of runch in the results.
-const before = "runch before"
-
 func runIO(ctx context.Context, o options) (err error) {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {

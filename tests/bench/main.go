@@ -23,7 +23,7 @@ type options struct {
 	part                      string
 	runch, rootfs, spec, json string
 	rounds, execs, files      int
-	// workload is the program for files and network, before another build of runch.
+	// workload is the program for files and network, before another build of runch, or one beside another image.
 	workload, before string
 }
 
@@ -38,7 +38,7 @@ func main() {
 	flag.IntVar(&o.execs, "execs", 5, "exec commands in each round")
 	flag.IntVar(&o.files, "files", 10000, "how many small files are opened")
 	flag.StringVar(&o.workload, "workload", "build/bench-workload", "what does the work for files and network")
-	flag.StringVar(&o.before, "before", "", "another build of runch, to be measured in turn for files and network")
+	flag.StringVar(&o.before, "before", "", "another build of runch, or one beside another guest image, to be measured in turn")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()

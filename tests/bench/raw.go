@@ -72,6 +72,8 @@ func (e *environment) setting(key string) string {
 // rawVM is the VMM without runch: the same program, command line, kernel and initramfs, with an empty directory to
 // share, up to the agent's hello.
 type rawVM struct {
+	// name is what it is called in the results.
+	name  string
 	env   *environment
 	exits *exitCounter
 	// record is that of a container's VM, which this one is to be like.

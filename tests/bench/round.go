@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -15,12 +16,11 @@ type bench struct {
 	options options
 	dir     string
 	host    host
-	// runtimes are runch and those of runc and crun that this host has.
+	// runtimes are runch, another build of it if there is one to compare with, and those of runc and crun that
+	// this host has.
 	runtimes []*runtime
-	raw      *rawVM
 	exits    *exitCounter
 	samples  samples
-	usage    usage
 	missing  []string
 }
 
@@ -29,6 +29,10 @@ const (
 	boot      = "boot to the agent's hello"
 	firstByte = "create+start to the first byte"
 	bareVMM   = "bare VMM"
+	// before names another build of runch, or one beside another guest image, and bareBefore the VMM with that one's
+	// image.
+	before     = "runch before"
+	bareBefore = "bare before"
 )
 
 func newBench(ctx context.Context, o options) (*bench, error) {
@@ -47,30 +51,35 @@ func newBench(ctx context.Context, o options) (*bench, error) {
 }
 
 func (b *bench) prepare(ctx context.Context) error {
-	for _, name := range []string{ours, runc, crun} {
-		program := name
-		if name == ours {
-			program = b.options.runch
+	for _, c := range []struct{ name, program, bare string }{
+		{ours, b.options.runch, bareVMM}, {before, b.options.before, bareBefore}, {runc, runc, ""}, {crun, crun, ""},
+	} {
+		if c.program == "" {
+			continue
 		}
-		r, err := newRuntime(ctx, name, program, filepath.Join(b.dir, name), contents{
+		r, err := newRuntime(ctx, c.name, c.program, filepath.Join(b.dir, strings.ReplaceAll(c.name, " ", "-")), contents{
 			spec: b.options.spec, rootfs: b.options.rootfs, args: []string{"sh", "-c", "echo; exec sleep 100000"},
 		})
-		if err != nil && name != ours {
-			b.missing = append(b.missing, fmt.Sprintf("%s is not measured: %v", name, err))
+		switch {
+		case err != nil && c.bare == "":
+			b.missing = append(b.missing, fmt.Sprintf("%s is not measured: %v", c.name, err))
 			continue
+		case err == nil && c.bare != "":
+			r.bare, err = b.newRawVM(ctx, c.bare, r)
 		}
 		if err != nil {
 			return err
 		}
 		b.runtimes = append(b.runtimes, r)
 	}
-	env, err := readEnvironment(ctx, b.runtimes[0].program)
-	if err != nil {
-		return err
-	}
-	b.host = describeHost(env)
-	b.raw = &rawVM{env: env, dir: filepath.Join(b.dir, "raw"), exits: b.exits}
+	b.host = describeHost(b.runtimes[0].bare.env)
 	return nil
+}
+
+// newRawVM is the VMM that a runtime's VMs are made of.
+func (b *bench) newRawVM(ctx context.Context, name string, r *runtime) (*rawVM, error) {
+	env, err := readEnvironment(ctx, r.program)
+	return &rawVM{name: name, env: env, dir: filepath.Join(r.dir, "raw"), exits: b.exits}, err
 }
 
 // warmUp does everything once and keeps nothing but the record of the container's VM: so no first time, with the
@@ -78,8 +87,8 @@ func (b *bench) prepare(ctx context.Context) error {
 func (b *bench) warmUp(ctx context.Context) error {
 	for _, r := range b.runtimes {
 		err := b.launch(ctx, r)
-		if err == nil && r.name == ours {
-			b.raw.record, err = r.sandboxRecord()
+		if err == nil && r.bare != nil {
+			r.bare.record, err = r.sandboxRecord()
 		}
 		if err == nil {
 			err = b.end(ctx, r)
@@ -147,12 +156,14 @@ func (b *bench) logs() error {
 
 // round does everything once, with the things that are compared next to each other.
 func (b *bench) round(ctx context.Context, last bool) error {
-	raw, err := b.raw.boot(ctx)
-	if err != nil {
-		return fmt.Errorf("boot the bare VMM: %w", err)
-	}
-	b.samples.addBoot(raw)
 	for _, r := range b.runtimes {
+		if r.bare != nil {
+			raw, err := r.bare.boot(ctx)
+			if err != nil {
+				return fmt.Errorf("boot the %s: %w", r.bare.name, err)
+			}
+			b.samples.addBoot(r.bare.name, raw)
+		}
 		if err := b.launch(ctx, r); err != nil {
 			return err
 		}
@@ -164,8 +175,13 @@ func (b *bench) round(ctx context.Context, last bool) error {
 			}
 		}
 	}
-	if err := b.lookInside(ctx, b.runtimes[0], last); err != nil {
-		return err
+	for _, r := range b.runtimes {
+		if r.bare == nil {
+			continue
+		}
+		if err := b.lookInside(ctx, r, last); err != nil {
+			return err
+		}
 	}
 	for _, r := range b.runtimes {
 		if err := b.end(ctx, r); err != nil {
@@ -223,16 +239,16 @@ func (b *bench) verb(ctx context.Context, r *runtime, verb string) error {
 	return nil
 }
 
-// exec runs true in the container; for runch it keeps the CPU time of the VMM too.
+// exec runs true in the container, and keeps the CPU time of the VMM where there is one.
 func (b *bench) exec(ctx context.Context, r *runtime) error {
-	if r.name != ours {
+	if r.bare == nil {
 		return b.verb(ctx, r, "exec")
 	}
 	s, err := r.sandbox()
 	if err != nil {
 		return err
 	}
-	before, err := cpuTime(s.vmm.pid)
+	used, err := cpuTime(s.vmm.pid)
 	if err != nil {
 		return err
 	}
@@ -240,7 +256,7 @@ func (b *bench) exec(ctx context.Context, r *runtime) error {
 		return err
 	}
 	after, err := cpuTime(s.vmm.pid)
-	b.samples.duration("exec", cpuVMM, r.name, after-before)
+	b.samples.duration("exec", cpuVMM, r.name, after-used)
 	return err
 }
 

@@ -32,6 +32,9 @@ type runtime struct {
 	dir string
 	// start starts its commands.
 	start spawn
+	// bare is the VMM that its VMs are like, nil where it has no VMs; usage is what its idle container used.
+	bare  *rawVM
+	usage usage
 }
 
 // cgroupParent is where the containers' cgroups are.

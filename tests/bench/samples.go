@@ -71,16 +71,16 @@ const (
 	toStarted = "from there until the program runs"
 )
 
-// addBoot keeps a boot of the bare VMM.
-func (s *samples) addBoot(b *booted) {
-	s.duration(boot, wall, bareVMM, b.took)
-	s.duration(boot, cpuVMM, bareVMM, b.cpu)
-	s.duration("delete", wall, bareVMM, b.ended)
+// addBoot keeps a boot of a bare VMM.
+func (s *samples) addBoot(of string, b *booted) {
+	s.duration(boot, wall, of, b.took)
+	s.duration(boot, cpuVMM, of, b.cpu)
+	s.duration("delete", wall, of, b.ended)
 	if b.exits > 0 {
-		s.number(boot, exits, bareVMM, b.exits)
+		s.number(boot, exits, of, b.exits)
 	}
-	s.duration(toClock, timeline, bareVMM, b.took-nanoseconds(b.timeline.GetHelloNs()))
-	s.addTimeline(bareVMM, b.timeline)
+	s.duration(toClock, timeline, of, b.took-nanoseconds(b.timeline.GetHelloNs()))
+	s.addTimeline(of, b.timeline)
 }
 
 // addTimeline keeps a guest's moments up to the hello.
@@ -91,10 +91,10 @@ func (s *samples) addTimeline(of string, t *agentproto.Timeline) {
 }
 
 // addContainer keeps the timeline of a container's VM.
-func (s *samples) addContainer(t *agentproto.Timeline) {
-	s.addTimeline(ours, t)
-	s.duration(toCreated, timeline, ours, nanoseconds(t.GetContainerCreatedNs()-t.GetHelloNs()))
-	s.duration(toStarted, timeline, ours, nanoseconds(t.GetContainerStartedNs()-t.GetContainerCreatedNs()))
+func (s *samples) addContainer(of string, t *agentproto.Timeline) {
+	s.addTimeline(of, t)
+	s.duration(toCreated, timeline, of, nanoseconds(t.GetContainerCreatedNs()-t.GetHelloNs()))
+	s.duration(toStarted, timeline, of, nanoseconds(t.GetContainerStartedNs()-t.GetContainerCreatedNs()))
 }
 
 func nanoseconds(n uint64) time.Duration { return time.Duration(n) }

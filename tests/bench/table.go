@@ -10,6 +10,9 @@ import (
 // print writes the table: medians, and the medians of the pairs' ratios.
 func (r *report) print(out io.Writer) error {
 	w := &table{Writer: bufio.NewWriter(out), r: r}
+	if other := r.Host.Runtimes[before]; other != "" {
+		w.line("before: %s", other)
+	}
 	w.line("%s, %s, %s; guest %s; host %s, %d CPUs of %s", r.Host.Runtimes[ours], r.Host.VMM, r.Host.Accel,
 		r.Host.GuestKernel, r.Host.Kernel, r.Host.CPUs, r.Host.CPU)
 	if r.Part == partLife {
@@ -71,7 +74,7 @@ func (t *table) find(what, measure, of string) *series {
 // comparison has a column for each of those compared, and one for runch's ratio to each other.
 func (t *table) comparison(title, measure, format string, whats ...string) {
 	header := []string{title}
-	columns := slices.DeleteFunc([]string{bareVMM, before, ours, runc, crun}, func(of string) bool {
+	columns := slices.DeleteFunc([]string{bareVMM, bareBefore, before, ours, runc, crun}, func(of string) bool {
 		return !slices.ContainsFunc(whats, func(what string) bool { return t.find(what, measure, of) != nil })
 	})
 	if len(columns) == 0 {
@@ -98,7 +101,7 @@ func (t *table) comparison(title, measure, format string, whats ...string) {
 // ratio is runch's figure by the other's. A create and the first byte are compared with the bare VMM's boot.
 func (t *table) ratio(what, measure, of string) string {
 	other := what
-	if of == bareVMM && (what == "create" || what == firstByte) {
+	if (of == bareVMM || of == bareBefore) && (what == "create" || what == firstByte) {
 		other = boot
 	}
 	list := ratios(t.find(what, measure, ours), t.find(other, measure, of))
@@ -127,27 +130,36 @@ func (t *table) parts(title string) {
 
 func (t *table) usage() {
 	const mib = 1 << 20
-	u, s := t.r.Usage, t.r.Sizes
-	t.section("an idle container, MiB")
-	for _, row := range []struct {
-		name  string
-		bytes int64
-	}{
-		{"shim (PSS)", u.ShimPSS},
-		{"virtiofsd (PSS)", u.VirtiofsdPSS},
-		{"VMM (PSS)", u.VMMPSS},
-		{"VMM without the guest's memory (PSS)", u.VMMOwnPSS},
-		{"agent (RSS)", u.AgentRSS},
-		{"memory used in the guest", u.GuestUsed},
-		{"of", u.GuestMemory},
-		{"runch on disk", s.Binary},
-		{"agent on disk", s.Agent},
-		{"initramfs on disk", s.Initramfs},
-	} {
-		t.row(row.name, fmt.Sprintf("%.1f", float64(row.bytes)/mib))
+	columns := slices.DeleteFunc([]string{before, ours}, func(of string) bool { return t.r.Usage[of] == usage{} })
+	t.section(append([]string{"an idle container, MiB"}, columns...)...)
+	row := func(name string, show func(u usage) string) {
+		cells := []string{name}
+		for _, of := range columns {
+			cells = append(cells, show(t.r.Usage[of]))
+		}
+		t.row(cells...)
 	}
-	t.section("host processes of it", fmt.Sprint(u.Processes))
-	t.row("threads of the shim", fmt.Sprint(u.ShimThreads))
+	for _, m := range []struct {
+		name  string
+		bytes func(u usage) int64
+	}{
+		{"shim (PSS)", func(u usage) int64 { return u.ShimPSS }},
+		{"virtiofsd (PSS)", func(u usage) int64 { return u.VirtiofsdPSS }},
+		{"VMM (PSS)", func(u usage) int64 { return u.VMMPSS }},
+		{"VMM without the guest's memory (PSS)", func(u usage) int64 { return u.VMMOwnPSS }},
+		{"agent (RSS)", func(u usage) int64 { return u.AgentRSS }},
+		{"memory used in the guest", func(u usage) int64 { return u.GuestUsed }},
+		{"of", func(u usage) int64 { return u.GuestMemory }},
+	} {
+		row(m.name, func(u usage) string { return fmt.Sprintf("%.1f", float64(m.bytes(u))/mib) })
+	}
+	row("host processes of it", func(u usage) string { return fmt.Sprint(u.Processes) })
+	row("threads of the shim", func(u usage) string { return fmt.Sprint(u.ShimThreads) })
+	s := t.r.Sizes
+	t.section("on disk, MiB", ours)
+	t.row("runch", fmt.Sprintf("%.1f", float64(s.Binary)/mib))
+	t.row("agent", fmt.Sprintf("%.1f", float64(s.Agent)/mib))
+	t.row("initramfs", fmt.Sprintf("%.1f", float64(s.Initramfs)/mib))
 }
 
 func (t *table) targets() {
