@@ -14,6 +14,13 @@ load lab/callers
 # docker is the name of other programs as well: this is the one of Debian's docker.io.
 DOCKER=/usr/bin/docker
 
+# docker_known: whether it is one of the versions that the tests know. The one that is here is in $VERSION.
+docker_known() {
+	export VERSION=none
+	[ ! -x "$DOCKER" ] || VERSION=$("$DOCKER" --version | sed -n 's/^Docker version \([0-9]*[.][0-9]*\)[.].*/\1/p')
+	[ "$VERSION" = 20.10 ] || [ "$VERSION" = 26.1 ]
+}
+
 # The machine's address on the wire, and that of the world.
 NEAR=198.51.100.2
 WORLD=198.51.100.1
@@ -29,12 +36,25 @@ dockerd_begin() {
 	world
 	setting runtimes "{\"runch\": {\"path\": \"$RUNCH\"}}"
 	setting default-runtime '"runch"'
-	# What BuildKit calls, whatever the default is.
+	# What BuildKit calls, whatever the default is: the first runc on PATH, where docker knows no variable for it.
 	mkdir "$T/bin"
-	ln -s "$RUNCH" "$T/bin/runc"
+	if [ "$VERSION" = 20.10 ]; then
+		ln -s "$RUNCH" "$T/bin/runc"
+	else
+		export DOCKER_BUILDKIT_RUNC_COMMAND=$RUNCH
+	fi
+	# docker has systemd make its cgroups where it can.
+	CGROUP_PARENT=/runch-test/$MACHINE
+	! by_systemd || CGROUP_PARENT=$MACHINE.slice
+	export CGROUP_PARENT
 	shared
 	dockerd
 	docker_image
+}
+
+# by_systemd: whether docker's cgroups are systemd's to make, which is so with cgroup v2 where it runs.
+by_systemd() {
+	[ -d /run/systemd/system ] && [ -e /sys/fs/cgroup/cgroup.controllers ]
 }
 
 # world: the wire, and the servers at the other end of it.
@@ -85,7 +105,7 @@ setting() {
 # dockerd: starts the daemon, and waits until it answers.
 dockerd() {
 	PATH=$SHARED/bin:$PATH nsenter --net="/run/netns/$MACHINE" -- dockerd --config-file "$SHARED/daemon.json" --data-root "$SHARED/data" --exec-root "$SHARED/exec" \
-		--host "unix://$SHARED/sock" --pidfile "$SHARED/pid" --dns $WORLD --cgroup-parent "/runch-test/$MACHINE" \
+		--host "unix://$SHARED/sock" --pidfile "$SHARED/pid" --dns $WORLD --cgroup-parent "$CGROUP_PARENT" \
 		>>"$SHARED/log" 2>&1 </dev/null 3>&- &
 	eventually 60 answers || {
 		tail -n 20 "$SHARED/log" >&2
@@ -129,7 +149,7 @@ docker_begin() {
 docker_finish() {
 	docker ps --all --quiet | xargs -r "$DOCKER" --host "unix://$SHARED/sock" rm --force --volumes >/dev/null
 	docker network prune --force >/dev/null
-	docker volume prune --force >/dev/null
+	docker volume ls --quiet | xargs -r "$DOCKER" --host "unix://$SHARED/sock" volume rm >/dev/null
 	if ! eventually 10 none_left; then
 		left
 		return 1
@@ -152,7 +172,7 @@ left() {
 
 # container_cgroups: those of containers; BuildKit keeps one of its own.
 container_cgroups() {
-	find /sys/fs/cgroup -depth -type d -path "*/runch-test/$MACHINE/*" ! -name buildkit
+	find /sys/fs/cgroup -depth -type d -path "*/$MACHINE*/*" ! -name buildkit
 }
 
 # dockerd_end: ends the daemon and the servers.
@@ -170,7 +190,11 @@ dockerd_end() {
 	done
 	ip netns delete "$MACHINE"
 	ip netns delete "$OUTSIDE"
-	find /sys/fs/cgroup -depth -type d -path "*/runch-test/$MACHINE*" -exec rmdir {} +
+	if by_systemd; then
+		systemctl stop "$MACHINE.slice"
+	else
+		find /sys/fs/cgroup -depth -type d -path "*/runch-test/$MACHINE*" -exec rmdir {} +
+	fi
 	unshare_all
 }
 
