@@ -348,5 +348,5 @@ own_storage() {
 	[[ $stderr == *"mounts and namespaces are for root, here or in a user namespace: "*"podman unshare"* ]]
 	same "$(grep -c . <<<"$stderr")" 1
 	try as_user "$RUNCH" check
-	[[ $output =~ privileges\ +MISSING\ [^$'\n']*podman\ unshare\ runch\ check ]]
+	[[ $output =~ privileges\ +MISSING\ [^$'\n']*user\ namespace[^$'\n']*$'\n'\ +fix\ with:\ podman\ unshare\ runch\ check ]]
 }
