@@ -89,6 +89,9 @@ func tuneKernel() error {
 		// Joining namespaces and cgroups waits for grace periods: those of a
 		// guest with few CPUs are cheap to hurry.
 		{"/sys/kernel/rcu_expedited", "1\n"},
+		// A kernel with tunnels built in makes a device for each kind of them in each new
+		// network namespace, which a container has no use for.
+		{"/proc/sys/net/core/fb_tunnels_only_for_init_net", "2\n"},
 		// For the sake of huge pages the kernel keeps more free than the guest has
 		// on top of its container's memory, which would then never get all of it.
 		{"/proc/sys/vm/min_free_kbytes", strconv.Itoa(minFreeKiB) + "\n"},

@@ -229,7 +229,7 @@ docker-init"
 	local all=000001ffffffffff
 	[ "$VERSION" != 20.10 ] || all=0000003fffffffff
 	same "$(docker run --rm --privileged "$IMAGE" sh -c 'mkdir /mnt; mount -t tmpfs none /mnt && grep -c " /mnt tmpfs" /proc/mounts
-		grep CapEff /proc/self/status; ls -d /dev/mem /dev/vda 2>/dev/null')" $'1\nCapEff:\t'$all$'\n/dev/mem'
+		grep CapEff /proc/self/status; ls -d /dev/kmsg /dev/vda 2>/dev/null')" $'1\nCapEff:\t'$all$'\n/dev/kmsg'
 }
 
 @test "a container that is out of memory is known to have been" {
