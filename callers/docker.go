@@ -27,7 +27,7 @@ func docker() *Caller {
 		afterLoss: "restart docker, which forgets nothing before that: systemctl restart docker",
 		Use:       "use it by: docker run --runtime runch …",
 		program:   "dockerd",
-		tried:     []string{"20.10"},
+		tried:     []string{"20.10", "26.1"},
 		file:      func(Host) string { return dockerFile },
 		install:   installDocker,
 		remove:    removeDocker,
