@@ -283,7 +283,7 @@ finding() {
 @test "check works without privileges, and says that they are what is missing" {
 	try env -i setpriv --reuid 65534 --regid 65534 --clear-groups "$RUNCH" check
 	same "$status" 1
-	[[ $output =~ privileges\ +MISSING.*"fix with: sudo runch check" ]]
+	[[ $output =~ privileges\ +MISSING.*"fix with: podman unshare runch check, or sudo runch check" ]]
 	[[ $stderr == *"this host lacks: privileges"* ]]
 }
 
