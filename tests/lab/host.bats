@@ -18,7 +18,7 @@ teardown() {
 	same "$status" 0
 	[[ $output != *MISSING* ]]
 	# The lab's callers are given the path.
-	same "$(grep -vE '^(podman|containerd) ' <<<"$output" | grep -c absent)" "$([ -n "${RUNCH_CLOUD_HYPERVISOR:-}" ] && echo 0 || echo 1)"
+	same "$(grep -vE '^(podman|containerd|docker) ' <<<"$output" | grep -c absent)" "$([ -n "${RUNCH_CLOUD_HYPERVISOR:-}" ] && echo 0 || echo 1)"
 	[[ $output == *"version 2"* ]]
 	try runch env
 	[[ $output =~ accel\ +kvm ]]
