@@ -219,17 +219,5 @@ func (n *testNamespace) neighbour(t *testing.T, name string, address netip.Addr,
 // expectPayload reads frames until one ends with the payload.
 func expectPayload(t *testing.T, f *os.File, payload string) {
 	t.Helper()
-	if err := f.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	buf := make([]byte, 4096)
-	for {
-		n, err := f.Read(buf)
-		if err != nil {
-			t.Fatalf("wait for %q on the tap: %v", payload, err)
-		}
-		if bytes.HasSuffix(buf[:n], []byte(payload)) {
-			return
-		}
-	}
+	expectFrame(t, f, payload, func(frame []byte) bool { return bytes.HasSuffix(frame, []byte(payload)) })
 }

@@ -29,11 +29,12 @@ func Attach(ctx context.Context, nsPath string, link Link) (Tap, error) {
 		if err != nil {
 			return err
 		}
-		if err := connect(ctx, h, tap, link); err != nil {
+		index, err := connect(ctx, h, tap, link)
+		if err != nil {
 			return errors.Join(err, f.Close())
 		}
 		tap.Files = append(tap.Files, f)
-		tap.NoAnswers = hearAnswers(ctx, h, tap, link)
+		tap.NoAnswers = addAnswers(ctx, h, link.Index, index)
 		return nil
 	})
 	if err != nil {
@@ -42,35 +43,27 @@ func Attach(ctx context.Context, nsPath string, link Link) (Tap, error) {
 	return tap, nil
 }
 
-// connect redirects all frames between an open tap and the link.
-func connect(ctx context.Context, h *netlink.Handle, tap Tap, link Link) error {
+// connect redirects all frames between an open tap and the link, and gives the tap's
+// index.
+func connect(ctx context.Context, h *netlink.Handle, tap Tap, link Link) (int, error) {
 	dev, err := setUpTap(h, tap.Name, link.MTU)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	tapIndex := dev.Attrs().Index
 	if err := redirect(ctx, h, tapIndex, link.Index); err != nil {
-		return err
+		return 0, err
 	}
 	if _, err := removeOurs(h, link.Index); err != nil {
-		return err
+		return 0, err
 	}
 	if err := redirect(ctx, h, link.Index, tapIndex); err != nil {
-		return errors.Join(err, undoRedirect(h, link.Index))
+		return 0, errors.Join(err, undoRedirect(h, link.Index))
 	}
 	if err := setAllMulticast(h, link.Index, true); err != nil {
-		return errors.Join(err, undoRedirect(h, link.Index))
+		return 0, errors.Join(err, undoRedirect(h, link.Index))
 	}
-	return nil
-}
-
-// hearAnswers is addAnswers for a tap and its link.
-func hearAnswers(ctx context.Context, h *netlink.Handle, tap Tap, link Link) error {
-	dev, err := h.LinkByName(tap.Name)
-	if err != nil {
-		return fmt.Errorf("find tap %s: %w", tap.Name, err)
-	}
-	return addAnswers(ctx, h, link.Index, dev.Attrs().Index)
+	return tapIndex, nil
 }
 
 func undoRedirect(h *netlink.Handle, index int) error {

@@ -99,6 +99,14 @@ func TestFramesFlowBothWays(t *testing.T) {
 // expectOnTap reads frames until want comes.
 func expectOnTap(t *testing.T, f *os.File, want []byte) {
 	t.Helper()
+	expectFrame(t, f, "the frame", func(frame []byte) bool {
+		return len(frame) > vnetHeader && bytes.Equal(frame[vnetHeader:], want)
+	})
+}
+
+// expectFrame reads frames until the one that is wanted comes.
+func expectFrame(t *testing.T, f *os.File, what string, wanted func(frame []byte) bool) {
+	t.Helper()
 	if err := f.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
@@ -106,9 +114,9 @@ func expectOnTap(t *testing.T, f *os.File, want []byte) {
 	for {
 		n, err := f.Read(buf)
 		if err != nil {
-			t.Fatalf("wait for the frame on the tap: %v", err)
+			t.Fatalf("wait for %s on the tap: %v", what, err)
 		}
-		if n > vnetHeader && bytes.Equal(buf[vnetHeader:n], want) {
+		if wanted(buf[:n]) {
 			return
 		}
 	}
