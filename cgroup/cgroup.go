@@ -116,8 +116,9 @@ func setPath(config *cgroups.Cgroup, cgroupsPath string) error {
 
 // Apply creates the cgroup, sets its limits and moves the process into it. The
 // cgroup may exist; the error is ErrInUse if there are processes in it, ErrFrozen if it
-// is frozen, and ErrNotDelegated if only root may make it. After an error the directories that Apply created are
-// removed, and the process is back in its old cgroup, or with systemd killed.
+// is frozen, and ErrNotDelegated if only root may make it. After an error the
+// directories that Apply created are removed, and the process is back in its old cgroup,
+// or with systemd killed.
 func (c *Cgroup) Apply(pid int) error {
 	if c.manager.Exists() {
 		pids, err := c.manager.GetAllPids()

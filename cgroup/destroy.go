@@ -24,8 +24,11 @@ const destroyTimeout = 5 * time.Second
 // Destroy removes the cgroup and its children. A cgroup that does not exist is no
 // error. Destroy waits at most 5 s for the processes in it to end and does not
 // kill them; if they do not, the error is ErrInUse. systemd kills the processes
-// of its unit.
+// of its unit. A nil Cgroup is none.
 func (c *Cgroup) Destroy(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, destroyTimeout)
 	defer cancel()
 	paths := c.Paths()

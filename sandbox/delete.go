@@ -89,11 +89,7 @@ func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Containe
 	if err := c.Shim.Kill(killCtx); err != nil {
 		return err
 	}
-	errs := []error{r.leaveSandbox(ctx, c)}
-	if c.Cgroup.Path != "" {
-		errs = append(errs, destroyCgroup(ctx, c.Cgroup))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(r.leaveSandbox(ctx, c), destroyCgroup(ctx, c.Cgroup)); err != nil {
 		return err
 	}
 	if err := dir.Remove(); err != nil {

@@ -189,7 +189,7 @@ func (s *lockedSandbox) end(ctx context.Context) error {
 		errs = append(errs, network.Detach(ctx, ns))
 	}
 	// That of a container goes with the container.
-	if s.record.Owner == "" && s.record.Cgroup.Path != "" {
+	if s.record.Owner == "" {
 		errs = append(errs, destroyCgroup(ctx, s.record.Cgroup))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -29,11 +29,8 @@ func (t *Tree) Leave() error {
 	if err := os.Chdir("/"); err != nil {
 		return fmt.Errorf("chdir to the sandbox's tree: %w", err)
 	}
-	err := unix.Unmount("/old", unix.MNT_DETACH)
-	if err != nil {
-		return fmt.Errorf("let go of the host's root: %w", err)
-	}
 	// Where the host has mounts on top of its root, each is one to let go of.
+	var err error
 	for err == nil {
 		err = unix.Unmount("/old", unix.MNT_DETACH)
 	}

@@ -71,9 +71,10 @@ func flavourOf(path string) Flavour {
 }
 
 // Args gives the command line that serves dir on the listening socket that is
-// file descriptor fd of the program, with as many open files as it may have when it starts. The guest sees each of our mounts as one
-// (announce_submounts), keeps file capabilities (xattr), and sees changes made
-// on the host within a second (cache=auto).
+// file descriptor fd of the program. How many files it may have open is its starter's to
+// say (rlimit-nofile=0). The guest sees each of our mounts as one (announce_submounts),
+// keeps file capabilities (xattr), and sees changes made on the host within a second
+// (cache=auto).
 func (v *Virtiofsd) Args(dir string, fd int) []string {
 	if v.Flavour == FlavourC {
 		return []string{
