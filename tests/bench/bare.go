@@ -48,8 +48,8 @@ func (b *ioBench) addBare(ctx context.Context) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	if out, err := exec.CommandContext(ctx, "cp", "-a", b.options.rootfs, g.root).CombinedOutput(); err != nil {
-		return fmt.Errorf("copy the root file system: %w: %s", err, out)
+	if err := copyRootfs(ctx, b.options.rootfs, g.root); err != nil {
+		return err
 	}
 	if err := b.fill(g.root, ""); err != nil {
 		return err

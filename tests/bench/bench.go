@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // bench is one run.
@@ -56,7 +55,7 @@ func (b *bench) prepare(ctx context.Context) error {
 		if c.program == "" {
 			continue
 		}
-		r, err := newRuntime(ctx, c.name, c.program, filepath.Join(b.dir, strings.ReplaceAll(c.name, " ", "-")), contents{
+		r, err := newRuntime(ctx, c.name, c.program, filepath.Join(b.dir, dirName(c.name)), contents{
 			spec: b.options.spec, rootfs: b.options.rootfs, args: []string{"sh", "-c", "echo; exec sleep 100000"},
 		})
 		switch {

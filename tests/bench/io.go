@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"runch/tests/bench/measurement"
@@ -101,7 +100,7 @@ func (b *ioBench) prepare(ctx context.Context) error {
 
 // addRuntime adds containers of a runtime.
 func (b *ioBench) addRuntime(ctx context.Context, name, program string) error {
-	dir := filepath.Join(b.dir, strings.ReplaceAll(name, " ", "-"))
+	dir := filepath.Join(b.dir, dirName(name))
 	c := contents{spec: b.options.spec, rootfs: b.options.rootfs}
 	// Each directory has a container of its own: a virtiofsd may be allowed to open too few files for both.
 	works := [][]string{b.fileWork(name != crun, onRootfs), b.fileWork(name != crun, onVolume)}

@@ -151,7 +151,11 @@ func (b *bench) targets(s sizes) []target {
 // judged says of each target whether it is reached. A figure of 0 was not measured.
 func judged(list []target) []target {
 	for i, t := range list {
-		list[i].Reached = t.Figure > 0 && (t.Figure <= t.Limit) != t.Least || t.Figure == t.Limit
+		if t.Least {
+			list[i].Reached = t.Figure >= t.Limit
+		} else {
+			list[i].Reached = t.Figure > 0 && t.Figure <= t.Limit
+		}
 	}
 	return list
 }

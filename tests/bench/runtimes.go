@@ -75,11 +75,21 @@ func (r *runtime) makeBundle(ctx context.Context, c contents) error {
 	if err := os.MkdirAll(r.bundle(), 0o700); err != nil {
 		return err
 	}
-	if out, err := exec.CommandContext(ctx, "cp", "-a", c.rootfs, r.rootfs()).CombinedOutput(); err != nil {
-		return fmt.Errorf("copy the root file system: %w: %s", err, out)
+	if err := copyRootfs(ctx, c.rootfs, r.rootfs()); err != nil {
+		return err
 	}
 	return r.writeSpec(c)
 }
+
+func copyRootfs(ctx context.Context, from, to string) error {
+	if out, err := exec.CommandContext(ctx, "cp", "-a", from, to).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy the root file system: %w: %s", err, out)
+	}
+	return nil
+}
+
+// dirName is a name of the results as one of a directory.
+func dirName(name string) string { return strings.ReplaceAll(name, " ", "-") }
 
 // writeSpec makes the bundle's config.json.
 func (r *runtime) writeSpec(c contents) error {
@@ -120,7 +130,7 @@ func (r *runtime) pidFile() string { return filepath.Join(r.dir, "pid") }
 
 // id is the container's. Of several benches at one time each has its own.
 func (r *runtime) id() string {
-	return "bench-" + strings.ReplaceAll(r.name, " ", "-") + "-" + strconv.Itoa(os.Getpid())
+	return "bench-" + dirName(r.name) + "-" + strconv.Itoa(os.Getpid())
 }
 
 // verbs of every runtime, in the order of a container's life.
