@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
+	"runch/procstat"
 )
 
 const (
@@ -46,22 +47,25 @@ func bootTime() uint64 {
 	return uint64(max(now, 0)) - min(up, uint64(max(now, 0))) // #nosec G115 -- not negative
 }
 
-// readProcess reads one directory of /proc; see proc_pid_stat(5).
+// readProcess describes the process of a directory of /proc.
 func readProcess(dir string) (*agentproto.Process, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "stat"))
+	st, err := procstat.Read(dir)
 	if err != nil {
 		return nil, err
 	}
-	p, comm, err := parseStat(data)
-	if err != nil {
+	var owner unix.Stat_t
+	if err := unix.Stat(dir, &owner); err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
+	p := &agentproto.Process{
+		Ppid:        int32(st.Parent), // #nosec G115 -- a pid
+		Uid:         owner.Uid,
+		Tty:         ttyName(st.Terminal),
+		State:       statState(st),
+		CpuTimeNs:   (st.UserTime + st.SystemTime) * tick,
+		StartTimeNs: st.StartTime * tick,
+		Command:     "[" + st.Name + "]",
 	}
-	p.Uid = st.Uid
-	p.Command = "[" + comm + "]"
 	if line, err := os.ReadFile(filepath.Join(dir, "cmdline")); err == nil && len(line) > 0 {
 		p.Command = string(bytes.ReplaceAll(bytes.TrimRight(line, "\x00"), []byte{0}, []byte{' '}))
 	}
@@ -69,52 +73,23 @@ func readProcess(dir string) (*agentproto.Process, error) {
 	return p, nil
 }
 
-// parseStat reads a stat line. The name stands in parentheses and may hold
-// anything, parentheses included.
-func parseStat(data []byte) (*agentproto.Process, string, error) {
-	open, end := bytes.IndexByte(data, '('), bytes.LastIndexByte(data, ')')
-	if open < 0 || end < open {
-		return nil, "", fmt.Errorf("stat has no name: %w", unix.EINVAL)
-	}
-	fields := strings.Fields(string(data[end+1:]))
-	const ppid, tty, utime, stime, start = 1, 4, 11, 12, 19
-	if len(fields) <= start {
-		return nil, "", fmt.Errorf("stat has %d fields: %w", len(fields), unix.EINVAL)
-	}
-	number := func(i int) uint64 {
-		n, err := strconv.ParseInt(fields[i], 10, 64)
-		if err != nil || n < 0 {
-			return 0
-		}
-		return uint64(n)
-	}
-	return &agentproto.Process{
-		Ppid:        int32(number(ppid)), // #nosec G115 -- a pid
-		Tty:         ttyName(number(tty)),
-		State:       statState(strings.TrimSpace(string(data[:open])), fields),
-		CpuTimeNs:   (number(utime) + number(stime)) * tick,
-		StartTimeNs: number(start) * tick,
-	}, strings.ToValidUTF8(string(data[open+1:end]), "?"), nil
-}
-
 // statState is what ps(1) shows as STAT: the state, and what is remarkable about
-// the process. Fields are those of its stat after the name.
-func statState(pid string, fields []string) string {
-	const state, pgrp, session, tpgid, nice, threads = 0, 2, 3, 5, 16, 17
-	s := fields[state]
+// the process.
+func statState(st procstat.Stat) string {
+	s := string(st.State)
 	switch {
-	case strings.HasPrefix(fields[nice], "-"):
+	case st.Nice < 0:
 		s += "<"
-	case fields[nice] != "0":
+	case st.Nice > 0:
 		s += "N"
 	}
-	if fields[session] == pid {
+	if st.Session == st.PID {
 		s += "s"
 	}
-	if fields[threads] != "1" {
+	if st.Threads > 1 {
 		s += "l"
 	}
-	if fields[pgrp] == fields[tpgid] {
+	if st.Group == st.ForegroundGroup {
 		s += "+"
 	}
 	return s

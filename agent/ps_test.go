@@ -2,50 +2,22 @@ package agent
 
 import (
 	"os"
-	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"google.golang.org/protobuf/testing/protocmp"
-
-	"runch/agentproto"
+	"runch/procstat"
 )
 
-func TestParseStat(t *testing.T) {
-	const rest = " S 7 1 1 34817 1 4194304 1 2 3 4 150 50 0 0 20 0 1 0 12345 1 2"
-	for _, tc := range []struct{ name, line, comm string }{
-		{"plain", "42 (sh)" + rest, "sh"},
-		{"parentheses and blanks", "42 (a) b (c)" + rest, "a) b (c"},
-		{"not text", "42 (\xff)" + rest, "?"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			p, comm, err := parseStat([]byte(tc.line))
-			if err != nil || comm != tc.comm {
-				t.Fatalf("%q, %v", comm, err)
-			}
-			want := &agentproto.Process{Ppid: 7, Tty: "pts/1", CpuTimeNs: 2_000_000_000, StartTimeNs: 123_450_000_000, State: "S+"}
-			if diff := cmp.Diff(want, p, protocmp.Transform()); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
-	for _, line := range []string{"", "42", "42 (sh", "42 (sh) S 1", ")("} {
-		if _, _, err := parseStat([]byte(line)); err == nil {
-			t.Errorf("%q is a stat line", line)
-		}
-	}
-}
-
 func TestStatState(t *testing.T) {
-	for line, want := range map[string]string{
-		"R 1 7 7 0 -1 4194304 1 2 3 4 1 5 0 0 20 0 1":   "Rs",
-		"S 1 8 9 5 8 4194304 1 2 3 4 1 5 0 0 20 0 3":    "Sl+",
-		"D 1 8 9 0 -1 4194304 1 2 3 4 1 5 0 0 20 -5 1":  "D<",
-		"Z 1 7 7 5 7 4194304 1 2 3 4 1 5 0 0 20 19 2":   "ZNsl+",
-		"I 2 0 0 0 -1 4194304 1 2 3 4 1 5 0 0 20 -20 1": "I<",
+	for want, st := range map[string]procstat.Stat{
+		"Rs":    {State: 'R', Group: 7, Session: 7, ForegroundGroup: -1, Threads: 1},
+		"S+":    {State: 'S', Group: 8, Session: 1, ForegroundGroup: 8, Threads: 1},
+		"Sl+":   {State: 'S', Group: 8, Session: 9, ForegroundGroup: 8, Threads: 3},
+		"D<":    {State: 'D', Group: 8, Session: 9, ForegroundGroup: -1, Nice: -5, Threads: 1},
+		"ZNsl+": {State: 'Z', Group: 7, Session: 7, ForegroundGroup: 7, Nice: 19, Threads: 2},
 	} {
-		if got := statState("7", strings.Fields(line)); got != want {
-			t.Errorf("%s: %s, want %s", line, got, want)
+		st.PID = 7
+		if got := statState(st); got != want {
+			t.Errorf("%+v: %s, want %s", st, got, want)
 		}
 	}
 }
@@ -75,9 +47,4 @@ func TestKilobytes(t *testing.T) {
 			t.Errorf("%s %d, want %d", key, got, want)
 		}
 	}
-}
-
-func FuzzParseStat(f *testing.F) {
-	f.Add([]byte("42 (sh) S 7 1 1 34817 1 4194304 1 2 3 4 150 50 0 0 20 0 1 0 12345 1 2"))
-	f.Fuzz(func(_ *testing.T, line []byte) { _, _, _ = parseStat(line) })
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"runch/procstat"
 )
 
 // The kernel does not let the init of a pid namespace become a zombie, or its pidfd
@@ -32,8 +34,8 @@ func onlyZombies(pid int) bool {
 		return false
 	}
 	return !slices.ContainsFunc(pids, func(other int) bool {
-		st, err := readStat(other)
-		if err != nil || st.zombie() {
+		st, err := procstat.Of(other)
+		if err != nil || st.Zombie() {
 			return false
 		}
 		return namespaces.hold(other) && !isWaitingInit(other)
@@ -73,8 +75,8 @@ func isWaitingInit(pid int) bool {
 	}
 	for _, thread := range threads {
 		dir := fmt.Sprintf("/proc/%d/task/%s", pid, thread.Name())
-		st, err := readStatFile(dir + "/stat")
-		if err == nil && !st.dead() && !isReleased(st, dir) {
+		st, err := procstat.Read(dir)
+		if err == nil && !st.Dead() && !isReleased(st, dir) {
 			return false
 		}
 	}
@@ -84,8 +86,8 @@ func isWaitingInit(pid int) bool {
 // isReleased reports whether an exiting thread has released its memory and its files:
 // it sleeps, and has left its namespaces, which is the step after those. How it sleeps
 // in there is another state in each kernel: S in 6.18, I in 6.12.
-func isReleased(st stat, dir string) bool {
-	if !st.exiting() || !strings.ContainsRune("SID", rune(st.state)) {
+func isReleased(st procstat.Stat, dir string) bool {
+	if !st.Exiting() || !strings.ContainsRune("SID", rune(st.State)) {
 		return false
 	}
 	_, err := os.Readlink(dir + "/ns/mnt")

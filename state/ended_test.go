@@ -15,12 +15,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"runch/procstat"
 )
 
 // isZombie tells whether the process waits to be reaped.
 func isZombie(p Process) bool {
-	st, err := readStat(p.PID)
-	return err == nil && st.startTime == p.StartTime && st.zombie()
+	st, err := procstat.Of(p.PID)
+	return err == nil && st.StartTime == p.StartTime && st.Zombie()
 }
 
 // killSoon kills a process, which takes no more than a few seconds.
@@ -132,8 +134,8 @@ func TestProcessWithoutItsFirstThreadIsAlive(t *testing.T) {
 	}
 	p := processOf(t, cmd.Process.Pid)
 	eventually(t, "the end of the first thread", func() bool {
-		st, err := readStat(p.PID)
-		return err == nil && st.dead()
+		st, err := procstat.Of(p.PID)
+		return err == nil && st.Dead()
 	})
 	if !p.Alive() {
 		t.Error("a process is dead whose other threads run")

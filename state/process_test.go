@@ -68,33 +68,6 @@ func TestZombieIsDead(t *testing.T) {
 	}
 }
 
-func TestParseStat(t *testing.T) {
-	const rest = " 1 2 3 4 5 1028 7 8 9 10 11 12 13 14 15 16 3 18 4711 20 21"
-	for _, test := range []struct {
-		text string
-		want stat
-	}{
-		{"7 (sh) S" + rest, stat{'S', 1, 1028, 3, 4711}},
-		{"7 (a b) c) (d) Z" + rest, stat{'Z', 1, 1028, 3, 4711}},
-		{"7 () X" + rest + "\n", stat{'X', 1, 1028, 3, 4711}},
-		{"7 (\n) R 1) R" + rest, stat{'R', 1, 1028, 3, 4711}},
-	} {
-		got, err := parseStat([]byte(test.text))
-		if err != nil || got != test.want {
-			t.Errorf("%q: %+v, %v", test.text, got, err)
-		}
-	}
-	for _, text := range []string{
-		"7 (sh) S x 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20",
-		"", "7 sh S", "7 (sh)", "7 (sh) S 1 2", "7 (sh) SS" + rest, "7 (sh) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 x 20",
-		"7 (sh) S 1 2 3 4 5 x 7 8 9 10 11 12 13 14 15 16 17 18 19 20", "7 (sh) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 x 18 19 20",
-	} {
-		if got, err := parseStat([]byte(text)); err == nil {
-			t.Errorf("%q: %+v", text, got)
-		}
-	}
-}
-
 func TestStatus(t *testing.T) {
 	self, err := Self()
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"runch/procstat"
 )
 
 // Shims lists the shims in the pid namespace of a container's shim: that one and those
@@ -26,8 +28,8 @@ func (p Process) Shims() ([]int, error) {
 		if err := unix.Stat(pidNamespacePath(pid), &other); err != nil || other.Ino != own.Ino {
 			continue
 		}
-		if st, err := readStat(pid); err == nil && !st.zombie() {
-			parents[pid] = st.parent
+		if st, err := procstat.Of(pid); err == nil && !st.Zombie() {
+			parents[pid] = st.Parent
 		}
 	}
 	var shims []int

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,11 +8,12 @@ import (
 	"os/exec"
 	"os/signal"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"runch/procstat"
 )
 
 // reaped is the result of one wait4, a line of JSON.
@@ -63,12 +63,15 @@ func reap() (*reaped, error) {
 		}
 	}
 	pid := childPID(&info)
-	began := startTime(pid)
+	stat, err := procstat.Of(pid)
+	if err != nil {
+		return nil, err
+	}
 	var status syscall.WaitStatus
 	if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil {
 		return nil, fmt.Errorf("wait for process %d: %w", pid, err)
 	}
-	r := &reaped{PID: pid, Code: -1, StartTime: began, Time: time.Now().UnixMilli()}
+	r := &reaped{PID: pid, Code: -1, StartTime: stat.StartTime, Time: time.Now().UnixMilli()}
 	if status.Signaled() {
 		r.Signal = int(status.Signal())
 		r.Status = 128 + r.Signal
@@ -77,25 +80,6 @@ func reap() (*reaped, error) {
 		r.Status = r.Code
 	}
 	return r, nil
-}
-
-// startTime returns field 22 of /proc/PID/stat, 0 when it cannot be read.
-func startTime(pid int) uint64 {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0
-	}
-	// Field 2 is the command's name in parentheses and may hold anything; the fields after it may not.
-	_, rest, ok := bytes.Cut(data[bytes.LastIndexByte(data, ')'):], []byte(" "))
-	fields := strings.Fields(string(rest))
-	if !ok || len(fields) < 20 {
-		return 0
-	}
-	n, err := strconv.ParseUint(fields[19], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
 }
 
 // watch runs the command and logs the processes that it leaves behind and that end before it.
