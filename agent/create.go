@@ -98,7 +98,7 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 	}
 	start := func() (*process, error) {
 		p, err := a.startProcess(c.lc, lp, io)
-		if err != nil {
+		if err = shared.explain(err); err != nil {
 			a.remove(req, c)
 		}
 		shared.settle(err)

@@ -87,6 +87,9 @@ func (a *Agent) exec(ctx context.Context, c *container, req *agentproto.ExecRequ
 		defer release()
 		return a.startProcess(h, lp, io)
 	}, a.discard)
+	if err != nil && c.init.ending() {
+		return nil, errExecStopped // whatever libcontainer met on its way into it
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -57,6 +57,8 @@ type sharing struct {
 	// files are namespaces of other containers. They are held open until the
 	// container has joined them: a pid may be another process's by then.
 	files []*os.File
+	// pidOwner is the container whose pid namespace is joined, nil where none is.
+	pidOwner *container
 	// makes are the sandbox's own that this container is the first to ask for.
 	makes []specs.LinuxNamespaceType
 	// network says that its network namespace becomes the sandbox's.
@@ -108,11 +110,14 @@ func (s *sharing) add(ns *agentproto.SharedNamespace, spec *specs.Linux, find fu
 	t := specs.LinuxNamespaceType(ns.GetType())
 	e := entry(spec, t)
 	if id := ns.GetContainerId(); id != "" {
-		file, err := openNamespace(id, t, find)
+		owner, file, err := openNamespace(id, t, find)
 		if err != nil {
-			return fmt.Errorf("cannot join the %s namespace of container %s: %w", t, id, err)
+			return joinError(t, id, err)
 		}
 		s.files = append(s.files, file)
+		if t == specs.PIDNamespace {
+			s.pidOwner = owner
+		}
 		// libcontainer's child opens it, whose own files are others. The dot keeps
 		// libcontainer from reading the agent's mappings: it takes what begins with
 		// /proc/PID for a namespace of that process.
@@ -129,26 +134,38 @@ func (s *sharing) add(ns *agentproto.SharedNamespace, spec *specs.Linux, find fu
 	return nil
 }
 
+func joinError(t specs.LinuxNamespaceType, id string, err error) error {
+	return fmt.Errorf("cannot join the %s namespace of container %s: %w", t, id, err)
+}
+
 // openNamespace opens a namespace of a container's init, which must live.
-func openNamespace(id string, t specs.LinuxNamespaceType, find func(id string) (*container, error)) (*os.File, error) {
+func openNamespace(id string, t specs.LinuxNamespaceType, find func(id string) (*container, error)) (*container, *os.File, error) {
 	c, err := find(id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	file, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", c.init.pid, procName(t)))
 	if errors.Is(err, os.ErrNotExist) { // so it is with a process that has just ended
-		return nil, errNotRunning
+		return nil, nil, errNotRunning
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	select {
-	case <-c.init.exited:
+	if c.init.ending() {
 		_ = file.Close()
-		return nil, errNotRunning
-	default:
-		return file, nil
+		return nil, nil, errNotRunning
 	}
+	return c, file, nil
+}
+
+// explain gives the reason for which libcontainer could not start the container's
+// process. In a pid namespace whose init has begun to end the kernel makes no process
+// (ENOMEM), and that may have been so only after the namespace was opened.
+func (s *sharing) explain(err error) error {
+	if err != nil && s.pidOwner != nil && s.pidOwner.init.ending() {
+		return joinError(specs.PIDNamespace, s.pidOwner.id, errNotRunning)
+	}
+	return err
 }
 
 // addNetwork decides about a network namespace that the spec gives no path: the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -43,10 +44,21 @@ func inode(t *testing.T, path string) uint64 {
 // childIn starts a process with namespaces of its own, and gives what ends it.
 func childIn(t *testing.T, flags uintptr) (pid int, end func()) {
 	t.Helper()
+	child, in := startChild(t, flags)
+	return child.Process.Pid, func() {
+		if err := errors.Join(in.Close(), child.Wait()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// startChild starts a process in namespaces of its own, which lives until in is closed.
+func startChild(t *testing.T, flags uintptr) (child *exec.Cmd, in io.Closer) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root to make namespaces")
 	}
-	child := exec.CommandContext(t.Context(), "cat")
+	child = exec.CommandContext(t.Context(), "cat")
 	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
 	in, err := child.StdinPipe()
 	if err != nil {
@@ -55,11 +67,7 @@ func childIn(t *testing.T, flags uintptr) (pid int, end func()) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return child.Process.Pid, func() {
-		if err := errors.Join(in.Close(), child.Wait()); err != nil {
-			t.Error(err)
-		}
-	}
+	return child, in
 }
 
 // testNamespaces are a sandbox's that go with the test.
@@ -174,6 +182,45 @@ func TestTwoContainersDoNotMakeTheSameNamespace(t *testing.T) {
 		t.Errorf("the second joins %q", spec.Namespaces[0].Path)
 	}
 	end()
+}
+
+// In the pid namespace of a container that is about to end no process can be made.
+func TestJoinFailsOfAnEndingContainer(t *testing.T) {
+	a := newAgent(slog.New(slog.DiscardHandler), false)
+	n := testNamespaces(t)
+	c := fakeContainer(a, "b")
+	child, in := startChild(t, unix.CLONE_NEWPID)
+	c.init.pid = child.Process.Pid
+	shared := []*agentproto.SharedNamespace{{Type: "pid", ContainerId: "b"}}
+	s, err := n.join(t.Context(), shared, asksFor(specs.PIDNamespace), a.table.get)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := errors.New("another reason")
+	if err := s.explain(other); !errors.Is(err, other) {
+		t.Errorf("while it lives: %v", err)
+	}
+	if err := s.explain(nil); err != nil {
+		t.Errorf("no error: %v", err)
+	}
+	_ = in.Close()
+	// WNOWAIT leaves it a zombie, with which nobody has seen its end yet.
+	if err := unix.Waitid(unix.P_PID, child.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.explain(unix.ENOMEM); !errors.Is(err, errNotRunning) || err.Error() != "cannot join the pid namespace of container b: container not running" {
+		t.Errorf("a zombie: %v", err)
+	}
+	if err := s.explain(nil); err != nil {
+		t.Errorf("no error, of a zombie: %v", err)
+	}
+	s.settle(nil)
+	if _, err := n.join(t.Context(), shared, asksFor(specs.PIDNamespace), a.table.get); !errors.Is(err, errNotRunning) {
+		t.Errorf("joined a zombie: %v", err)
+	}
+	if err := child.Wait(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestJoinOfAnotherContainer(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
+	"runch/procstat"
 )
 
 // lostExit is the exit code of a process whose real one could not be had.
@@ -58,6 +59,18 @@ func (p *process) wait() uint32 {
 		return lostExit
 	}
 	return exitCode(state)
+}
+
+// ending tells whether the process has ended or has begun to: the init of a pid
+// namespace waits for all others in it.
+func (p *process) ending() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+	}
+	st, err := procstat.Of(p.pid)
+	return err != nil || st.Exiting()
 }
 
 // signal delivers sig. It can be called at any time; a process that has ended
