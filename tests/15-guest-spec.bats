@@ -608,8 +608,8 @@ Seccomp 0"
 	execute sh -c 'mknod /null c 1 3 && echo >/null && mkdir /mnt && mount -t tmpfs tmpfs /mnt && umount /mnt'
 	execute sh -c "echo '<5>$ID is in the guest' >/dev/kmsg && dmesg | grep -q '$ID is in the guest'"
 	! dmesg | grep -F "$ID is in the guest" || return
-	execute sh -c 'dd if=/dev/zero of=/img bs=1M count=4 && losetup "$(losetup -f)" /img && mke2fs /dev/loop0 &&
-		mount -t ext2 /dev/loop0 /mnt && echo text >/mnt/file && umount /mnt && losetup -d /dev/loop0' 2>/dev/null
+	execute sh -exc 'dd if=/dev/zero of=/img bs=1M count=4; losetup "$(losetup -f)" /img; mke2fs /dev/loop0
+		mount -t ext2 /dev/loop0 /mnt; echo text >/mnt/file; umount /mnt; losetup -d /dev/loop0'
 	execute sh -c 'mkdir /sys/fs/cgroup/below && rmdir /sys/fs/cgroup/below && echo 0 >/proc/sys/kernel/sysrq &&
 		echo 1 >/sys/kernel/rcu_normal'
 
