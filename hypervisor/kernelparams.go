@@ -16,6 +16,9 @@ func (c *Config) KernelParams() []string {
 		// processor, of which each is an exit. It does not where they are taken, and
 		// uses the memory that PCI Express has for all: a third less exits in a boot.
 		"reserve=0xcf8,8",
+		// What is plugged comes by ACPI, with every VMM, and a virtual port has neither
+		// errors nor power to tell of.
+		"pcie_ports=compat",
 		// Virtual devices reach all of the guest's memory. For a VM that may grow
 		// beyond 4 GiB Linux would reserve, and clear, 64 MiB of bounce buffers.
 		"swiotlb=noforce",
