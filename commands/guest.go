@@ -50,7 +50,7 @@ func guestBuildCommand() *cli.Command {
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`DIR` to make", Required: true},
 			&cli.StringSliceFlag{Name: "module", Usage: "pack the kernel module `NAME` too; may be repeated"},
 			&cli.BoolFlag{Name: "vmlinux", Usage: "add the kernel unpacked, which boots faster where there is no KVM"},
-			&cli.StringFlag{Name: "compression", Value: string(guest.DefaultCompression), Usage: "`KIND` of the initramfs: zstd, gzip or none"},
+			&cli.StringFlag{Name: "compression", Value: string(guest.DefaultCompression), Usage: "`KIND` of the initramfs: none, zstd or gzip"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say nothing while working"},
 		},
 		Action: guestBuild,

@@ -18,8 +18,9 @@ const (
 	compressionZstd Compression = "zstd"
 )
 
-// DefaultCompression is what Options.Compression means when it is empty.
-const DefaultCompression = compressionZstd
+// DefaultCompression is what Options.Compression means when it is empty: each boot would
+// unpack again what the disk has to spare, and zstd needs its window of the guest's memory.
+const DefaultCompression = compressionNone
 
 // zstdWindow is the largest window used, in bytes: the kernel refuses more than
 // 128 MiB, and allocates the window besides the unpacked image while it boots.
