@@ -202,6 +202,21 @@ below() {
 	at_most $((16 << 20)) "$(info .agent_rss_bytes)" "bytes of the agent"
 }
 
+@test "timers of the threads behind a container may be late, which spares exits of the VM, and a program's are not" {
+	own
+	args sh -c 'cat /proc/self/timerslack_ns; echo 0 >/proc/self/timerslack_ns; cat /proc/self/timerslack_ns; sleep 100000'
+	config '.process.capabilities.bounding += ["CAP_SYS_NICE"] | .process.capabilities.effective += ["CAP_SYS_NICE"]
+		| .process.capabilities.permitted += ["CAP_SYS_NICE"]'
+	create
+	same "$(execute sh -c 'cd /proc/1/task && for thread in *; do cat /proc/$thread/timerslack_ns; done | sort -u')" "50000
+5000000"
+	runch start "$ID"
+	printf '50000\n50000\n' >"$T/normal"
+	eventually 5 cmp "$B/stdout" "$T/normal"
+	same "$(execute sh -c 'cat /proc/self/timerslack_ns; echo 0 >/proc/self/timerslack_ns; cat /proc/self/timerslack_ns')" "50000
+50000"
+}
+
 @test "a file is read ahead in requests of 1 MiB, the most that virtiofs has" {
 	same "$(execute sh -c 'cat /sys/class/bdi/*/read_ahead_kb')" 1024
 }

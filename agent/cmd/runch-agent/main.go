@@ -14,6 +14,7 @@ import (
 	_ "github.com/opencontainers/runc/libcontainer/nsenter" // joins namespaces before the Go runtime starts
 
 	"runch/agent"
+	"runch/agent/timerslack"
 )
 
 // The first thread of the process stays with main, for which it is taken for sure
@@ -24,6 +25,9 @@ import (
 // and /proc/self would show them as the agent's.
 func init() { //nolint:gochecknoinits // see above
 	runtime.LockOSThread()
+	if isInit() {
+		timerslack.Reset() // the other threads keep theirs
+	}
 }
 
 func isInit() bool { return len(os.Args) > 1 && os.Args[1] == "init" }
