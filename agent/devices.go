@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -9,12 +10,16 @@ import (
 
 	"github.com/moby/sys/devices"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // addGuestDevices gives a container every device that the guest has, beside those
 // that its spec lists itself.
 func addGuestDevices(l *specs.Linux) error {
 	if err := loadDeviceModules(lazyModules, loadModule); err != nil {
+		return err
+	}
+	if err := addLoopDevices(); err != nil {
 		return err
 	}
 	found, err := devices.HostDevices()
@@ -54,6 +59,29 @@ func loadDeviceModules(list string, load func(path string) error) error {
 		}
 		if err := modprobe(list, moduleName(p), load); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// loopDevices is how many of them the module makes where it is loaded by udev.
+const loopDevices = 8
+
+// addLoopDevices makes the first loop devices: a kernel that has them built in makes
+// each when it is asked for, when the container's /dev has been made.
+func addLoopDevices() error {
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR|unix.O_CLOEXEC, 0)
+	if errors.Is(err, os.ErrNotExist) { // nor has this kernel a loop device
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("make loop devices: %w", err)
+	}
+	defer control.Close()
+	for number := range loopDevices {
+		err := unix.IoctlSetInt(int(control.Fd()), unix.LOOP_CTL_ADD, number)
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("make loop device %d: %w", number, err)
 		}
 	}
 	return nil
