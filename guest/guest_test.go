@@ -260,7 +260,7 @@ func TestBuiltImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if limit := int64(10 << 20); m.Initramfs.Size > limit {
+	if limit := int64(12 << 20); m.Initramfs.Size > limit {
 		t.Errorf("the initramfs has %d bytes, more than %d", m.Initramfs.Size, limit)
 	}
 	have := map[string]bool{}
