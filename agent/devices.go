@@ -64,7 +64,7 @@ func loadDeviceModules(list string, load func(path string) error) error {
 	return nil
 }
 
-// loopDevices is how many of them the module makes where it is loaded by udev.
+// loopDevices is as many as the loop module of Debian makes when it is loaded.
 const loopDevices = 8
 
 // addLoopDevices makes the first loop devices: a kernel that has them built in makes

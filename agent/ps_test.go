@@ -2,10 +2,41 @@ package agent
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"runch/agentproto"
 	"runch/procstat"
 )
+
+func TestReadProcess(t *testing.T) {
+	const rest = " S 7 1 1 34817 1 4194304 1 2 3 4 150 50 0 0 20 0 1 0 12345 1 2"
+	for _, tc := range []struct{ name, line, command string }{
+		{"plain", "42 (sh)" + rest, "[sh]"},
+		{"parentheses and blanks", "42 (a) b (c)" + rest, "[a) b (c]"},
+		{"not text", "42 (\xff)" + rest, "[?]"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "stat"), []byte(tc.line), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p, err := readProcess(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := &agentproto.Process{
+				Ppid: 7, Uid: p.GetUid(), Tty: "pts/1", CpuTimeNs: 2_000_000_000, StartTimeNs: 123_450_000_000, State: "S+", Command: tc.command,
+			}
+			if diff := cmp.Diff(want, p, protocmp.Transform()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
 
 func TestStatState(t *testing.T) {
 	for want, st := range map[string]procstat.Stat{
@@ -13,6 +44,7 @@ func TestStatState(t *testing.T) {
 		"S+":    {State: 'S', Group: 8, Session: 1, ForegroundGroup: 8, Threads: 1},
 		"Sl+":   {State: 'S', Group: 8, Session: 9, ForegroundGroup: 8, Threads: 3},
 		"D<":    {State: 'D', Group: 8, Session: 9, ForegroundGroup: -1, Nice: -5, Threads: 1},
+		"I<":    {State: 'I', Group: 0, Session: 0, ForegroundGroup: -1, Nice: -20, Threads: 1},
 		"ZNsl+": {State: 'Z', Group: 7, Session: 7, ForegroundGroup: 7, Nice: 19, Threads: 2},
 	} {
 		st.PID = 7
