@@ -10,6 +10,7 @@ import (
 
 	"runch/commands"
 	"runch/shim"
+	"runch/shimproto"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,8 +27,8 @@ func main() {
 	}
 	// The process that stays with a container is this program again. It has to
 	// start fast and stay small, and takes no flags.
-	if shim.IsShim(os.Args) {
-		os.Exit(shim.Main(os.Args, shim.NewVM))
+	if as, ok := shimproto.ParseArgs(os.Args); ok {
+		os.Exit(shim.Main(as, shim.NewVM))
 	}
 	os.Exit(commands.Main(context.Background(), os.Args, version))
 }

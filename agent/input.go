@@ -32,9 +32,9 @@ func newInput(src net.Conn, dst *os.File, terminal bool) *input {
 func (in *input) end(total uint64) {
 	in.mu.Lock()
 	in.limit, in.limited = total, true
-	over := in.got >= total
+	complete := in.got >= total
 	in.mu.Unlock()
-	if over {
+	if complete {
 		in.close()
 	}
 }

@@ -91,9 +91,9 @@ func (a *Agent) live(ctx context.Context, way *transport) error {
 		return err
 	}
 	select {
-	case <-way.over:
+	case <-way.cut:
 	case err := <-broken:
-		if way.over == nil {
+		if way.cut == nil {
 			return fmt.Errorf("serve: %w", err)
 		}
 	case <-ctx.Done():

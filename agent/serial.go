@@ -97,7 +97,7 @@ func demux(session *yamux.Session, helloPort uint32) *transport {
 			}
 			return conn, nil
 		},
-		over: session.CloseChan(),
+		cut: session.CloseChan(),
 	}
 }
 

@@ -182,7 +182,7 @@ func TestCutTransport(t *testing.T) {
 	h, _, way := serveHost(t)
 	_ = h.Close()
 	select {
-	case <-way.over:
+	case <-way.cut:
 	case <-time.After(time.Minute):
 		t.Fatal("the cut is not seen")
 	}

@@ -15,8 +15,8 @@ import (
 type transport struct {
 	control, streams, relays net.Listener
 	dialHello                func(context.Context) (net.Conn, error)
-	// over, where it is not nil, is closed when the way to the host is cut.
-	over <-chan struct{}
+	// cut, where it is not nil, is closed when the way to the host is cut.
+	cut <-chan struct{}
 }
 
 // openTransport opens the one that the kernel's command line names.

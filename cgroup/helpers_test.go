@@ -105,7 +105,7 @@ func fillPipe(fd int) error {
 
 // eatMemory takes more memory than Starve leaves, and writes to descriptor 3 then.
 func eatMemory() error {
-	pages, err := unix.Mmap(-1, 0, largeMeal, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	pages, err := unix.Mmap(-1, 0, largeTake, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return fmt.Errorf("map memory: %w", err)
 	}

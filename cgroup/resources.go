@@ -31,15 +31,15 @@ func setMemory(r *cgroups.Resources, m *specs.LinuxMemory, overhead int64) {
 	if m == nil {
 		return
 	}
-	r.Memory = plus(m.Limit, overhead)
-	r.MemoryReservation = plus(m.Reservation, overhead)
-	r.MemorySwap = plus(m.Swap, overhead)
+	r.Memory = withOverhead(m.Limit, overhead)
+	r.MemoryReservation = withOverhead(m.Reservation, overhead)
+	r.MemorySwap = withOverhead(m.Swap, overhead)
 	r.MemorySwappiness = m.Swappiness
 }
 
-// plus adds the overhead to a limit. Zero means that the limit is not set, and a
+// withOverhead adds the overhead to a limit. Zero means that the limit is not set, and a
 // negative one that there is none.
-func plus(limit *int64, overhead int64) int64 {
+func withOverhead(limit *int64, overhead int64) int64 {
 	switch {
 	case limit == nil:
 		return 0

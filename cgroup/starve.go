@@ -34,21 +34,20 @@ func OpenMemory(dir string) (*Memory, error) {
 	return &Memory{root}, nil
 }
 
-// How much memory a victim takes (its meal), and how much of that it may have
-// (its limit), in bytes. Where others could be killed in its place it has to be larger
+// How much memory a victim takes, and how much of that it may have, in bytes. Where others could be killed in its place it has to be larger
 // than they are: in all that it has mapped, the program's file too, of which a shim has
 // 14 MiB.
 const (
-	smallMeal, smallLimit = 4 << 20, 1 << 20
-	largeMeal, largeLimit = 64 << 20, 32 << 20
+	smallTake, smallLimit = 4 << 20, 1 << 20
+	largeTake, largeLimit = 64 << 20, 32 << 20
 )
 
 // Victim is a process in the cgroup that is to be killed.
 type Victim struct {
 	PID int
-	// Eat lets it take so many bytes of memory, and returns when it has them and is
+	// Take lets it take so many bytes of memory, and returns when it has them and is
 	// stopped, or was killed.
-	Eat func(bytes int) error
+	Take func(bytes int) error
 	// Ended ends it, if it lives, and returns when it has ended; the error says that
 	// it was not killed.
 	Ended func() error
@@ -71,7 +70,7 @@ func (m *Memory) Starve(v Victim) error {
 func (m *Memory) starveAll(v Victim) error {
 	const limit = "memory.limit_in_bytes"
 	// What can be reclaimed would be, before anybody is short of memory. A kernel that
-	// does not know this any more leaves it to the process that eats.
+	// does not know this any more leaves it to the process that takes memory.
 	_ = m.write("memory.force_empty", "0")
 	before, err := m.dir.ReadFile(limit)
 	if err != nil {
@@ -89,7 +88,7 @@ func (m *Memory) starveAll(v Victim) error {
 	if err := m.write(limit, strconv.FormatInt(used+largeLimit, 10)); err != nil {
 		return fmt.Errorf("lower the limit of memory: %w", err)
 	}
-	return errors.Join(v.Eat(largeMeal), v.Ended(), m.write(limit, strings.TrimSpace(string(before))))
+	return errors.Join(v.Take(largeTake), v.Ended(), m.write(limit, strings.TrimSpace(string(before))))
 }
 
 // The children of the cgroup on cgroup v2, where no process may be in one that has
@@ -126,7 +125,7 @@ func (m *Memory) starveOne(v Victim) (err error) {
 	// The limit comes last, and the kernel kills until it holds. One that is met by a
 	// process is an event of its own ("max"), before the kernel has killed anybody, and
 	// conmon listens no more after an event that is no kill. So the victim is stopped.
-	if err := v.Eat(smallMeal); err != nil {
+	if err := v.Take(smallTake); err != nil {
 		return err
 	}
 	err = m.write(path.Join(oomChild, "memory.max"), strconv.Itoa(smallLimit))

@@ -45,7 +45,7 @@ func TestStarve(t *testing.T) {
 	}
 	err = m.Starve(Victim{
 		PID: pid,
-		Eat: func(int) error {
+		Take: func(int) error {
 			_, err := in.Write([]byte{'\n'})
 			if n, _ := full.Read(make([]byte, 1)); n == 0 {
 				return err // it was killed

@@ -3,11 +3,12 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
+
+	"runch/unixsocket"
 )
 
 // setOOMScoreAdj gives a shim, and so the VMM that it starts, the container's
@@ -41,7 +42,7 @@ func dialConsole(path string) (*os.File, error) {
 	if path == "" {
 		return nil, nil
 	}
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	conn, err := unixsocket.Dial(path)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the console socket: %w", err)
 	}

@@ -150,7 +150,11 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 		}
 	}
 	c.addSysctls()
-	if err := c.shim.conn.Send(c.setup()); err != nil {
+	setup, err := c.setup()
+	if err != nil {
+		return err
+	}
+	if err := c.shim.conn.Send(setup); err != nil {
 		return err
 	}
 	if c.hasCreateHooks() {

@@ -77,6 +77,7 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 		return 0, err
 	}
 	defer f.close()
+	setup.Terminal = f.terminal
 	p, err := r.startExecShim(ctx, c, o, setup, f.console)
 	if err != nil {
 		return 0, endedMeanwhile(ctx, c, err)

@@ -17,6 +17,7 @@ import (
 	"runch/agentproto"
 	"runch/hypervisor"
 	"runch/shim"
+	"runch/shimproto"
 	"runch/state"
 	"runch/transport"
 	"runch/unixsocket"
@@ -30,9 +31,10 @@ import (
 // This test binary is the shim and virtiofsd of its own tests: what they run is all
 // real but the VM, which is a part of the holder's process, and the agent in it.
 func TestMain(m *testing.M) {
+	as, ok := shimproto.ParseArgs(os.Args)
 	switch {
-	case shim.IsShim(os.Args):
-		os.Exit(shim.Main(os.Args, newFakeVM))
+	case ok:
+		os.Exit(shim.Main(as, newFakeVM))
 	case len(os.Args) > 1 && strings.HasPrefix(os.Args[1], "--fd="):
 		// virtiofsd, until its pid namespace ends. With a signal to wait for, the Go
 		// runtime does not take it for a deadlock.

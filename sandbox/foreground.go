@@ -9,8 +9,8 @@ import (
 	"sync"
 
 	"runch/agentproto"
-	"runch/shim"
 	"runch/shimproto"
+	"runch/signals"
 	"runch/unixsocket"
 
 	"github.com/containerd/console"
@@ -27,12 +27,15 @@ type foreground struct {
 	peer *net.UnixConn
 	// tty is the caller's terminal, nil when there is none.
 	tty console.Console
+	// terminal is the process's, nil without one.
+	terminal *shimproto.Terminal
 }
 
-// newForeground prepares for a process, whose terminal is nil without one.
-// Detached, the terminal goes to the caller's console socket.
+// newForeground prepares for a process that is to have this terminal, nil without
+// one. Detached, the terminal goes to the caller's console socket; it is otherwise
+// as large as the caller's own, unless it is to have another size.
 func newForeground(detach bool, socket string, terminal *shimproto.Terminal) (*foreground, error) {
-	f := &foreground{}
+	f := &foreground{terminal: terminal}
 	if terminal == nil {
 		return f, nil
 	}
@@ -45,11 +48,11 @@ func newForeground(detach bool, socket string, terminal *shimproto.Terminal) (*f
 	if f.peer, f.console, err = unixsocket.Pair("console"); err != nil {
 		return nil, fmt.Errorf("make a console socket: %w", err)
 	}
-	terminal.PlainNewlines = true
+	f.terminal = &shimproto.Terminal{Size: terminal.Size, PlainNewlines: true}
 	if f.tty, err = console.ConsoleFromFile(os.Stdin); err != nil {
 		f.tty = nil // the caller's stdin is no terminal
 	} else if size, err := f.tty.Size(); err == nil && terminal.Size == nil {
-		terminal.Size = sizeOf(size)
+		f.terminal.Size = sizeOf(size)
 	}
 	return f, nil
 }
@@ -70,7 +73,7 @@ func (f *foreground) close() {
 
 // wait stays until the process has ended and gives its exit code.
 func (f *foreground) wait(p *shimProcess) (int, error) {
-	signals := shim.Catch()
+	caught := signals.Catch()
 	defer signal.Reset()
 	var master console.Console
 	if f.peer != nil {
@@ -89,7 +92,7 @@ func (f *foreground) wait(p *shimProcess) (int, error) {
 	}
 	for {
 		select {
-		case sig := <-signals:
+		case sig := <-caught:
 			number, ok := sig.(unix.Signal)
 			switch {
 			case !ok:

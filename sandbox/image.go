@@ -102,6 +102,8 @@ type plannedVM struct {
 	shimproto.VM
 	// standard is the size that containers without limits have in it together.
 	standard state.VMSize
+	// overheadMiB is the part of the memory that is for the guest itself.
+	overheadMiB int
 }
 
 // vmFor plans the VM of a sandbox: for what its containers are to have and the guest's
@@ -126,12 +128,12 @@ func (r *Runtime) vmFor(selinuxLabel string, size sizing, annotations map[string
 	if choice.Slow {
 		r.Log.Debug("guests are emulated, which is slow", "hypervisor", choice.Driver, "reason", choice.Why)
 	}
-	vm := &plannedVM{standard: size.standard(cfg), VM: shimproto.VM{
+	vm := &plannedVM{standard: size.standard(cfg), overheadMiB: size.overheadMiB(cfg), VM: shimproto.VM{
 		Driver: choice.Driver, Binary: choice.Path, Accel: choice.Accel, Kernel: image.Kernel, Initramfs: image.Initramfs,
-		Cmdline: cfg.KernelParams, VMSize: size.first(cfg), OverheadMiB: size.overheadMiB(cfg),
+		Cmdline: cfg.KernelParams, VMSize: size.first(cfg),
 		NoHugePages: cfg.HugePages == config.HugePagesNever, BootTimeout: cfg.BootTimeout, Virtiofsd: *server, SelinuxLabel: selinuxLabel,
 	}}
-	vm.MemoryMiB += vm.OverheadMiB
+	vm.MemoryMiB += vm.overheadMiB
 	vm.MaxCPUs = max(vm.CPUs, cfg.MaxCPUs)
 	if vm.Accel == hypervisor.AccelTCG {
 		// Linux believes in CPUs that come later only under a hypervisor it knows.

@@ -17,13 +17,12 @@ type RunOptions struct {
 // Run creates and starts a container. Unless it is to be detached, Run waits
 // for its end, deletes it, and gives its exit code.
 func (r *Runtime) Run(ctx context.Context, o RunOptions) (int, error) {
-	terminal := terminalOf(o.Bundle.Spec.Process)
-	f, err := newForeground(o.Detach, o.ConsoleSocket, terminal)
+	f, err := newForeground(o.Detach, o.ConsoleSocket, terminalOf(o.Bundle.Spec.Process))
 	if err != nil {
 		return 0, err
 	}
 	defer f.close()
-	p, err := r.create(ctx, o.CreateOptions, terminal, f.console)
+	p, err := r.create(ctx, o.CreateOptions, f.terminal, f.console)
 	if err != nil {
 		return 0, err
 	}

@@ -94,19 +94,6 @@ func (r *Runtime) State(id string) (*State, error) {
 	return stateOf(c), nil
 }
 
-// List gives every container's state.
-func (r *Runtime) List() ([]*State, error) {
-	all, err := r.Store.List()
-	if err != nil {
-		return nil, err
-	}
-	states := make([]*State, 0, len(all))
-	for _, c := range all {
-		states = append(states, stateOf(c))
-	}
-	return states, nil
-}
-
 // lock takes the container's lock; the caller closes what it gets.
 func (r *Runtime) lock(ctx context.Context, id string) (*state.Dir, error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)

@@ -53,14 +53,10 @@ func (r *Runtime) newSandbox(p *place, owner string, vm *plannedVM, host *oci.Ho
 	if err != nil {
 		return nil, err
 	}
-	creator, err := state.Self()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("identify this process: %w", err), dir.Remove())
-	}
 	s := &lockedSandbox{SandboxDir: dir, r: r, record: &state.Sandbox{
-		ID: id, Creator: creator, Owner: owner, Pod: p.pod, VMM: vm.Driver, Boot: vm.VMSize, Now: vm.VMSize,
+		ID: id, Owner: owner, Pod: p.pod, VMM: vm.Driver, Boot: vm.VMSize, Now: vm.VMSize,
 		Default: vm.standard, MaxCPUs: vm.MaxCPUs, MaxMemoryMiB: vm.MaxMemoryMiB,
-		OverheadMiB: vm.OverheadMiB, Overhead: int64(vm.OverheadMiB+r.Config.VMMOverheadMiB) << 20,
+		OverheadMiB: vm.overheadMiB, Overhead: int64(vm.overheadMiB+r.Config.VMMOverheadMiB) << 20,
 		Members: make(map[string]state.Member), Network: state.Network{NetNS: host.Namespaces[specs.NetworkNamespace]},
 		LogDir: r.Config.LogDir,
 	}}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"runch/agentproto"
 	"runch/cgroup"
@@ -12,10 +13,10 @@ import (
 )
 
 // setup is what the shim is asked for.
-func (c *creation) setup() *shimproto.Setup {
+func (c *creation) setup() (*shimproto.Setup, error) {
 	spec, err := json.Marshal(c.spec)
 	if err != nil {
-		spec = nil // oci.Split has encoded it before, to measure it
+		return nil, fmt.Errorf("encode the guest's spec: %w", err)
 	}
 	s := &shimproto.Setup{
 		ID: c.o.ID, Timeout: c.timeout(), Terminal: c.terminal,
@@ -42,7 +43,7 @@ func (c *creation) setup() *shimproto.Setup {
 		s.Container.Holder, s.Container.Guest = c.sandbox.Path(), c.sandbox.record.Endpoint
 		s.Container.Attends = c.place.pod
 	}
-	return s
+	return s, nil
 }
 
 // sharedMemory is what the container shares with others in the guest. Where the

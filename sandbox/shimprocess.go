@@ -79,13 +79,10 @@ func (p *shimProcess) exitCode() int {
 	<-p.ended
 	state, err := p.process.Wait()
 	if err != nil {
-		return shimLost // somebody else has reaped it
+		return shimproto.ExitLost // somebody else has reaped it
 	}
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		return 128 + int(ws.Signal())
 	}
 	return state.ExitCode()
 }
-
-// shimLost is the exit code of a process whose end is not known.
-const shimLost = 137

@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"runch/namespace"
-	"runch/shim"
 	"runch/shimproto"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -104,15 +103,15 @@ func spawn(s shimSpec) (*shimProcess, error) {
 // startShim starts the process, with theirs as its end of conn; theirs is closed.
 func startShim(s shimSpec, conn *shimproto.Conn, theirs *os.File) (*os.Process, error) {
 	defer theirs.Close()
-	args, flags := shim.Args(s.title), s.unshare
+	as, flags := shimproto.Invocation{Role: shimproto.RoleShim, Title: s.title}, s.unshare
 	if s.nested {
 		if err := conn.PassCredentials(); err != nil {
 			return nil, err
 		}
-		args, flags = shim.NestedArgs(s.unshare, s.title), 0
+		as.Role, as.Flags, flags = shimproto.RoleNest, s.unshare, 0
 	}
-	cmd := exec.Command("/proc/self/exe", args...) //nolint:noctx // it outlives this command
-	cmd.Args[0] = "runch"
+	cmd := exec.Command("/proc/self/exe") //nolint:noctx // it outlives this command
+	cmd.Args = as.Args()
 	cmd.Env = shimEnv
 	cmd.Dir = "/"
 	setStdio(cmd, s.stdio)

@@ -28,7 +28,7 @@ func (s *setup) makeWithVM(ctx context.Context, files Files) (*Task, *holder, er
 	if err != nil {
 		return nil, nil, err
 	}
-	h.pod = &pod{over: make(chan struct{}), lasts: true}
+	h.pod = &pod{done: make(chan struct{}), lasts: true}
 	c, err := s.prepareWhileBooting(ctx, h)
 	if err != nil {
 		return nil, nil, err
@@ -44,7 +44,7 @@ func (s *setup) makeWithVM(ctx context.Context, files Files) (*Task, *holder, er
 	if err != nil {
 		return nil, nil, h.orLost("create the container", err)
 	}
-	mounts, err := c.settled(h.tree)
+	mounts, err := c.clones(h.tree)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -118,7 +118,7 @@ func (s *setup) makeMember(ctx context.Context, files Files) (*Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := c.settled(h)
+	mounts, err := c.clones(h)
 	if err != nil {
 		return nil, err
 	}
@@ -195,9 +195,9 @@ func (c *container) share(with shares) error {
 	return nil
 }
 
-// settled gives clones of the container's mounts once the guest has made the
+// clones gives clones of the container's mounts once the guest has made the
 // mount points in them.
-func (c *container) settled(with shares) ([]storage.Mount, error) {
+func (c *container) clones(with shares) ([]storage.Mount, error) {
 	if c.RootfsReadonly {
 		if err := with.Protect(c.Share); err != nil {
 			return nil, err

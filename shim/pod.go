@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"runch/shimproto"
+
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 )
@@ -19,8 +21,8 @@ import (
 // member lives any more, and the file that pinned the pod's network namespace, by which
 // more members could come, is gone.
 type pod struct {
-	// over is closed when a pod has ended that has no container of its own.
-	over chan struct{}
+	// done is closed when a pod has ended that has no container of its own.
+	done chan struct{}
 
 	mu sync.Mutex
 	// members counts those that live.
@@ -33,8 +35,8 @@ type pod struct {
 	terminating bool
 }
 
-// errPodOver says that a member comes too late.
-var errPodOver = errors.New("the pod has ended")
+// errPodEnded says that a member comes too late.
+var errPodEnded = errors.New("the pod has ended")
 
 // errNoMembers says that a pod's own container can be told to end at once.
 var errNoMembers = errors.New("no member of the pod lives")
@@ -44,7 +46,7 @@ var errNoMembers = errors.New("no member of the pod lives")
 // Where it cannot be watched, as the kernel bounds a user's watchers
 // (fs.inotify.max_user_instances), the pod ends with its last delete.
 func watchPod(pinned string) *pod {
-	p := &pod{over: make(chan struct{})}
+	p := &pod{done: make(chan struct{})}
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
 		err = watcher.Add(filepath.Dir(pinned))
@@ -86,7 +88,7 @@ func (p *pod) change(members int, lasts bool) {
 		_ = unix.Kill(unix.Getpid(), unix.SIGTERM) // which it passes on to its container
 	}
 	if !p.lasts && !p.ended() {
-		close(p.over)
+		close(p.done)
 	}
 }
 
@@ -104,7 +106,7 @@ func (p *pod) terminate() error {
 
 func (p *pod) ended() bool {
 	select {
-	case <-p.over:
+	case <-p.done:
 		return true
 	default:
 		return false
@@ -116,8 +118,8 @@ func (h *holder) stay() int {
 	select {
 	case <-h.lost:
 		h.leaveNote(errVMLost)
-		return ExitLost
-	case <-h.pod.over:
+		return shimproto.ExitLost
+	case <-h.pod.done:
 		return 0
 	}
 }
@@ -127,7 +129,7 @@ func (p *pod) attend(conn *net.UnixConn) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ended() {
-		return errPodOver
+		return errPodEnded
 	}
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("wait for a member's end: %w", err)

@@ -10,6 +10,7 @@ import (
 
 	"runch/agentproto"
 	"runch/shimproto"
+	"runch/signals"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,9 +32,9 @@ const settleTime = 2 * time.Second
 // run is a shim's life: it takes its Setup from file descriptor 3 and returns the
 // exit code to end with. announce makes it tell the command its pid first.
 func run(newVM NewVMFunc, announce bool) int {
-	signals := Catch()
+	caught := signals.Catch()
 	// The kernel took the name from the path that it was started by, which is a link's.
-	_ = os.WriteFile("/proc/self/comm", []byte(programName), 0) // without it only ps(1) shows another
+	_ = os.WriteFile("/proc/self/comm", []byte(shimproto.ProgramName), 0) // without it only ps(1) shows another
 	unix.Umask(0o022)
 	conn, err := shimproto.Open(os.NewFile(shimproto.SetupFD, "setup"))
 	if err != nil {
@@ -45,7 +46,7 @@ func run(newVM NewVMFunc, announce bool) int {
 			return exitUndone
 		}
 	}
-	s := &setup{conn: conn, signals: signals, newVM: newVM}
+	s := &setup{conn: conn, signals: caught, newVM: newVM}
 	if err := conn.Receive(&s.Setup); err != nil {
 		return exitUndone
 	}

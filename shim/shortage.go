@@ -91,7 +91,7 @@ func sacrifice(memory *cgroup.Memory) error {
 	}
 	// Where that is not allowed, the victim's size has to be enough.
 	_ = writeFile("self/oom_score_adj", "-1000")
-	return errors.Join(memory.Starve(cgroup.Victim{PID: v.process.Pid, Eat: v.eat, Ended: v.ended}), v.ended())
+	return errors.Join(memory.Starve(cgroup.Victim{PID: v.process.Pid, Take: v.take, Ended: v.ended}), v.ended())
 }
 
 // enterProc makes /proc the working directory, by which this program's file is found.

@@ -7,15 +7,13 @@ import (
 	"time"
 
 	"runch/agentproto"
+	"runch/shimproto"
 
 	"golang.org/x/sys/unix"
 )
 
 // callTimeout bounds every call to the agent but Wait.
 const callTimeout = 10 * time.Second
-
-// ExitLost is how a shim ends whose guest is gone: as if by SIGKILL.
-const ExitLost = 128 + int(unix.SIGKILL)
 
 // Task is a process in the guest and what the shim has of it.
 type Task struct {
@@ -64,7 +62,7 @@ func (t *Task) Watch(ctx context.Context, sent <-chan struct{}) {
 
 // Run carries the process's stdio and signals until it has ended, and returns
 // the exit code that stands for its end: 0 to 255, and 128+N for signal N. When
-// ctx ends or the guest is gone it is ExitLost, and the error says what was
+// ctx ends or the guest is gone it is shimproto.ExitLost, and the error says what was
 // met. The process exists in the guest already. signals is what Catch gave.
 func (t *Task) Run(ctx context.Context, signals <-chan os.Signal) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -81,12 +79,12 @@ func (t *Task) Run(ctx context.Context, signals <-chan os.Signal) (int, error) {
 		end.err = ctx.Err()
 	}
 	if end.err != nil {
-		return ExitLost, fmt.Errorf("wait for the process: %w", end.err)
+		return shimproto.ExitLost, fmt.Errorf("wait for the process: %w", end.err)
 	}
 	answer := end.answer
 	t.oomKilled = answer.GetOomKilled()
 	if err := t.Streams.Drain(answer.GetStdoutBytes(), answer.GetStderrBytes()); err != nil {
-		return ExitLost, fmt.Errorf("pass the process's output on: %w", err)
+		return shimproto.ExitLost, fmt.Errorf("pass the process's output on: %w", err)
 	}
 	return int(answer.GetExitCode() & 0xff), nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"runch/agentproto"
+	"runch/shimproto"
 
 	"golang.org/x/sys/unix"
 )
@@ -173,7 +174,7 @@ func TestLostOutputIsNotASuccess(t *testing.T) {
 	p, ended := start(t, agent, Files{Stdout: outW}, nil)
 	_ = agent.stream(t, p.Streams.IDs().GetStdout()).Close()
 	agent.wait <- &agentproto.WaitResponse{StdoutBytes: 5}
-	if e := <-ended; e.code != ExitLost || e.err == nil || !strings.Contains(e.err.Error(), "pass the process's output on: ") {
+	if e := <-ended; e.code != shimproto.ExitLost || e.err == nil || !strings.Contains(e.err.Error(), "pass the process's output on: ") {
 		t.Errorf("exit code %d with 5 bytes lost, %v", e.code, e.err)
 	}
 }
@@ -286,7 +287,7 @@ func TestGuestGone(t *testing.T) {
 	agent := newFakeAgent()
 	_, ended := start(t, agent, Files{}, nil)
 	agent.wait <- nil
-	if e := <-ended; e.code != ExitLost || e.err == nil {
+	if e := <-ended; e.code != shimproto.ExitLost || e.err == nil {
 		t.Errorf("exit code %d for a guest that is gone, %v", e.code, e.err)
 	}
 }

@@ -8,14 +8,16 @@ import (
 	"strconv"
 	"syscall"
 
+	"runch/shimproto"
+
 	"golang.org/x/sys/unix"
 )
 
 const (
 	// victimScore is the highest oom_score_adj: the OOM killer takes the victim first.
 	victimScore = "1000"
-	// victimBite is how much memory it takes at a time, in bytes.
-	victimBite = 1 << 20
+	// victimChunk is how much memory it takes at a time, in bytes.
+	victimChunk = 1 << 20
 )
 
 // errSurvived says that the victim was not short of memory.
@@ -24,8 +26,8 @@ var errSurvived = errors.New("the kernel's OOM killer has not killed it")
 // starved is a process that is to run short of memory.
 type starved struct {
 	process *os.Process
-	// orders go to it: how many bytes to take, on a line. It ends when they do.
-	orders *os.File
+	// requests are how many bytes it is to take, a line each. It ends with them.
+	requests *os.File
 	// done has a line for each thing that it has done.
 	done *bufio.Reader
 	out  *os.File
@@ -34,19 +36,19 @@ type starved struct {
 // startVictim starts this program again, from a working directory that is a /proc and
 // that becomes its root: nothing that belongs to the guest is in its reach.
 func startVictim() (*starved, error) {
-	stdin, orders, err := os.Pipe()
+	stdin, requests, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make the victim's pipes: %w", err)
 	}
 	defer stdin.Close()
 	out, stdout, err := os.Pipe()
 	if err != nil {
-		_ = orders.Close()
+		_ = requests.Close()
 		return nil, fmt.Errorf("make the victim's pipes: %w", err)
 	}
 	defer stdout.Close()
-	v := &starved{orders: orders, out: out, done: bufio.NewReader(out)}
-	v.process, err = os.StartProcess("/self/exe", []string{"runch", argShim, argVictim}, &os.ProcAttr{
+	v := &starved{requests: requests, out: out, done: bufio.NewReader(out)}
+	v.process, err = os.StartProcess("/self/exe", shimproto.Invocation{Role: shimproto.RoleVictim}.Args(), &os.ProcAttr{
 		Dir: "/", Env: os.Environ(), Files: []*os.File{stdin, stdout, stdout}, Sys: &syscall.SysProcAttr{Chroot: "."},
 	})
 	if err != nil {
@@ -61,9 +63,9 @@ func startVictim() (*starved, error) {
 	return v, nil
 }
 
-// eat lets the victim take memory, until it has it and is stopped, or is killed.
-func (v *starved) eat(bytes int) error {
-	if _, err := fmt.Fprintln(v.orders, bytes); err != nil {
+// take lets the victim take memory, until it has it and is stopped, or is killed.
+func (v *starved) take(bytes int) error {
+	if _, err := fmt.Fprintln(v.requests, bytes); err != nil {
 		return fmt.Errorf("let the victim take memory: %w", err)
 	}
 	_, _ = v.done.ReadString('\n') // its end is the other answer, and the same
@@ -102,7 +104,7 @@ func (v *starved) ended() error {
 }
 
 func (v *starved) close() {
-	_ = v.orders.Close()
+	_ = v.requests.Close()
 	_ = v.out.Close()
 }
 
@@ -111,13 +113,13 @@ func victim() int {
 	if err := writeFile("/self/oom_score_adj", victimScore); err != nil {
 		return 1
 	}
-	for orders := bufio.NewScanner(os.Stdin); ; {
-		if _, err := fmt.Println(); err != nil || !orders.Scan() {
+	for requests := bufio.NewScanner(os.Stdin); ; {
+		if _, err := fmt.Println(); err != nil || !requests.Scan() {
 			return 0
 		}
-		bytes, err := strconv.Atoi(orders.Text())
-		for ; err == nil && bytes > 0; bytes -= victimBite {
-			err = bite()
+		bytes, err := strconv.Atoi(requests.Text())
+		for ; err == nil && bytes > 0; bytes -= victimChunk {
+			err = takeChunk()
 		}
 		if err != nil {
 			return 1
@@ -125,9 +127,9 @@ func victim() int {
 	}
 }
 
-// bite takes memory for good.
-func bite() error {
-	memory, err := unix.Mmap(-1, 0, victimBite, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+// takeChunk takes memory for good.
+func takeChunk() error {
+	memory, err := unix.Mmap(-1, 0, victimChunk, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return err
 	}

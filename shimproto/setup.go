@@ -14,6 +14,7 @@ import (
 	"runch/transport"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // A command starts a process and sends it a Setup; says when its hooks have run
@@ -60,8 +61,6 @@ type VM struct {
 	state.VMSize
 	// MaxCPUs and MaxMemoryMiB are what it may grow to.
 	MaxCPUs, MaxMemoryMiB int
-	// OverheadMiB is the part of the memory that is for the guest itself.
-	OverheadMiB int
 	// NoHugePages keeps the host's kernel from backing the memory with huge pages.
 	NoHugePages bool
 	// BootTimeout bounds the boot, up to the agent's hello.
@@ -151,11 +150,15 @@ type Report struct {
 	Ready *Ready `json:",omitempty"`
 }
 
+// ExitLost is the exit code of a process whose end is not known, and of a shim whose
+// guest is gone: as if by SIGKILL.
+const ExitLost = 128 + int(unix.SIGKILL)
+
 // VMError is an error whose cause is the VM or its guest, and not what was asked of
 // them: who meets it wants to know what these have said.
 type VMError struct{ Err error }
 
-// Error gives the words of the error alone.
+// Error gives the text of the error alone.
 func (e *VMError) Error() string { return e.Err.Error() }
 
 // Unwrap gives the error.

@@ -26,9 +26,6 @@ type Dir struct{ *directory }
 // locks takes the container's first.
 type SandboxDir struct{ *directory }
 
-// ID is the id of the container or sandbox.
-func (d *directory) ID() string { return d.id }
-
 // Path is the directory's path. What else belongs to the container or sandbox may
 // be put there: Remove takes it away.
 func (d *directory) Path() string { return d.path }

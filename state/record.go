@@ -153,7 +153,7 @@ func decodeSandbox(data []byte, id string) (*Sandbox, error) {
 	switch {
 	case s.ID != id:
 		return nil, fmt.Errorf("%w: it is of sandbox %.64q", ErrMalformed, s.ID)
-	case s.Holder.PID < 0 || s.Creator.PID < 0:
+	case s.Holder.PID < 0:
 		return nil, fmt.Errorf("%w: negative pid", ErrMalformed)
 	}
 	return &s, nil

@@ -109,11 +109,9 @@ type Sandbox struct {
 	// Version is set by Save.
 	Version int    `json:"version"`
 	ID      string `json:"id"`
-	// Creator is the command that makes the sandbox, Holder the process that holds
-	// the VM: PID 1 of the pid namespace with the VMM and virtiofsd in it, and all
-	// shims of the sandbox below. Zero until it is there.
-	Creator Process `json:"creator"`
-	Holder  Process `json:"holder"`
+	// Holder is the process that holds the VM: PID 1 of the pid namespace with the VMM
+	// and virtiofsd in it, and all shims of the sandbox below. Zero until it is there.
+	Holder Process `json:"holder"`
 	// Owner is the container whose shim is the holder, and with which the sandbox
 	// ends; empty where the holder is a process of its own.
 	Owner string `json:"owner,omitempty"`

@@ -137,8 +137,8 @@ func bindInView(root, volume *os.File, b oci.Bind) error {
 	if err != nil {
 		return err
 	}
-	over, err := isDir(target)
-	if err != nil || over != dir {
+	targetDir, err := isDir(target)
+	if err != nil || targetDir != dir {
 		return err
 	}
 	return treeOf(volume).attach(target)

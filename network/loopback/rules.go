@@ -97,7 +97,7 @@ func (t *table) addRules(ports map[family]uint16, queue func() expr.Any) {
 	for f, port := range ports {
 		begins := beginsOf(f)
 		t.add(in, ask, begins, leftAlone(f))
-		t.add(in, ask, begins, heard())
+		t.add(in, ask, begins, hasSocket())
 		t.add(in, ask, begins, markPorts(), []expr.Any{queue()})
 		t.add(in, lead, begins, leadTo(f, port))
 	}
@@ -157,9 +157,9 @@ func leftAlone(f family) []expr.Any {
 	}
 }
 
-// heard lets a packet go on for which there is a socket in the namespace. Ours do not
+// hasSocket lets a packet go on for which there is a socket in the namespace. Ours do not
 // count: one may be left of a connection that has ended.
-func heard() []expr.Any {
+func hasSocket() []expr.Any {
 	return []expr.Any{
 		&expr.Socket{Key: expr.SocketKeyTransparent, Register: reg},
 		equal([]byte{0}),

@@ -1,4 +1,6 @@
-package shim
+// Package signals catches the signals that a process passes on to another one for which
+// it stands.
+package signals
 
 import (
 	"os"
@@ -7,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// signalQueue is how many signals may wait while the guest boots.
-const signalQueue = 64
+// queue is how many signals may wait while the guest boots.
+const queue = 64
 
 // Catch has every signal that can be caught delivered to the returned channel,
-// but those that the shim itself lives with. A shim that is PID 1 of its pid
-// namespace gets a signal from outside only if it catches it.
+// but those that a Go program of several threads and children needs itself. PID 1 of
+// a pid namespace gets a signal from outside only if it catches it.
 func Catch() <-chan os.Signal {
-	ch := make(chan os.Signal, signalQueue)
+	ch := make(chan os.Signal, queue)
 	var all []os.Signal
 	for n := unix.Signal(1); n <= 64; n++ {
 		switch n {
