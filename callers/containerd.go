@@ -71,13 +71,17 @@ func installContainerd(s source, w Want) (edited, error) {
 		inBlock = inBlock && after == c.base
 	}
 	options := table{"BinaryName": w.Program}
-	after += runtimeBlock(c.plugin, w.Program, c.systemdCgroup(), inBlock)
+	b := block{plugin: c.plugin, program: w.Program, systemdCgroup: c.systemdCgroup(), isDefault: inBlock, withRunc: c.losesRunc()}
+	after += b.String()
 	if systemd := c.systemdCgroup(); systemd != nil {
 		options["SystemdCgroup"] = *systemd
 	}
 	set(want, table{"runtime_type": runcShim, "options": options}, "plugins", c.plugin, "containerd", "runtimes", runtimeName)
 	if isDefault {
 		set(want, runtimeName, "plugins", c.plugin, "containerd", defaultRuntimeKey)
+	}
+	if b.withRunc {
+		set(want, table{"runtime_type": runcShim}, "plugins", c.plugin, "containerd", "runtimes", "runc")
 	}
 	if err := holds(after, want); err != nil {
 		return edited{}, fmt.Errorf("%w: add runtime_type = %q and options.BinaryName = %q to the table plugins.%q.containerd.runtimes.%s by hand",
@@ -158,8 +162,21 @@ func validateContainerd(ctx context.Context, v *Version, content []byte) error {
 		if a, b := findContainerd(got), findContainerd(want); !reflect.DeepEqual(a, b) {
 			return fmt.Errorf("it would call %q for %s, not %q: another file is in the way", a.Program, runtimeName, b.Program)
 		}
-		return nil
+		return checkDefault(got)
 	})
+}
+
+// checkDefault refuses a default runtime that there is none of: the CRI plugin would not
+// be loaded.
+func checkDefault(dump table) error {
+	for _, version := range []int64{1, 2, 3} {
+		section, _ := at(dump, "plugins", criPlugin(version), "containerd").(table)
+		name := text(section, defaultRuntimeKey)
+		if name != "" && at(section, "runtimes", name) == nil {
+			return fmt.Errorf("its %s would be %q, and there is no such table in runtimes: add that first", defaultRuntimeKey, name)
+		}
+	}
+	return nil
 }
 
 // dumpContainerd is a file with all that it imports.
@@ -199,22 +216,41 @@ func (c *containerdConfig) systemdCgroup() *bool {
 	return &value
 }
 
-// runtimeBlock is what is added to the file. Without a table of its own for the default
-// there, it is in the block as well.
-func runtimeBlock(plugin, program string, systemdCgroup *bool, isDefault bool) string {
+// losesRunc tells whether containerd's own runtime would be gone with the first runtime
+// that the file names: up to containerd 1.7, whose files have a version of 2 at most, the
+// file's table of runtimes takes the place of the one built in.
+func (c *containerdConfig) losesRunc() bool {
+	return fileVersion(c.values) <= 2 && at(c.values, "plugins", c.plugin, "containerd", "runtimes") == nil
+}
+
+// block is what is added to the file.
+type block struct {
+	plugin, program string
+	systemdCgroup   *bool
+	// isDefault says that the default has no table of its own in the file.
+	isDefault bool
+	// withRunc adds containerd's own runtime.
+	withRunc bool
+}
+
+func (k block) String() string {
+	section := "plugins." + k.plugin + ".containerd"
+	if strings.Contains(k.plugin, ".") {
+		section = `plugins."` + k.plugin + `".containerd`
+	}
 	var b strings.Builder
-	name := plugin
-	if strings.Contains(name, ".") {
-		name = `"` + name + `"`
-	}
 	b.WriteString(blockBegin)
-	if isDefault {
-		fmt.Fprintf(&b, "[plugins.%s.containerd]\n  %s = \"%s\"\n\n", name, defaultRuntimeKey, runtimeName)
+	if k.isDefault {
+		fmt.Fprintf(&b, "[%s]\n  %s = \"%s\"\n\n", section, defaultRuntimeKey, runtimeName)
 	}
-	fmt.Fprintf(&b, "[plugins.%s.containerd.runtimes.%s]\n  runtime_type = \"%s\"\n\n", name, runtimeName, runcShim)
-	fmt.Fprintf(&b, "  [plugins.%s.containerd.runtimes.%s.options]\n    BinaryName = \"%s\"\n", name, runtimeName, program)
-	if systemdCgroup != nil {
-		fmt.Fprintf(&b, "    SystemdCgroup = %t\n", *systemdCgroup)
+	if k.withRunc {
+		b.WriteString("# containerd's own, which it would lose by the first that is named here.\n")
+		fmt.Fprintf(&b, "[%s.runtimes.runc]\n  runtime_type = \"%s\"\n\n", section, runcShim)
+	}
+	fmt.Fprintf(&b, "[%s.runtimes.%s]\n  runtime_type = \"%s\"\n\n", section, runtimeName, runcShim)
+	fmt.Fprintf(&b, "  [%s.runtimes.%s.options]\n    BinaryName = \"%s\"\n", section, runtimeName, k.program)
+	if k.systemdCgroup != nil {
+		fmt.Fprintf(&b, "    SystemdCgroup = %t\n", *k.systemdCgroup)
 	}
 	b.WriteString(blockEnd)
 	return b.String()

@@ -150,3 +150,30 @@ func FuzzContainerdConfig(f *testing.F) {
 		}
 	})
 }
+
+// A file's runtimes take the place of those built in, up to containerd 1.7.
+func TestContainerdKeepsRunc(t *testing.T) {
+	for name, kept := range map[string]bool{"debian": true, "version 1": true, "no last newline": true, "kubeadm": false, "version 3": false} {
+		h := machine(t, map[string]string{containerdFile: containerdFiles()[name]})
+		got := string(install(t, containerd(), h, Want{Program: runchPath}))
+		if strings.Contains(got, "runtimes.runc]\n  runtime_type") != kept {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
+func TestContainerdCheckDefault(t *testing.T) {
+	for content, want := range map[string]string{
+		"[plugins.cri.containerd]": "",
+		"[plugins.cri.containerd]\ndefault_runtime_name = \"runc\"\n[plugins.cri.containerd.runtimes.runc]": "",
+		"[plugins.cri.containerd]\ndefault_runtime_name = \"runc\"\n[plugins.cri.containerd.runtimes.runch]": "would be \"runc\"",
+	} {
+		dump, err := decode([]byte(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := checkDefault(dump); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", content, err)
+		}
+	}
+}

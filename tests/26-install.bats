@@ -179,6 +179,12 @@ containerd_config() {
 }
 
 @test "containerd: the machine's own config.toml, one that says everything, and none" {
+	# containerd's own runtime stays, and stays the default: without it the CRI plugin would not be loaded.
+	installs /etc/containerd/config.toml containerd
+	here containerd config dump >"$T/dump"
+	says 'default_runtime_name = "runc"' "$T/dump"
+	says '.containerd.runtimes.runc]' "$T/dump"
+	says '.containerd.runtimes.runch]' "$T/dump"
 	installs /etc/containerd/config.toml containerd --default
 	here containerd config dump >"$T/dump"
 	says "BinaryName = \"$RUNCH\"" "$T/dump"
@@ -196,6 +202,8 @@ containerd_config() {
 	here cmp /etc/containerd/config.toml "$T/all.toml"
 	here rm -f /etc/containerd/config.toml
 	installs /etc/containerd/config.toml containerd
+	here containerd config dump >"$T/dump"
+	says '.containerd.runtimes.runc]' "$T/dump"
 	install containerd --remove
 	here sh -c '[ ! -e /etc/containerd ]'
 }
@@ -315,6 +323,8 @@ containerd_config() {
 @test "what the caller's own program does not take is not put in place" {
 	write /etc/containerd/config.toml <<<$'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\nsandbox_image = 5'
 	refused "containerd does not take this for /etc/containerd/config.toml" containerd
+	write /etc/containerd/config.toml <<<$'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun]\nruntime_type = "x"'
+	refused 'its default_runtime_name would be "runc", and there is no such table in runtimes' containerd
 	mkdir "$T/bin"
 	printf '#!/bin/sh\ncase $* in *version) echo podman version 4.9.9 ;; *) echo some words; echo "Error: no good" >&2; exit 125 ;; esac\n' >"$T/bin/podman"
 	chmod +x "$T/bin/podman"
