@@ -48,10 +48,14 @@ func (c *container) signalAll(sig unix.Signal) error {
 	return nil
 }
 
-// freeze pauses or resumes.
-func (c *container) freeze(on bool) error {
+// freeze pauses or resumes. A pause that fails, or comes too late for its caller, leaves
+// the container running.
+func (c *container) freeze(ctx context.Context, on bool) error {
 	c.freezing.Lock()
 	defer c.freezing.Unlock()
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("wait for processes that are started: %w", err)
+	}
 	c.mu.Lock()
 	ph, paused := c.phase, c.paused
 	c.mu.Unlock()
@@ -65,6 +69,10 @@ func (c *container) freeze(on bool) error {
 		to = cgroups.Thawed
 	}
 	if err := c.cgroup.Freeze(to); err != nil {
+		if on {
+			// What did not freeze in time would later.
+			err = errors.Join(err, c.cgroup.Freeze(cgroups.Thawed))
+		}
 		return err
 	}
 	c.mu.Lock()

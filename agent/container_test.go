@@ -39,13 +39,13 @@ func TestPhases(t *testing.T) {
 	if err := c.start(); !errors.Is(err, errStartRunning) {
 		t.Errorf("second start: %v", err)
 	}
-	if err := c.freeze(false); !errors.Is(err, errNotPaused) {
+	if err := c.freeze(t.Context(), false); !errors.Is(err, errNotPaused) {
 		t.Errorf("resume: %v", err)
 	}
-	if err := c.freeze(true); err != nil || cg.state != cgroups.Frozen {
+	if err := c.freeze(t.Context(), true); err != nil || cg.state != cgroups.Frozen {
 		t.Errorf("pause: %v, %s", err, cg.state)
 	}
-	if err := c.freeze(true); !errors.Is(err, errNotRunning) {
+	if err := c.freeze(t.Context(), true); !errors.Is(err, errNotRunning) {
 		t.Errorf("second pause: %v", err)
 	}
 	if err := errors.Join(c.canExec(true)); err != nil {
@@ -54,7 +54,7 @@ func TestPhases(t *testing.T) {
 	if err := c.canExec(false); !errors.Is(err, errExecPaused) {
 		t.Errorf("exec while paused: %v", err)
 	}
-	if err := c.freeze(false); err != nil || cg.state != cgroups.Thawed {
+	if err := c.freeze(t.Context(), false); err != nil || cg.state != cgroups.Thawed {
 		t.Errorf("resume: %v, %s", err, cg.state)
 	}
 	if c.ended() {
@@ -62,11 +62,30 @@ func TestPhases(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		errStartStopped.Error(): c.start(), errExecStopped.Error(): c.canExec(true),
-		errNotRunning.Error(): c.freeze(true), errNotPaused.Error(): c.freeze(false),
+		errNotRunning.Error(): c.freeze(t.Context(), true), errNotPaused.Error(): c.freeze(t.Context(), false),
 	} {
 		if err == nil || err.Error() != name {
 			t.Errorf("%q: %v", name, err)
 		}
+	}
+}
+
+// A pause that fails leaves the container running: what is still to freeze would do so
+// later, and the host takes it for running.
+func TestFailedPauseIsUndone(t *testing.T) {
+	cg := &fakeCgroup{err: errors.New("unable to freeze")}
+	c := &container{cgroup: cg, phase: running}
+	if err := c.freeze(t.Context(), true); !errors.Is(err, cg.err) || cg.state != cgroups.Thawed {
+		t.Errorf("%v, and it is %s", err, cg.state)
+	}
+	cg.state, cg.err = cgroups.Undefined, nil
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.freeze(gone, true); !errors.Is(err, context.Canceled) || cg.state != cgroups.Undefined {
+		t.Errorf("nobody waits any more: %v, and it is %s", err, cg.state)
+	}
+	if err := c.canExec(false); err != nil {
+		t.Errorf("it is not paused: %v", err)
 	}
 }
 
@@ -112,15 +131,13 @@ func TestExecsAreNamedOnce(t *testing.T) {
 	if got, err := c.process(""); got != c.init || err != nil {
 		t.Errorf("init: %v, %v", got, err)
 	}
-	p.waits.Add(1)
-	c.forgetUnwaited("e", p)
+	c.forget("e", new(process))
 	if len(c.execs) != 1 {
-		t.Error("forgotten although somebody waits")
+		t.Error("another process of that id is forgotten")
 	}
-	p.waits.Store(0)
-	c.forgetUnwaited("e", p)
+	c.forget("e", p)
 	if len(c.execs) != 0 {
-		t.Error("kept although nobody waits")
+		t.Error("it is kept")
 	}
 	for i := range maxExecs {
 		c.setExec(fmt.Sprint(i), p)
@@ -186,7 +203,7 @@ func TestTableIsBounded(t *testing.T) {
 // while one is started.
 func TestStartsAndPausesExcludeEachOther(t *testing.T) {
 	c := &container{cgroup: &fakeCgroup{}, phase: running}
-	if err := c.freeze(true); err != nil {
+	if err := c.freeze(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -202,12 +219,12 @@ func TestStartsAndPausesExcludeEachOther(t *testing.T) {
 		}
 		thawed <- release
 	}()
-	if err := c.freeze(false); err != nil {
+	if err := c.freeze(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	release := <-thawed
 	frozen := make(chan error, 1)
-	go func() { frozen <- c.freeze(true) }()
+	go func() { frozen <- c.freeze(t.Context(), true) }()
 	select {
 	case err := <-frozen:
 		t.Errorf("paused during a start: %v", err)

@@ -25,12 +25,11 @@ func (a *Agent) Wait(ctx context.Context, req *agentproto.WaitRequest) (*agentpr
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.Canceled) {
 			a.killUnwaited(c, p)
+			c.abandon(req.GetExecId(), p)
 		}
 		return nil, ctx.Err()
 	}
-	if req.GetExecId() != "" {
-		c.setExec(req.GetExecId(), nil)
-	}
+	c.forget(req.GetExecId(), p)
 	return p.result, nil
 }
 
@@ -110,16 +109,16 @@ func (a *Agent) CloseStdin(_ context.Context, req *agentproto.CloseStdinRequest)
 }
 
 // Pause freezes a container.
-func (a *Agent) Pause(_ context.Context, req *agentproto.PauseRequest) (*agentproto.PauseResponse, error) {
+func (a *Agent) Pause(ctx context.Context, req *agentproto.PauseRequest) (*agentproto.PauseResponse, error) {
 	c, err := a.table.get(req.GetContainerId())
 	if err != nil {
 		return nil, err
 	}
-	return &agentproto.PauseResponse{}, c.freeze(true)
+	return &agentproto.PauseResponse{}, c.freeze(ctx, true)
 }
 
 // Resume sets the clock and thaws a container.
-func (a *Agent) Resume(_ context.Context, req *agentproto.ResumeRequest) (*agentproto.ResumeResponse, error) {
+func (a *Agent) Resume(ctx context.Context, req *agentproto.ResumeRequest) (*agentproto.ResumeResponse, error) {
 	c, err := a.table.get(req.GetContainerId())
 	if err != nil {
 		return nil, err
@@ -127,7 +126,7 @@ func (a *Agent) Resume(_ context.Context, req *agentproto.ResumeRequest) (*agent
 	if err := setClock(req.GetHostTimeNs()); err != nil {
 		return nil, err
 	}
-	return &agentproto.ResumeResponse{}, c.freeze(false)
+	return &agentproto.ResumeResponse{}, c.freeze(ctx, false)
 }
 
 // Processes lists a container's processes.
