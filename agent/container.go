@@ -208,12 +208,22 @@ func (c *container) setExec(id string, p *process) {
 	c.execs[id] = p
 }
 
-// forgetUnwaited drops an exec that nobody has asked about.
-func (c *container) forgetUnwaited(id string, p *process) {
+// forget drops an exec; the container's init is none, and stays.
+func (c *container) forget(id string, p *process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.execs[id] == p && p.waits.Load() == 0 {
+	if c.execs[id] == p {
 		delete(c.execs, id)
+	}
+}
+
+// abandon has an exec forgotten as soon as it has ended: its shim is gone.
+func (c *container) abandon(id string, p *process) {
+	p.abandoned.Store(true)
+	select {
+	case <-p.done:
+		c.forget(id, p)
+	default: // endExec comes to it
 	}
 }
 

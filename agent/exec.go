@@ -94,23 +94,32 @@ func (a *Agent) exec(ctx context.Context, c *container, req *agentproto.ExecRequ
 		return nil, err
 	}
 	c.putHandle(h)
-	go a.watchExec(c, p, before)
+	go a.watchExec(c, req.GetExecId(), p, before)
 	time.AfterFunc(unwaitedTimeout, func() {
 		if p.waits.Load() == 0 {
 			_ = p.signal(unix.SIGKILL)
-			c.forgetUnwaited(req.GetExecId(), p)
+			c.forget(req.GetExecId(), p)
 		}
 	})
 	return p, nil
 }
 
 // watchExec waits for an exec and answers those who wait for it.
-func (a *Agent) watchExec(c *container, p *process, oomBefore uint64) {
+func (a *Agent) watchExec(c *container, id string, p *process, oomBefore uint64) {
 	resp := &agentproto.WaitResponse{ExitCode: p.wait()}
 	a.reaper.untrack(p.pid)
 	resp.OomKilled = c.oomKills() > oomBefore
+	c.endExec(id, p, resp)
+}
+
+// endExec gives the result of an exec that has ended to those who wait for it, and
+// forgets it where nobody will.
+func (c *container) endExec(id string, p *process, result *agentproto.WaitResponse) {
 	close(p.exited)
-	p.finish(resp)
+	p.finish(result)
+	if p.abandoned.Load() {
+		c.forget(id, p)
+	}
 }
 
 // launch has an init or an exec started. A start that takes longer than the

@@ -34,6 +34,8 @@ type process struct {
 	waits atomic.Int32
 	// waiting is how many of them are open: one for each shim that lives.
 	waiting atomic.Int32
+	// abandoned says that the shim is gone that would ask for the result.
+	abandoned atomic.Bool
 }
 
 // exitCode is what a shell would say: the code, or 128 and the signal.

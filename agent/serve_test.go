@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
+	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
@@ -122,10 +123,14 @@ func TestCallsAboutNothing(t *testing.T) {
 	}
 }
 
+// fakeProcess is one without a process behind it.
+func fakeProcess() *process {
+	return &process{stdio: &stdio{conns: new(conns)}, exited: make(chan struct{}), done: make(chan struct{})}
+}
+
 // fakeContainer is one that has an init without a process behind it.
 func fakeContainer(a *Agent, id string) *container {
-	p := &process{stdio: &stdio{conns: new(conns)}, exited: make(chan struct{}), done: make(chan struct{})}
-	c := &container{id: id, init: p, privatePID: true, gone: make(chan struct{}), execs: make(map[string]*process)}
+	c := &container{id: id, init: fakeProcess(), privatePID: true, gone: make(chan struct{}), execs: make(map[string]*process)}
 	a.table.release(id, c)
 	return c
 }
@@ -175,6 +180,34 @@ func TestWaitEndsWithItsTime(t *testing.T) {
 	case <-c.init.exited:
 		t.Error("a caller that stops waiting is no shim that was killed")
 	default:
+	}
+}
+
+// An exec whose shim was killed is forgotten, before or after its end: there may be as
+// many of them as the container lives.
+func TestExecOfADeadShimIsForgotten(t *testing.T) {
+	a := newAgent(slog.New(slog.DiscardHandler), false)
+	c := fakeContainer(a, "x")
+	dead, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, early := fakeProcess(), fakeProcess()
+	late.lc = new(libcontainer.Process) // which cannot be signalled
+	c.setExec("late", late)
+	if _, err := a.Wait(dead, &agentproto.WaitRequest{ContainerId: "x", ExecId: "late"}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if _, err := c.process("late"); err != nil {
+		t.Errorf("forgotten before its end: %v", err)
+	}
+	c.endExec("late", late, new(agentproto.WaitResponse))
+	c.setExec("early", early)
+	c.endExec("early", early, new(agentproto.WaitResponse))
+	if _, err := c.process("early"); err != nil {
+		t.Errorf("nobody has asked for its result yet: %v", err)
+	}
+	c.abandon("early", early)
+	if len(c.execs) != 0 {
+		t.Errorf("%d are still there", len(c.execs))
 	}
 }
 
