@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
 )
@@ -20,6 +21,8 @@ const (
 	gcPercent = 50
 	// memoryLimit is the Go runtime's soft limit, in bytes.
 	memoryLimit = 12 << 20
+	// maxAgentFiles is how many files the agent may have open.
+	maxAgentFiles = 64 << 10
 )
 
 // errNotInit says that this is no guest: another process would have its root, its mounts
@@ -37,6 +40,11 @@ func Run(ctx context.Context) error {
 	// The Go runtime has read it, and it is not for the programs that hooks run.
 	if err := os.Unsetenv("GODEBUG"); err != nil {
 		return fmt.Errorf("clear the environment: %w", err)
+	}
+	// The kernel gives the first process 4096, and each attached process takes eight here.
+	// Whatever it starts for a container has limits of its own.
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: maxAgentFiles, Max: maxAgentFiles}); err != nil {
+		return fmt.Errorf("raise the limit of open files: %w", err)
 	}
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)

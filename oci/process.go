@@ -122,32 +122,6 @@ func validateStrings(p *specs.Process) error {
 	return nil
 }
 
-// knownRlimits are the limits that Linux has.
-var knownRlimits = map[string]bool{
-	"RLIMIT_AS": true, "RLIMIT_CORE": true, "RLIMIT_CPU": true, "RLIMIT_DATA": true,
-	"RLIMIT_FSIZE": true, "RLIMIT_LOCKS": true, "RLIMIT_MEMLOCK": true, "RLIMIT_MSGQUEUE": true,
-	"RLIMIT_NICE": true, "RLIMIT_NOFILE": true, "RLIMIT_NPROC": true, "RLIMIT_RSS": true,
-	"RLIMIT_RTPRIO": true, "RLIMIT_RTTIME": true, "RLIMIT_SIGPENDING": true, "RLIMIT_STACK": true,
-}
-
-func validateRlimits(p *specs.Process) error {
-	seen := make(map[string]bool, len(p.Rlimits))
-	for i, l := range p.Rlimits {
-		field := index("process.rlimits", i)
-		switch {
-		case !knownRlimits[l.Type]:
-			return fieldErrorf(field+".type", "wrong rlimit value: %s", l.Type)
-		case seen[l.Type]:
-			// The runtime spec requires an error for a type that is given twice.
-			return fieldErrorf(field+".type", "%s is given twice", l.Type)
-		case l.Soft > l.Hard:
-			return fieldErrorf(field+".soft", "%d is more than the hard limit %d", l.Soft, l.Hard)
-		}
-		seen[l.Type] = true
-	}
-	return nil
-}
-
 // validateScheduler is runc's check; see sched_setattr(2).
 func validateScheduler(p *specs.Process) error {
 	s := p.Scheduler

@@ -108,6 +108,11 @@ func (c *creation) prepare() error {
 		c.r.Log.Debug("the guest's devices take the place of the host's", "left out", strings.Join(left, " "))
 	}
 	c.r.warnOf(c.spec.Process)
+	limits, err := inheritedRlimits()
+	if err != nil {
+		return err
+	}
+	c.spec.Process = oci.WithRlimits(c.spec.Process, limits)
 	if c.place.own {
 		if err := c.planVM(); err != nil {
 			return err

@@ -112,7 +112,11 @@ func (r *Runtime) setupTimeout() time.Duration {
 }
 
 func (r *Runtime) execSetup(c *state.Container, o ExecOptions) (*shimproto.Setup, error) {
-	process, err := json.Marshal(oci.GuestProcess(o.Process))
+	limits, err := inheritedRlimits()
+	if err != nil {
+		return nil, err
+	}
+	process, err := json.Marshal(oci.WithRlimits(oci.GuestProcess(o.Process), limits))
 	if err != nil {
 		return nil, fmt.Errorf("encode the process: %w", err)
 	}

@@ -620,3 +620,30 @@ Seccomp 0"
 	same "$status" 1
 	[[ $output == *"linux.devices["*"]: a device of the host ("*") cannot be given to a VM"* ]]
 }
+
+# open_files PID: the container's limits of open files, soft and hard.
+open_files() {
+	awk '/^Max open files/ { print $4, $5 }' <<<"$(execute cat "/proc/$1/limits")"
+}
+
+@test "a limit that the spec does not give is that of the program that asks for the process, as with runc" {
+	own
+	config 'del(.process.rlimits)'
+	args sleep 10000
+	(
+		ulimit -Sn 3000
+		ulimit -Hn 4000
+		create
+	)
+	runch start "$ID"
+	same "$(open_files 1)" "3000 4000"
+	same "$(
+		ulimit -Sn 2000
+		open_files self
+	)" "2000 $(ulimit -Hn)"
+	# What the spec gives is for the guest's kernel: this is more than it has by itself, and than a host may give.
+	if is_runch; then
+		process sh -c 'ulimit -n' | jq '.rlimits = [{type: "RLIMIT_NOFILE", soft: 2000000, hard: 2000000}]' >"$T/process.json"
+		same "$(runch exec --process "$T/process.json" "$ID")" 2000000
+	fi
+}
