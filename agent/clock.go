@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -40,6 +41,32 @@ func setClock(hostNS int64) error {
 		return fmt.Errorf("set the clock: %w", err)
 	}
 	return nil
+}
+
+// maxSlew is what the clock is not set for: programs would see it jump, or go back.
+const maxSlew = 500 * time.Millisecond
+
+// AdjustClock moves the wall clock. A small difference is made up for by a clock that is
+// slower or faster by 500 µs in a second (adjtime(3)).
+func (a *Agent) AdjustClock(_ context.Context, req *agentproto.AdjustClockRequest) (*agentproto.AdjustClockResponse, error) {
+	by := time.Duration(req.GetByNs())
+	to := time.Now().Add(by).UnixNano()
+	if to < 0 || by < 0 && -by < 0 {
+		return nil, invalidf("by_ns: %d is before the epoch", req.GetByNs())
+	}
+	var err error
+	switch {
+	case by == 0:
+	case by.Abs() <= maxSlew:
+		_, err = unix.Adjtimex(&unix.Timex{Modes: unix.ADJ_OFFSET_SINGLESHOT, Offset: by.Microseconds()})
+	default:
+		ts := unix.NsecToTimespec(to)
+		err = unix.ClockSettime(unix.CLOCK_REALTIME, &ts)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("adjust the clock: %w", err)
+	}
+	return &agentproto.AdjustClockResponse{TimeNs: time.Now().UnixNano()}, nil
 }
 
 // timeline collects the moments of starting.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -143,4 +145,19 @@ func TestNetworkThatFailsIsTriedAgain(t *testing.T) {
 		t.Error(err)
 	}
 	f.appliedAre(t, "boot", "boot", "boot")
+}
+
+// The clock of the machine that runs this test is only read.
+func TestAdjustClockByNothing(t *testing.T) {
+	a := newAgent(slog.New(slog.DiscardHandler), false)
+	before := time.Now().UnixNano()
+	resp, err := a.AdjustClock(t.Context(), &agentproto.AdjustClockRequest{})
+	if err != nil || resp.GetTimeNs() < before || resp.GetTimeNs() > time.Now().UnixNano() {
+		t.Errorf("%v, %v", resp, err)
+	}
+	for _, by := range []int64{math.MinInt64, -time.Now().UnixNano() - int64(time.Hour)} {
+		if _, err := a.AdjustClock(t.Context(), &agentproto.AdjustClockRequest{ByNs: by}); !errors.Is(err, errInvalidRequest) {
+			t.Errorf("by %d it is not refused", by)
+		}
+	}
 }

@@ -1394,6 +1394,96 @@ func (*PauseResponse) Descriptor() ([]byte, []int) {
 	return file_agentproto_agent_proto_rawDescGZIP(), []int{22}
 }
 
+type AdjustClockRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How far to move it, in nanoseconds; 0 leaves it.
+	ByNs          int64 `protobuf:"varint,1,opt,name=by_ns,json=byNs,proto3" json:"by_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdjustClockRequest) Reset() {
+	*x = AdjustClockRequest{}
+	mi := &file_agentproto_agent_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdjustClockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdjustClockRequest) ProtoMessage() {}
+
+func (x *AdjustClockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdjustClockRequest.ProtoReflect.Descriptor instead.
+func (*AdjustClockRequest) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *AdjustClockRequest) GetByNs() int64 {
+	if x != nil {
+		return x.ByNs
+	}
+	return 0
+}
+
+type AdjustClockResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it shows, in nanoseconds since the epoch.
+	TimeNs        int64 `protobuf:"varint,1,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdjustClockResponse) Reset() {
+	*x = AdjustClockResponse{}
+	mi := &file_agentproto_agent_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdjustClockResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdjustClockResponse) ProtoMessage() {}
+
+func (x *AdjustClockResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdjustClockResponse.ProtoReflect.Descriptor instead.
+func (*AdjustClockResponse) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *AdjustClockResponse) GetTimeNs() int64 {
+	if x != nil {
+		return x.TimeNs
+	}
+	return 0
+}
+
 type ResumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
@@ -1404,7 +1494,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[23]
+	mi := &file_agentproto_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1506,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[23]
+	mi := &file_agentproto_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1519,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{23}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResumeRequest) GetContainerId() string {
@@ -1454,7 +1544,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[24]
+	mi := &file_agentproto_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1556,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[24]
+	mi := &file_agentproto_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1569,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{24}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{26}
 }
 
 type UpdateRequest struct {
@@ -1495,7 +1585,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[25]
+	mi := &file_agentproto_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1597,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[25]
+	mi := &file_agentproto_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1610,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{25}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UpdateRequest) GetContainerId() string {
@@ -1552,7 +1642,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[26]
+	mi := &file_agentproto_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1564,7 +1654,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[26]
+	mi := &file_agentproto_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1577,7 +1667,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{26}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{28}
 }
 
 type AwaitSizeRequest struct {
@@ -1590,7 +1680,7 @@ type AwaitSizeRequest struct {
 
 func (x *AwaitSizeRequest) Reset() {
 	*x = AwaitSizeRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[27]
+	mi := &file_agentproto_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1692,7 @@ func (x *AwaitSizeRequest) String() string {
 func (*AwaitSizeRequest) ProtoMessage() {}
 
 func (x *AwaitSizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[27]
+	mi := &file_agentproto_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1705,7 @@ func (x *AwaitSizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitSizeRequest.ProtoReflect.Descriptor instead.
 func (*AwaitSizeRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{27}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AwaitSizeRequest) GetCpus() uint32 {
@@ -1640,7 +1730,7 @@ type AwaitSizeResponse struct {
 
 func (x *AwaitSizeResponse) Reset() {
 	*x = AwaitSizeResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[28]
+	mi := &file_agentproto_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1742,7 @@ func (x *AwaitSizeResponse) String() string {
 func (*AwaitSizeResponse) ProtoMessage() {}
 
 func (x *AwaitSizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[28]
+	mi := &file_agentproto_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1755,7 @@ func (x *AwaitSizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitSizeResponse.ProtoReflect.Descriptor instead.
 func (*AwaitSizeResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{28}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{30}
 }
 
 type StatsRequest struct {
@@ -1677,7 +1767,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[29]
+	mi := &file_agentproto_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1779,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[29]
+	mi := &file_agentproto_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +1792,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{29}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StatsRequest) GetContainerId() string {
@@ -1722,7 +1812,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[30]
+	mi := &file_agentproto_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1824,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[30]
+	mi := &file_agentproto_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1837,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{30}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StatsResponse) GetStats() []byte {
@@ -1768,7 +1858,7 @@ type AwaitOOMRequest struct {
 
 func (x *AwaitOOMRequest) Reset() {
 	*x = AwaitOOMRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[31]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1870,7 @@ func (x *AwaitOOMRequest) String() string {
 func (*AwaitOOMRequest) ProtoMessage() {}
 
 func (x *AwaitOOMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[31]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1883,7 @@ func (x *AwaitOOMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitOOMRequest.ProtoReflect.Descriptor instead.
 func (*AwaitOOMRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{31}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AwaitOOMRequest) GetContainerId() string {
@@ -1821,7 +1911,7 @@ type AwaitOOMResponse struct {
 
 func (x *AwaitOOMResponse) Reset() {
 	*x = AwaitOOMResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +1923,7 @@ func (x *AwaitOOMResponse) String() string {
 func (*AwaitOOMResponse) ProtoMessage() {}
 
 func (x *AwaitOOMResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +1936,7 @@ func (x *AwaitOOMResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitOOMResponse.ProtoReflect.Descriptor instead.
 func (*AwaitOOMResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AwaitOOMResponse) GetKills() uint64 {
@@ -1872,7 +1962,7 @@ type ProcessesRequest struct {
 
 func (x *ProcessesRequest) Reset() {
 	*x = ProcessesRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[33]
+	mi := &file_agentproto_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1884,7 +1974,7 @@ func (x *ProcessesRequest) String() string {
 func (*ProcessesRequest) ProtoMessage() {}
 
 func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[33]
+	mi := &file_agentproto_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1897,7 +1987,7 @@ func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{33}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ProcessesRequest) GetContainerId() string {
@@ -1924,7 +2014,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_agentproto_agent_proto_msgTypes[34]
+	mi := &file_agentproto_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2026,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[34]
+	mi := &file_agentproto_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2039,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{34}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Process) GetPid() int32 {
@@ -2017,7 +2107,7 @@ type ProcessesResponse struct {
 
 func (x *ProcessesResponse) Reset() {
 	*x = ProcessesResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[35]
+	mi := &file_agentproto_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2119,7 @@ func (x *ProcessesResponse) String() string {
 func (*ProcessesResponse) ProtoMessage() {}
 
 func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[35]
+	mi := &file_agentproto_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2132,7 @@ func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{35}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ProcessesResponse) GetProcesses() []*Process {
@@ -2061,7 +2151,7 @@ type SetNetworkRequest struct {
 
 func (x *SetNetworkRequest) Reset() {
 	*x = SetNetworkRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2163,7 @@ func (x *SetNetworkRequest) String() string {
 func (*SetNetworkRequest) ProtoMessage() {}
 
 func (x *SetNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2176,7 @@ func (x *SetNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNetworkRequest.ProtoReflect.Descriptor instead.
 func (*SetNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetNetworkRequest) GetNetwork() *Network {
@@ -2104,7 +2194,7 @@ type SetNetworkResponse struct {
 
 func (x *SetNetworkResponse) Reset() {
 	*x = SetNetworkResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2206,7 @@ func (x *SetNetworkResponse) String() string {
 func (*SetNetworkResponse) ProtoMessage() {}
 
 func (x *SetNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2219,7 @@ func (x *SetNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNetworkResponse.ProtoReflect.Descriptor instead.
 func (*SetNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
 }
 
 type InterfacesRequest struct {
@@ -2140,7 +2230,7 @@ type InterfacesRequest struct {
 
 func (x *InterfacesRequest) Reset() {
 	*x = InterfacesRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2242,7 @@ func (x *InterfacesRequest) String() string {
 func (*InterfacesRequest) ProtoMessage() {}
 
 func (x *InterfacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2255,7 @@ func (x *InterfacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterfacesRequest.ProtoReflect.Descriptor instead.
 func (*InterfacesRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{40}
 }
 
 type InterfacesResponse struct {
@@ -2177,7 +2267,7 @@ type InterfacesResponse struct {
 
 func (x *InterfacesResponse) Reset() {
 	*x = InterfacesResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2279,7 @@ func (x *InterfacesResponse) String() string {
 func (*InterfacesResponse) ProtoMessage() {}
 
 func (x *InterfacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2292,7 @@ func (x *InterfacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterfacesResponse.ProtoReflect.Descriptor instead.
 func (*InterfacesResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *InterfacesResponse) GetInterfaces() []*Interface {
@@ -2222,7 +2312,7 @@ type ServeNamesRequest struct {
 
 func (x *ServeNamesRequest) Reset() {
 	*x = ServeNamesRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[40]
+	mi := &file_agentproto_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2234,7 +2324,7 @@ func (x *ServeNamesRequest) String() string {
 func (*ServeNamesRequest) ProtoMessage() {}
 
 func (x *ServeNamesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[40]
+	mi := &file_agentproto_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2247,7 +2337,7 @@ func (x *ServeNamesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServeNamesRequest.ProtoReflect.Descriptor instead.
 func (*ServeNamesRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{40}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ServeNamesRequest) GetAddress() []byte {
@@ -2265,7 +2355,7 @@ type ServeNamesResponse struct {
 
 func (x *ServeNamesResponse) Reset() {
 	*x = ServeNamesResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[41]
+	mi := &file_agentproto_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2367,7 @@ func (x *ServeNamesResponse) String() string {
 func (*ServeNamesResponse) ProtoMessage() {}
 
 func (x *ServeNamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[41]
+	mi := &file_agentproto_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2380,7 @@ func (x *ServeNamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServeNamesResponse.ProtoReflect.Descriptor instead.
 func (*ServeNamesResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{41}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{43}
 }
 
 type NextQueryRequest struct {
@@ -2301,7 +2391,7 @@ type NextQueryRequest struct {
 
 func (x *NextQueryRequest) Reset() {
 	*x = NextQueryRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[42]
+	mi := &file_agentproto_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2403,7 @@ func (x *NextQueryRequest) String() string {
 func (*NextQueryRequest) ProtoMessage() {}
 
 func (x *NextQueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[42]
+	mi := &file_agentproto_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2416,7 @@ func (x *NextQueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextQueryRequest.ProtoReflect.Descriptor instead.
 func (*NextQueryRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{42}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{44}
 }
 
 type NextQueryResponse struct {
@@ -2344,7 +2434,7 @@ type NextQueryResponse struct {
 
 func (x *NextQueryResponse) Reset() {
 	*x = NextQueryResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[43]
+	mi := &file_agentproto_agent_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2356,7 +2446,7 @@ func (x *NextQueryResponse) String() string {
 func (*NextQueryResponse) ProtoMessage() {}
 
 func (x *NextQueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[43]
+	mi := &file_agentproto_agent_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2369,7 +2459,7 @@ func (x *NextQueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextQueryResponse.ProtoReflect.Descriptor instead.
 func (*NextQueryResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{43}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NextQueryResponse) GetId() uint64 {
@@ -2411,7 +2501,7 @@ type AnswerQueryRequest struct {
 
 func (x *AnswerQueryRequest) Reset() {
 	*x = AnswerQueryRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[44]
+	mi := &file_agentproto_agent_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2423,7 +2513,7 @@ func (x *AnswerQueryRequest) String() string {
 func (*AnswerQueryRequest) ProtoMessage() {}
 
 func (x *AnswerQueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[44]
+	mi := &file_agentproto_agent_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2436,7 +2526,7 @@ func (x *AnswerQueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerQueryRequest.ProtoReflect.Descriptor instead.
 func (*AnswerQueryRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{44}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AnswerQueryRequest) GetId() uint64 {
@@ -2461,7 +2551,7 @@ type AnswerQueryResponse struct {
 
 func (x *AnswerQueryResponse) Reset() {
 	*x = AnswerQueryResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[45]
+	mi := &file_agentproto_agent_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +2563,7 @@ func (x *AnswerQueryResponse) String() string {
 func (*AnswerQueryResponse) ProtoMessage() {}
 
 func (x *AnswerQueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[45]
+	mi := &file_agentproto_agent_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +2576,7 @@ func (x *AnswerQueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerQueryResponse.ProtoReflect.Descriptor instead.
 func (*AnswerQueryResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{45}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{47}
 }
 
 type InfoRequest struct {
@@ -2497,7 +2587,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[46]
+	mi := &file_agentproto_agent_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2509,7 +2599,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[46]
+	mi := &file_agentproto_agent_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2522,7 +2612,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{46}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{48}
 }
 
 type InfoResponse struct {
@@ -2540,7 +2630,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[47]
+	mi := &file_agentproto_agent_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2642,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[47]
+	mi := &file_agentproto_agent_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2655,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{47}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *InfoResponse) GetKernelRelease() string {
@@ -2625,7 +2715,7 @@ type Timeline struct {
 
 func (x *Timeline) Reset() {
 	*x = Timeline{}
-	mi := &file_agentproto_agent_proto_msgTypes[48]
+	mi := &file_agentproto_agent_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2727,7 @@ func (x *Timeline) String() string {
 func (*Timeline) ProtoMessage() {}
 
 func (x *Timeline) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[48]
+	mi := &file_agentproto_agent_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2740,7 @@ func (x *Timeline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeline.ProtoReflect.Descriptor instead.
 func (*Timeline) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{48}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Timeline) GetAgentStartNs() uint64 {
@@ -2701,7 +2791,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agentproto_agent_proto_msgTypes[49]
+	mi := &file_agentproto_agent_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2713,7 +2803,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[49]
+	mi := &file_agentproto_agent_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2726,7 +2816,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{49}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Hello) GetProtocol() uint32 {
@@ -2770,7 +2860,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_agentproto_agent_proto_msgTypes[50]
+	mi := &file_agentproto_agent_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2782,7 +2872,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[50]
+	mi := &file_agentproto_agent_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2795,7 +2885,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{50}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Network) GetInterfaces() []*Interface {
@@ -2842,7 +2932,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agentproto_agent_proto_msgTypes[51]
+	mi := &file_agentproto_agent_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2854,7 +2944,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[51]
+	mi := &file_agentproto_agent_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2867,7 +2957,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{51}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Interface) GetName() string {
@@ -2931,7 +3021,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agentproto_agent_proto_msgTypes[52]
+	mi := &file_agentproto_agent_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2943,7 +3033,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[52]
+	mi := &file_agentproto_agent_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2956,7 +3046,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{52}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Route) GetDestination() string {
@@ -3067,7 +3157,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agentproto_agent_proto_msgTypes[53]
+	mi := &file_agentproto_agent_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3079,7 +3169,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[53]
+	mi := &file_agentproto_agent_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3092,7 +3182,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{53}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Rule) GetFamily() uint32 {
@@ -3185,7 +3275,7 @@ type Neighbor struct {
 
 func (x *Neighbor) Reset() {
 	*x = Neighbor{}
-	mi := &file_agentproto_agent_proto_msgTypes[54]
+	mi := &file_agentproto_agent_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3197,7 +3287,7 @@ func (x *Neighbor) String() string {
 func (*Neighbor) ProtoMessage() {}
 
 func (x *Neighbor) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[54]
+	mi := &file_agentproto_agent_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3210,7 +3300,7 @@ func (x *Neighbor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbor.ProtoReflect.Descriptor instead.
 func (*Neighbor) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{54}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Neighbor) GetAddress() string {
@@ -3339,7 +3429,11 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x12CloseStdinResponse\"1\n" +
 	"\fPauseRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"\x0f\n" +
-	"\rPauseResponse\"T\n" +
+	"\rPauseResponse\")\n" +
+	"\x12AdjustClockRequest\x12\x13\n" +
+	"\x05by_ns\x18\x01 \x01(\x03R\x04byNs\".\n" +
+	"\x13AdjustClockResponse\x12\x17\n" +
+	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\"T\n" +
 	"\rResumeRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12 \n" +
 	"\fhost_time_ns\x18\x02 \x01(\x03R\n" +
@@ -3462,7 +3556,7 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x1c\n" +
 	"\tinterface\x18\x03 \x01(\tR\tinterface\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\rR\x05state\x12\x14\n" +
-	"\x05flags\x18\x05 \x01(\rR\x05flags2\x88\r\n" +
+	"\x05flags\x18\x05 \x01(\rR\x05flags2\xe0\r\n" +
 	"\x05Agent\x12P\n" +
 	"\tConfigure\x12 .runch.agent.v1.ConfigureRequest\x1a!.runch.agent.v1.ConfigureResponse\x12b\n" +
 	"\x0fCreateContainer\x12&.runch.agent.v1.CreateContainerRequest\x1a'.runch.agent.v1.CreateContainerResponse\x12_\n" +
@@ -3487,7 +3581,8 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\n" +
 	"ServeNames\x12!.runch.agent.v1.ServeNamesRequest\x1a\".runch.agent.v1.ServeNamesResponse\x12P\n" +
 	"\tNextQuery\x12 .runch.agent.v1.NextQueryRequest\x1a!.runch.agent.v1.NextQueryResponse\x12V\n" +
-	"\vAnswerQuery\x12\".runch.agent.v1.AnswerQueryRequest\x1a#.runch.agent.v1.AnswerQueryResponse\x12A\n" +
+	"\vAnswerQuery\x12\".runch.agent.v1.AnswerQueryRequest\x1a#.runch.agent.v1.AnswerQueryResponse\x12V\n" +
+	"\vAdjustClock\x12\".runch.agent.v1.AdjustClockRequest\x1a#.runch.agent.v1.AdjustClockResponse\x12A\n" +
 	"\x04Info\x12\x1b.runch.agent.v1.InfoRequest\x1a\x1c.runch.agent.v1.InfoResponseB\x12Z\x10runch/agentprotob\x06proto3"
 
 var (
@@ -3502,7 +3597,7 @@ func file_agentproto_agent_proto_rawDescGZIP() []byte {
 	return file_agentproto_agent_proto_rawDescData
 }
 
-var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_agentproto_agent_proto_goTypes = []any{
 	(*Stdio)(nil),                   // 0: runch.agent.v1.Stdio
 	(*TerminalSize)(nil),            // 1: runch.agent.v1.TerminalSize
@@ -3527,59 +3622,61 @@ var file_agentproto_agent_proto_goTypes = []any{
 	(*CloseStdinResponse)(nil),      // 20: runch.agent.v1.CloseStdinResponse
 	(*PauseRequest)(nil),            // 21: runch.agent.v1.PauseRequest
 	(*PauseResponse)(nil),           // 22: runch.agent.v1.PauseResponse
-	(*ResumeRequest)(nil),           // 23: runch.agent.v1.ResumeRequest
-	(*ResumeResponse)(nil),          // 24: runch.agent.v1.ResumeResponse
-	(*UpdateRequest)(nil),           // 25: runch.agent.v1.UpdateRequest
-	(*UpdateResponse)(nil),          // 26: runch.agent.v1.UpdateResponse
-	(*AwaitSizeRequest)(nil),        // 27: runch.agent.v1.AwaitSizeRequest
-	(*AwaitSizeResponse)(nil),       // 28: runch.agent.v1.AwaitSizeResponse
-	(*StatsRequest)(nil),            // 29: runch.agent.v1.StatsRequest
-	(*StatsResponse)(nil),           // 30: runch.agent.v1.StatsResponse
-	(*AwaitOOMRequest)(nil),         // 31: runch.agent.v1.AwaitOOMRequest
-	(*AwaitOOMResponse)(nil),        // 32: runch.agent.v1.AwaitOOMResponse
-	(*ProcessesRequest)(nil),        // 33: runch.agent.v1.ProcessesRequest
-	(*Process)(nil),                 // 34: runch.agent.v1.Process
-	(*ProcessesResponse)(nil),       // 35: runch.agent.v1.ProcessesResponse
-	(*SetNetworkRequest)(nil),       // 36: runch.agent.v1.SetNetworkRequest
-	(*SetNetworkResponse)(nil),      // 37: runch.agent.v1.SetNetworkResponse
-	(*InterfacesRequest)(nil),       // 38: runch.agent.v1.InterfacesRequest
-	(*InterfacesResponse)(nil),      // 39: runch.agent.v1.InterfacesResponse
-	(*ServeNamesRequest)(nil),       // 40: runch.agent.v1.ServeNamesRequest
-	(*ServeNamesResponse)(nil),      // 41: runch.agent.v1.ServeNamesResponse
-	(*NextQueryRequest)(nil),        // 42: runch.agent.v1.NextQueryRequest
-	(*NextQueryResponse)(nil),       // 43: runch.agent.v1.NextQueryResponse
-	(*AnswerQueryRequest)(nil),      // 44: runch.agent.v1.AnswerQueryRequest
-	(*AnswerQueryResponse)(nil),     // 45: runch.agent.v1.AnswerQueryResponse
-	(*InfoRequest)(nil),             // 46: runch.agent.v1.InfoRequest
-	(*InfoResponse)(nil),            // 47: runch.agent.v1.InfoResponse
-	(*Timeline)(nil),                // 48: runch.agent.v1.Timeline
-	(*Hello)(nil),                   // 49: runch.agent.v1.Hello
-	(*Network)(nil),                 // 50: runch.agent.v1.Network
-	(*Interface)(nil),               // 51: runch.agent.v1.Interface
-	(*Route)(nil),                   // 52: runch.agent.v1.Route
-	(*Rule)(nil),                    // 53: runch.agent.v1.Rule
-	(*Neighbor)(nil),                // 54: runch.agent.v1.Neighbor
+	(*AdjustClockRequest)(nil),      // 23: runch.agent.v1.AdjustClockRequest
+	(*AdjustClockResponse)(nil),     // 24: runch.agent.v1.AdjustClockResponse
+	(*ResumeRequest)(nil),           // 25: runch.agent.v1.ResumeRequest
+	(*ResumeResponse)(nil),          // 26: runch.agent.v1.ResumeResponse
+	(*UpdateRequest)(nil),           // 27: runch.agent.v1.UpdateRequest
+	(*UpdateResponse)(nil),          // 28: runch.agent.v1.UpdateResponse
+	(*AwaitSizeRequest)(nil),        // 29: runch.agent.v1.AwaitSizeRequest
+	(*AwaitSizeResponse)(nil),       // 30: runch.agent.v1.AwaitSizeResponse
+	(*StatsRequest)(nil),            // 31: runch.agent.v1.StatsRequest
+	(*StatsResponse)(nil),           // 32: runch.agent.v1.StatsResponse
+	(*AwaitOOMRequest)(nil),         // 33: runch.agent.v1.AwaitOOMRequest
+	(*AwaitOOMResponse)(nil),        // 34: runch.agent.v1.AwaitOOMResponse
+	(*ProcessesRequest)(nil),        // 35: runch.agent.v1.ProcessesRequest
+	(*Process)(nil),                 // 36: runch.agent.v1.Process
+	(*ProcessesResponse)(nil),       // 37: runch.agent.v1.ProcessesResponse
+	(*SetNetworkRequest)(nil),       // 38: runch.agent.v1.SetNetworkRequest
+	(*SetNetworkResponse)(nil),      // 39: runch.agent.v1.SetNetworkResponse
+	(*InterfacesRequest)(nil),       // 40: runch.agent.v1.InterfacesRequest
+	(*InterfacesResponse)(nil),      // 41: runch.agent.v1.InterfacesResponse
+	(*ServeNamesRequest)(nil),       // 42: runch.agent.v1.ServeNamesRequest
+	(*ServeNamesResponse)(nil),      // 43: runch.agent.v1.ServeNamesResponse
+	(*NextQueryRequest)(nil),        // 44: runch.agent.v1.NextQueryRequest
+	(*NextQueryResponse)(nil),       // 45: runch.agent.v1.NextQueryResponse
+	(*AnswerQueryRequest)(nil),      // 46: runch.agent.v1.AnswerQueryRequest
+	(*AnswerQueryResponse)(nil),     // 47: runch.agent.v1.AnswerQueryResponse
+	(*InfoRequest)(nil),             // 48: runch.agent.v1.InfoRequest
+	(*InfoResponse)(nil),            // 49: runch.agent.v1.InfoResponse
+	(*Timeline)(nil),                // 50: runch.agent.v1.Timeline
+	(*Hello)(nil),                   // 51: runch.agent.v1.Hello
+	(*Network)(nil),                 // 52: runch.agent.v1.Network
+	(*Interface)(nil),               // 53: runch.agent.v1.Interface
+	(*Route)(nil),                   // 54: runch.agent.v1.Route
+	(*Rule)(nil),                    // 55: runch.agent.v1.Rule
+	(*Neighbor)(nil),                // 56: runch.agent.v1.Neighbor
 }
 var file_agentproto_agent_proto_depIdxs = []int32{
-	50, // 0: runch.agent.v1.ConfigureRequest.network:type_name -> runch.agent.v1.Network
+	52, // 0: runch.agent.v1.ConfigureRequest.network:type_name -> runch.agent.v1.Network
 	0,  // 1: runch.agent.v1.CreateContainerRequest.stdio:type_name -> runch.agent.v1.Stdio
 	1,  // 2: runch.agent.v1.CreateContainerRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
 	7,  // 3: runch.agent.v1.CreateContainerRequest.shared_namespaces:type_name -> runch.agent.v1.SharedNamespace
 	6,  // 4: runch.agent.v1.CreateContainerRequest.shared_memory:type_name -> runch.agent.v1.SharedMemory
 	5,  // 5: runch.agent.v1.CreateContainerRequest.volumes:type_name -> runch.agent.v1.Volume
-	50, // 6: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
+	52, // 6: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
 	0,  // 7: runch.agent.v1.ExecRequest.stdio:type_name -> runch.agent.v1.Stdio
 	1,  // 8: runch.agent.v1.ExecRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
 	1,  // 9: runch.agent.v1.ResizeRequest.size:type_name -> runch.agent.v1.TerminalSize
-	34, // 10: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
-	50, // 11: runch.agent.v1.SetNetworkRequest.network:type_name -> runch.agent.v1.Network
-	51, // 12: runch.agent.v1.InterfacesResponse.interfaces:type_name -> runch.agent.v1.Interface
-	48, // 13: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
-	48, // 14: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
-	51, // 15: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
-	52, // 16: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
-	54, // 17: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
-	53, // 18: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
+	36, // 10: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
+	52, // 11: runch.agent.v1.SetNetworkRequest.network:type_name -> runch.agent.v1.Network
+	53, // 12: runch.agent.v1.InterfacesResponse.interfaces:type_name -> runch.agent.v1.Interface
+	50, // 13: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
+	50, // 14: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
+	53, // 15: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
+	54, // 16: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
+	56, // 17: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
+	55, // 18: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
 	2,  // 19: runch.agent.v1.Agent.Configure:input_type -> runch.agent.v1.ConfigureRequest
 	4,  // 20: runch.agent.v1.Agent.CreateContainer:input_type -> runch.agent.v1.CreateContainerRequest
 	9,  // 21: runch.agent.v1.Agent.StartContainer:input_type -> runch.agent.v1.StartContainerRequest
@@ -3589,41 +3686,43 @@ var file_agentproto_agent_proto_depIdxs = []int32{
 	17, // 25: runch.agent.v1.Agent.Resize:input_type -> runch.agent.v1.ResizeRequest
 	19, // 26: runch.agent.v1.Agent.CloseStdin:input_type -> runch.agent.v1.CloseStdinRequest
 	21, // 27: runch.agent.v1.Agent.Pause:input_type -> runch.agent.v1.PauseRequest
-	23, // 28: runch.agent.v1.Agent.Resume:input_type -> runch.agent.v1.ResumeRequest
-	25, // 29: runch.agent.v1.Agent.Update:input_type -> runch.agent.v1.UpdateRequest
-	27, // 30: runch.agent.v1.Agent.AwaitSize:input_type -> runch.agent.v1.AwaitSizeRequest
-	29, // 31: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
-	31, // 32: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
-	33, // 33: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
-	36, // 34: runch.agent.v1.Agent.SetNetwork:input_type -> runch.agent.v1.SetNetworkRequest
-	38, // 35: runch.agent.v1.Agent.Interfaces:input_type -> runch.agent.v1.InterfacesRequest
-	40, // 36: runch.agent.v1.Agent.ServeNames:input_type -> runch.agent.v1.ServeNamesRequest
-	42, // 37: runch.agent.v1.Agent.NextQuery:input_type -> runch.agent.v1.NextQueryRequest
-	44, // 38: runch.agent.v1.Agent.AnswerQuery:input_type -> runch.agent.v1.AnswerQueryRequest
-	46, // 39: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
-	3,  // 40: runch.agent.v1.Agent.Configure:output_type -> runch.agent.v1.ConfigureResponse
-	8,  // 41: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
-	10, // 42: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
-	12, // 43: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
-	14, // 44: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
-	16, // 45: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
-	18, // 46: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
-	20, // 47: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
-	22, // 48: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
-	24, // 49: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
-	26, // 50: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
-	28, // 51: runch.agent.v1.Agent.AwaitSize:output_type -> runch.agent.v1.AwaitSizeResponse
-	30, // 52: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
-	32, // 53: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
-	35, // 54: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
-	37, // 55: runch.agent.v1.Agent.SetNetwork:output_type -> runch.agent.v1.SetNetworkResponse
-	39, // 56: runch.agent.v1.Agent.Interfaces:output_type -> runch.agent.v1.InterfacesResponse
-	41, // 57: runch.agent.v1.Agent.ServeNames:output_type -> runch.agent.v1.ServeNamesResponse
-	43, // 58: runch.agent.v1.Agent.NextQuery:output_type -> runch.agent.v1.NextQueryResponse
-	45, // 59: runch.agent.v1.Agent.AnswerQuery:output_type -> runch.agent.v1.AnswerQueryResponse
-	47, // 60: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
-	40, // [40:61] is the sub-list for method output_type
-	19, // [19:40] is the sub-list for method input_type
+	25, // 28: runch.agent.v1.Agent.Resume:input_type -> runch.agent.v1.ResumeRequest
+	27, // 29: runch.agent.v1.Agent.Update:input_type -> runch.agent.v1.UpdateRequest
+	29, // 30: runch.agent.v1.Agent.AwaitSize:input_type -> runch.agent.v1.AwaitSizeRequest
+	31, // 31: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
+	33, // 32: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
+	35, // 33: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
+	38, // 34: runch.agent.v1.Agent.SetNetwork:input_type -> runch.agent.v1.SetNetworkRequest
+	40, // 35: runch.agent.v1.Agent.Interfaces:input_type -> runch.agent.v1.InterfacesRequest
+	42, // 36: runch.agent.v1.Agent.ServeNames:input_type -> runch.agent.v1.ServeNamesRequest
+	44, // 37: runch.agent.v1.Agent.NextQuery:input_type -> runch.agent.v1.NextQueryRequest
+	46, // 38: runch.agent.v1.Agent.AnswerQuery:input_type -> runch.agent.v1.AnswerQueryRequest
+	23, // 39: runch.agent.v1.Agent.AdjustClock:input_type -> runch.agent.v1.AdjustClockRequest
+	48, // 40: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
+	3,  // 41: runch.agent.v1.Agent.Configure:output_type -> runch.agent.v1.ConfigureResponse
+	8,  // 42: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
+	10, // 43: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
+	12, // 44: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
+	14, // 45: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
+	16, // 46: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
+	18, // 47: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
+	20, // 48: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
+	22, // 49: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
+	26, // 50: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
+	28, // 51: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
+	30, // 52: runch.agent.v1.Agent.AwaitSize:output_type -> runch.agent.v1.AwaitSizeResponse
+	32, // 53: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
+	34, // 54: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
+	37, // 55: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
+	39, // 56: runch.agent.v1.Agent.SetNetwork:output_type -> runch.agent.v1.SetNetworkResponse
+	41, // 57: runch.agent.v1.Agent.Interfaces:output_type -> runch.agent.v1.InterfacesResponse
+	43, // 58: runch.agent.v1.Agent.ServeNames:output_type -> runch.agent.v1.ServeNamesResponse
+	45, // 59: runch.agent.v1.Agent.NextQuery:output_type -> runch.agent.v1.NextQueryResponse
+	47, // 60: runch.agent.v1.Agent.AnswerQuery:output_type -> runch.agent.v1.AnswerQueryResponse
+	24, // 61: runch.agent.v1.Agent.AdjustClock:output_type -> runch.agent.v1.AdjustClockResponse
+	49, // 62: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
+	41, // [41:63] is the sub-list for method output_type
+	19, // [19:41] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -3640,7 +3739,7 @@ func file_agentproto_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agentproto_agent_proto_rawDesc), len(file_agentproto_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   55,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,7 @@ type AgentService interface {
 	ServeNames(context.Context, *ServeNamesRequest) (*ServeNamesResponse, error)
 	NextQuery(context.Context, *NextQueryRequest) (*NextQueryResponse, error)
 	AnswerQuery(context.Context, *AnswerQueryRequest) (*AnswerQueryResponse, error)
+	AdjustClock(context.Context, *AdjustClockRequest) (*AdjustClockResponse, error)
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 }
 
@@ -173,6 +174,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.AnswerQuery(ctx, &req)
+			},
+			"AdjustClock": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req AdjustClockRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.AdjustClock(ctx, &req)
 			},
 			"Info": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req InfoRequest
@@ -350,6 +358,14 @@ func (c *agentClient) NextQuery(ctx context.Context, req *NextQueryRequest) (*Ne
 func (c *agentClient) AnswerQuery(ctx context.Context, req *AnswerQueryRequest) (*AnswerQueryResponse, error) {
 	var resp AnswerQueryResponse
 	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "AnswerQuery", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) AdjustClock(ctx context.Context, req *AdjustClockRequest) (*AdjustClockResponse, error) {
+	var resp AdjustClockResponse
+	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "AdjustClock", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -21,7 +21,7 @@ const unplugTimeout = 20 * time.Second
 
 // serve answers the requests that commands and the shims of other containers make
 // to the holder, one after the other, as long as the process lives and not only ctx.
-// They come when the command knows that the VM runs.
+// They come when the command knows that the VM runs. The guest's clock is kept as long.
 func (h *holder) serve(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	go func() {
@@ -33,6 +33,7 @@ func (h *holder) serve(ctx context.Context) {
 			h.answer(ctx, conn)
 		}
 	}()
+	go h.keepTime(ctx)
 }
 
 // control has a request carried out by the VMM.

@@ -69,3 +69,20 @@ teardown() {
 	more() { [ "$(clock_interrupts)" -gt "$before" ]; }
 	eventually 3 more
 }
+
+# together: whether the container's clock and this machine's show the same.
+together() {
+	local ahead=$(($(execute date +%s) - $(date +%s)))
+	[ "${ahead#-}" -le 2 ]
+}
+
+@test "a container's clock follows this machine's when that is set, forwards and back" {
+	bundle
+	args sleep 10000
+	launch
+	together
+	date --set '+1 hour'
+	eventually 10 together
+	date --set '-1 hour'
+	eventually 10 together
+}

@@ -1,0 +1,98 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"runch/agentproto"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// clockInterval is how long a guest's clock runs by itself. It keeps the time of the
+	// host's oscillator, without what NTP corrects there: some 20 to 200 ms in an hour.
+	clockInterval = time.Hour
+	// clockSlack is by how much the clocks may differ.
+	clockSlack = 10 * time.Millisecond
+	// clockTimeout bounds one comparison.
+	clockTimeout = 10 * time.Second
+)
+
+// keepTime has the guest's clock follow the host's, as long as the process lives: every
+// clockInterval, and at once when the host's clock was set, or the host has slept. Where it
+// cannot watch the clock, the guest's runs by itself.
+func (h *holder) keepTime(ctx context.Context) {
+	timer, err := newClockTimer()
+	if err != nil {
+		return
+	}
+	defer timer.Close()
+	for timer.wait() == nil {
+		_ = h.syncClock(ctx) // a guest that does not answer is asked again
+		h.settle()
+	}
+}
+
+// syncClock compares the clocks once.
+func (h *holder) syncClock(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, clockTimeout)
+	defer cancel()
+	agent, err := agentproto.Connect(ctx, h.vm)
+	if err != nil {
+		return err
+	}
+	defer agent.Close()
+	return adjustClock(ctx, agent)
+}
+
+// adjustClock asks the guest for its time and corrects it. What the call took is as much
+// as the answer may be wrong by, so a smaller difference is none.
+func adjustClock(ctx context.Context, agent agentproto.AgentService) error {
+	asked := time.Now()
+	now, err := agent.AdjustClock(ctx, &agentproto.AdjustClockRequest{})
+	if err != nil {
+		return fmt.Errorf("ask for the guest's time: %w", agentproto.FromAgent(err))
+	}
+	took := time.Since(asked)
+	behind := time.Duration(asked.Add(took/2).UnixNano() - now.GetTimeNs())
+	if behind.Abs() <= max(took, clockSlack) {
+		return nil
+	}
+	_, err = agent.AdjustClock(ctx, &agentproto.AdjustClockRequest{ByNs: int64(behind)})
+	return agentproto.FromAgent(err)
+}
+
+// clockTimer is a timer of the wall clock, see timerfd_create(2).
+type clockTimer struct{ *os.File }
+
+func newClockTimer() (*clockTimer, error) {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_REALTIME, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make a timer: %w", err)
+	}
+	return &clockTimer{os.NewFile(uintptr(fd), "timer")}, nil // #nosec G115 -- a descriptor
+}
+
+// wait returns after clockInterval, or when the clock was set.
+func (t *clockTimer) wait() error {
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return err
+	}
+	at := unix.ItimerSpec{Value: unix.NsecToTimespec(time.Now().Add(clockInterval).UnixNano())}
+	var set error
+	err = raw.Control(func(fd uintptr) {
+		set = unix.TimerfdSettime(int(fd), unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &at, nil)
+	})
+	if err := errors.Join(err, set); err != nil {
+		return fmt.Errorf("set a timer: %w", err)
+	}
+	if _, err := t.Read(make([]byte, 8)); err != nil && !errors.Is(err, unix.ECANCELED) {
+		return fmt.Errorf("wait for a timer: %w", err)
+	}
+	return nil
+}
