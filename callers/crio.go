@@ -2,9 +2,7 @@ package callers
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,11 +49,11 @@ func crioConf(program string, isDefault bool) string {
 func validateCRIO(ctx context.Context, v *Version, content []byte) error {
 	return withDir(func(dir string) error {
 		dropIns := filepath.Join(dir, "crio.conf.d")
-		if err := os.CopyFS(dropIns, os.DirFS(crioDropIns)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("copy %s: %w", crioDropIns, err)
-		}
-		if err := os.MkdirAll(dropIns, 0o700); err != nil {
+		if err := os.Mkdir(dropIns, 0o700); err != nil {
 			return err
+		}
+		if err := copyDropIns(dropIns); err != nil {
+			return fmt.Errorf("copy %s: %w", crioDropIns, err)
 		}
 		own := filepath.Join(dropIns, filepath.Base(crio().file(Host{})))
 		if err := os.WriteFile(own, content, 0o600); err != nil {
@@ -64,6 +62,25 @@ func validateCRIO(ctx context.Context, v *Version, content []byte) error {
 		_, err := output(ctx, os.Environ(), v.Path, "--config-dir", dropIns, "config")
 		return err
 	})
+}
+
+// copyDropIns copies what CRI-O reads there; what a link leads to comes as a file, as the
+// link would lead elsewhere from here.
+func copyDropIns(dir string) error {
+	names, err := Host{}.glob(filepath.Join(crioDropIns, "*"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		data, err := Host{}.read(name)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(name)), data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lookAtCRIO reads what CRI-O reads.

@@ -16,8 +16,8 @@ import (
 // maxOutput bounds what an error quotes of a hook's output, in bytes.
 const maxOutput = 2048
 
-// defaultTimeout bounds a hook that names no timeout.
-const defaultTimeout = 5 * time.Minute
+// DefaultTimeout bounds a hook that names no timeout.
+const DefaultTimeout = 5 * time.Minute
 
 // Run runs hooks in a directory one after the other, each with the container's
 // state on its stdin; the first failure ends it. name is the hooks' name in the
@@ -57,7 +57,7 @@ func timeoutOf(hook specs.Hook) time.Duration {
 	if hook.Timeout != nil {
 		return time.Duration(*hook.Timeout) * time.Second
 	}
-	return defaultTimeout
+	return DefaultTimeout
 }
 
 func runOne(ctx context.Context, hook specs.Hook, dir string, s *specs.State) error {

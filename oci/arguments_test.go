@@ -9,12 +9,12 @@ import (
 )
 
 func TestValidateID(t *testing.T) {
-	for _, id := range []string{"a", "A-1_2+3.4", ".hidden", "..a", "-", strings.Repeat("x", 255)} {
+	for _, id := range []string{"a", "A-1_2+3.4", ".hidden", "..a", "-", strings.Repeat("x", 254)} {
 		if err := ValidateID(id); err != nil {
 			t.Errorf("%q: %v", id, err)
 		}
 	}
-	for _, id := range []string{"", ".", "..", "a/b", "../a", "/a", "a b", "a\n", "é", "a\x00", "a:b", "a@b", strings.Repeat("x", 256)} {
+	for _, id := range []string{"", ".", "..", "a/b", "../a", "/a", "a b", "a\n", "é", "a\x00", "a:b", "a@b", strings.Repeat("x", 255)} {
 		if err := ValidateID(id); !errors.Is(err, errInvalidID) {
 			t.Errorf("%q: %v", id, err)
 		}

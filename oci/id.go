@@ -4,9 +4,9 @@ import "golang.org/x/sys/unix"
 
 // ValidateID checks a container's or exec's id by runc's rule: one or more of
 // A-Z a-z 0-9 _ + - and ., but neither "." nor "..", and short enough to name a
-// directory.
+// directory: that of its sandbox has one more byte, so 254 is the most.
 func ValidateID(id string) error {
-	if id == "" || id == "." || id == ".." || len(id) > unix.NAME_MAX {
+	if id == "" || id == "." || id == ".." || len(id) > unix.NAME_MAX-1 {
 		return errInvalidID
 	}
 	for i := range len(id) {

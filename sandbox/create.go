@@ -113,6 +113,7 @@ func (c *creation) prepare() error {
 		return err
 	}
 	c.spec.Process = oci.WithRlimits(c.spec.Process, limits)
+	limitStartHooks(c.spec.Hooks)
 	if c.place.own {
 		if err := c.planVM(); err != nil {
 			return err

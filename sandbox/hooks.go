@@ -41,6 +41,20 @@ func createHooksTimeout(h *specs.Hooks) time.Duration {
 	return hooks.Timeout(h.Prestart, h.CreateRuntime, h.CreateContainer)
 }
 
+// limitStartHooks gives the hooks that the guest runs the time that any hook has without
+// a timeout: libcontainer, which runs them, would wait without end.
+func limitStartHooks(h *specs.Hooks) {
+	if h == nil {
+		return
+	}
+	seconds := int(hooks.DefaultTimeout / time.Second)
+	for i := range h.StartContainer {
+		if h.StartContainer[i].Timeout == nil {
+			h.StartContainer[i].Timeout = &seconds
+		}
+	}
+}
+
 // startHooksTimeout is how long the hooks may take that the guest runs.
 func startHooksTimeout(h *specs.Hooks) time.Duration {
 	if h == nil {

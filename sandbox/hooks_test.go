@@ -110,6 +110,19 @@ func TestStartHooksTimeout(t *testing.T) {
 	}
 }
 
+func TestLimitStartHooks(t *testing.T) {
+	three := 3
+	h := &specs.Hooks{StartContainer: []specs.Hook{{Timeout: &three}, {}}, Poststart: []specs.Hook{{}}}
+	limitStartHooks(h)
+	limitStartHooks(nil)
+	if got := h.StartContainer; *got[0].Timeout != 3 || got[1].Timeout == nil || *got[1].Timeout != 300 {
+		t.Errorf("%+v", got)
+	}
+	if h.Poststart[0].Timeout != nil {
+		t.Error("the host's have their limit there")
+	}
+}
+
 func TestHookTimeout(t *testing.T) {
 	c := &state.Container{ID: "c", Bundle: t.TempDir()}
 	hook := shell("exec sleep 60")

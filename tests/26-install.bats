@@ -238,8 +238,17 @@ containerd_config() {
 }
 
 @test "CRI-O: a handler, and a default that comes and goes with it" {
+	# No package has CRI-O. The one here shows what it is given to read beside the new file, by a link too.
+	here mkdir -p /etc/crio/crio.conf.d /etc/crio/templates
+	write /etc/crio/templates/mine.conf <<<'# mine'
+	here ln -s ../templates/mine.conf /etc/crio/crio.conf.d/10-mine.conf
 	inventory_of_etc >"$T/before"
-	installs /etc/crio/crio.conf.d/50-runch.conf crio
+	mkdir "$T/bin"
+	printf '#!/bin/sh\ncase $1 in --config-dir) cat "$2"/* >%s ;; *) echo crio version 1.30.0 ;; esac\n' "$T/read" >"$T/bin/crio"
+	chmod +x "$T/bin/crio"
+	PATH=$T/bin:$PATH installs /etc/crio/crio.conf.d/50-runch.conf crio
+	says '# mine' "$T/read"
+	says "runtime_path = \"$RUNCH\"" "$T/read"
 	here cat /etc/crio/crio.conf.d/50-runch.conf >"$T/conf"
 	says "runtime_path = \"$RUNCH\"" "$T/conf"
 	same "$(grep -c default_runtime "$T/conf")" 0
