@@ -89,7 +89,7 @@ type Accel string
 
 // The accelerators.
 const (
-	// AccelAuto is AccelKVM where ProbeKVM says that it works, else AccelTCG.
+	// AccelAuto is for Choose, which makes one of the others of it.
 	AccelAuto Accel = "auto"
 	// AccelKVM is the processor, by the host's KVM.
 	AccelKVM Accel = "kvm"
@@ -120,8 +120,8 @@ func (c *Config) Validate() error {
 		return c.invalid("no kernel")
 	case c.Dir == "" || !filepath.IsAbs(c.Dir):
 		return c.invalid("directory %q is not an absolute path", c.Dir)
-	case c.Accel != "" && c.Accel != AccelAuto && c.Accel != AccelKVM && c.Accel != AccelTCG:
-		return c.invalid("unknown accelerator %q", c.Accel)
+	case c.Accel != AccelKVM && c.Accel != AccelTCG:
+		return c.invalid("unknown accelerator %q: it is kvm or tcg", c.Accel)
 	case c.CPUs < 0 || c.MaxCPUs < 0 || c.CPUs > 255 || c.MaxCPUs > 255:
 		return c.invalid("%d of at most %d CPUs", c.CPUs, c.MaxCPUs)
 	case c.MaxCPUs != 0 && c.MaxCPUs < c.CPUs:

@@ -73,7 +73,7 @@ func testConfig(t *testing.T, o fakeOptions) *hypervisor.Config {
 	script := fmt.Sprintf("#!/bin/sh\nexport %s='%s'\nexec %s \"$@\"\n", fakeVariable, encoded, self)
 	write(t, program, script, 0o700)
 	cfg := &hypervisor.Config{
-		Name: t.Name(), Binary: program, Kernel: filepath.Join(dir, "kernel"), Initramfs: filepath.Join(dir, "initramfs"),
+		Name: t.Name(), Accel: hypervisor.AccelKVM, Binary: program, Kernel: filepath.Join(dir, "kernel"), Initramfs: filepath.Join(dir, "initramfs"),
 		Cmdline: []string{"a=b"}, CPUs: 1, MaxCPUs: 4, MemoryMiB: 256, MaxMemoryMiB: 512, SerialPort: "agent",
 		Announce: func(guest transport.Guest) []string {
 			return []string{fmt.Sprintf("transport=%v,%d", guest.Serial, guest.HostPort(1026))}

@@ -65,9 +65,9 @@ var (
 	_ hypervisor.Control = (*Handle)(nil)
 )
 
-// New prepares a VM: it opens what has a path and starts nothing. Accel may be
-// auto, which is KVM: the VMM has no other. The caller closes the VM. Errors wrap
-// hypervisor.ErrConfig and hypervisor.ErrNotFound where they apply.
+// New prepares a VM: it opens what has a path and starts nothing. Accel is KVM, as the
+// VMM has no other. The caller closes the VM. Errors wrap hypervisor.ErrConfig and
+// hypervisor.ErrNotFound where they apply.
 func New(cfg *hypervisor.Config) (hypervisor.VM, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err

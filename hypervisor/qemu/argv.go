@@ -13,7 +13,6 @@ import (
 // host has, and QEMU's descriptors.
 type plan struct {
 	cfg      *hypervisor.Config
-	accel    hypervisor.Accel
 	firmware string // path of a BIOS, empty for QEMU's own choice
 
 	memory            int // a file that becomes the guest's memory
@@ -109,7 +108,7 @@ func (p *plan) machine() []string {
 		"-machine", "q35,sata=off,smbus=off,i8042=off,vmport=off,smm=off,usb=off,graphics=off," +
 			"dump-guest-core=off,mem-merge=off,memory-backend=ram",
 	}
-	if p.accel == hypervisor.AccelKVM {
+	if p.cfg.Accel == hypervisor.AccelKVM {
 		a = append(a, "-accel", "kvm", "-cpu", "host")
 	} else {
 		accel := tcg
@@ -152,7 +151,7 @@ func (p *plan) payload() []string {
 func (p *plan) cmdline() string {
 	// The VM has one serial line; Linux looks for four.
 	params := append([]string{"console=ttyS0", "8250.nr_uarts=1"}, p.cfg.KernelParams()...)
-	if p.accel == hypervisor.AccelTCG {
+	if p.cfg.Accel == hypervisor.AccelTCG {
 		params = append(params,
 			// To relocate the kernel takes seconds of translated code, and protects
 			// nothing: the translator's timing reveals the address.

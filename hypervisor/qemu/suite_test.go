@@ -12,17 +12,13 @@ func TestSuite(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots VMs, which make e2e-drivers does")
 	}
-	program, err := hypervisor.Find(hypervisor.DriverQEMU, "")
+	choice, err := hypervisor.Choose(hypervisor.Options{Driver: hypervisor.DriverQEMU})
 	if err != nil {
 		t.Skip(err)
 	}
-	accel, err := hypervisor.ResolveAccel("")
-	if err != nil {
-		t.Fatal(err)
-	}
 	vmmtest.Run(t, vmmtest.Driver{
-		Program: program.Path,
-		Accel:   accel,
+		Program: choice.Path,
+		Accel:   choice.Accel,
 		New:     qemu.New,
 		Attach:  qemu.Attach,
 	})

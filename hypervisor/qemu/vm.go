@@ -43,20 +43,15 @@ var (
 	_ hypervisor.Control = (*Handle)(nil)
 )
 
-// New prepares a VM: it opens what has a path and starts nothing. Accel may
-// be auto. The caller closes the VM. Errors wrap hypervisor.ErrConfig and
-// hypervisor.ErrNotFound where they apply.
+// New prepares a VM: it opens what has a path and starts nothing. The caller closes
+// the VM. Errors wrap hypervisor.ErrConfig and hypervisor.ErrNotFound where they apply.
 func New(cfg *hypervisor.Config) (hypervisor.VM, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	accel, err := hypervisor.ResolveAccel(string(cfg.Accel))
-	if err != nil {
-		return nil, err
-	}
 	vm := &VM{cfg: *cfg, lifecycle: process.NewLifecycle()}
-	vm.plan = plan{cfg: &vm.cfg, accel: accel, firmware: findFirmware()}
-	vm.user = process.UserFor(cfg.User, accel)
+	vm.plan = plan{cfg: &vm.cfg, firmware: findFirmware()}
+	vm.user = process.UserFor(cfg.User, cfg.Accel)
 	if err := vm.open(); err != nil {
 		_ = vm.Close()
 		return nil, err
