@@ -235,9 +235,10 @@ own_time() {
 	local a=$PID holder
 	crio container b
 	launch
-	local b=$PID
+	local b=$PID booted
 	same "$(vmms)" 1
-	same "$(boot a)" "$(boot b)"
+	booted=$(boot b)
+	same "$(boot a)" "$booted"
 	for kind in net ipc uts; do
 		same "$(namespace a $kind)" "$(namespace b $kind)"
 	done
@@ -257,7 +258,7 @@ own_time() {
 	# Its ipc and names are still the pod's when the next one comes.
 	crio container c
 	launch
-	same "$(boot c)" "$(boot c)"
+	same "$(boot c)" "$booted"
 	runch delete "$POD-b"
 	alive "$holder"
 	runch delete --force "$POD-c"
