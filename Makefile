@@ -131,7 +131,7 @@ proto: $(PROTOC_GEN_GO) $(PROTOC_GEN_TTRPC) ## generate agentproto's Go code
 # --- running ---
 
 .PHONY: run
-run: all rootfs deps-vm ## show a container's whole life in a VM, step by step
+run: all rootfs deps-vm ## show a container in a VM from create to delete, step by step
 	@scripts/demo
 
 # --- testing ---

@@ -11,8 +11,8 @@ import (
 	"runch/agentproto"
 )
 
-// clockSlack is how far the guest's clock may be ahead of the host's word: that
-// word was on its way for a while. A clock that is behind is always set.
+// clockSlack is how far the guest's clock may be ahead of the time that the
+// host gives: the request was on its way for a while. A clock that is behind is always set.
 const clockSlack = 250 * time.Millisecond
 
 // sinceBoot reads the guest's boot clock, in nanoseconds.

@@ -9,7 +9,7 @@ import (
 	"runch/agentproto"
 )
 
-// errParam is wrapped by every error about a word of the kernel's command line.
+// errParam is wrapped by every error about a parameter of the kernel's command line.
 var errParam = errors.New("bad kernel parameter")
 
 // Params is what the kernel's command line tells the agent.
@@ -22,9 +22,9 @@ type Params struct {
 	Debug bool
 }
 
-// ParseCmdline reads the agent's words out of a kernel command line; all other
-// words, other `runch.` ones included, belong to somebody else. The last of
-// several equal words holds, as with the kernel's own.
+// ParseCmdline reads the agent's parameters out of a kernel command line; all other
+// parameters, other `runch.` ones included, belong to somebody else. The last of
+// several of one name holds, as with the kernel's own.
 func ParseCmdline(line string) (Params, error) {
 	p := Params{Transport: agentproto.TransportVsock, HelloPort: agentproto.HelloPort}
 	for word := range strings.FieldsSeq(line) {

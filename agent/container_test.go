@@ -166,7 +166,7 @@ func TestTable(t *testing.T) {
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
 	if err := tb.reserve(cancelled, "x"); !errors.Is(err, context.Canceled) {
-		t.Errorf("its remains are still there: %v", err)
+		t.Errorf("what it left is still there: %v", err)
 	}
 	close(c.gone)
 	if err := tb.reserve(ctx, "x"); err != nil {

@@ -12,7 +12,7 @@ import (
 	"runch/agentproto"
 )
 
-// What a call can be refused for. Callers of a runtime look for runc's words.
+// What a call can be refused for. Callers of a runtime look for runc's texts.
 var (
 	errNoContainer    = libcontainer.ErrNotExist
 	errExists         = libcontainer.ErrExist
@@ -33,7 +33,7 @@ var (
 	errInvalidRequest = errors.New("invalid request")
 )
 
-// maxErrorText bounds the words of an error sent to the host, in bytes.
+// maxErrorText bounds the text of an error sent to the host, in bytes.
 const maxErrorText = 4096
 
 // invalidf makes an error that reaches the host as InvalidArgument.
@@ -46,7 +46,7 @@ type invalidError struct{ text string }
 func (e *invalidError) Error() string { return e.text }
 func (e *invalidError) Unwrap() error { return errInvalidRequest }
 
-// toStatus gives an error the code that the host decides by; its words stay as they are.
+// toStatus gives an error the code that the host decides by; its text stays as it is.
 func toStatus(err error) error {
 	if err == nil {
 		return nil

@@ -13,8 +13,8 @@ import (
 	"runch/namespace"
 )
 
-// settableRouteFlags are the flags that belong to a route's wish, not to its
-// state.
+// settableRouteFlags are the flags that a route is made with. The kernel's others
+// tell its state.
 const settableRouteFlags = unix.RTNH_F_ONLINK | unix.RTNH_F_PERVASIVE
 
 // checkRoute parses one route; links are the names of the interfaces.

@@ -29,7 +29,7 @@ const (
 // and its kernel's settings changed.
 var errNotInit = errors.New("the agent is the first process of a runch guest, which `runch guest build` puts it into; it is not started by hand")
 
-// Run is the life of PID 1: it brings the guest up, says hello, and serves until
+// Run does all that PID 1 does: it brings the guest up, says hello, and serves until
 // the way to the host is cut, when it turns the VM off. It returns only with an
 // error; the caller prints it and ends, and the VM with it.
 func Run(ctx context.Context) error {

@@ -2778,7 +2778,7 @@ func (x *Timeline) GetContainerStartedNs() uint64 {
 	return 0
 }
 
-// Hello is the agent's first word, sent length-prefixed to HelloPort.
+// Hello is the agent's first message, sent length-prefixed to HelloPort.
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Protocol      uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`

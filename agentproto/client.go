@@ -83,7 +83,7 @@ var (
 )
 
 // What both sides refuse, the host where it knows the container's state without
-// asking. These are runc's words, for which callers of a runtime search.
+// asking. These are runc's texts, for which callers of a runtime search.
 var (
 	ErrStartStopped = errors.New("cannot start a container that has stopped")
 	ErrStartRunning = errors.New("cannot start an already running container")
@@ -91,20 +91,20 @@ var (
 	ErrExecPaused   = errors.New("cannot exec in a paused container (use --ignore-paused to override)")
 )
 
-// Error is an error that the agent sent: its own words, and a kind to ask for
+// Error is an error that the agent sent: its own text, and a kind to ask for
 // with errors.Is.
 type Error struct {
 	Kind error
 	Text string
 }
 
-// Error gives the agent's words, without a prefix: callers of a runtime search them.
+// Error gives the agent's text, without a prefix: callers of a runtime search them.
 func (e *Error) Error() string { return e.Text }
 
 // Unwrap gives the kind.
 func (e *Error) Unwrap() error { return e.Kind }
 
-// maxErrorText bounds the words taken from the guest, in bytes.
+// maxErrorText bounds the text taken from the guest, in bytes.
 const maxErrorText = 4096
 
 // FromAgent turns the error of a call into an *Error, or into one that wraps

@@ -23,7 +23,7 @@ func (d pipeDialer) Dial(context.Context, uint32) (net.Conn, error) {
 }
 
 // FuzzAnswers gives a call whatever a guest might answer: an error or an
-// answer, in time, and words that are fit for a terminal.
+// answer, in time, and text that is fit for a terminal.
 func FuzzAnswers(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 1, 2, 0})

@@ -37,9 +37,9 @@ func TestFromAgent(t *testing.T) {
 func TestAgentWordsAreMadeFitForATerminal(t *testing.T) {
 	err := FromAgent(status.Error(codes.Internal, "two\nlines \x1b[2J\u009b and "+strings.Repeat("x", 10000)))
 	if s := err.Error(); strings.ContainsAny(s, "\n\x1b\u009b") || len(s) > maxErrorText {
-		t.Errorf("the guest's words came through: %.60q, %d bytes", s, len(s))
+		t.Errorf("the guest's text came through: %.60q, %d bytes", s, len(s))
 	}
 	if s := fmt.Sprint(err); !strings.HasPrefix(s, "two lines ") {
-		t.Errorf("words were lost: %.20q", s)
+		t.Errorf("text was lost: %.20q", s)
 	}
 }

@@ -20,7 +20,7 @@ const (
 	ControlPort = 1024
 	// StreamPort is where the agent accepts raw streams.
 	StreamPort = 1025
-	// HelloPort is where the host waits for the agent's first word.
+	// HelloPort is where the host waits for the agent's hello.
 	HelloPort = 1026
 	// RelayPort is where the agent connects the host to listeners of the containers.
 	RelayPort = 1027
@@ -42,7 +42,7 @@ const (
 	SerialPort = "runch.agent"
 )
 
-// The words of the kernel's command line that the agent reads.
+// The parameters of the kernel's command line that the agent reads.
 const (
 	// TransportParam says how the agent reaches the host.
 	TransportParam = "runch.transport"

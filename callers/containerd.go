@@ -45,7 +45,7 @@ func criPlugin(version int64) string {
 	}
 }
 
-// fileVersion is what the file says; without a word it is 1.
+// fileVersion is what the file says; where it does not say, it is 1.
 func fileVersion(t table) int64 {
 	if version, ok := t["version"].(int64); ok && version > 0 {
 		return version

@@ -81,7 +81,7 @@ func TestStarve(t *testing.T) {
 }
 
 // listen listens to the cgroup's memory as callers do: on cgroup v1 by an eventfd, on
-// v2 by a file. The result tells whether a kill was to be heard.
+// v2 by a file. The result tells whether a kill was told of.
 func listen(t *testing.T, c *Cgroup) func() bool {
 	t.Helper()
 	dir := MemoryDir(c.Paths())

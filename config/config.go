@@ -52,7 +52,7 @@ type Config struct {
 	Annotations []string
 }
 
-// The values of HugePages, in the words of the kernel's settings for transparent huge
+// The values of HugePages, as in the kernel's settings for transparent huge
 // pages: with the first they are used where those allow it, with the other nowhere.
 const (
 	HugePagesAdvise = "advise"

@@ -20,7 +20,7 @@ const (
 	redirectPriority
 )
 
-// addAnswers lets the namespace's own sockets hear what they have asked for on a link
+// addAnswers lets the namespace's own sockets get the answers on a link
 // whose frames go to a tap: a packet for a connected socket of the namespace, of
 // these two addresses and ports, goes to that socket and not to the tap. Who answers for
 // an address on the link is told to both. Kernels without this filter, and user

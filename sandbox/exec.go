@@ -97,7 +97,7 @@ func endedMeanwhile(ctx context.Context, c *state.Container, err error) error {
 	return fmt.Errorf("%w: it ended meanwhile", ErrExecStopped)
 }
 
-// warnOf tells, in runc's words, of capabilities that a process asks for and
+// warnOf tells, with runc's text, of capabilities that a process asks for and
 // cannot be given.
 func (r *Runtime) warnOf(p *specs.Process) {
 	if unknown := oci.UnknownCapabilities(p); len(unknown) > 0 {

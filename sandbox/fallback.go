@@ -182,7 +182,7 @@ func FindFallback(runtime string) (string, error) {
 	found := program.Find(runtime)
 	switch {
 	case found == "":
-		// Not in the words of errno: callers take them for the container's program.
+		// Not with the text of errno: callers take them for the container's program.
 		return "", fmt.Errorf("fallback_runtime: there is no program %q: install it, or change the setting", runtime)
 	case IsThisProgram(found):
 		return "", fmt.Errorf("fallback_runtime: %s is runch itself", found) // it would pass containers on for ever

@@ -54,7 +54,7 @@ func TestLogsOfFailuresAreKeptAndBounded(t *testing.T) {
 		t.Errorf("kept %q, %v", data, err)
 	}
 	if words := logTail(last); words != "vmm; console" {
-		t.Errorf("last words %q", words)
+		t.Errorf("end of the logs %q", words)
 	}
 	entries, err := os.ReadDir(logs)
 	if err != nil || len(entries) != keptLogs {
@@ -68,11 +68,11 @@ func TestALogIsNotQuotedTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := describeLogs("the VM ended", logs, box, "c"); !strings.HasSuffix(got, ".log and ends: one; two)") {
-		t.Errorf("words the reason lacks: %q", got)
+		t.Errorf("what the reason lacks: %q", got)
 	}
 	got := describeLogs("the VM ended: one; two", logs, box, "c")
 	if !strings.HasPrefix(got, " (the console's log is "+logs) || !strings.HasSuffix(got, ".log)") {
-		t.Errorf("words of the reason: %q", got)
+		t.Errorf("text of the reason: %q", got)
 	}
 }
 

@@ -135,7 +135,7 @@ type Interface struct {
 	// beside it in the network namespace on the host.
 	Link string `json:"link"`
 	Tap  string `json:"tap"`
-	// Stale says that the link is gone or another one by now: AddLinks mends it.
+	// Stale says that the link is gone or another one by now: AddLinks replaces it.
 	Stale bool `json:"stale"`
 }
 

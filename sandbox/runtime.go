@@ -1,4 +1,4 @@
-// Package sandbox is the life of a VM and of the containers in it: the one
+// Package sandbox makes and ends VMs and the containers in them. It is the one
 // package that ties hypervisor, storage, network, cgroup, shim and the agent
 // together. Its verbs are runc's. All of it runs in the short commands; what stays
 // are the processes of package shim that they start.
@@ -17,7 +17,7 @@ import (
 	"runch/transport"
 )
 
-// Errors in runc's words, for which callers of a runtime search, beside those
+// Errors with runc's texts, for which callers of a runtime search, beside those
 // of package state.
 var (
 	ErrStartStopped = agentproto.ErrStartStopped

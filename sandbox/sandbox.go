@@ -119,8 +119,8 @@ func (s *lockedSandbox) setReady(ready *shimproto.Ready) error {
 	return s.Save(s.record)
 }
 
-// noAnswers tells why sockets of the network namespace's own do not hear what they have
-// asked for by its links, if there is a reason.
+// noAnswers tells why sockets of the network namespace's own do not get the answers to what
+// they have asked for by its links, if there is a reason.
 func (s *lockedSandbox) noAnswers(reason string) {
 	if reason != "" {
 		s.r.Log.Debug("the host's own sockets in the network namespace get no answers", "sandbox", s.record.ID, "reason", reason)

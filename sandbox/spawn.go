@@ -26,7 +26,7 @@ type shimSpec struct {
 	join []namespace.Namespace
 	// unshare are clone(2) flags of the namespaces that are made for it.
 	unshare uintptr
-	// title are the words of the process for which the shim stands.
+	// title has the arguments of the process for which the shim stands.
 	title []string
 	// nested makes its pid namespace below one that join names.
 	nested bool

@@ -217,7 +217,7 @@ func (h *holder) awaitHello(ctx context.Context, listener net.Listener) error {
 			return ofVM("boot the guest", h.lostReason())
 		case <-time.After(serverEnd):
 		}
-		return ofVM("hear the agent", err)
+		return ofVM("wait for the agent's hello", err)
 	case <-h.lost:
 		return ofVM("boot the guest", h.lostReason())
 	case <-ctx.Done():

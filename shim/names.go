@@ -112,7 +112,7 @@ func (n *names) fetch(ctx context.Context) {
 func (n *names) answer(ctx context.Context, q *agentproto.NextQueryResponse) {
 	message, err := n.ask(ctx, q)
 	if err != nil {
-		message = nil // the client hears nothing, as from a server that is gone
+		message = nil // the client gets no answer, as from a server that is gone
 	}
 	ctx, cancel := context.WithTimeout(ctx, handTimeout)
 	defer cancel()

@@ -29,7 +29,7 @@ var errVMLost = errors.New("the VM is lost")
 // thing that it has done for a command.
 const settleTime = 2 * time.Second
 
-// run is a shim's life: it takes its Setup from file descriptor 3 and returns the
+// run does all that a shim does: it takes its Setup from file descriptor 3 and returns the
 // exit code to end with. announce makes it tell the command its pid first.
 func run(newVM NewVMFunc, announce bool) int {
 	caught := signals.Catch()

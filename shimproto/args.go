@@ -38,7 +38,7 @@ const (
 	// argTitle ends the program's own arguments: what follows is for who looks at the
 	// command line.
 	argTitle = "--"
-	// maxTitle bounds the words of a process that the command line of its shim repeats,
+	// maxTitle bounds the arguments of a process that the command line of its shim repeats,
 	// in bytes.
 	maxTitle = 4096
 )

@@ -2,7 +2,7 @@ package state
 
 import "errors"
 
-// The states of affairs that commands ask for with errors.Is, in runc's words,
+// The states of affairs that commands ask for with errors.Is, with runc's texts,
 // which callers look for.
 var (
 	ErrNotExist   = errors.New("container does not exist")

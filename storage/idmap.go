@@ -17,7 +17,7 @@ import (
 
 // mapIDs shows the owners of the tree's files as others. It can only be done
 // here: a mount that was ever attached keeps its ids. source is for the error,
-// which has runc's words.
+// which has runc's text.
 func (t *mountTree) mapIDs(source string, m *oci.IDMap) error {
 	ns, err := newUserNamespace(m)
 	if err != nil {

@@ -97,7 +97,7 @@ type Server struct {
 }
 
 // Serve starts virtiofsd for dir, on a socket that can be connected to when it
-// returns. It ends when its one client, the VMM, leaves. Its words go to log. The
+// returns. It ends when its one client, the VMM, leaves. Its output goes to log. The
 // socket is the caller's to remove.
 func (v *Virtiofsd) Serve(dir, socket string, log io.Writer) (*Server, error) {
 	listener, err := unixsocket.Listen(socket)

@@ -126,7 +126,7 @@ fsd() {
 	same "$(exit_status "$PID" 2)" 137
 	same "$(exit_status "$EXEC" 2)" 137
 	state_is stopped
-	# Who deletes it is told, and where the guest's last words are.
+	# Who deletes it is told, and where the end of the guest's output is.
 	try runch delete "$ID"
 	same "$status" 0
 	[[ $stderr =~ "how container $ID ended is not known: the VM ended: ".*"ended with signal: killed"(": ".*)?" (the console's log is "($T/logs/[^ ]*\.log) ]]

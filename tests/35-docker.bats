@@ -78,7 +78,7 @@ readonly SIZED='until [ "$(stty size 2>/dev/null)" = "33 99" ]; do :; done'
 	same "$(<"$T/out")" out
 	[[ $(docker diff one) == *"A /etc/in"* ]]
 
-	# What is on the host is the shim, whose last words are the process's.
+	# What is on the host is the shim, whose last arguments are the process's.
 	docker top one -o pid,args | grep "^$(field one '{{.State.Pid}}') .*sh -c echo begun"
 	[[ $(docker stats --no-stream --format '{{.Name}} {{.MemUsage}} {{.PIDs}}' one) == "one "[1-9]*" "[1-9]* ]]
 	docker update --memory 300m --memory-swap 600m --cpus 0.5 one >/dev/null

@@ -190,7 +190,7 @@ create() {
 	runch create --bundle "$B" --pid-file "$B/pid" "$@" "$ID" <"${STDIN:-/dev/null}" >"$B/stdout" 2>"$B/stderr" || {
 		status=$?
 		cat "$B/stderr"
-		# Of a guest that did not boot, its last words.
+		# Of a guest that did not boot, the end of its console.
 		sed -n "s/.*(the console's log is \([^ )]*\)[ )].*/\1/p" "$B/stderr" | xargs -r tail -n 40
 		return $status
 	}

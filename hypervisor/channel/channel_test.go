@@ -102,7 +102,7 @@ func TestDialNamesThePort(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := conn.Read(got[:]); !errors.Is(err, io.EOF) {
-		t.Errorf("the guest does not hear of the end: %v", err)
+		t.Errorf("the guest is not told of the end: %v", err)
 	}
 	if _, err := host.Read(got[:]); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("read after close: %v", err)

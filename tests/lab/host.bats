@@ -61,7 +61,7 @@ teardown() {
 	false
 }
 
-@test "the lab's clock interrupts each second, which mends an interrupt that the lab's processor lost" {
+@test "the lab's clock interrupts each second, which makes up for an interrupt that the lab's processor lost" {
 	clock_interrupts() { awk '$NF == "rtc0" { print $2 }' /proc/interrupts; }
 	local before
 	before=$(clock_interrupts)

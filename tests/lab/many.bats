@@ -27,7 +27,7 @@ teardown() {
 	finish
 }
 
-# cycle ID: a whole life; prints what it took, in milliseconds.
+# cycle ID: from create to delete; prints what it took, in milliseconds.
 cycle() {
 	local began
 	began=$(now)

@@ -47,7 +47,7 @@ func main() {
 		return
 	}
 	// The kernel panics when its first process ends, and the VM ends with it;
-	// the console keeps these words.
+	// the console keeps this message.
 	if err := agent.Run(context.Background()); err != nil {
 		fmt.Fprintf(os.Stderr, "runch-agent: %v\n", err)
 	}
