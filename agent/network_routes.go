@@ -30,7 +30,7 @@ func checkRoute(in *agentproto.Route, links map[string]bool) (netRoute, error) {
 	}
 	r := netlink.Route{
 		Family:   int(in.GetFamily()),
-		Scope:    netlink.Scope(in.GetScope()), // #nosec G115 -- checked
+		Scope:    netlink.Scope(in.GetScope()), // #nosec G115 -- checkRouteNumbers refuses more than RT_SCOPE_NOWHERE, 255
 		Flags:    int(in.GetFlags()),
 		MTU:      int(in.GetMtu()),
 		Priority: int(in.GetMetric()),

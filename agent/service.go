@@ -56,7 +56,7 @@ func (a *Agent) Signal(_ context.Context, req *agentproto.SignalRequest) (*agent
 	if req.GetSignal() > maxSignal {
 		return nil, invalidf("signal: %d is none", req.GetSignal())
 	}
-	sig := unix.Signal(req.GetSignal()) // #nosec G115 -- bounded above
+	sig := unix.Signal(req.GetSignal()) // #nosec G115 -- at most maxSignal
 	c, p, err := a.find(req.GetContainerId(), req.GetExecId())
 	if err != nil {
 		return nil, err

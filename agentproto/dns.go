@@ -40,7 +40,7 @@ func WriteDNSMessage(w io.Writer, message []byte) error {
 	if len(message) > MaxDNSMessage {
 		return fmt.Errorf("a DNS message of %d bytes: %w", len(message), ErrProtocol)
 	}
-	out := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(message)), uint16(len(message))) // #nosec G115 -- checked above
+	out := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(message)), uint16(len(message))) // #nosec G115 -- at most MaxDNSMessage
 	if _, err := w.Write(append(out, message...)); err != nil {
 		return fmt.Errorf("write a DNS message: %w", err)
 	}

@@ -20,7 +20,7 @@ func WriteHello(w io.Writer, hello *Hello) error {
 	if len(body) > maxHello {
 		return fmt.Errorf("hello of %d bytes: %w", len(body), ErrProtocol)
 	}
-	frame := binary.BigEndian.AppendUint32(nil, uint32(len(body))) // #nosec G115 -- bounded above
+	frame := binary.BigEndian.AppendUint32(nil, uint32(len(body))) // #nosec G115 -- at most maxHello
 	if _, err := w.Write(append(frame, body...)); err != nil {
 		return fmt.Errorf("write hello: %w", err)
 	}

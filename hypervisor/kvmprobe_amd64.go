@@ -97,7 +97,7 @@ func probeKVM() error {
 	if err != nil {
 		return fmt.Errorf("make the guest's memory: %w", err)
 	}
-	defer unix.Munmap(memory) //nolint:errcheck // nothing follows
+	defer unix.Munmap(memory) //nolint:errcheck // the mapping is what Mmap gave, which munmap(2) does not refuse
 	fillProbe(memory)
 	region := struct {
 		slot, flags      uint32
@@ -123,7 +123,7 @@ func probeKVM() error {
 	if err != nil {
 		return fmt.Errorf("map the CPU: %w", err)
 	}
-	defer unix.Munmap(run) //nolint:errcheck // as the memory
+	defer unix.Munmap(run) //nolint:errcheck // the mapping is what Mmap gave, which munmap(2) does not refuse
 	if err := setProbeFeatures(device, vcpu); err != nil {
 		return err
 	}

@@ -148,7 +148,7 @@ func (u *update) setLimits(ctx context.Context, group *cgroup.Cgroup, before, li
 	}
 	err = u.r.call(ctx, u.container, func(ctx context.Context, agent agentproto.AgentService) error {
 		_, err := agent.Update(ctx, &agentproto.UpdateRequest{
-			ContainerId: u.container.ID, Resources: data, Cpus: uint32(u.size.CPUs), // #nosec G115 -- a small number
+			ContainerId: u.container.ID, Resources: data, Cpus: uint32(u.size.CPUs), // #nosec G115 -- at most config's max_cpus, 255
 		})
 		return err
 	})
@@ -212,7 +212,7 @@ func (u *update) take(ctx context.Context, group *cgroup.Cgroup, first, limits c
 func (u *update) awaitSize(ctx context.Context, size state.VMSize) error {
 	return u.r.call(ctx, u.container, func(ctx context.Context, agent agentproto.AgentService) error {
 		_, err := agent.AwaitSize(ctx, &agentproto.AwaitSizeRequest{
-			Cpus: uint32(size.CPUs), MemoryBytes: uint64(size.MemoryMiB) << 20, // #nosec G115 -- as we made them
+			Cpus: uint32(size.CPUs), MemoryBytes: uint64(size.MemoryMiB) << 20, // #nosec G115 -- at most 255 CPUs, and no size is negative
 		})
 		return err
 	})

@@ -51,7 +51,7 @@ func (g *guard) Read(p []byte) (int, error) {
 func (g *guard) check(p []byte) error {
 	for len(p) > 0 {
 		if g.payload > 0 {
-			n := min(g.payload, uint32(min(len(p), 1<<30))) // #nosec G115 -- bounded
+			n := min(g.payload, uint32(min(len(p), 1<<30))) // #nosec G115 -- at most 1<<30
 			g.payload -= n
 			p = p[n:]
 			continue

@@ -142,7 +142,7 @@ func linkShare(dir string, s hypervisor.Share) error {
 	if err := os.Link(s.Socket, path); err != nil {
 		return fmt.Errorf("share %s: %w", s.Tag, err)
 	}
-	if err := os.Chmod(path, 0o666); err != nil { // #nosec G302 -- see above: no other user gets there
+	if err := os.Chmod(path, 0o666); err != nil { // #nosec G302 -- no other user gets into the directories above it
 		return fmt.Errorf("share %s: %w", s.Tag, err)
 	}
 	return nil

@@ -30,13 +30,13 @@ func (t *stderrTail) drain(r io.Reader) {
 	in := bufio.NewReaderSize(r, maxLine)
 	for {
 		line, err := in.ReadSlice('\n')
-		long := err == bufio.ErrBufferFull //nolint:errorlint // it is never wrapped
+		long := err == bufio.ErrBufferFull //nolint:errorlint // bufio returns it unwrapped
 		if len(line) > 0 {
 			t.add(line)
 		}
 		for long {
 			_, err = in.ReadSlice('\n')
-			long = err == bufio.ErrBufferFull //nolint:errorlint // as above
+			long = err == bufio.ErrBufferFull //nolint:errorlint // bufio returns it unwrapped
 		}
 		if err != nil {
 			return

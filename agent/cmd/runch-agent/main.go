@@ -23,7 +23,7 @@ import (
 // execve. The agent: libcontainer has threads join containers' mount namespaces and
 // end, but Go never ends the first one. It would keep a container's mounts for ever,
 // and /proc/self would show them as the agent's.
-func init() { //nolint:gochecknoinits // see above
+func init() { //nolint:gochecknoinits // in main another thread may be the process's first
 	runtime.LockOSThread()
 	if isInit() {
 		timerslack.Reset() // the other threads keep theirs
