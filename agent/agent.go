@@ -22,21 +22,21 @@ const maxControl = 8192
 
 // Agent serves one guest.
 type Agent struct {
-	log        *slog.Logger
-	debug      bool
-	streams    *streams
-	relays     *relays
-	names      *names
-	table      *table
-	reaper     *reaper
-	namespaces *namespaces
-	memory     *sharedMemory
-	volumes    *volumes
-	timeline   timeline
-	calls      atomic.Uint64
-	control    atomic.Int64
-	guest      guest
-	reporting  sync.Once
+	log           *slog.Logger
+	debug         bool
+	streams       *streams
+	relays        *relays
+	names         *names
+	table         *table
+	reaper        *reaper
+	namespaces    *namespaces
+	memory        *sharedMemory
+	volumes       *volumes
+	timeline      timeline
+	calls         atomic.Uint64
+	control       atomic.Int64
+	configuration configuration
+	reporting     sync.Once
 	// moduleErr says which kernel modules did not load at boot. It is told only
 	// where it may be the reason of something else: most are for devices that
 	// this VM need not have.
@@ -46,17 +46,17 @@ type Agent struct {
 // newAgent makes an agent that has nothing yet.
 func newAgent(log *slog.Logger, debug bool) *Agent {
 	return &Agent{
-		log:        log,
-		debug:      debug,
-		streams:    newStreams(streamTimeout),
-		relays:     &relays{netns: agentproto.GuestNetNS},
-		names:      newNames(agentproto.GuestNetNS),
-		table:      newTable(),
-		reaper:     newReaper(),
-		guest:      guest{mountShare: mountShare, applyNetwork: applyToContainers},
-		namespaces: newNamespaces(namespaceDir),
-		memory:     newSharedMemory(agentproto.GuestMemoryDir),
-		volumes:    newVolumes(agentproto.GuestSharedDir),
+		log:           log,
+		debug:         debug,
+		streams:       newStreams(streamTimeout),
+		relays:        &relays{netns: agentproto.GuestNetNS},
+		names:         newNames(agentproto.GuestNetNS),
+		table:         newTable(),
+		reaper:        newReaper(),
+		configuration: configuration{mountShare: mountShare, applyNetwork: applyToContainers},
+		namespaces:    newNamespaces(namespaceDir),
+		memory:        newSharedMemory(agentproto.GuestMemoryDir),
+		volumes:       newVolumes(agentproto.GuestSharedDir),
 	}
 }
 

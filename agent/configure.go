@@ -8,8 +8,8 @@ import (
 	"runch/agentproto"
 )
 
-// guest is what the agent was told by Configure. It is safe for concurrent use.
-type guest struct {
+// configuration is what the agent was told by Configure. It is safe for concurrent use.
+type configuration struct {
 	mountShare   func() error
 	applyNetwork func(context.Context, *agentproto.Network) error
 
@@ -32,7 +32,7 @@ func (a *Agent) Configure(ctx context.Context, req *agentproto.ConfigureRequest)
 	if err := setClock(req.GetHostTimeNs()); err != nil {
 		return nil, err
 	}
-	if err := a.guest.configure(ctx, req.GetNetwork()); err != nil {
+	if err := a.configuration.configure(ctx, req.GetNetwork()); err != nil {
 		return nil, joinReason(err, a.moduleErr)
 	}
 	return &agentproto.ConfigureResponse{}, nil
@@ -41,28 +41,28 @@ func (a *Agent) Configure(ctx context.Context, req *agentproto.ConfigureRequest)
 // configure mounts the shared directory and remembers the network. The first
 // container decides which namespace that is for (see sharing.addNetwork), so it
 // is applied here only where containers have it already.
-func (g *guest) configure(ctx context.Context, n *agentproto.Network) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.mounted {
-		if err := g.mountShare(); err != nil {
+func (c *configuration) configure(ctx context.Context, n *agentproto.Network) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.mounted {
+		if err := c.mountShare(); err != nil {
 			return err
 		}
-		g.mounted = true
+		c.mounted = true
 	}
-	again := g.applied
-	g.configured, g.network, g.applied = true, n, false
+	again := c.applied
+	c.configured, c.network, c.applied = true, n, false
 	if !again {
 		return nil
 	}
-	return g.applyLocked(ctx)
+	return c.applyLocked(ctx)
 }
 
 // ready refuses what needs Configure before it has come.
-func (g *guest) ready() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.configured {
+func (c *configuration) ready() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.configured {
 		return errNotConfigured
 	}
 	return nil
@@ -70,46 +70,46 @@ func (g *guest) ready() error {
 
 // joinNetwork makes the containers' interfaces what the host said, if they are
 // not so yet.
-func (g *guest) joinNetwork(ctx context.Context) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.applied {
+func (c *configuration) joinNetwork(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.applied {
 		return nil
 	}
-	return g.applyLocked(ctx)
+	return c.applyLocked(ctx)
 }
 
 // moveNetwork gives the interfaces to a new network namespace of the containers.
-func (g *guest) moveNetwork(ctx context.Context) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.applyLocked(ctx)
+func (c *configuration) moveNetwork(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.applyLocked(ctx)
 }
 
 // changeNetwork makes the interfaces what the host says now, if it says anything.
-func (g *guest) changeNetwork(ctx context.Context, n *agentproto.Network) error {
+func (c *configuration) changeNetwork(ctx context.Context, n *agentproto.Network) error {
 	if n == nil {
 		return nil
 	}
 	if _, err := checkNetwork(n); err != nil {
 		return err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.network = n
-	return g.applyLocked(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.network = n
+	return c.applyLocked(ctx)
 }
 
 // applyLocked applies what is remembered. Where that fails, the next container
 // tries again.
-func (g *guest) applyLocked(ctx context.Context) error {
-	g.applied = false
-	if g.network != nil {
-		if err := g.applyNetwork(ctx, g.network); err != nil {
+func (c *configuration) applyLocked(ctx context.Context) error {
+	c.applied = false
+	if c.network != nil {
+		if err := c.applyNetwork(ctx, c.network); err != nil {
 			return err
 		}
 	}
-	g.applied = true
+	c.applied = true
 	return nil
 }
 

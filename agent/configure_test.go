@@ -13,17 +13,17 @@ import (
 	"runch/agentproto"
 )
 
-// fakeGuest counts what is done to it.
-type fakeGuest struct {
-	guest
+// fakeConfiguration counts what is done to it.
+type fakeConfiguration struct {
+	configuration
 	mounts   int
 	mountErr error
 	applied  []string
 	applyErr error
 }
 
-func newFakeGuest() *fakeGuest {
-	f := &fakeGuest{}
+func newFakeConfiguration() *fakeConfiguration {
+	f := &fakeConfiguration{}
 	f.mountShare = func() error {
 		f.mounts++
 		return f.mountErr
@@ -41,7 +41,7 @@ func named(name string) *agentproto.Network {
 }
 
 // appliedAre fails the test unless those networks were applied, in this order.
-func (f *fakeGuest) appliedAre(t *testing.T, names ...string) {
+func (f *fakeConfiguration) appliedAre(t *testing.T, names ...string) {
 	t.Helper()
 	if len(f.applied) != len(names) {
 		t.Fatalf("applied %q, want %q", f.applied, names)
@@ -63,8 +63,8 @@ func TestConfigureComesFirst(t *testing.T) {
 
 func TestConfigureRefusesBeforeItChanges(t *testing.T) {
 	a := newAgent(slog.New(slog.DiscardHandler), false)
-	f := newFakeGuest()
-	a.guest.mountShare = f.mountShare
+	f := newFakeConfiguration()
+	a.configuration.mountShare = f.mountShare
 	bad := named("..")
 	for name, req := range map[string]*agentproto.ConfigureRequest{
 		"network": {Network: bad}, "clock": {HostTimeNs: -1},
@@ -73,22 +73,22 @@ func TestConfigureRefusesBeforeItChanges(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if f.mounts != 0 || a.guest.ready() == nil {
+	if f.mounts != 0 || a.configuration.ready() == nil {
 		t.Error("something was done all the same")
 	}
 }
 
 func TestMountThatFailsIsTheCallsError(t *testing.T) {
 	a := newAgent(slog.New(slog.DiscardHandler), false)
-	f := newFakeGuest()
+	f := newFakeConfiguration()
 	f.mountErr = errors.New("no such device")
 	a.moduleErr = errors.New("load module virtiofs: bad")
-	a.guest.mountShare = f.mountShare
+	a.configuration.mountShare = f.mountShare
 	_, err := a.Configure(t.Context(), &agentproto.ConfigureRequest{})
 	if err == nil || err.Error() != "no such device (load module virtiofs: bad)" {
 		t.Errorf("error %v", err)
 	}
-	if a.guest.ready() == nil {
+	if a.configuration.ready() == nil {
 		t.Error("configured all the same")
 	}
 	f.mountErr = nil
@@ -97,14 +97,14 @@ func TestMountThatFailsIsTheCallsError(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if f.mounts != 2 || a.guest.ready() != nil {
+	if f.mounts != 2 || a.configuration.ready() != nil {
 		t.Errorf("mounted %d times", f.mounts)
 	}
 }
 
 func TestNetworkIsAppliedOnce(t *testing.T) {
 	ctx := t.Context()
-	f := newFakeGuest()
+	f := newFakeConfiguration()
 	if err := f.configure(ctx, named("boot")); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestNetworkIsAppliedOnce(t *testing.T) {
 
 func TestNetworkThatFailsIsTriedAgain(t *testing.T) {
 	ctx := t.Context()
-	f := newFakeGuest()
+	f := newFakeConfiguration()
 	f.applyErr = errors.New("no NIC")
 	if err := f.configure(ctx, named("boot")); err != nil {
 		t.Fatal(err)

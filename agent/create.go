@@ -16,7 +16,7 @@ func (a *Agent) CreateContainer(ctx context.Context, req *agentproto.CreateConta
 	if err != nil {
 		return nil, err
 	}
-	if err := a.guest.ready(); err != nil {
+	if err := a.configuration.ready(); err != nil {
 		return nil, err
 	}
 	if req.GetGuestDevices() {
@@ -93,7 +93,7 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 	c, io, err := a.prepare(ctx, req, spec, lp, conns, shared)
 	if err != nil {
 		a.remove(req, c)
-		shared.settle(err)
+		shared.finish(err)
 		return nil, err
 	}
 	start := func() (*process, error) {
@@ -101,7 +101,7 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 		if err = shared.explain(err); err != nil {
 			a.remove(req, c)
 		}
-		shared.settle(err)
+		shared.finish(err)
 		return p, err
 	}
 	c.init, err = a.launch(ctx, start, func(p *process) {
@@ -130,9 +130,9 @@ func (a *Agent) prepare(ctx context.Context, req *agentproto.CreateContainerRequ
 			if err := adoptNetNS(pid, agentproto.GuestNetNS); err != nil {
 				return err
 			}
-			return a.guest.moveNetwork(ctx)
+			return a.configuration.moveNetwork(ctx)
 		})
-	} else if err := a.guest.joinNetwork(ctx); err != nil {
+	} else if err := a.configuration.joinNetwork(ctx); err != nil {
 		conns.close()
 		return c, nil, err
 	}
@@ -210,7 +210,7 @@ func (a *Agent) StartContainer(ctx context.Context, req *agentproto.StartContain
 	if err != nil {
 		return nil, err
 	}
-	if err := a.guest.changeNetwork(ctx, req.GetNetwork()); err != nil {
+	if err := a.configuration.changeNetwork(ctx, req.GetNetwork()); err != nil {
 		return nil, err
 	}
 	if err := c.start(); err != nil {

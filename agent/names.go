@@ -105,7 +105,7 @@ func (a *Agent) ServeNames(ctx context.Context, req *agentproto.ServeNamesReques
 	if !ok || !agentproto.IsRelayedServer(address) {
 		return nil, invalidf("address: %v is not one of a name server of the host's", req.GetAddress())
 	}
-	if err := a.guest.ready(); err != nil {
+	if err := a.configuration.ready(); err != nil {
 		return nil, err
 	}
 	if err := a.names.listen(ctx, address); err != nil {

@@ -38,7 +38,7 @@ func serveNames(t *testing.T) (c *agentproto.Client, path string) {
 	path = newTestNetNS(t)
 	h, a, _ := serveHost(t)
 	a.names = newNames(path)
-	a.guest.configured = true
+	a.configuration.configured = true
 	if err := inNetNS(path, func(h *netlink.Handle) error { return setUp(h, "lo") }); err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestQueriesAreBounded(t *testing.T) {
 
 func TestServeNamesRefusals(t *testing.T) {
 	h, a, _ := serveHost(t)
-	a.guest.configured = true
+	a.configuration.configured = true
 	c := connect(t, h)
 	for _, address := range [][]byte{nil, {1, 2, 3}, {127, 0, 0, 1}, {10, 0, 0, 1}, make([]byte, 16)} {
 		_, err := c.ServeNames(t.Context(), &agentproto.ServeNamesRequest{Address: address})

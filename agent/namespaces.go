@@ -66,7 +66,7 @@ type sharing struct {
 }
 
 // join writes into the spec's namespaces which ones the container joins. With no
-// error, the caller calls settle when the container is made, and leave when it
+// error, the caller calls finish when the container is made, and leave when it
 // is no more. find gives the containers of the sandbox.
 func (n *namespaces) join(ctx context.Context, shared []*agentproto.SharedNamespace, spec *specs.Linux, find func(id string) (*container, error)) (*sharing, error) {
 	select {
@@ -77,7 +77,7 @@ func (n *namespaces) join(ctx context.Context, shared []*agentproto.SharedNamesp
 	s := &sharing{all: n, decides: true}
 	for _, ns := range shared {
 		if err := s.add(ns, spec, find); err != nil {
-			s.settle(err)
+			s.finish(err)
 			return nil, err
 		}
 	}
@@ -215,9 +215,9 @@ func bindNamespace(namespace, path string) error {
 	return nil
 }
 
-// settle is called when the container is made, or with the error that it was not:
+// finish is called when the container is made, or with the error that it was not:
 // then the next one makes what this one was to make.
-func (s *sharing) settle(err error) {
+func (s *sharing) finish(err error) {
 	for _, file := range s.files {
 		_ = file.Close()
 	}

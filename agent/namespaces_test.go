@@ -102,7 +102,7 @@ func TestSandboxNamespacesAreMadeOnceAndStay(t *testing.T) {
 	if err := s.pin(pid); err != nil {
 		t.Fatal(err)
 	}
-	s.settle(nil)
+	s.finish(nil)
 	end()
 	n.leave()
 	for range 2 {
@@ -119,7 +119,7 @@ func TestSandboxNamespacesAreMadeOnceAndStay(t *testing.T) {
 		if err := s.pin(0); err != nil {
 			t.Errorf("there is nothing to keep: %v", err)
 		}
-		s.settle(errors.New("it was not made"))
+		s.finish(errors.New("it was not made"))
 	}
 }
 
@@ -139,7 +139,7 @@ func TestNamespacesOfAContainerThatFailedAreMadeAnew(t *testing.T) {
 		if err := s.pin(pid); err != nil {
 			t.Fatal(err)
 		}
-		s.settle(errors.New("no such program"))
+		s.finish(errors.New("no such program"))
 		n.leave()
 		end()
 	}
@@ -177,7 +177,7 @@ func TestTwoContainersDoNotMakeTheSameNamespace(t *testing.T) {
 		t.Error("the second did not wait for the first")
 	case <-time.After(20 * time.Millisecond):
 	}
-	first.settle(nil)
+	first.finish(nil)
 	if spec := <-joined; spec.Namespaces[0].Path != n.path(specs.UTSNamespace) {
 		t.Errorf("the second joins %q", spec.Namespaces[0].Path)
 	}
@@ -214,7 +214,7 @@ func TestJoinFailsOfAnEndingContainer(t *testing.T) {
 	if err := s.explain(nil); err != nil {
 		t.Errorf("no error, of a zombie: %v", err)
 	}
-	s.settle(nil)
+	s.finish(nil)
 	if _, err := n.join(t.Context(), shared, asksFor(specs.PIDNamespace), a.table.get); !errors.Is(err, errNotRunning) {
 		t.Errorf("joined a zombie: %v", err)
 	}
@@ -245,7 +245,7 @@ func TestJoinOfAnotherContainer(t *testing.T) {
 	if spec.Namespaces[2].Path != "" {
 		t.Error("joins what it makes itself")
 	}
-	s.settle(nil)
+	s.finish(nil)
 	if _, err := os.Stat(spec.Namespaces[0].Path); err == nil {
 		t.Error("the file is still open")
 	}

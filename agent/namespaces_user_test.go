@@ -43,7 +43,7 @@ func TestJoinedUserNamespaceKeepsItsMappings(t *testing.T) {
 		if err := s.pin(pid); err != nil {
 			t.Error(err)
 		}
-		s.settle(nil)
+		s.finish(nil)
 	}
 }
 
@@ -71,7 +71,7 @@ func TestWhoMakesTheNetwork(t *testing.T) {
 	if !s.network || path != "" || !s.decides {
 		t.Errorf("the first with a user namespace: %q", path)
 	}
-	s.settle(nil)
+	s.finish(nil)
 	n.leave()
 	n.made[specs.UserNamespace] = true
 	if s, path := join([]*agentproto.SharedNamespace{{Type: "user"}}, specs.UserNamespace, specs.NetworkNamespace); s.network || path != agentproto.GuestNetNS {

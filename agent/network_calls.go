@@ -13,13 +13,13 @@ import (
 
 // SetNetwork makes the containers' interfaces what the host says now.
 func (a *Agent) SetNetwork(ctx context.Context, req *agentproto.SetNetworkRequest) (*agentproto.SetNetworkResponse, error) {
-	if err := a.guest.ready(); err != nil {
+	if err := a.configuration.ready(); err != nil {
 		return nil, err
 	}
 	if req.GetNetwork() == nil {
 		return nil, invalidf("network: missing")
 	}
-	if err := a.guest.changeNetwork(ctx, req.GetNetwork()); err != nil {
+	if err := a.configuration.changeNetwork(ctx, req.GetNetwork()); err != nil {
 		return nil, err
 	}
 	return &agentproto.SetNetworkResponse{}, nil

@@ -301,8 +301,8 @@ func TestListInterfaces(t *testing.T) {
 
 func TestSetNetwork(t *testing.T) {
 	a := newAgent(slog.New(slog.DiscardHandler), false)
-	f := newFakeGuest()
-	a.guest.mountShare, a.guest.applyNetwork = f.mountShare, f.applyNetwork
+	f := newFakeConfiguration()
+	a.configuration.mountShare, a.configuration.applyNetwork = f.mountShare, f.applyNetwork
 	set := func(n *agentproto.Network) error {
 		_, err := a.SetNetwork(t.Context(), &agentproto.SetNetworkRequest{Network: n})
 		return err
@@ -310,7 +310,7 @@ func TestSetNetwork(t *testing.T) {
 	if err := set(named("eth0")); !errors.Is(err, errNotConfigured) {
 		t.Errorf("before Configure: %v", err)
 	}
-	if err := a.guest.configure(t.Context(), named("eth0")); err != nil {
+	if err := a.configuration.configure(t.Context(), named("eth0")); err != nil {
 		t.Fatal(err)
 	}
 	for name, n := range map[string]*agentproto.Network{"none": nil, "bad": named("..")} {
