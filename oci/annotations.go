@@ -48,7 +48,7 @@ func RoleOf(id string, annotations map[string]string) (Role, string, error) {
 			continue
 		}
 		if hasSandbox && ValidateID(sandbox) != nil {
-			return Alone, "", fieldErrorf(key("annotations", names.sandbox), "%q: %w", sandbox, errInvalidID)
+			return Alone, "", fieldErrorf(key("annotations", names.sandbox), "%q: %w", sandbox, ErrInvalidID)
 		}
 		switch {
 		case hasType && typ != typeSandbox && typ != typeContainer:

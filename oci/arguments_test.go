@@ -15,7 +15,7 @@ func TestValidateID(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"", ".", "..", "a/b", "../a", "/a", "a b", "a\n", "é", "a\x00", "a:b", "a@b", strings.Repeat("x", 255)} {
-		if err := ValidateID(id); !errors.Is(err, errInvalidID) {
+		if err := ValidateID(id); !errors.Is(err, ErrInvalidID) {
 			t.Errorf("%q: %v", id, err)
 		}
 	}

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// errInvalidID is runc's error, with its text.
-var errInvalidID = errors.New("invalid container ID format")
+// ErrInvalidID says, with runc's text, that an id cannot be a container's or exec's.
+var ErrInvalidID = errors.New("invalid container ID format")
 
 // ErrOutside is what errors are, by errors.Is, about namespaces of the host or of a
 // process outside of the container's VM: those that a runtime without VMs could give it.

@@ -4,17 +4,18 @@ import "golang.org/x/sys/unix"
 
 // ValidateID checks a container's or exec's id by runc's rule: one or more of
 // A-Z a-z 0-9 _ + - and ., but neither "." nor "..", and short enough to name a
-// directory: that of its sandbox has one more byte, so 254 is the most.
+// directory: that of its sandbox has one more byte, so 254 is the most. The error is
+// ErrInvalidID.
 func ValidateID(id string) error {
 	if id == "" || id == "." || id == ".." || len(id) > unix.NAME_MAX-1 {
-		return errInvalidID
+		return ErrInvalidID
 	}
 	for i := range len(id) {
 		switch c := id[i]; {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
 		case c == '_', c == '+', c == '-', c == '.':
 		default:
-			return errInvalidID
+			return ErrInvalidID
 		}
 	}
 	return nil

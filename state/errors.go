@@ -7,7 +7,6 @@ import "errors"
 var (
 	ErrNotExist   = errors.New("container does not exist")
 	ErrExist      = errors.New("container with given ID already exists")
-	ErrInvalidID  = errors.New("invalid container ID format")
 	ErrNotRunning = errors.New("container not running")
 	ErrNotPaused  = errors.New("container not paused")
 )

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"runch/oci"
 )
 
 const (
@@ -70,11 +72,11 @@ func wholeUIDMap(uidMap string) bool {
 }
 
 // dir is the directory that has this file as the record of a container or of a
-// sandbox. An id that is not a name for one is refused: it may come from the
-// command line as it is.
+// sandbox. An id that is not a name for one is refused, with oci.ErrInvalidID: it
+// may come from the command line as it is.
 func (s *Store) dir(record, id string) (string, error) {
 	if id == "" || id == "." || id == ".." || strings.ContainsAny(id, "/\x00") || isReserved(id) {
-		return "", ErrInvalidID
+		return "", oci.ErrInvalidID
 	}
 	if record == sandboxFile {
 		id = sandboxPrefix + id

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"runch/oci"
 	"runch/transport"
 
 	"github.com/google/go-cmp/cmp"
@@ -100,7 +101,7 @@ func TestSandboxesAreApartFromContainers(t *testing.T) {
 	if _, err := s.LoadSandbox("c1"); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.New(sandboxPrefix + "c1"); !errors.Is(err, ErrInvalidID) {
+	if _, err := s.New(sandboxPrefix + "c1"); !errors.Is(err, oci.ErrInvalidID) {
 		t.Errorf("a container called as a sandbox's directory: %v", err)
 	}
 }
@@ -132,7 +133,7 @@ func TestFallbackRoot(t *testing.T) {
 	if all, err := s.Sandboxes(); err != nil || len(all) > 0 {
 		t.Errorf("sandboxes: %v, %v", all, err)
 	}
-	if _, err := s.New(filepath.Base(root)); !errors.Is(err, ErrInvalidID) {
+	if _, err := s.New(filepath.Base(root)); !errors.Is(err, oci.ErrInvalidID) {
 		t.Errorf("a container called as it: %v", err)
 	}
 }
@@ -198,7 +199,7 @@ func TestUnknownAndInvalidIDs(t *testing.T) {
 	operations["new"] = func(id string) error { _, err := s.New(id); return err }
 	for name, operation := range operations {
 		for _, id := range []string{"", ".", "..", "../x", "a/b", "/", "a\x00"} {
-			if err := operation(id); !errors.Is(err, ErrInvalidID) {
+			if err := operation(id); !errors.Is(err, oci.ErrInvalidID) {
 				t.Errorf("%s of %q: %v", name, id, err)
 			}
 		}
