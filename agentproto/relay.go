@@ -3,11 +3,12 @@ package agentproto
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+
+	"runch/transport"
 )
 
 // The header of a relay, and its answer of one byte. The header has the address in 16
@@ -22,7 +23,7 @@ const (
 )
 
 // ErrRelayRefused says that nobody in the guest took the connection.
-var ErrRelayRefused = errors.New("the guest refused the connection")
+var ErrRelayRefused = transport.ErrRefused
 
 // OpenRelay asks the agent, which it dials through d, for a connection to an address of
 // the containers' own, on the loopback interface or another. What Relay carries over the

@@ -29,12 +29,11 @@ type Endpoint struct {
 // maxAnswer bounds the answer to CONNECT, in bytes.
 const maxAnswer = 32
 
-var (
-	// errRefused says that no process in the guest listens on the port.
-	errRefused = errors.New("the guest refused the connection")
-	// errProtocol says that the answer to CONNECT is not one of hybrid vsock.
-	errProtocol = errors.New("not an answer of hybrid vsock")
-)
+// ErrRefused says that nobody in the guest took the connection.
+var ErrRefused = errors.New("the guest refused the connection")
+
+// errProtocol says that the answer to CONNECT is not one of hybrid vsock.
+var errProtocol = errors.New("not an answer of hybrid vsock")
 
 // Dial connects to a port of the guest. The caller closes the connection.
 func (e Endpoint) Dial(ctx context.Context, port uint32) (net.Conn, error) {
@@ -106,7 +105,7 @@ func connect(conn net.Conn, port uint32) error {
 	for len(line) < maxAnswer {
 		var b [1]byte
 		if _, err := conn.Read(b[:]); err != nil {
-			return fmt.Errorf("read the answer: %w: %w", errRefused, err)
+			return fmt.Errorf("read the answer: %w: %w", ErrRefused, err)
 		}
 		if b[0] == '\n' {
 			if !bytes.HasPrefix(line, []byte("OK ")) {

@@ -69,10 +69,10 @@ func TestDialHybridRefusals(t *testing.T) {
 		answer string
 		want   error
 	}{
-		"nobody listens":     {"", errRefused},
+		"nobody listens":     {"", ErrRefused},
 		"another word":       {"NO 1\n", errProtocol},
 		"an endless answer":  {strings.Repeat("x", 100), errProtocol},
-		"ends in the middle": {"OK 10", errRefused},
+		"ends in the middle": {"OK 10", ErrRefused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := hybrid(t, func(c net.Conn) {
