@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"runch/plaintext"
 )
 
 // readFile reads a TOML file's keys and values.
@@ -19,11 +20,9 @@ func readFile(path string) (map[string]any, error) {
 	if _, err := toml.Decode(string(data), &values); err != nil {
 		var parse toml.ParseError
 		if errors.As(err, &parse) {
-			return nil, fmt.Errorf("configuration file %s: line %d: %s", path, parse.Position.Line, oneLine(parse.Message))
+			return nil, fmt.Errorf("configuration file %s: line %d: %s", path, parse.Position.Line, plaintext.Line(parse.Message))
 		}
-		return nil, fmt.Errorf("configuration file %s: %s", path, oneLine(err.Error()))
+		return nil, fmt.Errorf("configuration file %s: %s", path, plaintext.Line(err.Error()))
 	}
 	return values, nil
 }
-
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

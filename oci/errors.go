@@ -47,8 +47,8 @@ func fieldErrorf(field, format string, args ...any) error {
 	return &fieldError{field: field, err: fmt.Errorf(format, args...)}
 }
 
-// oneLine escapes what is not printable as Go does, and cuts a text that is longer than
-// maxError.
+// oneLine escapes what is not printable as Go does, so that who wrote the file sees which
+// character it is, and cuts a text that is longer than maxError.
 func oneLine(text string) string {
 	tail := ""
 	if len(text) > maxError {
