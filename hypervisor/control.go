@@ -46,7 +46,9 @@ type Resizer interface {
 	// Resize changes the number of CPUs and the memory, either within the bounds
 	// of the Config that the VM was booted with; 0 leaves a value. It returns when
 	// the VMM has accepted the size: the guest has to bring new CPUs online by
-	// itself, and gives memory back as far as it can.
+	// itself, releases others later, and gives memory back as far as it can. CPUs that
+	// it has yet to release are waited for before others come; if it does not release
+	// them, the error wraps the context's cause.
 	Resize(ctx context.Context, size state.VMSize) error
 }
 

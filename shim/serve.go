@@ -10,14 +10,16 @@ import (
 
 	"runch/hypervisor"
 	"runch/shimproto"
+	"runch/state"
 	"runch/storage"
 )
 
 // requestTimeout bounds one request of a command, from its connection on.
 const requestTimeout = 30 * time.Second
 
-// unplugTimeout bounds how long a guest may take to release an interface.
-const unplugTimeout = 20 * time.Second
+// releaseTimeout bounds how long a guest may take to release an interface, or CPUs when
+// the VM is to have others.
+const releaseTimeout = 20 * time.Second
 
 // serve answers the requests that commands and the shims of other containers make
 // to the holder, one after the other, as long as the process lives and not only ctx.
@@ -99,7 +101,7 @@ func (h *holder) carryOut(ctx context.Context, r *shimproto.Request, files []*os
 	case r.RemoveNIC != "":
 		return nil, h.control(ctx, func(ctx context.Context, vm hypervisor.Control) error { return unplug(ctx, vm, r.RemoveNIC) })
 	case r.Resize != nil:
-		return nil, h.control(ctx, func(ctx context.Context, vm hypervisor.Control) error { return vm.Resize(ctx, *r.Resize) })
+		return nil, h.control(ctx, func(ctx context.Context, vm hypervisor.Control) error { return resize(ctx, vm, *r.Resize) })
 	case r.Protect != "":
 		return nil, h.tree.Protect(r.Protect)
 	case r.Clones != "":
@@ -117,9 +119,16 @@ func (h *holder) carryOut(ctx context.Context, r *shimproto.Request, files []*os
 
 // unplug gives up in time to say so: who asks waits no longer than for one request.
 func unplug(ctx context.Context, vm hypervisor.Plugger, id string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, unplugTimeout, fmt.Errorf("the guest has not released it within %v", unplugTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, releaseTimeout, fmt.Errorf("the guest has not released it within %v", releaseTimeout))
 	defer cancel()
 	return vm.Remove(ctx, id)
+}
+
+// resize gives up in time, as unplug does.
+func resize(ctx context.Context, vm hypervisor.Resizer, size state.VMSize) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, releaseTimeout, fmt.Errorf("not within %v", releaseTimeout))
+	defer cancel()
+	return vm.Resize(ctx, size)
 }
 
 // explainSlots says what to do when the VM has no slot for an interface any more.

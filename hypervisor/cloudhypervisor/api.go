@@ -75,7 +75,11 @@ func (a api) exchange(ctx context.Context, method, endpoint string, body, result
 		return fmt.Errorf("its answer: %w", err)
 	}
 	if response.StatusCode/100 != 2 {
-		return &hypervisor.RefusedError{VMM: vmmName, Request: endpoint, Reasons: reasons(response, answer)}
+		refused := &hypervisor.RefusedError{VMM: vmmName, Request: endpoint, Reasons: reasons(response, answer)}
+		if response.StatusCode == http.StatusTooManyRequests {
+			return fmt.Errorf("%w: %w", errReleasePending, refused)
+		}
+		return refused
 	}
 	if result == nil {
 		return nil

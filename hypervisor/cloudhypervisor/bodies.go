@@ -116,9 +116,11 @@ type pingResponse struct {
 	Version string `json:"version"`
 }
 
-// infoResponse is the part of vm.info that is used.
+// infoResponse is the part of vm.info that is used. After the boot, CPUs.Boot is the
+// number that the VMM was asked for last.
 type infoResponse struct {
 	Config struct {
+		CPUs   cpusConfig   `json:"cpus"`
 		Memory memoryConfig `json:"memory"`
 		FS     []fsConfig   `json:"fs"`
 	} `json:"config"`

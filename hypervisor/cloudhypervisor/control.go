@@ -14,7 +14,6 @@ import (
 
 	"runch/hypervisor"
 	"runch/plaintext"
-	"runch/state"
 	"runch/unixsocket"
 )
 
@@ -157,32 +156,6 @@ func eventsError(ctx context.Context, err error) error {
 		err = context.Cause(ctx)
 	}
 	return fmt.Errorf("read the events of %s: %w", vmmName, err)
-}
-
-// Resize changes the number of CPUs and the memory.
-func (h *Handle) Resize(ctx context.Context, size state.VMSize) error {
-	if size.MemoryMiB != 0 {
-		if err := h.checkMemory(ctx, size.MemoryMiB); err != nil {
-			return err
-		}
-	}
-	return h.api.put(ctx, "vm.resize", resizeRequest{VCPUs: size.CPUs, RAM: int64(size.MemoryMiB) << 20})
-}
-
-// checkMemory refuses a size out of bounds: a VMM without hot-plug memory accepts
-// every size, and does nothing.
-func (h *Handle) checkMemory(ctx context.Context, mib int) error {
-	var info infoResponse
-	if err := h.api.get(ctx, "vm.info", &info); err != nil {
-		return err
-	}
-	m := info.Config.Memory
-	if want := int64(mib) << 20; want < m.Size || want > m.Size+m.HotplugSize {
-		return &hypervisor.RefusedError{VMM: vmmName, Request: "vm.resize", Reasons: []string{
-			fmt.Sprintf("%d MiB are not between %d and %d", mib, m.Size>>20, (m.Size+m.HotplugSize)>>20),
-		}}
-	}
-	return nil
 }
 
 // Pause stops the CPUs.

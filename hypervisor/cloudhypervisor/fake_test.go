@@ -38,6 +38,8 @@ type fakeOptions struct {
 	Fault fault
 	// Then is an event that follows the boot: rebooting, or the end.
 	Then string
+	// Keeps is how many requests are refused before the guest releases CPUs.
+	Keeps int
 }
 
 type fault string
@@ -71,6 +73,8 @@ type fake struct {
 	state   string
 	ids     map[string]bool
 	open    []io.Closer
+	// here are the CPUs that the guest has, staying those that it has in the end.
+	here, staying, refusals int
 }
 
 func runFake(encoded string, args []string) int {

@@ -31,6 +31,7 @@ func (f *fake) do(endpoint string, body []byte, files []int) (int, any) {
 	case "vm.create":
 		f.config, f.state = new(vmConfig), created
 		_ = json.Unmarshal(body, f.config)
+		f.here, f.staying = f.config.CPUs.Boot, f.config.CPUs.Boot
 		for _, d := range f.config.Disks {
 			f.ids[d.ID] = true
 		}
@@ -93,7 +94,27 @@ func (f *fake) do(endpoint string, body []byte, files []int) (int, any) {
 		if r.VCPUs > f.config.CPUs.Max {
 			return fail("Requested vCPU count exceeds maximum")
 		}
+		return f.resize(r.VCPUs)
 	}
+	return http.StatusNoContent, nil
+}
+
+// resize changes the number of CPUs as the real one does, whose guest takes its time to
+// release them.
+func (f *fake) resize(want int) (int, any) {
+	switch {
+	case want == 0:
+		return http.StatusNoContent, nil
+	case want == f.here && f.staying < f.here:
+		f.record(fakeRequest{Endpoint: "vm.resize", Problem: "it is for CPUs that the guest is about to release"})
+	case want != f.here && f.staying < f.here && f.refusals < f.options.Keeps:
+		f.refusals++
+		return http.StatusTooManyRequests, []string{"Too Many Requests"}
+	case f.staying < f.here:
+		f.here = f.staying
+	}
+	f.here, f.staying = max(f.here, want), want
+	f.config.CPUs.Boot = want
 	return http.StatusNoContent, nil
 }
 

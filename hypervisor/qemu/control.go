@@ -16,6 +16,7 @@ import (
 type Handle struct {
 	dir     string
 	monitor *monitor
+	leaving *leavingCPUs
 }
 
 // Attach gives control over the running VM whose sandbox directory is dir. QEMU
@@ -23,17 +24,17 @@ type Handle struct {
 // wait for others.
 func Attach(ctx context.Context, dir string) (hypervisor.Control, error) {
 	conn, err := unixsocket.Dial(filepath.Join(dir, monitorSocket))
-	return control(ctx, dir, conn, err)
+	return control(ctx, dir, new(leavingCPUs), conn, err)
 }
 
 // Control is Attach for the process that has booted the VM.
 func (vm *VM) Control(ctx context.Context) (hypervisor.Control, error) {
 	conn, err := unixsocket.DialAt(vm.dir, monitorSocket)
-	return control(ctx, vm.cfg.Dir, conn, err)
+	return control(ctx, vm.cfg.Dir, &vm.leaving, conn, err)
 }
 
 // control begins to talk to a monitor to which a connection was made, or not.
-func control(ctx context.Context, dir string, conn *net.UnixConn, err error) (hypervisor.Control, error) {
+func control(ctx context.Context, dir string, leaving *leavingCPUs, conn *net.UnixConn, err error) (hypervisor.Control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to QEMU's monitor: %w", err)
 	}
@@ -42,7 +43,7 @@ func control(ctx context.Context, dir string, conn *net.UnixConn, err error) (hy
 		_ = m.Close()
 		return nil, err
 	}
-	return &Handle{dir: dir, monitor: m}, nil
+	return &Handle{dir: dir, monitor: m, leaving: leaving}, nil
 }
 
 // Close ends the connection to QEMU.

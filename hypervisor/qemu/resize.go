@@ -3,15 +3,14 @@ package qemu
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 
 	"runch/hypervisor"
 	"runch/state"
 )
 
 // Resize changes the number of CPUs and the memory. Those of the boot cannot be
-// removed.
+// removed. Where CPUs are to come and the guest has yet to release others since an earlier
+// call, it waits for that.
 func (h *Handle) Resize(ctx context.Context, size state.VMSize) error {
 	if size.CPUs != 0 {
 		if err := h.resizeCPUs(ctx, size.CPUs); err != nil {
@@ -21,57 +20,6 @@ func (h *Handle) Resize(ctx context.Context, size state.VMSize) error {
 	if size.MemoryMiB != 0 {
 		if err := h.resizeMemory(ctx, size.MemoryMiB); err != nil {
 			return fmt.Errorf("resize to %d MiB: %w", size.MemoryMiB, err)
-		}
-	}
-	return nil
-}
-
-// cpuSlot is an element of query-hotpluggable-cpus's answer.
-type cpuSlot struct {
-	Type  string         `json:"type"`
-	Props map[string]int `json:"props"`
-	// Path is empty for a slot without a CPU.
-	Path string `json:"qom-path"`
-}
-
-// number is the CPU's. Each CPU of our machines is a socket of its own.
-func (s cpuSlot) number() int { return s.Props["socket-id"] }
-
-// id is the device's of a CPU that was added.
-func (s cpuSlot) id() string { return fmt.Sprintf("cpu-%d", s.number()) }
-
-func (h *Handle) resizeCPUs(ctx context.Context, want int) error {
-	var slots []cpuSlot
-	if err := h.monitor.run(ctx, "query-hotpluggable-cpus", nil, &slots); err != nil {
-		return err
-	}
-	slices.SortFunc(slots, func(a, b cpuSlot) int { return a.number() - b.number() })
-	var here, free []cpuSlot
-	for _, s := range slots {
-		if s.Path != "" {
-			here = append(here, s)
-		} else {
-			free = append(free, s)
-		}
-	}
-	if want > len(slots) {
-		return refused("device_add", "there can be %d CPUs", len(slots))
-	}
-	for i := 0; len(here)+i < want; i++ {
-		device := properties{"driver": free[i].Type, "id": free[i].id()}
-		for name, value := range free[i].Props {
-			device[name] = value
-		}
-		if err := h.monitor.run(ctx, "device_add", device, nil); err != nil {
-			return err
-		}
-	}
-	for i := len(here) - 1; i >= want; i-- {
-		if !strings.HasSuffix(here[i].Path, "/"+here[i].id()) {
-			return refused("device_del", "there are %d CPUs from the boot", i+1)
-		}
-		if err := h.monitor.run(ctx, "device_del", map[string]any{"id": here[i].id()}, nil); err != nil {
-			return err
 		}
 	}
 	return nil

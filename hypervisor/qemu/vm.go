@@ -33,6 +33,7 @@ type VM struct {
 	channel *channel.Channel // nil with a vsock
 	vsock   *vsockTransport  // nil without
 	served  sync.WaitGroup   // the goroutines that serve agent.sock and await QEMU's end
+	leaving leavingCPUs
 
 	lifecycle *process.Lifecycle
 	closing   sync.Mutex // held by release

@@ -39,6 +39,13 @@ func testResizeCPUs(t *testing.T, s *suite) {
 			m.mustAnswer("<nil>", guestports.CPUs, fmt.Sprint(n))
 		}
 	}
+	// Nobody waits here for the guest to release CPUs.
+	for _, n := range []int{3, 1, 3} {
+		if err := h.Resize(ctx, state.VMSize{CPUs: n}); err != nil {
+			t.Fatalf("Resize to %d CPUs right after another: %v; log:\n%s", n, err, m.log)
+		}
+	}
+	m.mustAnswer("<nil>", guestports.CPUs, "3")
 }
 
 // testResizeMemory: memory comes and goes again.
