@@ -12,6 +12,7 @@ import (
 	"runch/shimproto"
 	"runch/state"
 	"runch/storage"
+	"runch/unixsocket"
 )
 
 // requestTimeout bounds one request of a command, from its connection on.
@@ -28,7 +29,7 @@ func (h *holder) serve(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	go func() {
 		for {
-			conn, err := h.requests.AcceptUnix()
+			conn, err := unixsocket.Accept(h.requests.AcceptUnix)
 			if err != nil {
 				return
 			}

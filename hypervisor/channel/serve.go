@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"runch/hypervisor"
+	"runch/unixsocket"
 )
 
 // maxRequest bounds the line `CONNECT <port>\n`, in bytes.
@@ -38,7 +39,7 @@ func (c *Channel) Serve(ln *net.UnixListener, served func()) error {
 		return hypervisor.ErrClosed
 	}
 	for n := uint32(hostPort); ; n++ {
-		client, err := ln.AcceptUnix()
+		client, err := unixsocket.Accept(ln.AcceptUnix)
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}

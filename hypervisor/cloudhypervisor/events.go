@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"runch/unixsocket"
 )
 
 // events relays the VMM's events to the driver, and on a socket to the handles of
@@ -33,7 +35,7 @@ func newEvents(l *net.UnixListener) *events {
 // misses no event after that.
 func (e *events) accept() {
 	for {
-		conn, err := e.listener.Accept()
+		conn, err := unixsocket.Accept(e.listener.Accept)
 		if err != nil {
 			return
 		}

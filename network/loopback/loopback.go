@@ -22,6 +22,8 @@ import (
 	"sync"
 	"time"
 
+	"runch/unixsocket"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -161,7 +163,7 @@ func (r *Relay) connect(ctx context.Context, p packet) {
 func (r *Relay) accept(l *net.TCPListener) {
 	defer l.Close()
 	for {
-		conn, err := l.AcceptTCP()
+		conn, err := unixsocket.Accept(l.AcceptTCP)
 		if err != nil {
 			return
 		}
