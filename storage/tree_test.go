@@ -32,6 +32,7 @@ var bodies = map[string]func(dir string) error{
 	"covered":       coveredRootBody,
 	"pretends":      linkBody,
 	"passage":       passageBody,
+	"same-place":    samePlaceBody,
 	"below":         belowBody,
 	"idmap":         idMapBody,
 	"refused-idmap": refusedIDMapBody,

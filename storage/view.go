@@ -180,7 +180,8 @@ func pivotHere() error {
 }
 
 // mountPointFor makes the mount point dest under root, a directory or a file
-// as the volume is one.
+// as the volume is one. It may be there already, for another volume at the same
+// destination, of which the later one is seen.
 func mountPointFor(root *os.File, dest string, volume *os.File) error {
 	isDir, err := isDir(volume)
 	if err != nil {
@@ -198,7 +199,7 @@ func mountPointFor(root *os.File, dest string, volume *os.File) error {
 	if isDir {
 		return nil
 	}
-	fd, err := unix.Openat(int(parent.Fd()), filepath.Base(dest), unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o644)
+	fd, err := unix.Openat(int(parent.Fd()), filepath.Base(dest), unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return fmt.Errorf("make the mount point %s: %w", dest, err)
 	}
