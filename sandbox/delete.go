@@ -115,7 +115,12 @@ func (r *Runtime) leaveSandbox(ctx context.Context, c *state.Container) error {
 		return err
 	}
 	if _, member := s.record.Members[c.ID]; !member && s.record.Owner != c.ID {
-		return s.Close() // it was never admitted
+		// It was never admitted. If it was to be a pod's first member, nobody else ends
+		// what its create has made for it.
+		if isAbandoned(s.record) {
+			return s.end(ctx)
+		}
+		return s.Close()
 	}
 	return s.leave(ctx, c)
 }

@@ -34,8 +34,9 @@ func (r *Runtime) removeUnrecorded(ctx context.Context, id string) error {
 }
 
 // deleteLeftovers removes what a create that was killed early has left, and a
-// container whose own record cannot be read: the sandboxes know their members. dir
-// is the container's, nil where it has none; it is closed.
+// container whose own record cannot be read: the sandboxes know their members. id may
+// also be that of a pod without a container of its own, whose sandbox has no members
+// any more. dir is the container's, nil where it has none; it is closed.
 func (r *Runtime) deleteLeftovers(ctx context.Context, id string, dir *state.Dir) error {
 	sandboxes, err := r.Store.Sandboxes()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -58,8 +59,9 @@ func (r *Runtime) deleteLeftovers(ctx context.Context, id string, dir *state.Dir
 	return dir.Remove()
 }
 
-// leaveSandboxes takes a container out of those that know it. A record that cannot be
-// read, as unread says, may be that of the container's own sandbox.
+// leaveSandboxes takes a container out of those that know it, and ends the one of that
+// id which is left without containers. A record that cannot be read, as unread says, may
+// be that of the container's own sandbox.
 func (r *Runtime) leaveSandboxes(ctx context.Context, id string, sandboxes []*state.Sandbox, unread error) error {
 	if unread != nil {
 		if err := r.endUnreadable(ctx, id); err != nil {
@@ -68,7 +70,9 @@ func (r *Runtime) leaveSandboxes(ctx context.Context, id string, sandboxes []*st
 	}
 	for _, s := range sandboxes {
 		m, member := s.Members[id]
-		if !member && s.Owner != id {
+		// Whether it is left or only being made, leaveSandbox sees under its lock.
+		left := s.ID == id && isAbandoned(s)
+		if !member && s.Owner != id && !left {
 			continue
 		}
 		if m.Shim.Alive() {

@@ -136,7 +136,7 @@ func (s *lockedSandbox) leave(ctx context.Context, c *state.Container) error {
 	}
 	before := hostLimits(s.record)
 	delete(s.record.Members, c.ID)
-	if s.record.Owner == "" && len(s.record.Members) == 0 {
+	if isAbandoned(s.record) {
 		return s.end(ctx)
 	}
 	defer s.Close()
@@ -154,6 +154,11 @@ func (s *lockedSandbox) leave(ctx context.Context, c *state.Container) error {
 	}
 	return nil
 }
+
+// isAbandoned says that a sandbox belongs to no container and that none is in it. Who has
+// the lock does not see it of one that is being made: a create gives that up when the first
+// member is admitted, or when it fails.
+func isAbandoned(s *state.Sandbox) bool { return s.Owner == "" && len(s.Members) == 0 }
 
 // unshare takes a member's files out of the shared tree, if that has not ended with its
 // holder: the pod's first container may be stopped at the same time, and closes its

@@ -1,0 +1,85 @@
+package sandbox
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// podMember is CRI-O's member of the pod "pod", which has no container of its own.
+func podMember(netns string) func(*specs.Spec) {
+	return annotated(
+		map[string]string{"io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.SandboxID": "pod"},
+		map[specs.LinuxNamespaceType]string{specs.NetworkNamespace: netns},
+	)
+}
+
+// The pod's VM is made before it is known whether it can be large enough for the member.
+func TestAPodWhoseFirstMemberIsRefused(t *testing.T) {
+	r := newRig(t)
+	netns := newNetNS(t)
+	err := r.create(t, "a", func(s *specs.Spec) {
+		podMember(netns)(s)
+		s.Linux.Resources.Memory = memoryOf(int64(r.Config.MaxMemoryMiB+1) << 20)
+	})
+	if err == nil || !strings.Contains(err.Error(), "max_memory") {
+		t.Errorf("got %v", err)
+	}
+	r.onlyLeft(t)
+}
+
+// A create that is killed between the boot of its pod's VM and the admission of its
+// container leaves a holder, and nobody is a member.
+func TestAHolderWithoutMembersIsDeleted(t *testing.T) {
+	for name, tt := range map[string]struct {
+		id string
+		// unrecorded says that the container has gone without the sandbox.
+		unrecorded bool
+	}{
+		"by the container": {id: "a"},
+		"by the pod":       {id: "pod", unrecorded: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.beginCreate(t, "a", podMember(newNetNS(t)), tt.unrecorded)
+			s, err := r.Store.LoadSandbox("pod")
+			if err != nil || !s.Running() || len(s.Members) != 0 {
+				t.Fatalf("sandbox %+v, %v", s, err)
+			}
+			if err := r.Delete(t.Context(), tt.id, true); err != nil {
+				t.Fatal(err)
+			}
+			end(t, s.Holder)
+			r.onlyLeft(t)
+		})
+	}
+}
+
+// beginCreate does of a create what comes before the admission to the sandbox, and gives
+// its locks up as one that is killed. With unrecorded, the container's record goes too.
+func (r *rig) beginCreate(t *testing.T, id string, change func(*specs.Spec), unrecorded bool) {
+	t.Helper()
+	c := &creation{r: r.Runtime, o: CreateOptions{ID: id, Bundle: r.bundle(t, id, change)}}
+	err := c.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.dir, err = r.Store.New(id); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.dir.Save(c.record); err != nil {
+		t.Fatal(err)
+	}
+	if c.sandbox, err = r.openSandbox(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	done := c.dir.Close
+	if unrecorded {
+		done = c.dir.Remove
+	}
+	if err := errors.Join(c.sandbox.Close(), done()); err != nil {
+		t.Fatal(err)
+	}
+}
