@@ -80,7 +80,7 @@ func (r *Runtime) leaveSandboxes(ctx context.Context, id string, sandboxes []*st
 				return err
 			}
 		}
-		if err := r.leaveSandbox(ctx, &state.Container{ID: id, Sandbox: s.ID}); err != nil {
+		if err := r.leaveSandbox(ctx, &state.Container{ID: id, Sandbox: s.ID, Share: m.Share}); err != nil {
 			return err
 		}
 	}

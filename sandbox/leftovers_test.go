@@ -2,8 +2,14 @@ package sandbox
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"runch/shimproto"
+	"runch/state"
+	"runch/storage"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -54,6 +60,70 @@ func TestAHolderWithoutMembersIsDeleted(t *testing.T) {
 			end(t, s.Holder)
 			r.onlyLeft(t)
 		})
+	}
+}
+
+// The sandbox's record has what the container's would have said.
+func TestAMemberWithoutAReadableRecordIsDeleted(t *testing.T) {
+	r := newRig(t)
+	member := podMember(newNetNS(t))
+	a, b := r.mustCreate(t, "a", member), r.mustCreate(t, "b", member)
+	r.truncate(t, "a")
+	dir, err := r.Store.SandboxDir("pod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder := shimproto.Holder{Dir: dir}
+	clones, err := holder.Clones(a.Share)
+	if err != nil || len(clones) == 0 {
+		t.Errorf("before: %d mounts are shared, %v", len(clones), err)
+	}
+	storage.CloseMounts(clones)
+	if err := r.Delete(t.Context(), "a", true); err != nil {
+		t.Fatal(err)
+	}
+	end(t, a.Shim)
+	if _, err := holder.Clones(a.Share); err == nil || !strings.Contains(err.Error(), storage.ErrNoShare.Error()) {
+		t.Errorf("after: the share is there, %v", err)
+	}
+	s, err := r.Store.LoadSandbox("pod")
+	if err != nil || len(s.Members) != 1 || s.Members["b"].Shim != b.Shim || !b.Shim.Alive() {
+		t.Errorf("sandbox %+v, %v", s, err)
+	}
+	r.onlyLeft(t, "@pod", "b")
+	// An older runtime's sandbox does not know the share.
+	r.truncate(t, "b")
+	s.Members["b"] = state.Member{Shim: b.Shim}
+	s.Members["c"] = state.Member{}
+	r.saveSandbox(t, s)
+	if err := r.Delete(t.Context(), "b", true); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := r.Store.LoadSandbox("pod"); err != nil || len(s.Members) != 1 || !s.Running() {
+		t.Errorf("sandbox %+v, %v", s, err)
+	}
+	if err := r.Delete(t.Context(), "c", true); err != nil {
+		t.Fatal(err)
+	}
+	r.onlyLeft(t)
+}
+
+// truncate makes a container's record unreadable.
+func (r *rig) truncate(t *testing.T, id string) {
+	t.Helper()
+	if err := os.Truncate(filepath.Join(r.Store.Root(), id, "container.json"), 10); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *rig) saveSandbox(t *testing.T, s *state.Sandbox) {
+	t.Helper()
+	dir, err := r.Store.LockSandbox(t.Context(), s.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(dir.Save(s), dir.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -73,16 +73,17 @@ func (r *Runtime) newSandbox(p *place, owner string, vm *plannedVM, host *oci.Ho
 
 // admit makes a container a member. A VM that runs is made large enough for it
 // before, and so is the host's cgroup.
-func (s *lockedSandbox) admit(id string, resources *specs.LinuxResources) error {
+func (s *lockedSandbox) admit(c *state.Container) error {
 	if s.record.Members == nil {
 		s.record.Members = make(map[string]state.Member)
 	}
+	m := state.Member{Resources: c.Resources, Share: c.Share}
 	if !s.record.Running() {
-		s.record.Members[id] = state.Member{Resources: resources}
+		s.record.Members[c.ID] = m
 		return s.Save(s.record)
 	}
 	before := hostLimits(s.record)
-	s.record.Members[id] = state.Member{Resources: resources}
+	s.record.Members[c.ID] = m
 	size, err := sizeFor(s.record)
 	if err != nil {
 		return err
@@ -164,6 +165,10 @@ func isAbandoned(s *state.Sandbox) bool { return s.Owner == "" && len(s.Members)
 // holder: the pod's first container may be stopped at the same time, and closes its
 // sockets before it has ended.
 func (s *lockedSandbox) unshare(ctx context.Context, share string) error {
+	if share == "" {
+		// Nobody can say any more which files they are: they stay as long as the VM does.
+		return nil
+	}
 	err := s.holder().Unshare(share)
 	if errors.Is(err, shimproto.ErrHolderGone) {
 		ctx, cancel := context.WithTimeout(ctx, goneTimeout)

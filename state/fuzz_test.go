@@ -16,7 +16,7 @@ func FuzzState(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add(data[:len(data)/2])
-	f.Add([]byte(`{"version": 3, "id": "c1", "holder": {"pid": 1, "startTime": 2}, "endpoint": {"unix": "/s", "cid": 3}, "vmm": "qemu", "members": {"c1": {}}, "network": {"taps": ["runch2", {"name": "runch3", "mtu": 1}]}}`))
+	f.Add([]byte(`{"version": 3, "id": "c1", "holder": {"pid": 1, "startTime": 2}, "endpoint": {"unix": "/s", "cid": 3}, "vmm": "qemu", "members": {"c1": {"share": "s"}}, "network": {"taps": ["runch2", {"name": "runch3", "mtu": 1}]}}`))
 	f.Add([]byte(`{"version": 4}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if c, err := decodeContainer(data, "c1"); err != nil {

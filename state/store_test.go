@@ -71,7 +71,7 @@ func TestSandboxesAreApartFromContainers(t *testing.T) {
 	defer d.Close()
 	want := &Sandbox{
 		ID: "c1", Holder: Process{PID: 3, StartTime: 4}, Owner: "c1", Endpoint: transport.Endpoint{Unix: "/s"}, VMM: "qemu",
-		Members: map[string]Member{"c1": {Shim: Process{PID: 3, StartTime: 4}}},
+		Members: map[string]Member{"c1": {Shim: Process{PID: 3, StartTime: 4}, Share: "s"}},
 		Network: Network{NetNS: "/n", Taps: []Tap{{Name: "runch2", Link: "eth0", MAC: "02:00:00:00:00:01", MTU: 1500}}, Removed: []string{"runch3"}},
 	}
 	if err := d.Save(want); err != nil {

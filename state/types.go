@@ -154,6 +154,9 @@ type Member struct {
 	Shim Process `json:"shim"`
 	// Resources are its limits; nil where there are none.
 	Resources *specs.LinuxResources `json:"resources,omitempty"`
+	// Share is the container's, for who cannot read its record; empty in a sandbox's
+	// record that an older runtime has made.
+	Share string `json:"share,omitempty"`
 }
 
 // VMSize is how large a VM is.
