@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // WithoutMemory are the limits without those of memory: a cgroup keeps its own of
@@ -47,13 +49,69 @@ func (c *Cgroup) Update(before, after Limits) error {
 	if c == nil {
 		return nil
 	}
-	limits, old := resources(after), resources(before)
-	limits.SkipDevices, old.SkipDevices = true, true
+	if err := c.set(after); err != nil {
+		return errors.Join(err, c.Undo(before, after))
+	}
+	return nil
+}
+
+// Undo takes an Update of the same limits back.
+func (c *Cgroup) Undo(before, after Limits) error {
+	if c == nil {
+		return nil
+	}
+	return c.set(before.undoing(after))
+}
+
+func (c *Cgroup) set(l Limits) error {
+	limits := resources(l)
+	limits.SkipDevices = true
 	if err := c.manager.Set(limits); err != nil {
-		if undo := c.manager.Set(old); undo != nil {
-			err = errors.Join(err, undo)
-		}
 		return fmt.Errorf("set the limits of the host's cgroup: %w", err)
 	}
 	return nil
+}
+
+// undoing are the limits by which a cgroup gets from those of after to these: what only
+// after has is set to what a new cgroup has, as far as that is the same on each host. A
+// limit that is not named would stay.
+func (l Limits) undoing(after Limits) Limits {
+	if after.Resources == nil {
+		return l
+	}
+	r := specs.LinuxResources{}
+	if l.Resources != nil {
+		r = *l.Resources
+	}
+	if set := after.Resources.Memory; set != nil {
+		m := copyOf(r.Memory)
+		m.Limit = orNew(m.Limit, set.Limit, -1)
+		m.Swap = orNew(m.Swap, set.Swap, -1)
+		r.Memory = m
+	}
+	if set := after.Resources.CPU; set != nil {
+		cpu := copyOf(r.CPU)
+		cpu.Shares = orNew(cpu.Shares, set.Shares, 1024)
+		cpu.Quota = orNew(cpu.Quota, set.Quota, -1)
+		cpu.Period = orNew(cpu.Period, set.Period, 100_000) // microseconds
+		r.CPU = cpu
+	}
+	return Limits{Resources: &r, Overhead: l.Overhead}
+}
+
+func copyOf[T any](p *T) *T {
+	if p == nil {
+		return new(T)
+	}
+	c := *p
+	return &c
+}
+
+// orNew is a limit, or that of a new cgroup where there is none and another was set.
+// Zero is none.
+func orNew[T int64 | uint64](limit, set *T, fresh T) *T {
+	if (limit == nil || *limit == 0) && set != nil && *set != 0 {
+		return &fresh
+	}
+	return limit
 }

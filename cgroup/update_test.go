@@ -30,6 +30,29 @@ func TestMemoryIsTaken(t *testing.T) {
 	}
 }
 
+// A limit that there was not before has to be named, or it stays.
+func TestUndoingNamesWhatWasSet(t *testing.T) {
+	quota, period, shares, more := int64(50000), uint64(50000), uint64(512), uint64(1024)
+	after := memory(5)
+	after.Resources.CPU = &specs.LinuxCPU{Quota: &quota, Period: &period, Shares: &shares}
+	r := Limits{}.undoing(after).Resources
+	if *r.Memory.Limit != -1 || r.Memory.Swap != nil || *r.CPU.Quota != -1 || *r.CPU.Period != 100_000 || *r.CPU.Shares != more {
+		t.Errorf("from nothing: %+v, %+v", r.Memory, r.CPU)
+	}
+	before := memory(3)
+	before.Resources.CPU = &specs.LinuxCPU{Shares: &more}
+	r = before.undoing(after).Resources
+	if *r.Memory.Limit != 3 || *r.CPU.Shares != more || *r.CPU.Quota != -1 {
+		t.Errorf("from other limits: %+v, %+v", r.Memory, r.CPU)
+	}
+	if before.Resources.CPU.Quota != nil {
+		t.Error("the limits themselves have changed")
+	}
+	if r = before.undoing(Limits{}).Resources; r != before.Resources {
+		t.Errorf("nothing was set: %+v", r)
+	}
+}
+
 func TestLimitsWithoutSize(t *testing.T) {
 	quota, period, shares := int64(50000), uint64(100000), uint64(512)
 	l := memory(5)

@@ -134,17 +134,24 @@ func (u *update) give(ctx context.Context, group *cgroup.Cgroup, before, limits 
 	return errors.Join(u.dir.Save(u.container), u.sandbox.Save(u.sandbox.record))
 }
 
-// setLimits sets those of both cgroups, or none.
+// setLimits sets those of both cgroups on the host, and of the guest's, or none.
 func (u *update) setLimits(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits) error {
 	data, err := json.Marshal(u.guest)
 	if err != nil {
 		return fmt.Errorf("encode the resources: %w", err)
 	}
+	own, err := u.ownCgroup()
+	if err != nil {
+		return err
+	}
+	c := u.container
+	ownBefore := cgroup.Limits{Resources: c.Resources, Overhead: c.Overhead}
+	ownLimits := cgroup.Limits{Resources: u.host, Overhead: c.Overhead}
 	if err := group.Update(before, limits); err != nil {
 		return err
 	}
-	if err := u.setOwnLimits(); err != nil {
-		return err
+	if err := own.Update(ownBefore, ownLimits); err != nil {
+		return undone(err, group.Undo(before, limits))
 	}
 	err = u.r.call(ctx, u.container, func(ctx context.Context, agent agentproto.AgentService) error {
 		_, err := agent.Update(ctx, &agentproto.UpdateRequest{
@@ -152,28 +159,28 @@ func (u *update) setLimits(ctx context.Context, group *cgroup.Cgroup, before, li
 		})
 		return err
 	})
-	if err == nil {
-		return nil
+	if err != nil {
+		// The guest has refused it, so the host's cgroups go back as well.
+		return undone(err, errors.Join(own.Undo(ownBefore, ownLimits), group.Undo(before, limits)))
 	}
-	// The guest has refused it, so the host's cgroup goes back as well.
-	if undo := group.Update(limits, before); undo != nil {
-		return fmt.Errorf("%w; and undoing it on the host: %w", err, undo)
-	}
-	return err
+	return nil
 }
 
-// setOwnLimits sets those of the cgroup of a container whose sandbox has another:
-// only its shim is in it.
-func (u *update) setOwnLimits() error {
-	c := u.container
-	if u.sandbox.record.Owner == c.ID {
-		return nil
-	}
-	group, err := openCgroup(c.Cgroup)
-	if err != nil {
+// undone is err, after which what had been done was undone, with what went wrong in that.
+func undone(err, undo error) error {
+	if undo == nil {
 		return err
 	}
-	return group.Update(cgroup.Limits{Resources: c.Resources, Overhead: c.Overhead}, cgroup.Limits{Resources: u.host, Overhead: c.Overhead})
+	return fmt.Errorf("%w; and undoing it on the host: %w", err, undo)
+}
+
+// ownCgroup is the cgroup of a container whose sandbox has another, and nil of one
+// whose sandbox has the same. Only the container's shims are in it.
+func (u *update) ownCgroup() (*cgroup.Cgroup, error) {
+	if u.sandbox.record.Owner == u.container.ID {
+		return nil, nil
+	}
+	return openCgroup(u.container.Cgroup)
 }
 
 // take shrinks the VM and sets the limits that were waiting for that. A guest that

@@ -1,0 +1,86 @@
+package sandbox
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"runch/state"
+
+	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Whatever refuses a member's new limits, the host has those of before in the sandbox's
+// cgroup and in the member's own.
+func TestAFailedUpdateOfAMemberLeavesTheHostsLimits(t *testing.T) {
+	r := newRig(t)
+	pause := r.mustCreate(t, "pod", sandboxOf("pod"))
+	r.mustCreate(t, "limited", func(s *specs.Spec) {
+		memberOf(pause.Shim)(s)
+		s.Linux.Resources.Memory = memoryOf(512 << 20)
+	})
+	r.failedUpdates(t, "limited")
+	r.mustCreate(t, "unlimited", memberOf(pause.Shim))
+	r.failedUpdates(t, "unlimited")
+}
+
+// failedUpdates fails at each step of an update of a member, and looks at what is there
+// then.
+func (r *rig) failedUpdates(t *testing.T, id string) {
+	t.Helper()
+	shares := uint64(512)
+	for by, tt := range map[string]struct{ step, cpus, want string }{
+		"the VM":         {step: "resize", want: "resize the VM"},
+		"its own cgroup": {cpus: "1023", want: "the host's cgroup"}, // no host of a test has as many
+		"the guest":      {step: "update", want: "the fake agent"},
+	} {
+		before, limits := r.mustLoadSandbox(t, "pod"), r.limitsOnHost(t, id)
+		r.fail(t, tt.step)
+		err := r.Update(t.Context(), id, &specs.LinuxResources{
+			Memory: memoryOf(768 << 20), CPU: &specs.LinuxCPU{Shares: &shares, Cpus: tt.cpus},
+		})
+		r.fail(t, "")
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s is refused by %s: %v", id, by, err)
+		}
+		if diff := cmp.Diff(limits, r.limitsOnHost(t, id)); diff != "" {
+			t.Errorf("%s is refused by %s: the limits (-before +after):\n%s", id, by, diff)
+		}
+		if diff := cmp.Diff(before, r.mustLoadSandbox(t, "pod")); diff != "" {
+			t.Errorf("%s is refused by %s: the sandbox (-before +after):\n%s", id, by, diff)
+		}
+	}
+}
+
+func (r *rig) mustLoadSandbox(t *testing.T, id string) *state.Sandbox {
+	t.Helper()
+	s, err := r.Store.LoadSandbox(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// limitsOnHost are those of memory and the weights of a container's cgroup and of that of
+// its sandbox, by their files.
+func (r *rig) limitsOnHost(t *testing.T, id string) map[string]string {
+	t.Helper()
+	c := r.mustLoad(t, id)
+	limits := make(map[string]string)
+	for _, group := range []state.Cgroup{c.Cgroup, r.mustLoadSandbox(t, c.Sandbox).Cgroup} {
+		files := []string{filepath.Join(group.Paths[""], "memory.max"), filepath.Join(group.Paths[""], "cpu.weight")}
+		if memory := group.Paths["memory"]; memory != "" { // cgroup v1
+			files = []string{filepath.Join(memory, "memory.limit_in_bytes"), filepath.Join(group.Paths["cpu"], "cpu.shares")}
+		}
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			limits[file] = strings.TrimSpace(string(data))
+		}
+	}
+	return limits
+}
