@@ -143,8 +143,12 @@ func unlessGone(ctx context.Context, c *state.Container, err error) error {
 	return err
 }
 
-// watchKills tells of each new kill with a nil error, and of what keeps it from
-// that; it returns when there will be none.
+// maxKills bounds the kills that one answer of a guest may tell of. A guest that counts as
+// it likes would have as many events written.
+const maxKills = 64
+
+// watchKills tells of each new kill with a nil error, of at most maxKills for each answer,
+// and of what keeps it from that; it returns when there will be none.
 func watchKills(ctx context.Context, agent agentproto.AgentService, id string, kills chan<- error) {
 	var known uint64
 	for {
@@ -155,13 +159,15 @@ func watchKills(ctx context.Context, agent agentproto.AgentService, id string, k
 			}
 			return
 		}
-		for ; known < resp.GetKills(); known++ {
+		told := max(known, resp.GetKills())
+		for range min(told-known, maxKills) {
 			select {
 			case kills <- nil:
 			case <-ctx.Done():
 				return
 			}
 		}
+		known = told
 		if resp.GetEnded() {
 			return
 		}

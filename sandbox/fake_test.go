@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -385,6 +386,23 @@ func (a *fakeAgent) Signal(_ context.Context, r *agentproto.SignalRequest) (*age
 		close(p.ended)
 	}
 	return &agentproto.SignalResponse{}, nil
+}
+
+// AwaitOOM counts no kills, or all that a number can hold.
+func (a *fakeAgent) AwaitOOM(ctx context.Context, r *agentproto.AwaitOOMRequest) (*agentproto.AwaitOOMResponse, error) {
+	if a.fails("kills") && r.GetKnown() < math.MaxUint64 {
+		return &agentproto.AwaitOOMResponse{Kills: math.MaxUint64}, nil
+	}
+	p, err := a.process(r.GetContainerId(), "")
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-p.ended:
+		return &agentproto.AwaitOOMResponse{Kills: r.GetKnown(), Ended: true}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (a *fakeAgent) CloseStdin(context.Context, *agentproto.CloseStdinRequest) (*agentproto.CloseStdinResponse, error) {
