@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
+	"runch/unixsocket"
 )
 
 // maxControl bounds the control connections open at one time: each process that
@@ -80,7 +81,7 @@ func (a *Agent) serve(ctx context.Context, way *transport) (<-chan error, error)
 // accept gives each connection of a port to a goroutine of its own.
 func (a *Agent) accept(l net.Listener, what string, serve func(net.Conn) error) error {
 	for {
-		conn, err := l.Accept()
+		conn, err := unixsocket.Accept(l.Accept)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+
+	"runch/unixsocket"
 )
 
 // controlListener bounds the control connections, and makes every end of one an
@@ -18,7 +20,7 @@ type controlListener struct {
 
 func (l controlListener) Accept() (net.Conn, error) {
 	for {
-		conn, err := l.Listener.Accept()
+		conn, err := unixsocket.Accept(l.Listener.Accept)
 		if err != nil {
 			return nil, err
 		}

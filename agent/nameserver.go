@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
+	"runch/unixsocket"
 )
 
 const (
@@ -83,7 +84,7 @@ func (s *nameServer) serveUDP() {
 func (s *nameServer) serveTCP() {
 	defer s.tcp.Close()
 	for {
-		conn, err := s.tcp.Accept()
+		conn, err := unixsocket.Accept(s.tcp.Accept)
 		if err != nil {
 			return
 		}

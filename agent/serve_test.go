@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -208,6 +209,48 @@ func TestExecOfADeadShimIsForgotten(t *testing.T) {
 	c.abandon("early", early)
 	if len(c.execs) != 0 {
 		t.Errorf("%d are still there", len(c.execs))
+	}
+}
+
+// shortListener has no descriptor for its first connections.
+type shortListener struct {
+	net.Listener
+	refusals int
+}
+
+func (l *shortListener) Accept() (net.Conn, error) {
+	if l.refusals > 0 {
+		l.refusals--
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", unix.EMFILE)}
+	}
+	return l.Listener.Accept()
+}
+
+// A shortage of descriptors passes, and the VM does not end with it.
+func TestAcceptOutlivesAShortage(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // there is nothing to cancel
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAgent(slog.New(slog.DiscardHandler), false)
+	served, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- a.accept(&shortListener{l, 2}, "stream", func(conn net.Conn) error {
+			close(served)
+			return conn.Close()
+		})
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String()) //nolint:noctx // nor here
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	<-served
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("it ended with %v", err)
 	}
 }
 
