@@ -199,8 +199,8 @@ func (s *lockedSandbox) raiseLimits(before cgroup.Limits) error {
 }
 
 // giveBack makes the VM smaller once a member has gone. It does not wait for the
-// guest to release anything, and what that keeps stays its own; but cloud-hypervisor
-// accepts it only when the guest has released the CPUs of an earlier one.
+// guest to release anything, and what that keeps stays its own. cloud-hypervisor refuses
+// it as long as the guest has CPUs of an earlier one to release: the VM keeps its size.
 func (s *lockedSandbox) giveBack(before cgroup.Limits) error {
 	size, err := sizeFor(s.record)
 	if err != nil {

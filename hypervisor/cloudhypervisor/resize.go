@@ -18,8 +18,8 @@ var errReleasePending = errors.New("the guest has not yet released the CPUs that
 // event tells of a CPU's release.
 const releasePoll = 20 * time.Millisecond
 
-// Resize changes the number of CPUs and the memory. Where the guest has yet to release
-// CPUs since an earlier call, it waits for that.
+// Resize changes the number of CPUs and the memory. Where more CPUs are to come and the
+// guest has yet to release others since an earlier call, it waits for that.
 func (h *Handle) Resize(ctx context.Context, size state.VMSize) error {
 	var info infoResponse
 	if err := h.api.get(ctx, "vm.info", &info); err != nil {
@@ -34,19 +34,19 @@ func (h *Handle) Resize(ctx context.Context, size state.VMSize) error {
 	// also when the guest is about to release some of them. What it was asked for last
 	// changes nothing, and is refused until the guest has released them.
 	if last := info.Config.CPUs.Boot; size.CPUs > last {
-		if err := h.resize(ctx, resizeRequest{VCPUs: last}); err != nil {
+		if err := h.awaitRelease(ctx, last); err != nil {
 			return err
 		}
 	}
-	return h.resize(ctx, resizeRequest{VCPUs: size.CPUs, RAM: int64(size.MemoryMiB) << 20})
+	return h.api.put(ctx, "vm.resize", resizeRequest{VCPUs: size.CPUs, RAM: int64(size.MemoryMiB) << 20})
 }
 
-// resize makes the request again for as long as the guest has CPUs to release. When ctx
-// ends before, the error wraps the refusal and its cause.
-func (h *Handle) resize(ctx context.Context, r resizeRequest) error {
+// awaitRelease asks for the last number of CPUs again for as long as the guest has others
+// to release. When ctx ends before, the error wraps the refusal and its cause.
+func (h *Handle) awaitRelease(ctx context.Context, last int) error {
 	var pending error
 	for {
-		err := h.api.put(ctx, "vm.resize", r)
+		err := h.api.put(ctx, "vm.resize", resizeRequest{VCPUs: last})
 		switch {
 		case errors.Is(err, errReleasePending):
 			pending = err

@@ -12,10 +12,14 @@ import (
 )
 
 // TestResizeAwaitsRelease: CPUs come right after others went, once the guest has released
-// those.
+// those. That yet more go is refused until then, and is not waited for.
 func TestResizeAwaitsRelease(t *testing.T) {
 	r, h := booted(t, fakeOptions{Keeps: 3})
-	resizeTo(t, h, 3, 2, 1, 3)
+	resizeTo(t, h, 3, 2)
+	if err := h.Resize(bounded(t), state.VMSize{CPUs: 1}); !errors.Is(err, errReleasePending) {
+		t.Errorf("Resize to fewer CPUs: %v", err)
+	}
+	resizeTo(t, h, 3)
 	var info infoResponse
 	if err := r.api.get(bounded(t), "vm.info", &info); err != nil || info.Config.CPUs.Boot != 3 {
 		t.Errorf("the VM is to have %d CPUs, want 3; %v", info.Config.CPUs.Boot, err)
