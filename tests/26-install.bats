@@ -333,7 +333,7 @@ containerd_config() {
 	write /etc/containerd/config.toml <<<$'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\nsandbox_image = 5'
 	refused "containerd does not take this for /etc/containerd/config.toml" containerd
 	write /etc/containerd/config.toml <<<$'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun]\nruntime_type = "x"'
-	refused 'its default_runtime_name would be "runc", and there is no such table in runtimes' containerd
+	refused 'there is no such table in runtimes: add that first' containerd
 	mkdir "$T/bin"
 	printf '#!/bin/sh\ncase $* in *version) echo podman version 4.9.9 ;; *) echo some words; echo "Error: no good" >&2; exit 125 ;; esac\n' >"$T/bin/podman"
 	chmod +x "$T/bin/podman"
