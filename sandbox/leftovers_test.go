@@ -49,7 +49,7 @@ func TestAHolderWithoutMembersIsDeleted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
-			r.beginCreate(t, "a", podMember(newNetNS(t)), tt.unrecorded)
+			r.beginCreate(t, podMember(newNetNS(t)), tt.unrecorded)
 			s, err := r.Store.LoadSandbox("pod")
 			if err != nil || !s.Running() || len(s.Members) != 0 {
 				t.Fatalf("sandbox %+v, %v", s, err)
@@ -127,16 +127,16 @@ func (r *rig) saveSandbox(t *testing.T, s *state.Sandbox) {
 	}
 }
 
-// beginCreate does of a create what comes before the admission to the sandbox, and gives
-// its locks up as one that is killed. With unrecorded, the container's record goes too.
-func (r *rig) beginCreate(t *testing.T, id string, change func(*specs.Spec), unrecorded bool) {
+// beginCreate does of the create of "a" what comes before the admission to the sandbox, and
+// gives its locks up as one that is killed. With unrecorded, the container's record goes too.
+func (r *rig) beginCreate(t *testing.T, change func(*specs.Spec), unrecorded bool) {
 	t.Helper()
-	c := &creation{r: r.Runtime, o: CreateOptions{ID: id, Bundle: r.bundle(t, id, change)}}
+	c := &creation{r: r.Runtime, o: CreateOptions{ID: "a", Bundle: r.bundle(t, "a", change)}}
 	err := c.prepare()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.dir, err = r.Store.New(id); err != nil {
+	if c.dir, err = r.Store.New("a"); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.dir.Save(c.record); err != nil {
