@@ -311,32 +311,6 @@ func TestAFailedCreateLeavesNothing(t *testing.T) {
 	r.onlyLeft(t)
 }
 
-// A hook between two steps fails, or what is to come after the guest's part does.
-func TestAFailedCreateUndoesEachStep(t *testing.T) {
-	r := newRig(t)
-	for name, change := range map[string]func(*specs.Spec){
-		"createRuntime":   func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{shell("exit 3")}} },
-		"createContainer": func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{shell("exit 3")}} },
-	} {
-		err := r.create(t, "c", change)
-		if err == nil || !strings.Contains(err.Error(), "error running "+name+" hook #0: ") {
-			t.Errorf("%s: %v", name, err)
-		}
-		r.onlyLeft(t)
-	}
-	o := CreateOptions{ID: "c", Bundle: r.bundle(t, "c", nil), PIDFile: filepath.Join(r.dir, "no/such/directory/pid")}
-	if err := r.Create(t.Context(), o); err == nil || !strings.Contains(err.Error(), "write the pid-file") {
-		t.Errorf("a pid-file that cannot be written: %v", err)
-	}
-	r.onlyLeft(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := r.Create(ctx, CreateOptions{ID: "c", Bundle: r.bundle(t, "c", nil)}); !errors.Is(err, context.Canceled) {
-		t.Errorf("a create that was called off: %v", err)
-	}
-	r.onlyLeft(t)
-}
-
 // guestSpec is what the guest was last given for a container.
 func (r *rig) guestSpec(t *testing.T, id string) *specs.Spec {
 	t.Helper()

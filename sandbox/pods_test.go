@@ -144,22 +144,6 @@ func below(t *testing.T, pid, holder int) {
 	}
 }
 
-func TestAFailedMemberLeavesThePodAsItWas(t *testing.T) {
-	r := newRig(t)
-	pause := r.mustCreate(t, "pod", sandboxOf("pod"))
-	r.fail(t, "create")
-	if err := r.create(t, "a", memberOf(pause.Shim)); err == nil {
-		t.Error("created")
-	}
-	r.fail(t, "")
-	s, err := r.Store.LoadSandbox("pod")
-	if err != nil || len(s.Members) != 1 || !s.Running() {
-		t.Errorf("sandbox %+v, %v", s, err)
-	}
-	r.onlyLeft(t, "@pod", "pod")
-	r.mustCreate(t, "a", memberOf(pause.Shim))
-}
-
 // Its shim ends with the VM, or loses the guest first: who made it is told of the VM.
 func TestAMemberWhoseVMIsLostIsToldWhy(t *testing.T) {
 	r := newRig(t)
