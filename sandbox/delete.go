@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"runch/state"
@@ -39,33 +40,63 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	return r.destroy(ctx, dir, c)
 }
 
-// lockPause is how long delete --force waits for a container's lock before it looks
-// whether a create has named a shim meanwhile.
-const lockPause = 50 * time.Millisecond
-
-// lockToDelete takes the container's lock. A create under way holds it until its
-// shim is gone, so with force that one is ended first, as soon as the record names
-// it; without force that create is not disturbed.
+// lockToDelete takes the container's lock. With force whoever has it is not waited for
+// but brought to its end; without force a create under way is not disturbed.
 func (r *Runtime) lockToDelete(ctx context.Context, id string, force bool) (*state.Dir, error) {
-	if !force {
-		if c, err := r.Store.Load(id); err != nil || c.Status() == state.StatusCreating {
-			return r.refuseToDelete(id, err)
-		}
-		return r.lock(ctx, id)
+	if force {
+		return r.lockByForce(ctx, id)
+	}
+	if c, err := r.Store.Load(id); err != nil || c.Status() == state.StatusCreating {
+		return r.refuseToDelete(id, err)
+	}
+	return r.lock(ctx, id)
+}
+
+// lockByForce takes the container's lock, and where another verb has it, kills the
+// container first: a verb whose shim is gone has nothing more to do and gives the lock up.
+func (r *Runtime) lockByForce(ctx context.Context, id string) (*state.Dir, error) {
+	dir, err := r.Store.TryLock(id)
+	if !errors.Is(err, state.ErrLocked) {
+		return dir, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
-	for {
-		short, stop := context.WithTimeout(ctx, lockPause)
-		dir, err := r.Store.Lock(short, id)
-		stop()
-		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			return dir, err
+	waiting, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	killing, stop := context.WithCancel(ctx)
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		if err := r.killUntil(killing, id); err != nil {
+			giveUp(err)
 		}
-		if c, err := r.Store.Load(id); err == nil && !c.Ready {
-			if err := c.Shim.Kill(ctx); err != nil {
-				return nil, err
+	})
+	dir, err = r.Store.Lock(waiting, id)
+	stop()
+	killer.Wait() // what may be created once the lock is given up is not to be killed
+	return dir, err
+}
+
+// killPause is how long delete --force waits before it looks again for a shim to kill.
+const killPause = 50 * time.Millisecond
+
+// killUntil kills the shim that the container's record names, until ctx ends: a create
+// under way may have none yet, and no event tells when it has.
+func (r *Runtime) killUntil(ctx context.Context, id string) error {
+	again := time.NewTicker(killPause)
+	defer again.Stop()
+	for {
+		if c, err := r.Store.Load(id); err == nil {
+			killCtx, cancel := context.WithTimeout(ctx, goneTimeout)
+			err := c.Shim.Kill(killCtx)
+			cancel()
+			if err != nil && ctx.Err() == nil {
+				return err
 			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again.C:
 		}
 	}
 }

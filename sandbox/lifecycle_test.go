@@ -336,47 +336,6 @@ func kill(t *testing.T, processes ...state.Process) {
 	}
 }
 
-// TestDeleteForceAtAnyPointOfACreate asks for it while a create is under way, later
-// and later: then either nothing is left, or what it made after that is whole.
-func TestDeleteForceAtAnyPointOfACreate(t *testing.T) {
-	r := newRig(t)
-	bundle := r.bundle(t, "c", nil)
-	began := time.Now()
-	r.mustCreate(t, "c", nil)
-	took := time.Since(began)
-	if err := r.Delete(t.Context(), "c", true); err != nil {
-		t.Fatal(err)
-	}
-	const points = 24
-	for i := range points {
-		created := make(chan error, 1)
-		go func() { created <- r.Create(t.Context(), CreateOptions{ID: "c", Bundle: bundle}) }()
-		select {
-		case err := <-created:
-			created <- err
-		case <-time.After(took * time.Duration(i) / points):
-		}
-		if err := r.Delete(t.Context(), "c", true); err != nil {
-			t.Errorf("point %d: delete: %v", i, err)
-		}
-		err := <-created
-		c, loadErr := r.Store.Load("c")
-		switch {
-		case err != nil && !errors.Is(loadErr, state.ErrNotExist):
-			t.Errorf("point %d: create failed (%v) and there is a container: %v", i, err, loadErr)
-		case err == nil && loadErr == nil && !c.Shim.Alive():
-			t.Errorf("point %d: what was created is dead", i)
-		}
-		// A create that began after the delete has a container, with its VM.
-		if loadErr == nil {
-			if err := r.Delete(t.Context(), "c", true); err != nil {
-				t.Errorf("point %d: delete what was created: %v", i, err)
-			}
-		}
-		r.onlyLeft(t)
-	}
-}
-
 // An engine may tell a pod's first container to end while its members have not.
 func TestAPodsFirstContainerEndsAfterItsMembers(t *testing.T) {
 	r := newRig(t)

@@ -34,6 +34,10 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	if err := dir.Save(c); err != nil {
 		return err
 	}
+	// The hooks may take minutes and change nothing in the record.
+	if err := dir.Close(); err != nil {
+		return err
+	}
 	if c.Hooks == nil {
 		return nil
 	}

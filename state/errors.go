@@ -11,6 +11,9 @@ var (
 	ErrNotPaused  = errors.New("container not paused")
 )
 
+// ErrLocked says that another command has the lock.
+var ErrLocked = errors.New("locked by another command")
+
 // Why a record that is there cannot be used.
 var (
 	// ErrMalformed says that it is not what this package writes.

@@ -84,6 +84,22 @@ func (s *Store) Lock(ctx context.Context, id string) (*Dir, error) {
 	return &Dir{d}, nil
 }
 
+// TryLock is Lock without a wait. The error is ErrLocked where somebody else has the lock.
+func (s *Store) TryLock(id string) (*Dir, error) {
+	path, err := s.dir(containerFile, id)
+	if err != nil {
+		return nil, err
+	}
+	d, err := tryLock(path, containerFile, id)
+	if err != nil {
+		return nil, err
+	}
+	if d == nil {
+		return nil, ErrLocked // by who holds it, or has just replaced it
+	}
+	return &Dir{d}, nil
+}
+
 // LockSandbox locks the directory of a sandbox as Lock does that of a container.
 func (s *Store) LockSandbox(ctx context.Context, id string) (*SandboxDir, error) {
 	d, err := s.lock(ctx, sandboxFile, id)

@@ -298,3 +298,24 @@ func TestChurn(t *testing.T) {
 	}
 	all.Wait()
 }
+
+func TestTryLockDoesNotWait(t *testing.T) {
+	s := NewStore(t.TempDir())
+	if _, err := s.TryLock("c1"); !errors.Is(err, ErrNotExist) {
+		t.Errorf("of no container: %v", err)
+	}
+	d := newDir(t, s, "c1")
+	if _, err := s.TryLock("c1"); !errors.Is(err, ErrLocked) {
+		t.Errorf("while it is held: %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := s.TryLock("c1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
