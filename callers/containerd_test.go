@@ -165,7 +165,7 @@ func TestContainerdKeepsRunc(t *testing.T) {
 func TestContainerdCheckDefault(t *testing.T) {
 	for content, want := range map[string]string{
 		"[plugins.cri.containerd]": "",
-		"[plugins.cri.containerd]\ndefault_runtime_name = \"runc\"\n[plugins.cri.containerd.runtimes.runc]": "",
+		"[plugins.cri.containerd]\ndefault_runtime_name = \"runc\"\n[plugins.cri.containerd.runtimes.runc]":  "",
 		"[plugins.cri.containerd]\ndefault_runtime_name = \"runc\"\n[plugins.cri.containerd.runtimes.runch]": "would be \"runc\"",
 	} {
 		dump, err := decode([]byte(content))

@@ -19,7 +19,7 @@ type clockAgent struct {
 }
 
 func (a *clockAgent) AdjustClock(_ context.Context, r *agentproto.AdjustClockRequest) (*agentproto.AdjustClockResponse, error) {
-	time.Sleep(a.slow)
+	<-time.After(a.slow)
 	if by := time.Duration(r.GetByNs()); by != 0 {
 		a.adjusted = append(a.adjusted, by)
 		a.ahead += by
