@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os/signal"
 	"strings"
 	"text/tabwriter"
 
+	"runch/signals"
+
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 )
 
 // finding is the result of one check.
@@ -57,7 +57,7 @@ func (p *program) check(c *cli.Context) error {
 	list := append(lookAtHost(r).findings(), callerFindings(c.Context)...)
 	if c.Bool("run") {
 		// One that is interrupted is removed, too.
-		ctx, stop := signal.NotifyContext(c.Context, notIgnored(unix.SIGTERM, unix.SIGINT)...)
+		ctx, stop := signals.Interruptible(c.Context)
 		defer stop()
 		list = append(list, runFinding(ctx, r))
 	}

@@ -4,15 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"slices"
 
 	"runch/oci"
 	"runch/sandbox"
+	"runch/signals"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 )
 
 func (p *program) createCommand() *cli.Command {
@@ -45,18 +43,12 @@ func (p *program) create(c *cli.Context) error {
 		return commandError("create", err)
 	}
 	// SIGTERM and SIGINT cancel a create, which then removes what it has made.
-	ctx, stop := signal.NotifyContext(c.Context, notIgnored(unix.SIGTERM, unix.SIGINT)...)
+	ctx, stop := signals.Interruptible(c.Context)
 	defer stop()
 	if err := r.Create(ctx, options); err != nil {
 		return commandError("create", err)
 	}
 	return nil
-}
-
-// notIgnored are the signals that the caller has not set to be ignored: those stay
-// ignored, as nohup(1) needs it.
-func notIgnored(signals ...os.Signal) []os.Signal {
-	return slices.DeleteFunc(signals, signal.Ignored)
 }
 
 // argumentError is an error of the command line, which names the command itself.

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 
 	"runch/callers"
+	"runch/signals"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 )
 
 func (p *program) installCommand() *cli.Command {
@@ -63,7 +62,7 @@ func (i installation) run(c *cli.Context) error {
 		return err
 	}
 	// What is put aside for the caller to read is removed when this is interrupted, too.
-	ctx, stop := signal.NotifyContext(c.Context, notIgnored(unix.SIGTERM, unix.SIGINT)...)
+	ctx, stop := signals.Interruptible(c.Context)
 	defer stop()
 	if err := i.install(ctx, c); err != nil {
 		return commandError("install "+i.caller.Name, err)

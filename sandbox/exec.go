@@ -78,7 +78,9 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 	}
 	defer f.close()
 	setup.Terminal = f.terminal
-	p, err := r.startExecShim(ctx, c, o, setup, f.console)
+	making, stop := f.catch(ctx, o.Detach)
+	defer stop()
+	p, err := r.startExecShim(making, c, o, setup, f.console)
 	if err != nil {
 		return 0, endedMeanwhile(ctx, c, err)
 	}

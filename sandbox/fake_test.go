@@ -335,7 +335,18 @@ func (a *fakeAgent) Interfaces(context.Context, *agentproto.InterfacesRequest) (
 	return answer, a.step("interfaces")
 }
 
-func (a *fakeAgent) Exec(_ context.Context, r *agentproto.ExecRequest) (*agentproto.ExecResponse, error) {
+// askedFile is where the fake guests note that they were asked for an exec that takes
+// as long as its caller, beside failFile.
+const askedFile = "asked"
+
+func (a *fakeAgent) Exec(ctx context.Context, r *agentproto.ExecRequest) (*agentproto.ExecResponse, error) {
+	if a.fails("slow-exec") {
+		if err := a.dir.WriteFile(askedFile, nil, 0o600); err != nil {
+			return nil, err
+		}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	if err := a.step("exec"); err != nil {
 		return nil, err
 	}

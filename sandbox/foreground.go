@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -29,6 +30,8 @@ type foreground struct {
 	tty console.Console
 	// terminal is the process's, nil without one.
 	terminal *shimproto.Terminal
+	// caught are the signals for the process, from before it is made.
+	caught <-chan os.Signal
 }
 
 // newForeground prepares for a process that is to have this terminal, nil without
@@ -71,10 +74,29 @@ func (f *foreground) close() {
 	}
 }
 
+// catch gives a context for what makes the process: SIGTERM and SIGINT cancel it, so
+// that all is undone. Unless the process is detached, these and all other signals are
+// kept for wait, which passes them on: there is no moment in which one ends this command
+// and leaves the process to nobody. stop ends both.
+func (f *foreground) catch(ctx context.Context, detach bool) (making context.Context, stop func()) {
+	making, cancel := signals.Interruptible(ctx) // first, as it leaves out what is ignored
+	if detach {
+		return making, cancel
+	}
+	caught, release := signals.Catch()
+	f.caught = caught
+	return making, func() {
+		cancel()
+		release()
+	}
+}
+
 // wait stays until the process has ended and gives its exit code.
 func (f *foreground) wait(p *shimProcess) (int, error) {
-	caught := signals.Catch()
-	defer signal.Reset()
+	// Only now, as hooks would inherit it: a reader of the output that is gone ends the
+	// output and not this command.
+	signal.Ignore(unix.SIGPIPE)
+	defer signal.Reset(unix.SIGPIPE)
 	var master console.Console
 	if f.peer != nil {
 		var err error
@@ -92,7 +114,7 @@ func (f *foreground) wait(p *shimProcess) (int, error) {
 	}
 	for {
 		select {
-		case sig := <-caught:
+		case sig := <-f.caught:
 			number, ok := sig.(unix.Signal)
 			switch {
 			case !ok:

@@ -15,26 +15,43 @@ type RunOptions struct {
 }
 
 // Run creates and starts a container. Unless it is to be detached, Run waits
-// for its end, deletes it, and gives its exit code.
+// for its end, deletes it, and gives its exit code. SIGTERM and SIGINT cancel it while
+// the container is created, and while it is started too if that is detached; then
+// nothing is left. Otherwise they, and all other signals, are passed on to the process
+// once it runs.
 func (r *Runtime) Run(ctx context.Context, o RunOptions) (int, error) {
 	f, err := newForeground(o.Detach, o.ConsoleSocket, terminalOf(o.Bundle.Spec.Process))
 	if err != nil {
 		return 0, err
 	}
 	defer f.close()
-	p, err := r.create(ctx, o.CreateOptions, f.terminal, f.console)
+	making, stop := f.catch(ctx, o.Detach)
+	defer stop()
+	p, err := r.create(making, o.CreateOptions, f.terminal, f.console)
 	if err != nil {
 		return 0, err
 	}
-	if err := r.Start(ctx, o.ID); err != nil {
-		return 0, errors.Join(err, r.Delete(ctx, o.ID, true))
+	remove := func() error { return r.Delete(context.WithoutCancel(ctx), o.ID, true) }
+	if err := r.startMade(ctx, making, o); err != nil {
+		return 0, errors.Join(err, remove())
 	}
 	if o.Detach {
 		return 0, nil
 	}
 	code, err := f.wait(p)
 	if !o.Keep {
-		err = errors.Join(err, r.Delete(ctx, o.ID, true))
+		err = errors.Join(err, remove())
 	}
 	return code, err
+}
+
+// startMade starts what create has made, unless making was cancelled too late for that.
+func (r *Runtime) startMade(ctx, making context.Context, o RunOptions) error {
+	if err := context.Cause(making); err != nil {
+		return err
+	}
+	if o.Detach {
+		ctx = making // nobody would pass a signal on later
+	}
+	return r.Start(ctx, o.ID)
 }

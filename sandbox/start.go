@@ -42,7 +42,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 		return nil
 	}
 	if err := hooks.Run(ctx, "poststart", c.Hooks.Poststart, c.Bundle, hookState(c, specs.StateRunning)); err != nil {
-		ctx, cancel := context.WithTimeout(ctx, goneTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goneTimeout)
 		defer cancel()
 		return errors.Join(err, c.Shim.Kill(ctx))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"time"
 
 	"runch/agentproto"
@@ -32,7 +33,8 @@ const settleTime = 2 * time.Second
 // run does all that a shim does: it takes its Setup from file descriptor 3 and returns the
 // exit code to end with. announce makes it tell the command its pid first.
 func run(newVM NewVMFunc, announce bool) int {
-	caught := signals.Catch()
+	caught, _ := signals.Catch() // up to its end
+	signal.Ignore(unix.SIGPIPE)  // a reader of the output that is gone is none of the process's
 	// The kernel took the name from the path that it was started by, which is a link's.
 	_ = os.WriteFile("/proc/self/comm", []byte(shimproto.ProgramName), 0) // without it only ps(1) shows another
 	unix.Umask(0o022)

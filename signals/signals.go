@@ -1,5 +1,5 @@
 // Package signals catches the signals that a process passes on to another one for which
-// it stands.
+// it stands, and those that interrupt what it does.
 package signals
 
 import (
@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// queue is how many signals may wait while the guest boots.
+// queue is how many signals may wait while the guest boots and its process is made.
 const queue = 64
 
-// Catch has every signal that can be caught delivered to the returned channel,
-// but those that a Go program of several threads and children needs itself. PID 1 of
-// a pid namespace gets a signal from outside only if it catches it.
-func Catch() <-chan os.Signal {
+// Catch has every signal that can be caught delivered to the returned channel until
+// stop is called, but those that a Go program of several threads and children needs
+// itself. PID 1 of a pid namespace gets a signal from outside only if it catches it.
+func Catch() (caught <-chan os.Signal, stop func()) {
 	ch := make(chan os.Signal, queue)
 	var all []os.Signal
 	for n := unix.Signal(1); n <= 64; n++ {
@@ -30,7 +30,6 @@ func Catch() <-chan os.Signal {
 			all = append(all, n)
 		}
 	}
-	signal.Ignore(unix.SIGPIPE)
 	signal.Notify(ch, all...)
-	return ch
+	return ch, func() { signal.Stop(ch) }
 }
