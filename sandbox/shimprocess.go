@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"runch/shimproto"
 
@@ -33,12 +34,22 @@ func awaitZombie(pid int) {
 	}
 }
 
-// undo ends the shim and what it has made, and returns when it is gone.
-func (p *shimProcess) undo() {
+// undo ends the shim and what it has made. It returns when the shim is gone, or after
+// goneTimeout: the kernel keeps it, as PID 1 of its namespace, for as long as it cannot end
+// a process in there, which it cannot while that waits for a disk. Who takes down what
+// the records have finds it alive then, and leaves them to another delete.
+func (p *shimProcess) undo() { p.undoWithin(goneTimeout) }
+
+func (p *shimProcess) undoWithin(timeout time.Duration) {
 	p.conn.Close()
 	_ = p.process.Kill()
-	<-p.ended
-	_, _ = p.process.Wait() // how it ended is our doing
+	late := time.NewTimer(timeout)
+	defer late.Stop()
+	select {
+	case <-p.ended:
+		_, _ = p.process.Wait() // how it ended is our doing
+	case <-late.C:
+	}
 }
 
 // await takes the shim's last report, until ctx ends.

@@ -3,6 +3,9 @@ package sandbox
 import (
 	"os/exec"
 	"testing"
+	"time"
+
+	"runch/shimproto"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,4 +23,26 @@ func TestEndIsLeftToTheCaller(t *testing.T) {
 		t.Errorf("got %v, %v", status, err)
 	}
 	_ = cmd.Wait() // it says that it was reaped
+}
+
+// A shim that was killed may not be gone for a long time: this one is never seen to end.
+func TestUndoDoesNotWaitForever(t *testing.T) {
+	conn, theirs, err := shimproto.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	process, known := process(t)
+	p := &shimProcess{process: process, conn: conn, ended: make(chan struct{})}
+	undone := make(chan struct{})
+	go func() {
+		defer close(undone)
+		p.undoWithin(10 * time.Millisecond)
+	}()
+	select {
+	case <-undone:
+	case <-time.After(time.Minute):
+		t.Fatal("it waits on")
+	}
+	end(t, known) // it was killed all the same
 }
