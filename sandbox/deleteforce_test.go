@@ -106,6 +106,31 @@ func TestDeleteForceKillsWhileTheLockIsHeld(t *testing.T) {
 	r.onlyLeft(t)
 }
 
+// The VM of a member does not end with it, and may keep what an update takes from it.
+func TestDeleteForceEndsAnUpdateOfAMember(t *testing.T) {
+	r := newRig(t)
+	pause := r.mustCreate(t, "pod", sandboxOf("pod"))
+	limit, less := int64(768<<20), int64(512<<20)
+	r.mustCreate(t, "a", func(s *specs.Spec) {
+		memberOf(pause.Shim)(s)
+		s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit}
+	})
+	r.fail(t, "keep")
+	updated := make(chan error, 1)
+	go func() {
+		updated <- r.Update(t.Context(), "a", &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &less}})
+	}()
+	eventually(t, "the guest is asked for memory", exists(filepath.Join(r.dir, askedFile)))
+	r.deleteByForce(t, "a")
+	r.onlyLeft(t, "@pod", "pod")
+	if err := <-updated; err != nil {
+		t.Errorf("the update, which did what it could: %v", err)
+	}
+	if !pause.Shim.Alive() {
+		t.Error("the VM has ended")
+	}
+}
+
 // openFiles counts this process's descriptors of a path.
 func openFiles(t *testing.T, path string) (n int) {
 	t.Helper()

@@ -335,17 +335,21 @@ func (a *fakeAgent) Interfaces(context.Context, *agentproto.InterfacesRequest) (
 	return answer, a.step("interfaces")
 }
 
-// askedFile is where the fake guests note that they were asked for an exec that takes
-// as long as its caller, beside failFile.
+// askedFile is where the fake guests note that they were asked for what takes as long as
+// its caller waits, beside failFile.
 const askedFile = "asked"
+
+func (a *fakeAgent) hang(ctx context.Context) error {
+	if err := a.dir.WriteFile(askedFile, nil, 0o600); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
 
 func (a *fakeAgent) Exec(ctx context.Context, r *agentproto.ExecRequest) (*agentproto.ExecResponse, error) {
 	if a.fails("slow-exec") {
-		if err := a.dir.WriteFile(askedFile, nil, 0o600); err != nil {
-			return nil, err
-		}
-		<-ctx.Done()
-		return nil, ctx.Err()
+		return nil, a.hang(ctx)
 	}
 	if err := a.step("exec"); err != nil {
 		return nil, err
@@ -424,7 +428,10 @@ func (a *fakeAgent) Update(context.Context, *agentproto.UpdateRequest) (*agentpr
 	return &agentproto.UpdateResponse{}, a.step("update")
 }
 
-func (a *fakeAgent) AwaitSize(context.Context, *agentproto.AwaitSizeRequest) (*agentproto.AwaitSizeResponse, error) {
+func (a *fakeAgent) AwaitSize(ctx context.Context, _ *agentproto.AwaitSizeRequest) (*agentproto.AwaitSizeResponse, error) {
+	if a.fails("keep") {
+		return nil, a.hang(ctx)
+	}
 	return &agentproto.AwaitSizeResponse{}, nil
 }
 

@@ -167,3 +167,13 @@ func endsWith(ctx context.Context, c *state.Container, err error) bool {
 	defer cancel()
 	return c.Shim.AwaitEnd(ctx) == nil
 }
+
+// whileAlive gives a context that ends with a process, at the latest when cancel is called.
+func whileAlive(ctx context.Context, p state.Process) (alive context.Context, cancel context.CancelFunc) {
+	alive, cancel = context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		_ = p.AwaitEnd(alive) // it ends with alive, too
+	}()
+	return alive, cancel
+}

@@ -189,7 +189,10 @@ func (u *update) ownCgroup() (*cgroup.Cgroup, error) {
 func (u *update) take(ctx context.Context, group *cgroup.Cgroup, first, limits cgroup.Limits) error {
 	ctx, cancel := context.WithTimeout(ctx, giveBackTimeout+callTimeout)
 	defer cancel()
-	waiting, cancel := context.WithTimeout(ctx, giveBackTimeout)
+	// The VM of a member that is killed meanwhile lives, and may keep its memory.
+	alive, cancel := whileAlive(ctx, u.container.Shim)
+	defer cancel()
+	waiting, cancel := context.WithTimeout(alive, giveBackTimeout)
 	defer cancel()
 	// The fewer CPUs a guest has to ask about each page, the sooner its memory comes back.
 	fewer := state.VMSize{CPUs: u.size.CPUs, MemoryMiB: u.sandbox.record.Now.MemoryMiB}
