@@ -16,6 +16,8 @@ const (
 	// clockInterval is how long a guest's clock runs by itself. It keeps the time of the
 	// host's oscillator, without what NTP corrects there: some 20 to 200 ms in an hour.
 	clockInterval = time.Hour
+	// clockRetry is when a guest that did not answer is asked again.
+	clockRetry = time.Minute
 	// clockSlack is by how much the clocks may differ.
 	clockSlack = 10 * time.Millisecond
 	// clockTimeout bounds one comparison.
@@ -32,8 +34,15 @@ func (h *holder) keepTime(ctx context.Context) {
 	}
 	defer timer.Close()
 	for timer.wait() == nil {
-		_ = h.syncClock(ctx) // a guest that does not answer is asked again
+		// Set before the clocks are compared: a change of the host's from then on is told.
+		err := timer.set(clockInterval)
+		if err == nil && h.syncClock(ctx) != nil {
+			err = timer.set(clockRetry)
+		}
 		h.settle()
+		if err != nil {
+			return
+		}
 	}
 }
 
@@ -74,16 +83,21 @@ func newClockTimer() (*clockTimer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a timer: %w", err)
 	}
-	return &clockTimer{os.NewFile(uintptr(fd), "timer")}, nil // #nosec G115 -- a descriptor
+	t := &clockTimer{os.NewFile(uintptr(fd), "timer")} // #nosec G115 -- a descriptor
+	if err := t.set(clockInterval); err != nil {
+		_ = t.Close()
+		return nil, err
+	}
+	return t, nil
 }
 
-// wait returns after clockInterval, or when the clock was set.
-func (t *clockTimer) wait() error {
+// set has the timer end after that time, or when the clock was set since this call.
+func (t *clockTimer) set(after time.Duration) error {
 	raw, err := t.SyscallConn()
 	if err != nil {
-		return err
+		return fmt.Errorf("set a timer: %w", err)
 	}
-	at := unix.ItimerSpec{Value: unix.NsecToTimespec(time.Now().Add(clockInterval).UnixNano())}
+	at := unix.ItimerSpec{Value: unix.NsecToTimespec(time.Now().Add(after).UnixNano())}
 	var set error
 	err = raw.Control(func(fd uintptr) {
 		set = unix.TimerfdSettime(int(fd), unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &at, nil)
@@ -91,6 +105,11 @@ func (t *clockTimer) wait() error {
 	if err := errors.Join(err, set); err != nil {
 		return fmt.Errorf("set a timer: %w", err)
 	}
+	return nil
+}
+
+// wait returns when the timer has ended.
+func (t *clockTimer) wait() error {
 	if _, err := t.Read(make([]byte, 8)); err != nil && !errors.Is(err, unix.ECANCELED) {
 		return fmt.Errorf("wait for a timer: %w", err)
 	}

@@ -51,19 +51,23 @@ func TestAdjustClock(t *testing.T) {
 	}
 }
 
-// The timer waits, and ends with its file.
+// The timer waits as long as it is set to, and ends with its file.
 func TestClockTimer(t *testing.T) {
 	timer, err := newClockTimer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
+	ended := make(chan error, 2)
 	go func() { ended <- timer.wait() }()
 	select {
 	case err := <-ended:
 		t.Fatalf("it does not wait: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
+	if err := errors.Join(timer.set(time.Millisecond), <-ended, timer.set(time.Hour)); err != nil {
+		t.Error(err)
+	}
+	go func() { ended <- timer.wait() }()
 	if err := timer.Close(); err != nil {
 		t.Fatal(err)
 	}
