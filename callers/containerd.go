@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strings"
 )
 
 const (
@@ -214,44 +213,4 @@ func (c *containerdConfig) systemdCgroup() *bool {
 		return nil
 	}
 	return &value
-}
-
-// losesRunc tells whether containerd's own runtime would be gone with the first runtime
-// that the file names: up to containerd 1.7, whose files have a version of 2 at most, the
-// file's table of runtimes takes the place of the one built in.
-func (c *containerdConfig) losesRunc() bool {
-	return fileVersion(c.values) <= 2 && at(c.values, "plugins", c.plugin, "containerd", "runtimes") == nil
-}
-
-// block is what is added to the file.
-type block struct {
-	plugin, program string
-	systemdCgroup   *bool
-	// isDefault says that the default has no table of its own in the file.
-	isDefault bool
-	// withRunc adds containerd's own runtime.
-	withRunc bool
-}
-
-func (k block) String() string {
-	section := "plugins." + k.plugin + ".containerd"
-	if strings.Contains(k.plugin, ".") {
-		section = `plugins."` + k.plugin + `".containerd`
-	}
-	var b strings.Builder
-	b.WriteString(blockBegin)
-	if k.isDefault {
-		fmt.Fprintf(&b, "[%s]\n  %s = \"%s\"\n\n", section, defaultRuntimeKey, runtimeName)
-	}
-	if k.withRunc {
-		b.WriteString("# containerd's own, which it would lose by the first that is named here.\n")
-		fmt.Fprintf(&b, "[%s.runtimes.runc]\n  runtime_type = \"%s\"\n\n", section, runcShim)
-	}
-	fmt.Fprintf(&b, "[%s.runtimes.%s]\n  runtime_type = \"%s\"\n\n", section, runtimeName, runcShim)
-	fmt.Fprintf(&b, "  [%s.runtimes.%s.options]\n    BinaryName = \"%s\"\n", section, runtimeName, k.program)
-	if k.systemdCgroup != nil {
-		fmt.Fprintf(&b, "    SystemdCgroup = %t\n", *k.systemdCgroup)
-	}
-	b.WriteString(blockEnd)
-	return b.String()
 }

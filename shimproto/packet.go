@@ -2,6 +2,7 @@ package shimproto
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -11,6 +12,18 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+const (
+	// maxFiles is how many descriptors one message carries; the kernel takes 253
+	// (SCM_MAX_FD).
+	maxFiles = 64
+	// maxDatagram bounds one message, in bytes: names for maxFiles paths, each not
+	// longer than NAME_MAX and a little.
+	maxDatagram = 64 << 10
+)
+
+// ErrTooLarge says that a message is larger than the protocol's bound.
+var ErrTooLarge = errors.New("message too large")
 
 // PairMounts puts paths and their descriptors together. The files are closed when
 // they do not fit each other.
