@@ -55,7 +55,7 @@ readonly SIZED='until [ "$(stty size 2>/dev/null)" = "33 99" ]; do :; done'
 	[[ $stderr == *"a device of the host (/dev/disk, b $number) cannot be given to a VM"* ]]
 }
 
-@test "a container that runs: exec, logs, attach, cp, top, stats, update, pause, healthcheck" {
+@test "a container that runs: exec, logs, attach, cp, top, stats, update, healthcheck" {
 	docker run --detach --interactive --name one --health-cmd 'test -e /healthy' --health-interval 2s --health-timeout 60s \
 		"$IMAGE" sh -c 'echo begun; read -r line; echo "heard $line"; exit 4' >/dev/null
 	try docker exec one sh -c 'echo out; echo err >&2; exit 5'
@@ -84,12 +84,6 @@ readonly SIZED='until [ "$(stty size 2>/dev/null)" = "33 99" ]; do :; done'
 	docker update --memory 300m --memory-swap 600m --cpus 0.5 one >/dev/null
 	! is_runch || same "$(docker exec one sh -c 'cd "/sys/fs/cgroup$(sed s/0::// /proc/self/cgroup)" && cat memory.max cpu.max')" $'314572800\n50000 100000'
 
-	docker pause one >/dev/null
-	is one paused
-	try docker exec one true
-	[[ $stderr == *"is paused"* ]]
-	docker unpause one >/dev/null
-
 	docker logs --follow one >"$T/log" &
 	local follows=$!
 	try eval 'echo word | docker attach one'
@@ -100,11 +94,18 @@ readonly SIZED='until [ "$(stty size 2>/dev/null)" = "33 99" ]; do :; done'
 	is one exited
 }
 
-@test "a container is stopped in its own time, started again, restarted, killed, and restarted by its policy" {
+@test "a container is paused, stopped in its own time, started again, restarted, killed, and restarted by its policy" {
 	docker run --detach --name one --restart on-failure:1 "$IMAGE" \
 		sh -c 'trap "sleep 1; echo bye; exit 3" TERM; echo begun; while :; do sleep 100000 & wait; done' >/dev/null
 	begun() { [ "$(docker logs one | grep -c begun)" = "$1" ]; }
 	eventually 20 begun 1
+	# A container without a healthcheck: docker 20.10 calls one off that begins when it pauses, and waits for its end with all
+	# that it knows of the container locked, which it can only unpause without that.
+	docker pause one >/dev/null
+	is one paused
+	try docker exec one true
+	[[ $stderr == *"is paused"* ]]
+	docker unpause one >/dev/null
 	docker stop one >/dev/null
 	same "$(field one '{{.State.Status}} {{.State.ExitCode}}')" "exited 3"
 	docker start one >/dev/null
