@@ -82,8 +82,8 @@ func mountGuest() error {
 // that has no huge pages: four times the root of the memory in KiB.
 const minFreeKiB = 8 << 10
 
-// maxOpenFiles is what a process may have open at most: a table of pointers that fits an
-// int, in whole words of its bitmap.
+// maxOpenFiles is the largest value that fs.nr_open takes (sysctl_nr_open_max of the
+// kernel's fs/file.c): what an int holds, rounded down to a multiple of 64.
 const maxOpenFiles = math.MaxInt32 &^ 63
 
 // tuneKernel tells the kernel what a guest for containers wants of it.
@@ -91,8 +91,8 @@ func tuneKernel() error {
 	for _, f := range []struct{ path, value string }{
 		// What a container needs of the kernel is loaded when it needs it.
 		{"/proc/sys/kernel/modprobe", modprobeSelf + "\n"},
-		// A host's limit of open files may be above this bound, and is the container's: it is
-		// the largest that fs/file.c takes (sysctl_nr_open_max).
+		// A container's limit of open files is what the host gives it, and may be more than
+		// the kernel allows by default. This is the most that it can be told to allow.
 		{"/proc/sys/fs/nr_open", strconv.Itoa(maxOpenFiles) + "\n"},
 		// Joining namespaces and cgroups waits for grace periods: those of a
 		// guest with few CPUs are cheap to hurry.
