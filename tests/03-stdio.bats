@@ -38,7 +38,7 @@ flooded() {
 	same "$(sha256sum <"$1")" "$PATTERN"
 }
 
-# bats test_tags=lab,contract:4
+# bats test_tags=contract:4
 @test "10 MiB on stdout and stderr at once, then an immediate exit: a container's output is complete before wait4 returns" {
 	own
 	args workload flood "$MIB10"
@@ -48,7 +48,7 @@ flooded() {
 	flooded "$B/stderr"
 }
 
-# bats test_tags=contract:4
+# bats test_tags=lab,contract:4
 @test "10 MiB on stdout and stderr at once, then an immediate exit: an exec's output is complete before wait4 returns" {
 	background flood "$ID" workload flood "$MIB10"
 	same "$(exit_status "$EXEC")" 0

@@ -156,7 +156,7 @@ family() {
 	done
 }
 
-# bats test_tags=lab,contract:28
+# bats test_tags=contract:28
 @test "CPUs, oom_score_adj and ignored signals of the caller are neither the VM's nor the guest's" {
 	needs_vm
 	own
