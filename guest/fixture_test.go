@@ -198,19 +198,49 @@ func debPackage(t *testing.T, member string, files map[string][]byte) []byte {
 	return []byte(ar.String())
 }
 
-// fakeVmlinux is an ELF file whose one note is the PVH entry.
+// fakeVmlinux is an ELF file with the PVH entry as a note, and a segment that ends with zeros, of which the file has some.
 func fakeVmlinux(t *testing.T) []byte {
 	t.Helper()
+	const headerSize, progSize, zeros = 64, 56, 5000
 	note := "\x04\x00\x00\x00\x04\x00\x00\x00\x12\x00\x00\x00Xen\x00\x00\x00\x00\x01"
-	data := elfFile(t, elf.ET_EXEC, elf.EM_X86_64, true, ".notes", note)
-	const headerSize, progSize = 64, 56
-	var prog bytes.Buffer
-	p := elf.Prog64{Type: uint32(elf.PT_NOTE), Off: headerSize + progSize, Filesz: uint64(len(note)), Memsz: uint64(len(note))}
-	if err := binary.Write(&prog, binary.LittleEndian, p); err != nil {
+	code := "a kernel's code" + strings.Repeat("\x00", zeros)
+	at := uint64(headerSize + 2*progSize)
+	var progs bytes.Buffer
+	for _, p := range []elf.Prog64{
+		{Type: uint32(elf.PT_LOAD), Off: at + uint64(len(note)), Filesz: uint64(len(code)), Memsz: uint64(len(code) + zeros)},
+		{Type: uint32(elf.PT_NOTE), Off: at, Filesz: uint64(len(note)), Memsz: uint64(len(note))},
+	} {
+		if err := binary.Write(&progs, binary.LittleEndian, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The second program header is where elfFile puts the content.
+	data := elfFile(t, elf.ET_EXEC, elf.EM_X86_64, true, ".notes", strings.Repeat(" ", progSize)+note+code)
+	copy(data[headerSize:], progs.Bytes())
+	const phnumAt = 56
+	data[phnumAt] = 2
+	return data
+}
+
+// loaded is what an ELF file's segments are in memory.
+func loaded(t *testing.T, data []byte) []byte {
+	t.Helper()
+	f, err := elf.NewFile(bytes.NewReader(data))
+	if err != nil {
 		t.Fatal(err)
 	}
-	copy(data[headerSize:], prog.Bytes())
-	return data
+	var memory []byte
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_LOAD {
+			continue
+		}
+		segment := make([]byte, p.Memsz)
+		if _, err := p.ReadAt(segment[:p.Filesz], 0); err != nil {
+			t.Fatal(err)
+		}
+		memory = append(memory, segment...)
+	}
+	return memory
 }
 
 // packKernel makes an x86 image with a payload, and that size as the unpacked one.

@@ -176,11 +176,19 @@ func TestVmlinux(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Vmlinux == nil || *m.Vmlinux != describe(vmlinux) {
+	unpacked := read(t, filepath.Join(o.Output, VmlinuxName))
+	if m.Vmlinux == nil || *m.Vmlinux != describe(unpacked) {
 		t.Fatalf("manifest says %v", m.Vmlinux)
 	}
-	if diff := cmp.Diff(vmlinux, read(t, filepath.Join(o.Output, VmlinuxName))); diff != "" {
+	if diff := cmp.Diff(loaded(t, vmlinux), loaded(t, unpacked)); diff != "" {
 		t.Error(diff)
+	}
+	if err := checkPVH(unpacked); err != nil {
+		t.Error(err)
+	}
+	// Neither the zeros at its end, which are in memory in any case, nor its sections.
+	if end := []byte("a kernel's code"); !bytes.HasSuffix(unpacked, end) {
+		t.Errorf("%d bytes, which do not end with %q", len(unpacked), end)
 	}
 	if _, err := Inspect(o.Output); err != nil {
 		t.Error(err)
@@ -188,7 +196,7 @@ func TestVmlinux(t *testing.T) {
 	// A kernel that was built with xz's largest dictionary, as tinyconfig does.
 	files["boot/vmlinuz-"+testRelease] = packKernel(t, xzip(t, vmlinux, "dict=128MiB"), len(vmlinux))
 	o.Kernel = writeTree(t, files)
-	if m, err := build(t, o); err != nil || m.Vmlinux == nil || *m.Vmlinux != describe(vmlinux) {
+	if m, err := build(t, o); err != nil || m.Vmlinux == nil || *m.Vmlinux != describe(unpacked) {
 		t.Errorf("packed by xz: %v, %v", m, err)
 	}
 	o.Kernel = writeTree(t, fakeTree(t))

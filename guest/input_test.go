@@ -3,6 +3,7 @@ package guest
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -138,6 +139,9 @@ func TestUnpackKernelRefuses(t *testing.T) {
 	vmlinux := fakeVmlinux(t)
 	plain := elfFile(t, elf.ET_EXEC, elf.EM_X86_64, false, ".text", "")
 	whole := packKernel(t, gz(t, vmlinux), len(vmlinux))
+	long := bytes.Clone(vmlinux)
+	const sizeAt = 64 + 32 // p_filesz of the first segment
+	binary.LittleEndian.PutUint64(long[sizeAt:], 1<<20)
 	for name, c := range map[string]struct {
 		image []byte
 		want  string
@@ -150,6 +154,7 @@ func TestUnpackKernelRefuses(t *testing.T) {
 		"another size":    {packKernel(t, gz(t, vmlinux), len(vmlinux)-1), "where the image says"},
 		"no ELF":          {packKernel(t, gz(t, bytes.Repeat([]byte("text"), 99)), 396), "bad magic number"},
 		"no PVH entry":    {packKernel(t, gz(t, plain), len(plain)), "no PVH entry"},
+		"a long segment":  {packKernel(t, gz(t, long), len(long)), "segment 0 is outside of the file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := unpackKernel(c.image); !errors.Is(err, errPacked) || !strings.Contains(err.Error(), c.want) {
