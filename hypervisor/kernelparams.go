@@ -22,6 +22,10 @@ func (c *Config) KernelParams() []string {
 		// Virtual devices reach all of the guest's memory. For a VM that may grow
 		// beyond 4 GiB Linux would reserve, and clear, 64 MiB of bounce buffers.
 		"swiotlb=noforce",
+		// Of the security modules those that need no policy, as in the lean kernel. Nobody
+		// loads one into a guest for AppArmor, TOMOYO, IPE or IMA, and each of them is
+		// asked about every file that is opened.
+		"lsm=landlock,yama",
 	}
 	if c.MaxMemoryMiB > c.MemoryMiB {
 		// Memory that is plugged in is used at once, and for movable pages only, so
