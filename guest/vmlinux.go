@@ -73,36 +73,36 @@ func unpackKernel(image []byte) ([]byte, error) {
 // withoutZeros leaves out of a kernel that checkPVH accepts the zeros at the end of its
 // segments, which a loader adds by itself (elf(5), p_memsz), and what is behind the last
 // of them: the sections, of which a VMM needs none. It is a fifth of Debian's kernel, which
-// a VMM would read at each boot and copy to memory that the guest may never use.
+// a VMM would read at each boot and copy to memory that the guest may never use. It
+// changes the bytes that it is given.
 func withoutZeros(vmlinux []byte) ([]byte, error) {
 	var head elf.Header64
 	if _, err := binary.Decode(vmlinux, binary.LittleEndian, &head); err != nil {
 		return nil, fmt.Errorf("%w: %w", errPacked, err)
 	}
-	short := bytes.Clone(vmlinux)
 	end := head.Phoff
 	for i := range uint64(head.Phnum) {
 		at := head.Phoff + i*uint64(head.Phentsize)
 		var p elf.Prog64
-		if _, err := binary.Decode(short[at:], binary.LittleEndian, &p); err != nil {
+		if _, err := binary.Decode(vmlinux[at:], binary.LittleEndian, &p); err != nil {
 			return nil, fmt.Errorf("%w: %w", errPacked, err)
 		}
-		if p.Off+p.Filesz > uint64(len(short)) || p.Off+p.Filesz < p.Off {
+		if p.Off+p.Filesz > uint64(len(vmlinux)) || p.Off+p.Filesz < p.Off {
 			return nil, fmt.Errorf("%w: segment %d is outside of the file", errPacked, i)
 		}
 		if elf.ProgType(p.Type) == elf.PT_LOAD {
-			p.Filesz = uint64(len(bytes.TrimRight(short[p.Off:p.Off+p.Filesz], "\x00")))
-			if _, err := binary.Encode(short[at:], binary.LittleEndian, &p); err != nil {
+			p.Filesz = uint64(len(bytes.TrimRight(vmlinux[p.Off:p.Off+p.Filesz], "\x00")))
+			if _, err := binary.Encode(vmlinux[at:], binary.LittleEndian, &p); err != nil {
 				return nil, fmt.Errorf("%w: %w", errPacked, err)
 			}
 		}
 		end = max(end, at+uint64(head.Phentsize), p.Off+p.Filesz)
 	}
 	head.Shoff, head.Shnum, head.Shstrndx = 0, 0, 0
-	if _, err := binary.Encode(short, binary.LittleEndian, &head); err != nil {
+	if _, err := binary.Encode(vmlinux, binary.LittleEndian, &head); err != nil {
 		return nil, fmt.Errorf("%w: %w", errPacked, err)
 	}
-	return short[:end], nil
+	return vmlinux[:end], nil
 }
 
 // xzDictionary is the largest that the kernel's build uses, in bytes (scripts/xz_wrap.sh).
