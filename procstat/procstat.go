@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"unicode"
 )
 
 // Stat is what the kernel says of a process or a thread; see proc_pid_stat(5).
@@ -77,8 +78,11 @@ func Parse(data []byte) (Stat, error) {
 	const after = 3
 	f := fields{list: bytes.Fields(data[end+1:])}
 	const last = 22
-	if len(f.list) <= last-after || len(f.list[0]) != 1 {
+	if len(f.list) <= last-after {
 		return Stat{}, fmt.Errorf("too few fields in %q", data)
+	}
+	if len(f.list[0]) != 1 || !unicode.IsLetter(rune(f.list[0][0])) {
+		return Stat{}, fmt.Errorf("no state in %q", data)
 	}
 	st := Stat{
 		Name: string(data[begin+1 : end]), State: f.list[0][0],

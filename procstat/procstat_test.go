@@ -32,7 +32,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"", "7", "7 sh S", "7 (sh", ")(", "7 (sh)", "7 (sh) S 1 2", "7 (sh) SS" + rest, "x (sh) S" + rest,
+		"", "7", "7 sh S", "7 (sh", ")(", "7 (sh)", "7 (sh) S 1 2", "7 (sh) SS" + rest, "7 (sh) \x00" + rest, "7 (sh) 3" + rest, "x (sh) S" + rest,
 		"7 (sh) S x 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20",
 		"7 (sh) S 1 2 3 4 5 x 7 8 9 10 11 12 13 14 15 16 17 18 19 20",
 		"7 (sh) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 x 18 19 20",
