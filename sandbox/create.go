@@ -137,7 +137,7 @@ func (c *creation) prepare() error {
 // make makes everything, in an order in which each step needs the one before.
 func (c *creation) make(ctx context.Context, console *os.File) error {
 	var err error
-	if c.dir, err = c.r.Store.New(c.o.ID); err != nil {
+	if c.dir, err = c.r.newDir(ctx, c.o.ID); err != nil {
 		return err
 	}
 	if err := c.dir.Save(c.record); err != nil {
@@ -181,7 +181,7 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 func (c *creation) enterSandbox(ctx context.Context) error {
 	var err error
 	if c.place.own {
-		c.sandbox, err = c.r.newSandbox(c.place, c.o.ID, c.vm, c.host)
+		c.sandbox, err = c.r.newSandbox(ctx, c.place, c.o.ID, c.vm, c.host)
 	} else {
 		c.sandbox, err = c.r.openSandbox(ctx, c)
 	}

@@ -40,12 +40,12 @@ func holderThatHangsUp(t *testing.T) (r *Runtime, kill func()) {
 	t.Helper()
 	holder, holderProcess := process(t)
 	store := state.NewStore(t.TempDir())
-	dir, err := store.New("c")
+	dir, err := store.New(t.Context(), "c")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	sandbox, err := store.NewSandbox("pod")
+	sandbox, err := store.NewSandbox(t.Context(), "pod")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,12 +20,12 @@ import (
 // an exec in a container that has them is the same there as one that has not.
 func TestExecLeavesTheHostsLabelsOnTheHost(t *testing.T) {
 	r := &Runtime{Store: state.NewStore(t.TempDir()), Config: &config.Config{BootTimeout: time.Minute}}
-	dir, err := r.Store.New("c")
+	dir, err := r.Store.New(t.Context(), "c")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	sandbox, err := r.Store.NewSandbox("c")
+	sandbox, err := r.Store.NewSandbox(t.Context(), "c")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestCheckExec(t *testing.T) {
 		{id: "paused", container: state.Container{Shim: self, Ready: true, Paused: true}, want: ErrExecPaused},
 		{id: "ignored", container: state.Container{Shim: self, Ready: true, Paused: true}, ignorePaused: true},
 	} {
-		dir, err := r.Store.New(tc.id)
+		dir, err := r.Store.New(t.Context(), tc.id)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -85,7 +85,7 @@ func (r *Runtime) PassOn(ctx context.Context, id string, b *oci.Bundle) (*Fallba
 	if err != nil {
 		return nil, fmt.Errorf("identify this process: %w", err)
 	}
-	dir, err := r.Store.New(id)
+	dir, err := r.newDir(ctx, id)
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func (r *Runtime) startHolder(ctx context.Context, c *creation, members map[stri
 	if err != nil {
 		return nil, err
 	}
-	s, err := r.newSandbox(c.place, "", vm, c.host)
+	s, err := r.newSandbox(ctx, c.place, "", vm, c.host)
 	if err != nil {
 		return nil, err
 	}

@@ -71,12 +71,12 @@ func vanishing(t *testing.T, earlier, ends bool) *Runtime {
 		}
 	}()
 	store := state.NewStore(t.TempDir())
-	dir, err := store.New("c")
+	dir, err := store.New(t.Context(), "c")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	sandbox, err := store.NewSandbox("c")
+	sandbox, err := store.NewSandbox(t.Context(), "c")
 	if err != nil {
 		t.Fatal(err)
 	}

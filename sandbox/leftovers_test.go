@@ -136,7 +136,7 @@ func (r *rig) beginCreate(t *testing.T, change func(*specs.Spec), unrecorded boo
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.dir, err = r.Store.New("a"); err != nil {
+	if c.dir, err = r.Store.New(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.dir.Save(c.record); err != nil {

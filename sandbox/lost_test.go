@@ -21,7 +21,7 @@ func TestLostContainersAreTold(t *testing.T) {
 	logs := t.TempDir()
 	var said strings.Builder
 	store := state.NewStore(t.TempDir())
-	dir, err := store.NewSandbox("c")
+	dir, err := store.NewSandbox(t.Context(), "c")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,6 +101,13 @@ func (r *Runtime) lock(ctx context.Context, id string) (*state.Dir, error) {
 	return r.Store.Lock(ctx, id)
 }
 
+// newDir makes a container's directory and takes its lock; the caller closes what it gets.
+func (r *Runtime) newDir(ctx context.Context, id string) (*state.Dir, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	return r.Store.New(ctx, id)
+}
+
 // lockAndLoad takes the container's lock and reads its record, which nobody else
 // changes then; the caller closes the lock.
 func (r *Runtime) lockAndLoad(ctx context.Context, id string) (*state.Dir, *state.Container, error) {

@@ -47,9 +47,11 @@ func (r *Runtime) awaitSandbox(ctx context.Context, id string) (*lockedSandbox, 
 
 // newSandbox makes the directory and the record of a sandbox, whose VM does not run
 // yet. owner is the container whose shim will hold it, empty for none.
-func (r *Runtime) newSandbox(p *place, owner string, vm *plannedVM, host *oci.HostPart) (*lockedSandbox, error) {
+func (r *Runtime) newSandbox(ctx context.Context, p *place, owner string, vm *plannedVM, host *oci.HostPart) (*lockedSandbox, error) {
 	id := p.sandbox
-	dir, err := r.Store.NewSandbox(id)
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	dir, err := r.Store.NewSandbox(ctx, id)
 	if err != nil {
 		return nil, err
 	}

@@ -6,31 +6,33 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
 
 // New makes the directory of a container and locks it. The error is ErrExist
-// when there is one.
-func (s *Store) New(id string) (*Dir, error) {
-	d, err := s.make(containerFile, id)
+// when there is one. It waits, until ctx ends, for who looks for a container that
+// had the id before.
+func (s *Store) New(ctx context.Context, id string) (*Dir, error) {
+	d, err := s.make(ctx, containerFile, id)
 	if err != nil {
 		return nil, err
 	}
 	return &Dir{d}, nil
 }
 
-// NewSandbox makes the directory of a sandbox and locks it. The error is
-// ErrExist when there is one.
-func (s *Store) NewSandbox(id string) (*SandboxDir, error) {
-	d, err := s.make(sandboxFile, id)
+// NewSandbox makes the directory of a sandbox and locks it, as New does that of a
+// container.
+func (s *Store) NewSandbox(ctx context.Context, id string) (*SandboxDir, error) {
+	d, err := s.make(ctx, sandboxFile, id)
 	if err != nil {
 		return nil, err
 	}
 	return &SandboxDir{d}, nil
 }
 
-func (s *Store) make(record, id string) (*directory, error) {
+func (s *Store) make(ctx context.Context, record, id string) (*directory, error) {
 	path, err := s.dir(record, id)
 	if err != nil {
 		return nil, err
@@ -38,7 +40,7 @@ func (s *Store) make(record, id string) (*directory, error) {
 	if err := s.makeRoot(); err != nil {
 		return nil, err
 	}
-	d, err := makeLocked(path, record, id)
+	d, err := makeLocked(ctx, path, record, id)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +52,7 @@ func (s *Store) make(record, id string) (*directory, error) {
 }
 
 // makeLocked makes a directory and locks it.
-func makeLocked(path, record, id string) (*directory, error) {
+func makeLocked(ctx context.Context, path, record, id string) (*directory, error) {
 	// Between the two, a forced delete of the same id may find the directory
 	// and take it away. That nobody does for ever.
 	const tries = 10
@@ -62,15 +64,39 @@ func makeLocked(path, record, id string) (*directory, error) {
 			return nil, fmt.Errorf("make state directory: %w", err)
 		}
 		d, err := tryLock(path, record, id)
-		switch {
-		case errors.Is(err, ErrNotExist):
-		case err == nil && d == nil:
-			return nil, ErrExist
-		default:
+		if err == nil && d == nil {
+			d, err = lockEmpty(ctx, path, record, id)
+		}
+		if !errors.Is(err, ErrNotExist) {
 			return d, err
 		}
 	}
 	return nil, ErrExist
+}
+
+// lockEmpty waits for the lock of a directory that was just made. A verb that waited for
+// that of a container which was deleted may have it for a moment, until it sees that there
+// is no record. The error is ErrNotExist where the directory is gone, and ErrExist where
+// another with a record has come in its place.
+func lockEmpty(ctx context.Context, path, record, id string) (*directory, error) {
+	f, err := awaitLock(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", id, err)
+	}
+	d, err := locked(f, path, record, id)
+	if err != nil {
+		return nil, err
+	}
+	if d == nil {
+		return nil, ErrNotExist
+	}
+	if _, err := os.Lstat(filepath.Join(path, record)); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = ErrExist
+		}
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
 }
 
 // Lock locks the directory of a container, and waits for that until ctx ends.

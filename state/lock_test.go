@@ -73,7 +73,7 @@ func count(s *Store, id string) error {
 func churn(s *Store, id string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	d, err := s.New(id)
+	d, err := s.New(ctx, id)
 	switch {
 	case err == nil:
 		return errors.Join(d.Save(testContainer(id)), d.Close())
@@ -205,6 +205,53 @@ func TestLockOfRemoved(t *testing.T) {
 		case <-time.After(10 * time.Second):
 			t.Fatalf("again %t: still waiting", again)
 		}
+	}
+}
+
+// TestLockOfJustMade: whoever waited for the lock of a container that was deleted may have that
+// of the directory which was made in its place.
+func TestLockOfJustMade(t *testing.T) {
+	for name, tt := range map[string]struct {
+		meanwhile func(*directory) error
+		want      error
+	}{
+		"it is given back": {(*directory).Close, nil},
+		"it is removed":    {(*directory).Remove, ErrNotExist},
+		"there is a record": {func(d *directory) error {
+			return errors.Join(os.WriteFile(filepath.Join(d.path, d.record), nil, 0o600), d.Close())
+		}, ErrExist},
+		"it is kept forever": {func(*directory) error { return nil }, context.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "c1")
+			if err := os.Mkdir(path, dirMode); err != nil {
+				t.Fatal(err)
+			}
+			other, err := tryLock(path, containerFile, "c1")
+			if err != nil || other == nil {
+				t.Fatalf("%v, %v", other, err)
+			}
+			defer other.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			if errors.Is(tt.want, context.DeadlineExceeded) {
+				ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+			}
+			defer cancel()
+			got := make(chan error)
+			go func() {
+				d, err := lockEmpty(ctx, path, containerFile, "c1")
+				if err == nil {
+					err = d.Close()
+				}
+				got <- err
+			}()
+			if err := tt.meanwhile(other); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-got; !errors.Is(err, tt.want) {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+		})
 	}
 }
 

@@ -32,7 +32,7 @@ func testContainer(id string) *Container {
 // newDir makes a container's directory with a record in it, locked.
 func newDir(t *testing.T, s *Store, id string) *Dir {
 	t.Helper()
-	d, err := s.New(id)
+	d, err := s.New(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestRecordsRoundTrip(t *testing.T) {
 func TestSandboxesAreApartFromContainers(t *testing.T) {
 	s := NewStore(t.TempDir())
 	container := newDir(t, s, "c1")
-	d, err := s.NewSandbox("c1")
+	d, err := s.NewSandbox(t.Context(), "c1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestSandboxesAreApartFromContainers(t *testing.T) {
 	if _, err := s.LoadSandbox("c1"); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.New(sandboxPrefix + "c1"); !errors.Is(err, oci.ErrInvalidID) {
+	if _, err := s.New(t.Context(), sandboxPrefix+"c1"); !errors.Is(err, oci.ErrInvalidID) {
 		t.Errorf("a container called as a sandbox's directory: %v", err)
 	}
 }
@@ -133,7 +133,7 @@ func TestFallbackRoot(t *testing.T) {
 	if all, err := s.Sandboxes(); err != nil || len(all) > 0 {
 		t.Errorf("sandboxes: %v, %v", all, err)
 	}
-	if _, err := s.New(filepath.Base(root)); !errors.Is(err, oci.ErrInvalidID) {
+	if _, err := s.New(t.Context(), filepath.Base(root)); !errors.Is(err, oci.ErrInvalidID) {
 		t.Errorf("a container called as it: %v", err)
 	}
 }
@@ -196,7 +196,7 @@ func TestUnknownAndInvalidIDs(t *testing.T) {
 			t.Errorf("%s of an unknown id: %v", name, err)
 		}
 	}
-	operations["new"] = func(id string) error { _, err := s.New(id); return err }
+	operations["new"] = func(id string) error { _, err := s.New(t.Context(), id); return err }
 	for name, operation := range operations {
 		for _, id := range []string{"", ".", "..", "../x", "a/b", "/", "a\x00"} {
 			if err := operation(id); !errors.Is(err, oci.ErrInvalidID) {
@@ -212,13 +212,13 @@ func TestUnknownAndInvalidIDs(t *testing.T) {
 func TestNewTwice(t *testing.T) {
 	s := NewStore(t.TempDir())
 	d := newDir(t, s, "c1")
-	if _, err := s.New("c1"); !errors.Is(err, ErrExist) {
+	if _, err := s.New(t.Context(), "c1"); !errors.Is(err, ErrExist) {
 		t.Errorf("while locked: %v", err)
 	}
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.New("c1"); !errors.Is(err, ErrExist) {
+	if _, err := s.New(t.Context(), "c1"); !errors.Is(err, ErrExist) {
 		t.Errorf("while unlocked: %v", err)
 	}
 	d, err := s.Lock(t.Context(), "c1")
