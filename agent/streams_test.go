@@ -140,21 +140,23 @@ func TestStreamsAreBounded(t *testing.T) {
 }
 
 func TestClaimAllIsAllOrNothing(t *testing.T) {
-	s := newStreams(10 * time.Millisecond)
-	host, accepted := arrive(t, s, 1)
-	if err := <-accepted; err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.claimAll(t.Context(), &agentproto.Stdio{Stdin: 1, Stdout: 2}); !errors.Is(err, errStreamMissing) {
-		t.Errorf("error %v", err)
-	}
-	if !closed(host) {
-		t.Error("the first stream is left open")
-	}
-	c, err := s.claimAll(t.Context(), &agentproto.Stdio{})
-	if err != nil || c.stdin != nil || c.stdout != nil || c.stderr != nil {
-		t.Errorf("no streams: %v, %v", c, err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newStreams(streamTimeout)
+		host, accepted := arrive(t, s, 1)
+		if err := <-accepted; err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.claimAll(t.Context(), &agentproto.Stdio{Stdin: 1, Stdout: 2}); !errors.Is(err, errStreamMissing) {
+			t.Errorf("error %v", err)
+		}
+		if !closed(host) {
+			t.Error("the first stream is left open")
+		}
+		c, err := s.claimAll(t.Context(), &agentproto.Stdio{})
+		if err != nil || c.stdin != nil || c.stdout != nil || c.stderr != nil {
+			t.Errorf("no streams: %v, %v", c, err)
+		}
+	})
 }
 
 // headerConn is a connection that holds only what was sent.

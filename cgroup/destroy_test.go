@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -21,14 +22,17 @@ func TestDestroyWaitsForProcesses(t *testing.T) {
 	path, cmd := testPath(t), sleeper(t)
 	c := apply(t, path, nil, 0, cmd.Process.Pid)
 	// Killed and not reaped, as a shim whose subreaper is slow.
-	timer := time.AfterFunc(150*time.Millisecond, func() { _ = cmd.Process.Kill() })
+	var killed atomic.Bool
+	timer := time.AfterFunc(150*time.Millisecond, func() {
+		killed.Store(true)
+		_ = cmd.Process.Kill()
+	})
 	defer timer.Stop()
-	start := time.Now()
 	if err := c.Destroy(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(start); took < 100*time.Millisecond || took > 3*time.Second {
-		t.Errorf("took %v", took)
+	if !killed.Load() {
+		t.Error("it did not wait for the process")
 	}
 }
 
@@ -71,7 +75,7 @@ func TestDestroyBesideZombies(t *testing.T) {
 	if err := Join(init, member); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	awaitName(ctx, t, parent, "sleep") // a shell might reap
 	for _, pid := range []int{member, init} {

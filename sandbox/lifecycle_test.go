@@ -204,7 +204,7 @@ func annotated(annotations map[string]string, join map[specs.LinuxNamespaceType]
 // end waits for the end of a process that is no more than a zombie then.
 func end(t *testing.T, p state.Process) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := p.AwaitEnd(ctx); err != nil {
 		t.Errorf("process %d still runs: %v", p.PID, err)
@@ -304,7 +304,6 @@ func TestAFailedCreateLeavesNothing(t *testing.T) {
 		}
 	}
 	r.fail(t, "hello")
-	r.Config.BootTimeout = 100 * time.Millisecond
 	if err := r.create(t, "c", nil); err == nil || !strings.Contains(err.Error(), "read hello") || !strings.Contains(err.Error(), "the console's log is") {
 		t.Errorf("a guest that says nothing: %v", err)
 	}

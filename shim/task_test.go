@@ -195,6 +195,7 @@ func TestSlowReaderLosesNothing(t *testing.T) {
 		_, _ = guest.Write(data)
 		_ = guest.Close()
 	}()
+	eventuallyFull(t, write)
 	const timeout = 100 * time.Millisecond
 	awaited := make(chan struct{})
 	go func() {
@@ -213,6 +214,25 @@ func TestSlowReaderLosesNothing(t *testing.T) {
 	<-awaited
 	if !bytes.Equal(got, data) {
 		t.Errorf("got %d of %d bytes", len(got), len(data))
+	}
+}
+
+// eventuallyFull returns when a pipe takes no more.
+func eventuallyFull(t *testing.T, pipe *os.File) {
+	t.Helper()
+	conn, err := pipe.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for room := 1; room > 0; <-again.C {
+		err := conn.Control(func(fd uintptr) {
+			room, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -36,7 +36,7 @@ type fakeOptions struct {
 	// At names the endpoint where the fault is, the first time that it is asked.
 	At    string
 	Fault fault
-	// Then is an event that follows the boot: rebooting, or the end.
+	// Then is an event that follows the first question for its counters: rebooting, or the end.
 	Then string
 	// Keeps is how many requests are refused before the guest releases CPUs.
 	Keeps int

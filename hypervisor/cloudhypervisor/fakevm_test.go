@@ -70,6 +70,13 @@ func (f *fake) do(endpoint string, body []byte, files []int) (int, any) {
 	case "vm.info":
 		return http.StatusOK, map[string]any{"config": f.config, "state": f.state, "memory_actual_size": f.config.Memory.Size}
 	case "vm.counters":
+		switch f.options.Then {
+		case "":
+		case "exit":
+			os.Exit(0)
+		default:
+			f.event("vm", f.options.Then, nil)
+		}
 		return http.StatusOK, map[string]any{
 			"disk0": map[string]uint64{"read_bytes": 1, "write_bytes": 2, "read_ops": 3, "write_ops": 4, "read_latency_min": 18446744073709551615},
 			"eth0":  map[string]uint64{"rx_bytes": 5, "rx_frames": 6, "tx_bytes": 7, "tx_frames": 8},
@@ -171,13 +178,6 @@ func (f *fake) boot(endpoint string) error {
 	if hello, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: f.config.Vsock.Socket + "_1026", Net: "unix"}); err == nil {
 		_, _ = io.WriteString(hello, "hello")
 		_ = hello.Close()
-	}
-	switch f.options.Then {
-	case "":
-	case "exit":
-		time.AfterFunc(50*time.Millisecond, func() { os.Exit(0) })
-	default:
-		time.AfterFunc(50*time.Millisecond, func() { f.event("vm", f.options.Then, nil) })
 	}
 	return nil
 }
