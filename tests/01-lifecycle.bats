@@ -248,7 +248,7 @@ teardown() {
 	create
 	grep -F "/runch-test/$ID" "/proc/$PID/cgroup"
 	runch delete --force "$ID"
-	[ -z "$(find /sys/fs/cgroup -type d -name "$ID")" ]
+	[ -z "$(find /sys/fs/cgroup -ignore_readdir_race -type d -name "$ID")" ]
 }
 
 # bats test_tags=contract:20

@@ -112,7 +112,7 @@ fsd() {
 	within 5000 runch delete --force "$ID"
 	[ -d "/proc/$exec" ] # still a zombie
 	gone
-	same "$(find /sys/fs/cgroup -type d -name "$ID")" ""
+	same "$(find /sys/fs/cgroup -ignore_readdir_race -type d -name "$ID")" ""
 }
 
 # bats test_tags=contract:6

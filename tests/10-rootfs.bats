@@ -111,7 +111,8 @@ tree() {
 	eventually 10 test -s "$T/volume/guest"
 	same "$(<"$T/volume/guest")" "from the guest"
 	eventually 5 owned
-	echo and again >"$T/volume/go"
+	echo and again >"$T/volume/going"
+	mv "$T/volume/going" "$T/volume/go" # it appears with all that is in it
 	same "$(exit_status "$PID")" 0
 	same "$(<"$B/stdout")" "from the host"$'\n'"and again"
 }

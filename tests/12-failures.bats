@@ -283,7 +283,8 @@ no_more() {
 		kill -KILL "$helper" 2>/dev/null || true
 		status=0
 		wait "$helper" || status=$?
-		if [ "$status" != 0 ]; then
+		# It may be killed between the moment in which it hands the container over and its own end.
+		if [ "$status" != 0 ] && [ ! -e "$B/pid" ]; then
 			eventually 5 no_more
 			run ! grep -F "$T/" /proc/self/mountinfo
 		fi

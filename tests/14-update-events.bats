@@ -84,6 +84,15 @@ guest() {
 grown() { [ "$(memory_total)" -ge "$1" ]; }
 shrunk() { [ "$(memory_total)" -lt "$1" ]; }
 
+# more_memory OPTION...: an update to as much as $MORE, all of which the guest's kernel has when it returns; that takes a
+# moment after the update itself.
+more_memory() {
+	local before
+	before=$(memory_total)
+	runch update --memory "${MORE}M" "$@" "$ID"
+	eventually 20 grown $((before + MORE - 140))
+}
+
 # memory_total: the guest's memory in MiB. It is none where nobody answers.
 memory_total() {
 	execute awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo
@@ -93,7 +102,7 @@ memory_total() {
 	needs_vm
 	local before
 	before=$(host_memory)
-	runch update --memory "${MORE}M" --cpu-quota -1 "$ID"
+	more_memory --cpu-quota -1
 	use_and_free
 	runch update --memory 64M "$ID"
 	same "$(guest memory.max)" $((64 << 20))
@@ -128,7 +137,7 @@ memory_total() {
 	args sleep 10000
 	launch
 	made=$(host_memory)
-	runch update --memory "${MORE}M" "$ID"
+	more_memory
 	higher=$(host_memory)
 	# The guest's kernel gives back no huge pages for which it has no room elsewhere. These are more than the VM was made with.
 	execute sh -c 'echo 120 >/proc/sys/vm/nr_hugepages && grep -qx 120 /proc/sys/vm/nr_hugepages'
@@ -152,7 +161,7 @@ memory_total() {
 	vmm=$(pgrep --parent "$PID" -f "${VMM_PROGRAM##*/}")
 	guest_memory() { awk '$1 == "Pss_Shmem:" { print $2 }' "/proc/$vmm/smaps_rollup"; } # in KiB
 	given_back() { [ "$(guest_memory)" -lt $((full - 150 * 1024)) ]; }
-	runch update --memory "${MORE}M" "$ID"
+	more_memory
 	execute dd if=/dev/zero of=/mem/file bs=1M count=200 2>/dev/null
 	full=$(guest_memory)
 	execute rm /mem/file

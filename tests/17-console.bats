@@ -94,7 +94,7 @@ ended() {
 	echo 'send 03' >&9
 	echo 'type echo interrupted $?; exit 6' >&9
 	same "$(exit_status "$EXEC")" 6
-	told "interrupted 130"
+	eventually 5 told "interrupted 130" # which is on its way through another process
 }
 
 # bats test_tags=contract:7,contract:23

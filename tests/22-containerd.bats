@@ -15,7 +15,8 @@ load kubelet
 	local a=$C
 	launch_member b sleep 100000
 	same "$(in_member "$C" hostname)" pod
-	same "$(in_member "$C" wget -qO- http://127.0.0.1:8080/made)" "made by init"
+	served() { [ "$(in_member "$C" wget -qO- http://127.0.0.1:8080/made)" = "made by init" ]; }
+	eventually 10 served
 	same "$(in_member "$C" cat /proc/sys/kernel/random/boot_id)" "$(in_member "$a" cat /proc/sys/kernel/random/boot_id)"
 	same "$(cri logs "$a")" "made by init"
 	same "$(in_network wget -qO- "http://$(cri inspectp "$POD" | jq -r .status.network.ip):8080/made")" "made by init"

@@ -153,6 +153,7 @@ teardown() {
 	one_vm
 	podman pod kill pod
 	eventually 10 is "$INFRA" exited
+	eventually 10 is a exited
 	same "$(states)" $'Exited\na exited\ninfra exited'
 	same "$(vmms)" 0
 	podman pod start pod

@@ -214,6 +214,7 @@ dns() {
 	[[ $stderr == *"connection refused"* ]]
 	# A server that is gone is one that does not answer.
 	kill "${HELPERS[0]}"
+	eventually 5 dead "${HELPERS[0]}"
 	run ! execute nslookup host.test 127.0.0.11
 }
 

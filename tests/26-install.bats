@@ -172,7 +172,7 @@ containerd_config() {
 	cri rmp --force "$pod" >/dev/null
 	containerd_end
 	[ ! -e "/run/containerd/runc/k8s.io/$pod" ]
-	find /sys/fs/cgroup -depth -type d -path '*/runch-test/install*' -exec rmdir {} + 2>/dev/null || true
+	find /sys/fs/cgroup -ignore_readdir_race -depth -type d -path '*/runch-test/install*' -exec rmdir {} + 2>/dev/null || true
 
 	install containerd --remove
 	cmp "$CRI/config.toml" "$T/config.toml"

@@ -200,7 +200,8 @@ shipped() {
 	inside runch kill "$ID" TERM
 	inside_stopped() { [ "$(inside runch state "$ID" | jq -r .status)" = stopped ]; }
 	eventually 20 inside_stopped
-	same "$(jq -r --argjson pid "$PID" 'select(.pid == $pid).status' "$MACHINE/reaped")" 7
+	reaped() { [ "$(jq -r --argjson pid "$PID" 'select(.pid == $pid).status' "$MACHINE/reaped")" = 7 ]; }
+	eventually 5 reaped
 	inside runch delete "$ID"
 	# What was changed in the configuration is kept.
 	inside tail -n 1 /etc/runch/config.toml | grep -qx "cpus = 2"

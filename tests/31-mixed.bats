@@ -165,8 +165,8 @@ not() {
 
 # removed: the container's cgroups are removed; nobody is in them any more.
 removed() {
-	find /sys/fs/cgroup -depth -type d -name "$ID" -exec rmdir {} + 2>/dev/null
-	[ -z "$(find /sys/fs/cgroup -type d -name "$ID")" ]
+	find /sys/fs/cgroup -ignore_readdir_race -depth -type d -name "$ID" -exec rmdir {} + 2>/dev/null
+	[ -z "$(find /sys/fs/cgroup -ignore_readdir_race -type d -name "$ID")" ]
 }
 
 @test "a runtime that hangs or is missing: list shows the others, and says so" {

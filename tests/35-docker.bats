@@ -260,7 +260,8 @@ the world"
 
 @test "with live-restore a container goes on without the daemon, and without it ends with it" {
 	docker run --detach --name one --publish 8080:80 "$IMAGE" sh -c 'echo hello >/index.html; httpd -f -p 80 -h /' >/dev/null
-	same "$(docker exec one cat /index.html)" hello
+	written() { [ "$(docker exec one cat /index.html)" = hello ]; }
+	eventually 10 written
 	live_restore true
 	dockerd_stop
 	# Without the daemon there is no proxy at localhost.

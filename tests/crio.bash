@@ -146,7 +146,7 @@ pod_removed() {
 	for path in "$T"/storage/* "$T/pinned"; do
 		! mountpoint -q "$path" || umount --recursive --lazy "$path"
 	done
-	find /sys/fs/cgroup -depth -type d -path "*/runch-test/$POD" -exec rmdir {} +
+	find /sys/fs/cgroup -ignore_readdir_race -depth -type d -path "*/runch-test/$POD" -exec rmdir {} +
 }
 
 # --- what is looked at ---

@@ -172,7 +172,7 @@ left() {
 
 # container_cgroups: those of containers; BuildKit keeps one of its own.
 container_cgroups() {
-	find /sys/fs/cgroup -depth -type d -path "*/$MACHINE*/*" ! -name buildkit
+	find /sys/fs/cgroup -ignore_readdir_race -depth -type d -path "*/$MACHINE*/*" ! -name buildkit
 }
 
 # dockerd_end: ends the daemon and the servers.
@@ -193,7 +193,7 @@ dockerd_end() {
 	if by_systemd; then
 		systemctl stop "$MACHINE.slice"
 	else
-		find /sys/fs/cgroup -depth -type d -path "*/runch-test/$MACHINE*" -exec rmdir {} +
+		find /sys/fs/cgroup -ignore_readdir_race -depth -type d -path "*/runch-test/$MACHINE*" -exec rmdir {} +
 	fi
 	unshare_all
 }

@@ -93,7 +93,7 @@ leftovers() {
 		[[ " $OTHERS " == *" $pid "* ]] || ps -o pid=,ppid=,stat=,args= -p "$pid" | sed 's/^/process /'
 	done
 	grep -F -e "$T/" -e "${T##*/}" /proc/self/mountinfo | sed 's/^/mount /'
-	find /sys/fs/cgroup -type d -name "*${T##*/}*" -prune 2>/dev/null | sed 's/^/cgroup /'
+	find /sys/fs/cgroup -ignore_readdir_race -type d -name "*${T##*/}*" -prune 2>/dev/null | sed 's/^/cgroup /'
 	find "$ROOT" -mindepth 1 -maxdepth 1 ! -name "${SHARED_ID:-}" ! -name "@${SHARED_ID:-}" 2>/dev/null | sed 's/^/state /'
 	find /run -path "*${T##*/}*" -prune 2>/dev/null | sed 's/^/file /'
 	return 0
@@ -101,10 +101,11 @@ leftovers() {
 
 # orphans: the pids that were reparented to the subreaper (bats itself is its first child), in one line.
 orphans() {
-	local pid list=
+	local pid stat list=
 	for pid in $(ps -o pid= --ppid "$REAPER_PID"); do
-		# A zombie is about to be reaped.
-		[[ $(cat "/proc/$pid/stat" 2>/dev/null) =~ \)\ Z ]] || list+="$pid "
+		# One that is not there any more was reaped, and a zombie is about to be.
+		stat=$(cat "/proc/$pid/stat" 2>/dev/null) || continue
+		[[ $stat =~ \)\ Z ]] || list+="$pid "
 	done
 	echo "${list% }"
 }

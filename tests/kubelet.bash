@@ -27,7 +27,7 @@ setup() {
 
 teardown() {
 	cri rmp --force "${POD:-}" >/dev/null 2>&1 || true
-	find /sys/fs/cgroup -depth -type d -path "*$PARENT*" -exec rmdir {} + 2>/dev/null || true
+	find /sys/fs/cgroup -ignore_readdir_race -depth -type d -path "*$PARENT*" -exec rmdir {} + 2>/dev/null || true
 	finish
 }
 
@@ -85,6 +85,8 @@ vms() {
 	pgrep -f -- "$CRI/runch" || true
 }
 
+no_vms() { [ -z "$(vms)" ]; }
+
 # end_pod: as the kubelet ends one.
 end_pod() {
 	cri stopp "$POD" >/dev/null
@@ -95,12 +97,12 @@ end_pod() {
 
 # nothing_left: nothing of a pod is there, on the host and in its network.
 nothing_left() {
-	same "$(vms)" ""
+	eventually 10 no_vms # containerd's own clean-up of a shim that has ended may still run
 	same "$(find "$ROOT" -mindepth 1 2>/dev/null)" ""
 	same "$(grep -F "$CRI/state" /proc/self/mountinfo)" ""
 	same "$(find "$CRI/state/io.containerd.grpc.v1.cri/netns" -mindepth 1)" ""
 	same "$(in_network ip -o link show type veth)" ""
 	# The parent is its caller's; what it has not below it can be removed.
-	find /sys/fs/cgroup -maxdepth 3 -type d -path "*$PARENT" -exec rmdir {} +
-	same "$(find /sys/fs/cgroup -type d -path "*$PARENT*")" ""
+	find /sys/fs/cgroup -ignore_readdir_race -maxdepth 3 -type d -path "*$PARENT" -exec rmdir {} +
+	same "$(find /sys/fs/cgroup -ignore_readdir_race -type d -path "*$PARENT*")" ""
 }

@@ -98,7 +98,7 @@ made() {
 
 # find_cgroups: the cgroups that have one of the ids on stdin in their path, those below first.
 find_cgroups() {
-	find /sys/fs/cgroup -depth -type d -path '*libpod*' | grep -F -f <(grep .) || true
+	find /sys/fs/cgroup -ignore_readdir_race -depth -type d -path '*libpod*' | grep -F -f <(grep .) || true
 }
 
 # netns: the network namespaces that podmans have made.
