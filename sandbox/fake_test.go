@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"runch/agentproto"
 	"runch/hypervisor"
@@ -433,6 +434,11 @@ func (a *fakeAgent) AwaitSize(ctx context.Context, _ *agentproto.AwaitSizeReques
 		return nil, a.hang(ctx)
 	}
 	return &agentproto.AwaitSizeResponse{}, nil
+}
+
+// AdjustClock is asked for when this host's clock is set, which may be at any time.
+func (a *fakeAgent) AdjustClock(context.Context, *agentproto.AdjustClockRequest) (*agentproto.AdjustClockResponse, error) {
+	return &agentproto.AdjustClockResponse{TimeNs: time.Now().UnixNano()}, nil
 }
 
 // sizesFile is where the fake guests note the sizes that their VMs were given, one in
