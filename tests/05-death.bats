@@ -204,8 +204,7 @@ fsd() {
 	bundle
 	args sleep 1000
 	launch
-	# As sets: pids need not rise.
-	same "$(orphans | xargs -n 1 | sort)" "$(xargs -n 1 <<<"$OTHERS $PID" | sort)"
+	same "$(new_orphans)" "$PID"
 	[ -n "$(vmm)" ]
 	[ -n "$(fsd)" ]
 	local below

@@ -24,7 +24,7 @@ refused() {
 	fi
 	[ "$(wc -l <"$T/.err")" -le 1 ] && [ "${#stderr}" -lt 8192 ]
 	[ ! -e "$T/pid" ]
-	same "$(orphans)" "$OTHERS"
+	same "$(new_orphans)" ""
 	clean
 }
 

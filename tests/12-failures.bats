@@ -265,7 +265,7 @@ guest() {
 
 # no_more: no process is there that was not before.
 no_more() {
-	[ "$(orphans)" = "$OTHERS" ]
+	[ -z "$(new_orphans)" ]
 }
 
 # bats test_tags=contract:8

@@ -169,7 +169,7 @@ below() {
 	runch list
 	runch events --stats "$ID"
 	same "$(members)" "$before"
-	same "$(orphans)" "$OTHERS"
+	same "$(new_orphans)" ""
 }
 
 @test "a shim has few threads, and none of them wakes while nothing happens" {

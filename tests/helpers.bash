@@ -89,8 +89,8 @@ clean() {
 # runtime leaves behind becomes a child of the subreaper, so none can hide.
 leftovers() {
 	local pid
-	for pid in $(orphans); do
-		[[ " $OTHERS " == *" $pid "* ]] || ps -o pid=,ppid=,stat=,args= -p "$pid" | sed 's/^/process /'
+	for pid in $(new_orphans); do
+		ps -o pid=,ppid=,stat=,args= -p "$pid" | sed 's/^/process /'
 	done
 	grep -F -e "$T/" -e "${T##*/}" /proc/self/mountinfo | sed 's/^/mount /'
 	find /sys/fs/cgroup -ignore_readdir_race -type d -name "*${T##*/}*" -prune 2>/dev/null | sed 's/^/cgroup /'
@@ -108,6 +108,14 @@ orphans() {
 		[[ $stat =~ \)\ Z ]] || list+="$pid "
 	done
 	echo "${list% }"
+}
+
+# new_orphans: those that were not there before the test, of which some may have ended meanwhile; one in a line.
+new_orphans() {
+	local pid
+	for pid in $(orphans); do
+		[[ " $OTHERS " == *" $pid "* ]] || echo "$pid"
+	done
 }
 
 # helper COMMAND...: runs a program of the test in the background; it is ended by finish. Its pid is in $helper.
