@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +43,10 @@ func TestMain(m *testing.M) {
 		// runtime does not take it for a deadlock.
 		term := make(chan os.Signal, 1)
 		signal.Notify(term, unix.SIGTERM)
+		if err := welcome(strings.TrimPrefix(os.Args[1], "--fd=")); err != nil {
+			fmt.Fprintln(os.Stderr, "the fake virtiofsd:", err)
+			os.Exit(1)
+		}
 		<-term
 		os.Exit(0)
 	}
@@ -49,6 +54,37 @@ func TestMain(m *testing.M) {
 	// their helpers are this program, and are waited for.
 	shimEnv = append(shimEnv, "GORACE=atexit_sleep_ms=0")
 	os.Exit(m.Run())
+}
+
+// welcome takes a client's connection at the listening socket with this descriptor, and ends it.
+func welcome(fd string) error {
+	n, err := strconv.Atoi(fd)
+	if err != nil {
+		return err
+	}
+	l, err := net.FileListener(os.NewFile(uintptr(n), "share"))
+	if err != nil {
+		return err
+	}
+	conn, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// awaitServer waits, as a VMM does, until virtiofsd serves: the holder changes its root
+// after the boot, and with it that of a virtiofsd which has yet to find its libraries.
+func awaitServer(socket string) error {
+	conn, err := unixsocket.Dial(socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := io.Copy(io.Discard, conn); err != nil {
+		return fmt.Errorf("wait for virtiofsd: %w", err)
+	}
+	return nil
 }
 
 // failFile is where a test says which step is to fail in its fake guests: the file
@@ -101,6 +137,9 @@ func (vm *fakeVM) Boot(context.Context) error {
 	}
 	if vm.agent.fails("boot") {
 		return errors.New("the fake VM fails as it is to")
+	}
+	if err := awaitServer(vm.cfg.Share.Socket); err != nil {
+		return err
 	}
 	for _, nic := range vm.cfg.NICs {
 		if err := vm.agent.plug(nic); err != nil {
