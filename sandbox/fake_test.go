@@ -75,12 +75,14 @@ func welcome(fd string) error {
 
 // awaitServer waits, as a VMM does, until virtiofsd serves: the holder changes its root
 // after the boot, and with it that of a virtiofsd which has yet to find its libraries.
-func awaitServer(socket string) error {
+func awaitServer(ctx context.Context, socket string) error {
 	conn, err := unixsocket.Dial(socket)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
 	if _, err := io.Copy(io.Discard, conn); err != nil {
 		return fmt.Errorf("wait for virtiofsd: %w", err)
 	}
@@ -131,14 +133,14 @@ func (vm *fakeVM) Listen(uint32) (net.Listener, error) {
 	return l, err
 }
 
-func (vm *fakeVM) Boot(context.Context) error {
+func (vm *fakeVM) Boot(ctx context.Context) error {
 	if f, err := vm.agent.dir.OpenFile(bootPipe, os.O_WRONLY, 0); err == nil {
 		_ = f.Close() // its reader goes on
 	}
 	if vm.agent.fails("boot") {
 		return errors.New("the fake VM fails as it is to")
 	}
-	if err := awaitServer(vm.cfg.Share.Socket); err != nil {
+	if err := awaitServer(ctx, vm.cfg.Share.Socket); err != nil {
 		return err
 	}
 	for _, nic := range vm.cfg.NICs {

@@ -25,7 +25,7 @@ func isZombie(p Process) bool {
 	return err == nil && st.StartTime == p.StartTime && st.Zombie()
 }
 
-// killSoon kills a process, for which there is no reason to wait.
+// killSoon kills a process that nothing keeps from ending.
 func killSoon(t *testing.T, p Process) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -12,8 +12,8 @@ import (
 )
 
 // New makes the directory of a container and locks it. The error is ErrExist
-// when there is one. It waits, until ctx ends, for who looks for a container that
-// had the id before.
+// when there is one. It waits, until ctx ends, for a verb that still looks for the
+// container which had the id before.
 func (s *Store) New(ctx context.Context, id string) (*Dir, error) {
 	d, err := s.make(ctx, containerFile, id)
 	if err != nil {

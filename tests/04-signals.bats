@@ -191,6 +191,7 @@ told() {
 	runch kill "$ID" USR1
 	all_begun() { [ "$(cat "$T"/[0-9].out | grep -c begun)" = 10 ]; }
 	eventually 30 all_begun
+	within 2000 runch kill "$ID" USR1
 	execute touch /dev/shm/go
 	for ((i = 0; i < 10; i++)); do
 		status=0

@@ -268,6 +268,10 @@ no_more() {
 	[ -z "$(new_orphans)" ]
 }
 
+made_or_no_more() {
+	[ "$(runch state "$ID" 2>/dev/null | jq -r .status)" = created ] || no_more
+}
+
 # bats test_tags=contract:8
 @test "a create that is killed at any moment leaves no process, and nothing at all after delete --force" {
 	bundle
@@ -283,8 +287,10 @@ no_more() {
 		kill -KILL "$helper" 2>/dev/null || true
 		status=0
 		wait "$helper" || status=$?
-		# It may be killed between the moment in which it hands the container over and its own end.
-		if [ "$status" != 0 ] && [ ! -e "$B/pid" ]; then
+		if [ "$status" != 0 ] && [ -e "$B/pid" ]; then
+			# It may have handed the container over before it was killed.
+			eventually 5 made_or_no_more
+		elif [ "$status" != 0 ]; then
 			eventually 5 no_more
 			run ! grep -F "$T/" /proc/self/mountinfo
 		fi

@@ -61,8 +61,7 @@ guest() {
 	needs_vm
 	local before
 	before=$(memory_total)
-	runch update --memory "${MORE}M" --cpu-quota 150000 "$ID"
-	eventually 20 grown $((before + MORE - 140))
+	more_memory --cpu-quota 150000
 	# An emulated processor has no others to add, and a quota is no promise.
 	if kvm; then
 		same "$(execute nproc)" 2
