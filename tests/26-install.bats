@@ -88,9 +88,10 @@ installs() {
 	same "$(here stat -c '%i %Y' "$1")" "$inode"
 }
 
-# podman WORD...: with storage of the test's own, and the configuration in /etc.
+# podman WORD...: with storage and networks of the test's own, and the configuration in /etc. Where podman has never run, its
+# first command makes the locks of its networks, in /etc unless told otherwise.
 podman() {
-	here podman --root "$T/storage" --runroot "$T/run" --tmpdir "$T/tmp" --storage-driver vfs "$@"
+	here podman --root "$T/storage" --runroot "$T/run" --tmpdir "$T/tmp" --network-config-dir "$T/networks" --storage-driver vfs "$@"
 }
 
 # podmans_runtime WORD...: which runtime it would call.
