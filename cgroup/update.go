@@ -19,17 +19,15 @@ func (l Limits) WithoutMemory() Limits {
 	return Limits{Resources: &rest, Overhead: l.Overhead}
 }
 
-// WithoutSize are the limits without those that determine the VM's size: memory and
-// CPU quota.
-func (l Limits) WithoutSize() Limits {
-	l = l.WithoutMemory()
+// WithoutQuota are the limits without that of CPU time, likewise.
+func (l Limits) WithoutQuota() Limits {
 	if l.Resources == nil || l.Resources.CPU == nil {
 		return l
 	}
-	cpu := *l.Resources.CPU
+	rest, cpu := *l.Resources, *l.Resources.CPU
 	cpu.Quota, cpu.Period = nil, nil
-	l.Resources.CPU = &cpu
-	return l
+	rest.CPU = &cpu
+	return Limits{Resources: &rest, Overhead: l.Overhead}
 }
 
 // TakesMemory reports whether after allows less memory than before.

@@ -53,18 +53,25 @@ func TestUndoingNamesWhatWasSet(t *testing.T) {
 	}
 }
 
-func TestLimitsWithoutSize(t *testing.T) {
+func TestLimitsWithoutMemoryOrQuota(t *testing.T) {
 	quota, period, shares := int64(50000), uint64(100000), uint64(512)
 	l := memory(5)
 	l.Resources.CPU = &specs.LinuxCPU{Quota: &quota, Period: &period, Shares: &shares}
-	rest := l.WithoutSize().Resources
-	if rest.Memory != nil || rest.CPU.Quota != nil || rest.CPU.Period != nil || *rest.CPU.Shares != shares {
-		t.Errorf("got %+v, %+v", rest, rest.CPU)
+	for name, tt := range map[string]struct {
+		got           Limits
+		memory, quota bool
+	}{
+		"the limits":     {l, true, true},
+		"without memory": {l.WithoutMemory(), false, true},
+		"without quota":  {l.WithoutQuota(), true, false},
+		"without either": {l.WithoutMemory().WithoutQuota(), false, false},
+	} {
+		r := tt.got.Resources
+		if (r.Memory != nil) != tt.memory || (r.CPU.Quota != nil) != tt.quota || (r.CPU.Period != nil) != tt.quota || *r.CPU.Shares != shares {
+			t.Errorf("%s: got %+v, %+v", name, r, r.CPU)
+		}
 	}
-	if l.Resources.Memory == nil || l.Resources.CPU.Quota == nil {
-		t.Error("the limits themselves have changed")
-	}
-	if got := (Limits{}).WithoutSize(); got != (Limits{}) {
+	if got := (Limits{}).WithoutMemory().WithoutQuota(); got != (Limits{}) {
 		t.Errorf("got %+v of no limits", got)
 	}
 }

@@ -75,21 +75,24 @@ func (u *update) run(ctx context.Context) error {
 		u.setResources(u.container.Resources)
 		return err
 	}
-	shrinks := u.size.CPUs < record.Now.CPUs || u.size.MemoryMiB < record.Now.MemoryMiB
+	lessCPUs, lessMemory := u.size.CPUs < record.Now.CPUs, u.size.MemoryMiB < record.Now.MemoryMiB
 	takes, err := takesMemory(group, before, limits)
 	if err != nil {
 		u.setResources(u.container.Resources)
 		return err
 	}
 	first := limits
-	if shrinks || takes {
-		first, before = limits.WithoutSize(), before.WithoutSize()
+	if lessMemory = lessMemory || takes; lessMemory {
+		first, before = first.WithoutMemory(), before.WithoutMemory()
+	}
+	if lessMemory || lessCPUs { // giving either back takes CPU time
+		first, before = first.WithoutQuota(), before.WithoutQuota()
 	}
 	if err := u.give(ctx, group, before, first); err != nil {
 		u.setResources(u.container.Resources)
 		return errors.Join(err, u.sandbox.Save(record))
 	}
-	if !shrinks && !takes {
+	if !lessMemory && !lessCPUs {
 		return nil
 	}
 	return u.take(ctx, group, first, limits)
