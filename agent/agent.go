@@ -38,6 +38,8 @@ type Agent struct {
 	control       atomic.Int64
 	configuration configuration
 	reporting     sync.Once
+	// bootMemory is what the kernel had when this began, in bytes.
+	bootMemory uint64
 	// moduleErr says which kernel modules did not load at boot. It is told only
 	// where it may be the reason of something else: most are for devices that
 	// this VM need not have.

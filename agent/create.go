@@ -25,7 +25,7 @@ func (a *Agent) CreateContainer(ctx context.Context, req *agentproto.CreateConta
 		}
 	}
 	if cpus := req.GetCpus(); cpus > 0 {
-		if err := takeHardware(ctx, int(cpus)); err != nil {
+		if err := takeCPUs(ctx, int(cpus)); err != nil {
 			return nil, err
 		}
 	}

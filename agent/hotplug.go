@@ -18,26 +18,16 @@ const (
 	virtioMem = "virtio:d00000018v00001AF4"
 	// virtioBalloon is how a memory balloon asks for its driver.
 	virtioBalloon = "virtio:d00000005v00001AF4"
-	// autoOnline says whether memory that comes later is used at once.
-	autoOnline = "/sys/devices/system/memory/auto_online_blocks"
 	// cpuDir has a directory for each CPU that is there.
 	cpuDir = "/sys/devices/system/cpu"
 	// maxCPUs is more than any VMM gives.
 	maxCPUs = 1024
 )
 
-// takeHardware makes the guest use memory and CPUs that came after the boot: the
-// memory whenever it comes, and as many CPUs as the VM has by now.
-func takeHardware(ctx context.Context, cpus int) error {
+// takeCPUs makes the guest use CPUs that came after the boot: as many as the VM has by now.
+func takeCPUs(ctx context.Context, cpus int) error {
 	if cpus > maxCPUs {
 		return invalidf("cpus: %d is more than %d", cpus, maxCPUs)
-	}
-	if err := writeTunable(autoOnline, "online"); err != nil {
-		return fmt.Errorf("use new memory: %w", err)
-	}
-	// A driver that is part of the kernel is no module of the image.
-	if err := Modprobe(virtioMem); err != nil && !errors.Is(err, errNoModule) {
-		return err
 	}
 	for cpu := 1; cpu < cpus; cpu++ { // the first cannot go
 		online := filepath.Join(cpuDir, "cpu"+strconv.Itoa(cpu), "online")
@@ -69,26 +59,72 @@ func (a *Agent) reportFreeMemory() {
 }
 
 // AwaitSize waits for the kernel to give back CPUs and memory that the VM is to
-// have no longer. Of memory it gives back parts of blocks, which it tells nobody.
+// have no longer.
 func (a *Agent) AwaitSize(ctx context.Context, req *agentproto.AwaitSizeRequest) (*agentproto.AwaitSizeResponse, error) {
 	const pause = 50 * time.Millisecond
+	err := poll(ctx, pause, func() (bool, error) {
+		cpus, err := filepath.Glob(filepath.Join(cpuDir, "cpu[0-9]*"))
+		if err != nil {
+			return false, err
+		}
+		memory, err := totalMemory()
+		return len(cpus) <= int(req.GetCpus()) && memory <= req.GetMemoryBytes(), err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("give back CPUs and memory: %w", err)
+	}
+	return &agentproto.AwaitSizeResponse{}, nil
+}
+
+// AwaitMemory makes the guest use memory that came after the boot, and waits for it.
+func (a *Agent) AwaitMemory(ctx context.Context, req *agentproto.AwaitMemoryRequest) (*agentproto.AwaitMemoryResponse, error) {
+	err := Modprobe(virtioMem)
+	// A driver that is part of the kernel is no module of the image.
+	if err == nil || errors.Is(err, errNoModule) {
+		err = awaitMemory(ctx, a.bootMemory, req.GetMore(), totalMemory)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("use more memory: %w", err)
+	}
+	return &agentproto.AwaitMemoryResponse{}, nil
+}
+
+// errMemoryStalls is of a kernel that has no room to note the pages of more memory, 64
+// bytes for each 4096: it tries again, but only every now and then.
+var errMemoryStalls = errors.New("the guest's kernel takes no more: it has too little left to manage it with")
+
+// awaitMemory waits until total, in bytes, is so much more than at the boot. It gives
+// errMemoryStalls when nothing has come for ten seconds.
+func awaitMemory(ctx context.Context, boot, more uint64, total func() (uint64, error)) error {
+	const pause, patience = 5 * time.Millisecond, 10 * time.Second
+	last, since := uint64(0), time.Now()
+	return poll(ctx, pause, func() (bool, error) {
+		now, err := total()
+		switch {
+		case err != nil || now >= boot+more:
+			return err == nil, err
+		case now != last:
+			last, since = now, time.Now()
+		case time.Since(since) >= patience:
+			const mib = 1 << 20
+			return false, fmt.Errorf("%d MiB have come of %d: %w", (max(now, boot)-boot)/mib, more/mib, errMemoryStalls)
+		}
+		return false, nil
+	})
+}
+
+// poll asks until it is done: of parts of blocks of memory that come and go, and of CPUs
+// that have gone, the kernel tells nobody.
+func poll(ctx context.Context, pause time.Duration, done func() (bool, error)) error {
 	ticker := time.NewTicker(pause)
 	defer ticker.Stop()
 	for {
-		cpus, err := filepath.Glob(filepath.Join(cpuDir, "cpu[0-9]*"))
-		if err != nil {
-			return nil, err
-		}
-		memory, err := meminfo()
-		if err != nil {
-			return nil, err
-		}
-		if len(cpus) <= int(req.GetCpus()) && kilobytes(memory, memTotal) <= req.GetMemoryBytes() {
-			return &agentproto.AwaitSizeResponse{}, nil
+		if ok, err := done(); ok || err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("give back CPUs and memory: %w", context.Cause(ctx))
+			return context.Cause(ctx)
 		case <-ticker.C:
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"runch/agentproto"
@@ -27,6 +28,37 @@ func TestAwaitSize(t *testing.T) {
 			if !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
+		})
+	}
+}
+
+// Memory comes a part at a time. Where nothing comes any more it is given up, and who has
+// less time than that does not wait longer.
+func TestAwaitMemory(t *testing.T) {
+	const mib = 1 << 20
+	for name, tt := range map[string]struct {
+		came    []uint64 // in MiB, one after the other, each after eight seconds; the last stays
+		timeout time.Duration
+		want    error
+	}{
+		"it is there":      {[]uint64{1100}, time.Minute, nil},
+		"a part at a time": {[]uint64{100, 228, 356, 612, 1100}, time.Minute, nil},
+		"no more comes":    {[]uint64{100, 228}, time.Minute, errMemoryStalls},
+		"time is up":       {[]uint64{100}, 5 * time.Second, context.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), tt.timeout)
+				defer cancel()
+				began := time.Now()
+				err := awaitMemory(ctx, 100*mib, 1000*mib, func() (uint64, error) {
+					n := min(int(time.Since(began)/(8*time.Second)), len(tt.came)-1)
+					return tt.came[n] * mib, nil
+				})
+				if !errors.Is(err, tt.want) {
+					t.Errorf("got %v, want %v", err, tt.want)
+				}
+			})
 		})
 	}
 }

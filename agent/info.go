@@ -46,6 +46,12 @@ func meminfo() (string, error) {
 	return string(text), nil
 }
 
+// totalMemory is all memory that the guest's kernel gives out, in bytes.
+func totalMemory() (uint64, error) {
+	text, err := meminfo()
+	return kilobytes(text, memTotal), err
+}
+
 // kilobytes finds a line like "MemTotal:  1234 kB" and gives bytes, 0 if there is none.
 func kilobytes(text, key string) uint64 {
 	for line := range strings.Lines(text) {

@@ -68,6 +68,9 @@ func Run(ctx context.Context) error {
 	}
 	a := newAgent(newLog(out, params.Debug), params.Debug)
 	a.timeline.t.AgentStartNs = start
+	if a.bootMemory, err = totalMemory(); err != nil {
+		return err
+	}
 	go a.reaper.run(ctx)
 
 	a.moduleErr = loadModules(bootModules)

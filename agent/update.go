@@ -25,7 +25,7 @@ func (a *Agent) Update(ctx context.Context, req *agentproto.UpdateRequest) (*age
 	if err != nil {
 		return nil, err
 	}
-	if err := takeHardware(ctx, int(req.GetCpus())); err != nil {
+	if err := takeCPUs(ctx, int(req.GetCpus())); err != nil {
 		return nil, err
 	}
 	return &agentproto.UpdateResponse{}, c.update(change)

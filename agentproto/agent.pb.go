@@ -269,7 +269,7 @@ type CreateContainerRequest struct {
 	// container has ended.
 	Share string `protobuf:"bytes,12,opt,name=share,proto3" json:"share,omitempty"`
 	// How many CPUs the VM has by now, where it has grown since its boot: those that
-	// came later are brought online, and memory is used as it comes. 0: as at the boot.
+	// came later are brought online. 0: as at the boot.
 	Cpus uint32 `protobuf:"varint,13,opt,name=cpus,proto3" json:"cpus,omitempty"`
 	// The memory that the container shares with others of the sandbox. The spec binds
 	// it from its place in the guest.
@@ -1758,6 +1758,87 @@ func (*AwaitSizeResponse) Descriptor() ([]byte, []int) {
 	return file_agentproto_agent_proto_rawDescGZIP(), []int{30}
 }
 
+type AwaitMemoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In bytes.
+	More          uint64 `protobuf:"varint,1,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitMemoryRequest) Reset() {
+	*x = AwaitMemoryRequest{}
+	mi := &file_agentproto_agent_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitMemoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitMemoryRequest) ProtoMessage() {}
+
+func (x *AwaitMemoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitMemoryRequest.ProtoReflect.Descriptor instead.
+func (*AwaitMemoryRequest) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *AwaitMemoryRequest) GetMore() uint64 {
+	if x != nil {
+		return x.More
+	}
+	return 0
+}
+
+type AwaitMemoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitMemoryResponse) Reset() {
+	*x = AwaitMemoryResponse{}
+	mi := &file_agentproto_agent_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitMemoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitMemoryResponse) ProtoMessage() {}
+
+func (x *AwaitMemoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agentproto_agent_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitMemoryResponse.ProtoReflect.Descriptor instead.
+func (*AwaitMemoryResponse) Descriptor() ([]byte, []int) {
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
+}
+
 type StatsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
@@ -1767,7 +1848,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[31]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1779,7 +1860,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[31]
+	mi := &file_agentproto_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1792,7 +1873,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{31}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StatsRequest) GetContainerId() string {
@@ -1812,7 +1893,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +1905,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[32]
+	mi := &file_agentproto_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +1918,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{32}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StatsResponse) GetStats() []byte {
@@ -1858,7 +1939,7 @@ type AwaitOOMRequest struct {
 
 func (x *AwaitOOMRequest) Reset() {
 	*x = AwaitOOMRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[33]
+	mi := &file_agentproto_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +1951,7 @@ func (x *AwaitOOMRequest) String() string {
 func (*AwaitOOMRequest) ProtoMessage() {}
 
 func (x *AwaitOOMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[33]
+	mi := &file_agentproto_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +1964,7 @@ func (x *AwaitOOMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitOOMRequest.ProtoReflect.Descriptor instead.
 func (*AwaitOOMRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{33}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AwaitOOMRequest) GetContainerId() string {
@@ -1911,7 +1992,7 @@ type AwaitOOMResponse struct {
 
 func (x *AwaitOOMResponse) Reset() {
 	*x = AwaitOOMResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[34]
+	mi := &file_agentproto_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1923,7 +2004,7 @@ func (x *AwaitOOMResponse) String() string {
 func (*AwaitOOMResponse) ProtoMessage() {}
 
 func (x *AwaitOOMResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[34]
+	mi := &file_agentproto_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1936,7 +2017,7 @@ func (x *AwaitOOMResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitOOMResponse.ProtoReflect.Descriptor instead.
 func (*AwaitOOMResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{34}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AwaitOOMResponse) GetKills() uint64 {
@@ -1962,7 +2043,7 @@ type ProcessesRequest struct {
 
 func (x *ProcessesRequest) Reset() {
 	*x = ProcessesRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[35]
+	mi := &file_agentproto_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2055,7 @@ func (x *ProcessesRequest) String() string {
 func (*ProcessesRequest) ProtoMessage() {}
 
 func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[35]
+	mi := &file_agentproto_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2068,7 @@ func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{35}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ProcessesRequest) GetContainerId() string {
@@ -2014,7 +2095,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2026,7 +2107,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[36]
+	mi := &file_agentproto_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2039,7 +2120,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{36}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Process) GetPid() int32 {
@@ -2107,7 +2188,7 @@ type ProcessesResponse struct {
 
 func (x *ProcessesResponse) Reset() {
 	*x = ProcessesResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2119,7 +2200,7 @@ func (x *ProcessesResponse) String() string {
 func (*ProcessesResponse) ProtoMessage() {}
 
 func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[37]
+	mi := &file_agentproto_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2132,7 +2213,7 @@ func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{37}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ProcessesResponse) GetProcesses() []*Process {
@@ -2151,7 +2232,7 @@ type SetNetworkRequest struct {
 
 func (x *SetNetworkRequest) Reset() {
 	*x = SetNetworkRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2244,7 @@ func (x *SetNetworkRequest) String() string {
 func (*SetNetworkRequest) ProtoMessage() {}
 
 func (x *SetNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[38]
+	mi := &file_agentproto_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2257,7 @@ func (x *SetNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNetworkRequest.ProtoReflect.Descriptor instead.
 func (*SetNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{38}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetNetworkRequest) GetNetwork() *Network {
@@ -2194,7 +2275,7 @@ type SetNetworkResponse struct {
 
 func (x *SetNetworkResponse) Reset() {
 	*x = SetNetworkResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2206,7 +2287,7 @@ func (x *SetNetworkResponse) String() string {
 func (*SetNetworkResponse) ProtoMessage() {}
 
 func (x *SetNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[39]
+	mi := &file_agentproto_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2219,7 +2300,7 @@ func (x *SetNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNetworkResponse.ProtoReflect.Descriptor instead.
 func (*SetNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{39}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{41}
 }
 
 type InterfacesRequest struct {
@@ -2230,7 +2311,7 @@ type InterfacesRequest struct {
 
 func (x *InterfacesRequest) Reset() {
 	*x = InterfacesRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[40]
+	mi := &file_agentproto_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +2323,7 @@ func (x *InterfacesRequest) String() string {
 func (*InterfacesRequest) ProtoMessage() {}
 
 func (x *InterfacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[40]
+	mi := &file_agentproto_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +2336,7 @@ func (x *InterfacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterfacesRequest.ProtoReflect.Descriptor instead.
 func (*InterfacesRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{40}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{42}
 }
 
 type InterfacesResponse struct {
@@ -2267,7 +2348,7 @@ type InterfacesResponse struct {
 
 func (x *InterfacesResponse) Reset() {
 	*x = InterfacesResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[41]
+	mi := &file_agentproto_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2279,7 +2360,7 @@ func (x *InterfacesResponse) String() string {
 func (*InterfacesResponse) ProtoMessage() {}
 
 func (x *InterfacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[41]
+	mi := &file_agentproto_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2292,7 +2373,7 @@ func (x *InterfacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterfacesResponse.ProtoReflect.Descriptor instead.
 func (*InterfacesResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{41}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *InterfacesResponse) GetInterfaces() []*Interface {
@@ -2312,7 +2393,7 @@ type ServeNamesRequest struct {
 
 func (x *ServeNamesRequest) Reset() {
 	*x = ServeNamesRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[42]
+	mi := &file_agentproto_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2405,7 @@ func (x *ServeNamesRequest) String() string {
 func (*ServeNamesRequest) ProtoMessage() {}
 
 func (x *ServeNamesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[42]
+	mi := &file_agentproto_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2418,7 @@ func (x *ServeNamesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServeNamesRequest.ProtoReflect.Descriptor instead.
 func (*ServeNamesRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{42}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ServeNamesRequest) GetAddress() []byte {
@@ -2355,7 +2436,7 @@ type ServeNamesResponse struct {
 
 func (x *ServeNamesResponse) Reset() {
 	*x = ServeNamesResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[43]
+	mi := &file_agentproto_agent_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2367,7 +2448,7 @@ func (x *ServeNamesResponse) String() string {
 func (*ServeNamesResponse) ProtoMessage() {}
 
 func (x *ServeNamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[43]
+	mi := &file_agentproto_agent_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2380,7 +2461,7 @@ func (x *ServeNamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServeNamesResponse.ProtoReflect.Descriptor instead.
 func (*ServeNamesResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{43}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{45}
 }
 
 type NextQueryRequest struct {
@@ -2391,7 +2472,7 @@ type NextQueryRequest struct {
 
 func (x *NextQueryRequest) Reset() {
 	*x = NextQueryRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[44]
+	mi := &file_agentproto_agent_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2403,7 +2484,7 @@ func (x *NextQueryRequest) String() string {
 func (*NextQueryRequest) ProtoMessage() {}
 
 func (x *NextQueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[44]
+	mi := &file_agentproto_agent_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2416,7 +2497,7 @@ func (x *NextQueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextQueryRequest.ProtoReflect.Descriptor instead.
 func (*NextQueryRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{44}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{46}
 }
 
 type NextQueryResponse struct {
@@ -2434,7 +2515,7 @@ type NextQueryResponse struct {
 
 func (x *NextQueryResponse) Reset() {
 	*x = NextQueryResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[45]
+	mi := &file_agentproto_agent_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2446,7 +2527,7 @@ func (x *NextQueryResponse) String() string {
 func (*NextQueryResponse) ProtoMessage() {}
 
 func (x *NextQueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[45]
+	mi := &file_agentproto_agent_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2459,7 +2540,7 @@ func (x *NextQueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextQueryResponse.ProtoReflect.Descriptor instead.
 func (*NextQueryResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{45}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *NextQueryResponse) GetId() uint64 {
@@ -2501,7 +2582,7 @@ type AnswerQueryRequest struct {
 
 func (x *AnswerQueryRequest) Reset() {
 	*x = AnswerQueryRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[46]
+	mi := &file_agentproto_agent_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2594,7 @@ func (x *AnswerQueryRequest) String() string {
 func (*AnswerQueryRequest) ProtoMessage() {}
 
 func (x *AnswerQueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[46]
+	mi := &file_agentproto_agent_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +2607,7 @@ func (x *AnswerQueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerQueryRequest.ProtoReflect.Descriptor instead.
 func (*AnswerQueryRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{46}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AnswerQueryRequest) GetId() uint64 {
@@ -2551,7 +2632,7 @@ type AnswerQueryResponse struct {
 
 func (x *AnswerQueryResponse) Reset() {
 	*x = AnswerQueryResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[47]
+	mi := &file_agentproto_agent_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2563,7 +2644,7 @@ func (x *AnswerQueryResponse) String() string {
 func (*AnswerQueryResponse) ProtoMessage() {}
 
 func (x *AnswerQueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[47]
+	mi := &file_agentproto_agent_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2576,7 +2657,7 @@ func (x *AnswerQueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerQueryResponse.ProtoReflect.Descriptor instead.
 func (*AnswerQueryResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{47}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{49}
 }
 
 type InfoRequest struct {
@@ -2587,7 +2668,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agentproto_agent_proto_msgTypes[48]
+	mi := &file_agentproto_agent_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2599,7 +2680,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[48]
+	mi := &file_agentproto_agent_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2612,7 +2693,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{48}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{50}
 }
 
 type InfoResponse struct {
@@ -2630,7 +2711,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agentproto_agent_proto_msgTypes[49]
+	mi := &file_agentproto_agent_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +2723,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[49]
+	mi := &file_agentproto_agent_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +2736,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{49}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *InfoResponse) GetKernelRelease() string {
@@ -2715,7 +2796,7 @@ type Timeline struct {
 
 func (x *Timeline) Reset() {
 	*x = Timeline{}
-	mi := &file_agentproto_agent_proto_msgTypes[50]
+	mi := &file_agentproto_agent_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +2808,7 @@ func (x *Timeline) String() string {
 func (*Timeline) ProtoMessage() {}
 
 func (x *Timeline) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[50]
+	mi := &file_agentproto_agent_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +2821,7 @@ func (x *Timeline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeline.ProtoReflect.Descriptor instead.
 func (*Timeline) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{50}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Timeline) GetAgentStartNs() uint64 {
@@ -2791,7 +2872,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_agentproto_agent_proto_msgTypes[51]
+	mi := &file_agentproto_agent_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2803,7 +2884,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[51]
+	mi := &file_agentproto_agent_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2816,7 +2897,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{51}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Hello) GetProtocol() uint32 {
@@ -2860,7 +2941,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_agentproto_agent_proto_msgTypes[52]
+	mi := &file_agentproto_agent_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2872,7 +2953,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[52]
+	mi := &file_agentproto_agent_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2885,7 +2966,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{52}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Network) GetInterfaces() []*Interface {
@@ -2932,7 +3013,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_agentproto_agent_proto_msgTypes[53]
+	mi := &file_agentproto_agent_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2944,7 +3025,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[53]
+	mi := &file_agentproto_agent_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2957,7 +3038,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{53}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Interface) GetName() string {
@@ -3021,7 +3102,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agentproto_agent_proto_msgTypes[54]
+	mi := &file_agentproto_agent_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3033,7 +3114,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[54]
+	mi := &file_agentproto_agent_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3046,7 +3127,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{54}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Route) GetDestination() string {
@@ -3157,7 +3238,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agentproto_agent_proto_msgTypes[55]
+	mi := &file_agentproto_agent_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3169,7 +3250,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[55]
+	mi := &file_agentproto_agent_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3182,7 +3263,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{55}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Rule) GetFamily() uint32 {
@@ -3275,7 +3356,7 @@ type Neighbor struct {
 
 func (x *Neighbor) Reset() {
 	*x = Neighbor{}
-	mi := &file_agentproto_agent_proto_msgTypes[56]
+	mi := &file_agentproto_agent_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3287,7 +3368,7 @@ func (x *Neighbor) String() string {
 func (*Neighbor) ProtoMessage() {}
 
 func (x *Neighbor) ProtoReflect() protoreflect.Message {
-	mi := &file_agentproto_agent_proto_msgTypes[56]
+	mi := &file_agentproto_agent_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3300,7 +3381,7 @@ func (x *Neighbor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbor.ProtoReflect.Descriptor instead.
 func (*Neighbor) Descriptor() ([]byte, []int) {
-	return file_agentproto_agent_proto_rawDescGZIP(), []int{56}
+	return file_agentproto_agent_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Neighbor) GetAddress() string {
@@ -3447,7 +3528,10 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x10AwaitSizeRequest\x12\x12\n" +
 	"\x04cpus\x18\x01 \x01(\rR\x04cpus\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x04R\vmemoryBytes\"\x13\n" +
-	"\x11AwaitSizeResponse\"1\n" +
+	"\x11AwaitSizeResponse\"(\n" +
+	"\x12AwaitMemoryRequest\x12\x12\n" +
+	"\x04more\x18\x01 \x01(\x04R\x04more\"\x15\n" +
+	"\x13AwaitMemoryResponse\"1\n" +
 	"\fStatsRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"%\n" +
 	"\rStatsResponse\x12\x14\n" +
@@ -3556,7 +3640,7 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x1c\n" +
 	"\tinterface\x18\x03 \x01(\tR\tinterface\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\rR\x05state\x12\x14\n" +
-	"\x05flags\x18\x05 \x01(\rR\x05flags2\xe0\r\n" +
+	"\x05flags\x18\x05 \x01(\rR\x05flags2\xb8\x0e\n" +
 	"\x05Agent\x12P\n" +
 	"\tConfigure\x12 .runch.agent.v1.ConfigureRequest\x1a!.runch.agent.v1.ConfigureResponse\x12b\n" +
 	"\x0fCreateContainer\x12&.runch.agent.v1.CreateContainerRequest\x1a'.runch.agent.v1.CreateContainerResponse\x12_\n" +
@@ -3570,7 +3654,8 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x05Pause\x12\x1c.runch.agent.v1.PauseRequest\x1a\x1d.runch.agent.v1.PauseResponse\x12G\n" +
 	"\x06Resume\x12\x1d.runch.agent.v1.ResumeRequest\x1a\x1e.runch.agent.v1.ResumeResponse\x12G\n" +
 	"\x06Update\x12\x1d.runch.agent.v1.UpdateRequest\x1a\x1e.runch.agent.v1.UpdateResponse\x12P\n" +
-	"\tAwaitSize\x12 .runch.agent.v1.AwaitSizeRequest\x1a!.runch.agent.v1.AwaitSizeResponse\x12D\n" +
+	"\tAwaitSize\x12 .runch.agent.v1.AwaitSizeRequest\x1a!.runch.agent.v1.AwaitSizeResponse\x12V\n" +
+	"\vAwaitMemory\x12\".runch.agent.v1.AwaitMemoryRequest\x1a#.runch.agent.v1.AwaitMemoryResponse\x12D\n" +
 	"\x05Stats\x12\x1c.runch.agent.v1.StatsRequest\x1a\x1d.runch.agent.v1.StatsResponse\x12M\n" +
 	"\bAwaitOOM\x12\x1f.runch.agent.v1.AwaitOOMRequest\x1a .runch.agent.v1.AwaitOOMResponse\x12P\n" +
 	"\tProcesses\x12 .runch.agent.v1.ProcessesRequest\x1a!.runch.agent.v1.ProcessesResponse\x12S\n" +
@@ -3597,7 +3682,7 @@ func file_agentproto_agent_proto_rawDescGZIP() []byte {
 	return file_agentproto_agent_proto_rawDescData
 }
 
-var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_agentproto_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_agentproto_agent_proto_goTypes = []any{
 	(*Stdio)(nil),                   // 0: runch.agent.v1.Stdio
 	(*TerminalSize)(nil),            // 1: runch.agent.v1.TerminalSize
@@ -3630,53 +3715,55 @@ var file_agentproto_agent_proto_goTypes = []any{
 	(*UpdateResponse)(nil),          // 28: runch.agent.v1.UpdateResponse
 	(*AwaitSizeRequest)(nil),        // 29: runch.agent.v1.AwaitSizeRequest
 	(*AwaitSizeResponse)(nil),       // 30: runch.agent.v1.AwaitSizeResponse
-	(*StatsRequest)(nil),            // 31: runch.agent.v1.StatsRequest
-	(*StatsResponse)(nil),           // 32: runch.agent.v1.StatsResponse
-	(*AwaitOOMRequest)(nil),         // 33: runch.agent.v1.AwaitOOMRequest
-	(*AwaitOOMResponse)(nil),        // 34: runch.agent.v1.AwaitOOMResponse
-	(*ProcessesRequest)(nil),        // 35: runch.agent.v1.ProcessesRequest
-	(*Process)(nil),                 // 36: runch.agent.v1.Process
-	(*ProcessesResponse)(nil),       // 37: runch.agent.v1.ProcessesResponse
-	(*SetNetworkRequest)(nil),       // 38: runch.agent.v1.SetNetworkRequest
-	(*SetNetworkResponse)(nil),      // 39: runch.agent.v1.SetNetworkResponse
-	(*InterfacesRequest)(nil),       // 40: runch.agent.v1.InterfacesRequest
-	(*InterfacesResponse)(nil),      // 41: runch.agent.v1.InterfacesResponse
-	(*ServeNamesRequest)(nil),       // 42: runch.agent.v1.ServeNamesRequest
-	(*ServeNamesResponse)(nil),      // 43: runch.agent.v1.ServeNamesResponse
-	(*NextQueryRequest)(nil),        // 44: runch.agent.v1.NextQueryRequest
-	(*NextQueryResponse)(nil),       // 45: runch.agent.v1.NextQueryResponse
-	(*AnswerQueryRequest)(nil),      // 46: runch.agent.v1.AnswerQueryRequest
-	(*AnswerQueryResponse)(nil),     // 47: runch.agent.v1.AnswerQueryResponse
-	(*InfoRequest)(nil),             // 48: runch.agent.v1.InfoRequest
-	(*InfoResponse)(nil),            // 49: runch.agent.v1.InfoResponse
-	(*Timeline)(nil),                // 50: runch.agent.v1.Timeline
-	(*Hello)(nil),                   // 51: runch.agent.v1.Hello
-	(*Network)(nil),                 // 52: runch.agent.v1.Network
-	(*Interface)(nil),               // 53: runch.agent.v1.Interface
-	(*Route)(nil),                   // 54: runch.agent.v1.Route
-	(*Rule)(nil),                    // 55: runch.agent.v1.Rule
-	(*Neighbor)(nil),                // 56: runch.agent.v1.Neighbor
+	(*AwaitMemoryRequest)(nil),      // 31: runch.agent.v1.AwaitMemoryRequest
+	(*AwaitMemoryResponse)(nil),     // 32: runch.agent.v1.AwaitMemoryResponse
+	(*StatsRequest)(nil),            // 33: runch.agent.v1.StatsRequest
+	(*StatsResponse)(nil),           // 34: runch.agent.v1.StatsResponse
+	(*AwaitOOMRequest)(nil),         // 35: runch.agent.v1.AwaitOOMRequest
+	(*AwaitOOMResponse)(nil),        // 36: runch.agent.v1.AwaitOOMResponse
+	(*ProcessesRequest)(nil),        // 37: runch.agent.v1.ProcessesRequest
+	(*Process)(nil),                 // 38: runch.agent.v1.Process
+	(*ProcessesResponse)(nil),       // 39: runch.agent.v1.ProcessesResponse
+	(*SetNetworkRequest)(nil),       // 40: runch.agent.v1.SetNetworkRequest
+	(*SetNetworkResponse)(nil),      // 41: runch.agent.v1.SetNetworkResponse
+	(*InterfacesRequest)(nil),       // 42: runch.agent.v1.InterfacesRequest
+	(*InterfacesResponse)(nil),      // 43: runch.agent.v1.InterfacesResponse
+	(*ServeNamesRequest)(nil),       // 44: runch.agent.v1.ServeNamesRequest
+	(*ServeNamesResponse)(nil),      // 45: runch.agent.v1.ServeNamesResponse
+	(*NextQueryRequest)(nil),        // 46: runch.agent.v1.NextQueryRequest
+	(*NextQueryResponse)(nil),       // 47: runch.agent.v1.NextQueryResponse
+	(*AnswerQueryRequest)(nil),      // 48: runch.agent.v1.AnswerQueryRequest
+	(*AnswerQueryResponse)(nil),     // 49: runch.agent.v1.AnswerQueryResponse
+	(*InfoRequest)(nil),             // 50: runch.agent.v1.InfoRequest
+	(*InfoResponse)(nil),            // 51: runch.agent.v1.InfoResponse
+	(*Timeline)(nil),                // 52: runch.agent.v1.Timeline
+	(*Hello)(nil),                   // 53: runch.agent.v1.Hello
+	(*Network)(nil),                 // 54: runch.agent.v1.Network
+	(*Interface)(nil),               // 55: runch.agent.v1.Interface
+	(*Route)(nil),                   // 56: runch.agent.v1.Route
+	(*Rule)(nil),                    // 57: runch.agent.v1.Rule
+	(*Neighbor)(nil),                // 58: runch.agent.v1.Neighbor
 }
 var file_agentproto_agent_proto_depIdxs = []int32{
-	52, // 0: runch.agent.v1.ConfigureRequest.network:type_name -> runch.agent.v1.Network
+	54, // 0: runch.agent.v1.ConfigureRequest.network:type_name -> runch.agent.v1.Network
 	0,  // 1: runch.agent.v1.CreateContainerRequest.stdio:type_name -> runch.agent.v1.Stdio
 	1,  // 2: runch.agent.v1.CreateContainerRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
 	7,  // 3: runch.agent.v1.CreateContainerRequest.shared_namespaces:type_name -> runch.agent.v1.SharedNamespace
 	6,  // 4: runch.agent.v1.CreateContainerRequest.shared_memory:type_name -> runch.agent.v1.SharedMemory
 	5,  // 5: runch.agent.v1.CreateContainerRequest.volumes:type_name -> runch.agent.v1.Volume
-	52, // 6: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
+	54, // 6: runch.agent.v1.StartContainerRequest.network:type_name -> runch.agent.v1.Network
 	0,  // 7: runch.agent.v1.ExecRequest.stdio:type_name -> runch.agent.v1.Stdio
 	1,  // 8: runch.agent.v1.ExecRequest.terminal_size:type_name -> runch.agent.v1.TerminalSize
 	1,  // 9: runch.agent.v1.ResizeRequest.size:type_name -> runch.agent.v1.TerminalSize
-	36, // 10: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
-	52, // 11: runch.agent.v1.SetNetworkRequest.network:type_name -> runch.agent.v1.Network
-	53, // 12: runch.agent.v1.InterfacesResponse.interfaces:type_name -> runch.agent.v1.Interface
-	50, // 13: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
-	50, // 14: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
-	53, // 15: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
-	54, // 16: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
-	56, // 17: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
-	55, // 18: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
+	38, // 10: runch.agent.v1.ProcessesResponse.processes:type_name -> runch.agent.v1.Process
+	54, // 11: runch.agent.v1.SetNetworkRequest.network:type_name -> runch.agent.v1.Network
+	55, // 12: runch.agent.v1.InterfacesResponse.interfaces:type_name -> runch.agent.v1.Interface
+	52, // 13: runch.agent.v1.InfoResponse.timeline:type_name -> runch.agent.v1.Timeline
+	52, // 14: runch.agent.v1.Hello.timeline:type_name -> runch.agent.v1.Timeline
+	55, // 15: runch.agent.v1.Network.interfaces:type_name -> runch.agent.v1.Interface
+	56, // 16: runch.agent.v1.Network.routes:type_name -> runch.agent.v1.Route
+	58, // 17: runch.agent.v1.Network.neighbors:type_name -> runch.agent.v1.Neighbor
+	57, // 18: runch.agent.v1.Network.rules:type_name -> runch.agent.v1.Rule
 	2,  // 19: runch.agent.v1.Agent.Configure:input_type -> runch.agent.v1.ConfigureRequest
 	4,  // 20: runch.agent.v1.Agent.CreateContainer:input_type -> runch.agent.v1.CreateContainerRequest
 	9,  // 21: runch.agent.v1.Agent.StartContainer:input_type -> runch.agent.v1.StartContainerRequest
@@ -3689,40 +3776,42 @@ var file_agentproto_agent_proto_depIdxs = []int32{
 	25, // 28: runch.agent.v1.Agent.Resume:input_type -> runch.agent.v1.ResumeRequest
 	27, // 29: runch.agent.v1.Agent.Update:input_type -> runch.agent.v1.UpdateRequest
 	29, // 30: runch.agent.v1.Agent.AwaitSize:input_type -> runch.agent.v1.AwaitSizeRequest
-	31, // 31: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
-	33, // 32: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
-	35, // 33: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
-	38, // 34: runch.agent.v1.Agent.SetNetwork:input_type -> runch.agent.v1.SetNetworkRequest
-	40, // 35: runch.agent.v1.Agent.Interfaces:input_type -> runch.agent.v1.InterfacesRequest
-	42, // 36: runch.agent.v1.Agent.ServeNames:input_type -> runch.agent.v1.ServeNamesRequest
-	44, // 37: runch.agent.v1.Agent.NextQuery:input_type -> runch.agent.v1.NextQueryRequest
-	46, // 38: runch.agent.v1.Agent.AnswerQuery:input_type -> runch.agent.v1.AnswerQueryRequest
-	23, // 39: runch.agent.v1.Agent.AdjustClock:input_type -> runch.agent.v1.AdjustClockRequest
-	48, // 40: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
-	3,  // 41: runch.agent.v1.Agent.Configure:output_type -> runch.agent.v1.ConfigureResponse
-	8,  // 42: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
-	10, // 43: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
-	12, // 44: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
-	14, // 45: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
-	16, // 46: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
-	18, // 47: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
-	20, // 48: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
-	22, // 49: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
-	26, // 50: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
-	28, // 51: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
-	30, // 52: runch.agent.v1.Agent.AwaitSize:output_type -> runch.agent.v1.AwaitSizeResponse
-	32, // 53: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
-	34, // 54: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
-	37, // 55: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
-	39, // 56: runch.agent.v1.Agent.SetNetwork:output_type -> runch.agent.v1.SetNetworkResponse
-	41, // 57: runch.agent.v1.Agent.Interfaces:output_type -> runch.agent.v1.InterfacesResponse
-	43, // 58: runch.agent.v1.Agent.ServeNames:output_type -> runch.agent.v1.ServeNamesResponse
-	45, // 59: runch.agent.v1.Agent.NextQuery:output_type -> runch.agent.v1.NextQueryResponse
-	47, // 60: runch.agent.v1.Agent.AnswerQuery:output_type -> runch.agent.v1.AnswerQueryResponse
-	24, // 61: runch.agent.v1.Agent.AdjustClock:output_type -> runch.agent.v1.AdjustClockResponse
-	49, // 62: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
-	41, // [41:63] is the sub-list for method output_type
-	19, // [19:41] is the sub-list for method input_type
+	31, // 31: runch.agent.v1.Agent.AwaitMemory:input_type -> runch.agent.v1.AwaitMemoryRequest
+	33, // 32: runch.agent.v1.Agent.Stats:input_type -> runch.agent.v1.StatsRequest
+	35, // 33: runch.agent.v1.Agent.AwaitOOM:input_type -> runch.agent.v1.AwaitOOMRequest
+	37, // 34: runch.agent.v1.Agent.Processes:input_type -> runch.agent.v1.ProcessesRequest
+	40, // 35: runch.agent.v1.Agent.SetNetwork:input_type -> runch.agent.v1.SetNetworkRequest
+	42, // 36: runch.agent.v1.Agent.Interfaces:input_type -> runch.agent.v1.InterfacesRequest
+	44, // 37: runch.agent.v1.Agent.ServeNames:input_type -> runch.agent.v1.ServeNamesRequest
+	46, // 38: runch.agent.v1.Agent.NextQuery:input_type -> runch.agent.v1.NextQueryRequest
+	48, // 39: runch.agent.v1.Agent.AnswerQuery:input_type -> runch.agent.v1.AnswerQueryRequest
+	23, // 40: runch.agent.v1.Agent.AdjustClock:input_type -> runch.agent.v1.AdjustClockRequest
+	50, // 41: runch.agent.v1.Agent.Info:input_type -> runch.agent.v1.InfoRequest
+	3,  // 42: runch.agent.v1.Agent.Configure:output_type -> runch.agent.v1.ConfigureResponse
+	8,  // 43: runch.agent.v1.Agent.CreateContainer:output_type -> runch.agent.v1.CreateContainerResponse
+	10, // 44: runch.agent.v1.Agent.StartContainer:output_type -> runch.agent.v1.StartContainerResponse
+	12, // 45: runch.agent.v1.Agent.Exec:output_type -> runch.agent.v1.ExecResponse
+	14, // 46: runch.agent.v1.Agent.Wait:output_type -> runch.agent.v1.WaitResponse
+	16, // 47: runch.agent.v1.Agent.Signal:output_type -> runch.agent.v1.SignalResponse
+	18, // 48: runch.agent.v1.Agent.Resize:output_type -> runch.agent.v1.ResizeResponse
+	20, // 49: runch.agent.v1.Agent.CloseStdin:output_type -> runch.agent.v1.CloseStdinResponse
+	22, // 50: runch.agent.v1.Agent.Pause:output_type -> runch.agent.v1.PauseResponse
+	26, // 51: runch.agent.v1.Agent.Resume:output_type -> runch.agent.v1.ResumeResponse
+	28, // 52: runch.agent.v1.Agent.Update:output_type -> runch.agent.v1.UpdateResponse
+	30, // 53: runch.agent.v1.Agent.AwaitSize:output_type -> runch.agent.v1.AwaitSizeResponse
+	32, // 54: runch.agent.v1.Agent.AwaitMemory:output_type -> runch.agent.v1.AwaitMemoryResponse
+	34, // 55: runch.agent.v1.Agent.Stats:output_type -> runch.agent.v1.StatsResponse
+	36, // 56: runch.agent.v1.Agent.AwaitOOM:output_type -> runch.agent.v1.AwaitOOMResponse
+	39, // 57: runch.agent.v1.Agent.Processes:output_type -> runch.agent.v1.ProcessesResponse
+	41, // 58: runch.agent.v1.Agent.SetNetwork:output_type -> runch.agent.v1.SetNetworkResponse
+	43, // 59: runch.agent.v1.Agent.Interfaces:output_type -> runch.agent.v1.InterfacesResponse
+	45, // 60: runch.agent.v1.Agent.ServeNames:output_type -> runch.agent.v1.ServeNamesResponse
+	47, // 61: runch.agent.v1.Agent.NextQuery:output_type -> runch.agent.v1.NextQueryResponse
+	49, // 62: runch.agent.v1.Agent.AnswerQuery:output_type -> runch.agent.v1.AnswerQueryResponse
+	24, // 63: runch.agent.v1.Agent.AdjustClock:output_type -> runch.agent.v1.AdjustClockResponse
+	51, // 64: runch.agent.v1.Agent.Info:output_type -> runch.agent.v1.InfoResponse
+	42, // [42:65] is the sub-list for method output_type
+	19, // [19:42] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -3739,7 +3828,7 @@ func file_agentproto_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agentproto_agent_proto_rawDesc), len(file_agentproto_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   57,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ type AgentService interface {
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
 	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
 	AwaitSize(context.Context, *AwaitSizeRequest) (*AwaitSizeResponse, error)
+	AwaitMemory(context.Context, *AwaitMemoryRequest) (*AwaitMemoryResponse, error)
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
 	AwaitOOM(context.Context, *AwaitOOMRequest) (*AwaitOOMResponse, error)
 	Processes(context.Context, *ProcessesRequest) (*ProcessesResponse, error)
@@ -118,6 +119,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.AwaitSize(ctx, &req)
+			},
+			"AwaitMemory": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req AwaitMemoryRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.AwaitMemory(ctx, &req)
 			},
 			"Stats": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req StatsRequest
@@ -294,6 +302,14 @@ func (c *agentClient) Update(ctx context.Context, req *UpdateRequest) (*UpdateRe
 func (c *agentClient) AwaitSize(ctx context.Context, req *AwaitSizeRequest) (*AwaitSizeResponse, error) {
 	var resp AwaitSizeResponse
 	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "AwaitSize", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) AwaitMemory(ctx context.Context, req *AwaitMemoryRequest) (*AwaitMemoryResponse, error) {
+	var resp AwaitMemoryResponse
+	if err := c.client.Call(ctx, "runch.agent.v1.Agent", "AwaitMemory", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

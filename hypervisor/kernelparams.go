@@ -28,9 +28,9 @@ func (c *Config) KernelParams() []string {
 		"lsm=landlock,yama",
 	}
 	if c.MaxMemoryMiB > c.MemoryMiB {
-		// Memory that is plugged in is used at once, and for movable pages only, so
-		// that it can be unplugged again.
-		params = append(params, "memhp_default_state=online_movable")
+		// Memory that is plugged in is used at once, and for any page: were it for movable
+		// ones only, the kernel would have to note its pages in what it has booted with.
+		params = append(params, "memhp_default_state=online")
 	}
 	return params
 }

@@ -188,7 +188,7 @@ func (c *creation) enterSandbox(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.sandbox.admit(c.record)
+	return c.sandbox.admit(ctx, c.record)
 }
 
 // commit writes down what was made. The pid-file is the last of it: with it

@@ -477,6 +477,13 @@ func (a *fakeAgent) AwaitSize(ctx context.Context, _ *agentproto.AwaitSizeReques
 	return &agentproto.AwaitSizeResponse{}, nil
 }
 
+func (a *fakeAgent) AwaitMemory(_ context.Context, r *agentproto.AwaitMemoryRequest) (*agentproto.AwaitMemoryResponse, error) {
+	if err := a.step("memory"); err != nil {
+		return nil, err
+	}
+	return &agentproto.AwaitMemoryResponse{}, a.note(awaitedFile, r.GetMore()>>20)
+}
+
 // AdjustClock is asked for when this host's clock is set, which may be at any time.
 func (a *fakeAgent) AdjustClock(context.Context, *agentproto.AdjustClockRequest) (*agentproto.AdjustClockResponse, error) {
 	return &agentproto.AdjustClockResponse{TimeNs: time.Now().UnixNano()}, nil
@@ -485,6 +492,10 @@ func (a *fakeAgent) AdjustClock(context.Context, *agentproto.AdjustClockRequest)
 // sizesFile is where the fake guests note the sizes that their VMs were given, one in
 // a line, beside failFile.
 const sizesFile = "sizes"
+
+// awaitedFile is where they note the memory, in MiB above that of the boot, for which
+// they were waited for.
+const awaitedFile = "awaited"
 
 // fakeControl notes what a running VM is asked for.
 type fakeControl struct {
@@ -501,11 +512,16 @@ func (c *fakeControl) Resize(_ context.Context, size state.VMSize) error {
 	if c.agent.fails("resize") {
 		return errors.New("the fake VM fails as it is to")
 	}
-	f, err := c.agent.dir.OpenFile(sizesFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	return c.agent.note(sizesFile, size.CPUs, size.MemoryMiB)
+}
+
+// note adds a line to a file, for the tests that look at it.
+func (a *fakeAgent) note(file string, values ...any) error {
+	f, err := a.dir.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(f, size.CPUs, size.MemoryMiB)
+	_, err = fmt.Fprintln(f, values...)
 	return errors.Join(err, f.Close())
 }
 

@@ -82,6 +82,16 @@ func (r *rig) sizes(t *testing.T) []state.VMSize {
 	return sizes
 }
 
+// awaited reads what the fake guests have noted there.
+func (r *rig) awaited(t *testing.T) []string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(r.dir, awaitedFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(data))
+}
+
 // group is the parent of the test's cgroups.
 func (r *rig) group() string { return "/runch-unit-" + strconv.Itoa(os.Getpid()) }
 

@@ -357,6 +357,9 @@ func TestUpdateOfAMemberIsForTheVMOfAll(t *testing.T) {
 	if got := r.sizes(t); !slices.Equal(got, want) {
 		t.Errorf("the VM was given %v, not %v", got, want)
 	}
+	if got, want := r.awaited(t), []string{"256", "512"}; !slices.Equal(got, want) {
+		t.Errorf("the guest was waited for to take %v MiB, not %v", got, want)
+	}
 	// One that the VM refuses changes nothing either.
 	r.fail(t, "resize")
 	much := int64(1024 << 20)

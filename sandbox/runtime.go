@@ -138,6 +138,11 @@ func (r *Runtime) connect(ctx context.Context, c *state.Container) (*agentproto.
 	if err != nil {
 		return nil, err
 	}
+	return connectTo(ctx, endpoint)
+}
+
+// connectTo connects to the agent of a guest.
+func connectTo(ctx context.Context, endpoint transport.Endpoint) (*agentproto.Client, error) {
 	client, err := agentproto.Connect(ctx, endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", agentproto.ErrUnreachable, err)

@@ -75,7 +75,7 @@ func (r *Runtime) newSandbox(ctx context.Context, p *place, owner string, vm *pl
 
 // admit makes a container a member. A VM that runs is made large enough for it
 // before, and so is the host's cgroup.
-func (s *lockedSandbox) admit(c *state.Container) error {
+func (s *lockedSandbox) admit(ctx context.Context, c *state.Container) error {
 	if s.record.Members == nil {
 		s.record.Members = make(map[string]state.Member)
 	}
@@ -86,17 +86,7 @@ func (s *lockedSandbox) admit(c *state.Container) error {
 	}
 	before := hostLimits(s.record)
 	s.record.Members[c.ID] = m
-	size, err := sizeFor(s.record)
-	if err != nil {
-		return err
-	}
-	if err := s.resize(grown(s.record.Now, size)); err != nil {
-		return err
-	}
-	if err := s.raiseLimits(before); err != nil {
-		return err
-	}
-	return s.Save(s.record)
+	return s.makeRoom(ctx, before)
 }
 
 // setShim notes the shim of a member, and what the sandbox has of it where it holds

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 
 	"runch/cgroup"
@@ -154,60 +153,4 @@ func totalResources(s *state.Sandbox) *specs.LinuxResources {
 	}
 	total.CPU = &cpu
 	return total
-}
-
-// resize brings the VM to a size, and remembers it.
-func (s *lockedSandbox) resize(to state.VMSize) error {
-	now := s.record.Now
-	if to == now {
-		return nil
-	}
-	// A value that stays is left out: the VMM may have refused it before.
-	var size state.VMSize
-	if to.CPUs != now.CPUs {
-		size.CPUs = to.CPUs
-	}
-	if to.MemoryMiB != now.MemoryMiB {
-		size.MemoryMiB = to.MemoryMiB
-	}
-	if err := s.holder().Resize(size); err != nil {
-		return fmt.Errorf("resize the VM: %w", err)
-	}
-	s.record.Now = to
-	return s.Save(s.record)
-}
-
-// raiseLimits sets the limits of the sandbox's cgroup for its members as they are
-// now, where before are those of before. What would take memory from the VM waits
-// for an update.
-func (s *lockedSandbox) raiseLimits(before cgroup.Limits) error {
-	group, err := openCgroup(s.record.Cgroup)
-	if err != nil {
-		return err
-	}
-	after := hostLimits(s.record)
-	if cgroup.TakesMemory(before, after) {
-		err := group.CheckMemory(after)
-		if err != nil && !errors.Is(err, cgroup.ErrMemoryHeld) {
-			return err
-		}
-		if err != nil {
-			after = after.WithoutMemory()
-		}
-	}
-	return group.Update(before, after)
-}
-
-// giveBack makes the VM smaller once a member has gone. It does not wait for the
-// guest to release anything, and what that keeps stays its own. cloud-hypervisor refuses
-// it as long as the guest has CPUs of an earlier one to release: the VM keeps its size.
-func (s *lockedSandbox) giveBack(before cgroup.Limits) error {
-	size, err := sizeFor(s.record)
-	if err != nil {
-		return err
-	}
-	if err := s.resize(size); err != nil {
-		return err
-	}
-	return s.raiseLimits(before)
 }

@@ -83,6 +83,7 @@ func TestEachStepOfAFailedCreateIsUndone(t *testing.T) {
 			want      string
 		}{
 			"resize":          {step: "resize", members: true, want: "resize the VM"},
+			"memory":          {step: "memory", members: true, want: "the fake agent fails"},
 			"createRuntime":   {hooks: &specs.Hooks{CreateRuntime: failingHook()}, want: "error running createRuntime hook #0: "},
 			"createContainer": {hooks: &specs.Hooks{CreateContainer: failingHook()}, want: "error running createContainer hook #0: "},
 			"create":          {step: "create", want: "fails as it is to"},

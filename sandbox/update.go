@@ -127,7 +127,7 @@ func (u *update) give(ctx context.Context, group *cgroup.Cgroup, before, limits 
 	if err := u.sandbox.resize(grown(size, u.size)); err != nil {
 		return err
 	}
-	if err := u.setLimits(ctx, group, before, limits); err != nil {
+	if err := u.setLimits(ctx, group, before, limits, size); err != nil {
 		if undo := u.sandbox.resize(size); undo != nil {
 			err = fmt.Errorf("%w; and undoing it: %w", err, undo)
 		}
@@ -137,8 +137,9 @@ func (u *update) give(ctx context.Context, group *cgroup.Cgroup, before, limits 
 	return errors.Join(u.dir.Save(u.container), u.sandbox.Save(u.sandbox.record))
 }
 
-// setLimits sets those of both cgroups on the host, and of the guest's, or none.
-func (u *update) setLimits(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits) error {
+// setLimits sets those of both cgroups on the host, and of the guest's, or none. The
+// guest's are raised when its kernel has the memory that was added to a VM of size.
+func (u *update) setLimits(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits, size state.VMSize) error {
 	data, err := json.Marshal(u.guest)
 	if err != nil {
 		return fmt.Errorf("encode the resources: %w", err)
@@ -157,6 +158,9 @@ func (u *update) setLimits(ctx context.Context, group *cgroup.Cgroup, before, li
 		return undone(err, group.Undo(before, limits))
 	}
 	err = u.r.call(ctx, u.container, func(ctx context.Context, agent agentproto.AgentService) error {
+		if err := u.sandbox.awaitMemory(ctx, agent, size); err != nil {
+			return err
+		}
 		_, err := agent.Update(ctx, &agentproto.UpdateRequest{
 			ContainerId: u.container.ID, Resources: data, Cpus: uint32(u.size.CPUs), // #nosec G115 -- at most config's max_cpus, 255
 		})

@@ -33,6 +33,7 @@ func (r *rig) failedUpdates(t *testing.T, id string) {
 	shares := uint64(512)
 	for by, tt := range map[string]struct{ step, cpus, want string }{
 		"the VM":         {step: "resize", want: "resize the VM"},
+		"its memory":     {step: "memory", want: "the fake agent"},
 		"its own cgroup": {cpus: "1023", want: "the host's cgroup"}, // no host of a test has as many
 		"the guest":      {step: "update", want: "the fake agent"},
 	} {

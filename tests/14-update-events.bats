@@ -79,17 +79,15 @@ guest() {
 	same "$(guest memory.max)" $((64 << 20))
 }
 
-# grown MIB, shrunk MIB: the guest has at least, or less than, that much memory.
-grown() { [ "$(memory_total)" -ge "$1" ]; }
+# shrunk MIB: the guest has less than that much memory.
 shrunk() { [ "$(memory_total)" -lt "$1" ]; }
 
-# more_memory OPTION...: an update to as much as $MORE, all of which the guest's kernel has when it returns; that takes a
-# moment after the update itself.
+# more_memory OPTION...: an update to as much as $MORE, all of which the guest's kernel has when it returns.
 more_memory() {
 	local before
 	before=$(memory_total)
 	runch update --memory "${MORE}M" "$@" "$ID"
-	eventually 20 grown $((before + MORE - 140))
+	[ "$(memory_total)" -ge $((before + MORE - 140)) ]
 }
 
 # memory_total: the guest's memory in MiB. It is none where nobody answers.
