@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"runch/agentproto"
@@ -116,8 +115,7 @@ func (c *configuration) applyLocked(ctx context.Context) error {
 // applyToContainers makes the network of the containers what the host says.
 func applyToContainers(ctx context.Context, n *agentproto.Network) error {
 	if len(n.GetInterfaces()) > 0 {
-		// A driver that is part of the kernel is no module of the image.
-		if err := Modprobe(virtioNet); err != nil && !errors.Is(err, errNoModule) {
+		if err := loadDriver(virtioNet); err != nil {
 			return err
 		}
 	}

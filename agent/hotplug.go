@@ -51,7 +51,7 @@ func takeCPUs(ctx context.Context, cpus int) error {
 func (a *Agent) reportFreeMemory() {
 	a.reporting.Do(func() {
 		go func() {
-			if err := Modprobe(virtioBalloon); err != nil && !errors.Is(err, errNoModule) {
+			if err := loadDriver(virtioBalloon); err != nil {
 				a.log.Debug("report free memory", "error", err)
 			}
 		}()
@@ -78,9 +78,8 @@ func (a *Agent) AwaitSize(ctx context.Context, req *agentproto.AwaitSizeRequest)
 
 // AwaitMemory makes the guest use memory that came after the boot, and waits for it.
 func (a *Agent) AwaitMemory(ctx context.Context, req *agentproto.AwaitMemoryRequest) (*agentproto.AwaitMemoryResponse, error) {
-	err := Modprobe(virtioMem)
-	// A driver that is part of the kernel is no module of the image.
-	if err == nil || errors.Is(err, errNoModule) {
+	err := loadDriver(virtioMem)
+	if err == nil {
 		err = awaitMemory(ctx, a.bootMemory, req.GetMore(), totalMemory)
 	}
 	if err != nil {

@@ -38,6 +38,15 @@ func Modprobe(alias string) error {
 	return modprobe(lazyModules, alias, loadModule)
 }
 
+// loadDriver loads a device's driver by what the device asks for. A driver that is part of
+// the kernel is no module of the image.
+func loadDriver(alias string) error {
+	if err := Modprobe(alias); err != nil && !errors.Is(err, errNoModule) {
+		return err
+	}
+	return nil
+}
+
 func modprobe(list, alias string, load func(path string) error) error {
 	paths, err := moduleList(list)
 	if err != nil {
