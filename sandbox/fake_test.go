@@ -82,7 +82,7 @@ func awaitServer(ctx context.Context, socket string) error {
 	return nil
 }
 
-// failFile is where a test says which step is to fail in its fake guests: the file
+// failFile is where a test says which steps are to fail in its fake guests: the file
 // is beside the state directory.
 const failFile = "fail"
 

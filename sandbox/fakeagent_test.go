@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -95,7 +96,7 @@ type fakeProcess struct {
 // fails tells whether a step is to fail.
 func (a *fakeAgent) fails(step string) bool {
 	data, err := a.dir.ReadFile(failFile)
-	return err == nil && strings.TrimSpace(string(data)) == step
+	return err == nil && slices.Contains(strings.Fields(string(data)), step)
 }
 
 func (a *fakeAgent) serve(l net.Listener) {

@@ -56,10 +56,10 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-// fail makes a step of the fake guests fail, "" none.
-func (r *rig) fail(t *testing.T, step string) {
+// fail makes steps of the fake guests fail, "" none.
+func (r *rig) fail(t *testing.T, steps string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(r.dir, failFile), []byte(step), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(r.dir, failFile), []byte(steps), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

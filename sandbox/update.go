@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"runch/agentproto"
 	"runch/cgroup"
@@ -14,9 +13,6 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
-
-// giveBackTimeout is how long a VM may take to give back memory and CPUs.
-const giveBackTimeout = 30 * time.Second
 
 // Update changes a container's resources: the limits of its cgroup in the guest
 // are exact, those of the host's cgroups have the overhead added, and the VM has
@@ -118,28 +114,29 @@ func takesMemory(group *cgroup.Cgroup, before, limits cgroup.Limits) (bool, erro
 	return false, err
 }
 
-// give sets the limits of both cgroups, with a VM that is large enough for the old
-// and the new ones, or it does nothing.
+// give sets the limits of the cgroups, with a VM that is large enough for the old and
+// the new ones, or it does nothing.
 func (u *update) give(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	size := u.sandbox.record.Now
 	if err := u.sandbox.resize(grown(size, u.size)); err != nil {
 		return err
 	}
-	if err := u.setLimits(ctx, group, before, limits, size); err != nil {
-		if undo := u.sandbox.resize(size); undo != nil {
-			err = fmt.Errorf("%w; and undoing it: %w", err, undo)
-		}
-		return err
+	if err := group.Update(before, limits); err != nil {
+		return undone(err, u.sandbox.resize(size))
+	}
+	if err := u.setLimits(ctx, size); err != nil {
+		return undone(err, u.takeBack(ctx, group, before, limits, size))
 	}
 	u.container.Resources = u.host
 	return errors.Join(u.dir.Save(u.container), u.sandbox.Save(u.sandbox.record))
 }
 
-// setLimits sets those of both cgroups on the host, and of the guest's, or none. The
-// guest's are raised when its kernel has the memory that was added to a VM of size.
-func (u *update) setLimits(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits, size state.VMSize) error {
+// setLimits sets those of the container's own cgroup on the host, and of the guest's, or
+// none. The guest's are raised when its kernel has the memory that was added to a VM of
+// size.
+func (u *update) setLimits(ctx context.Context, size state.VMSize) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	data, err := json.Marshal(u.guest)
 	if err != nil {
 		return fmt.Errorf("encode the resources: %w", err)
@@ -149,26 +146,22 @@ func (u *update) setLimits(ctx context.Context, group *cgroup.Cgroup, before, li
 		return err
 	}
 	c := u.container
-	ownBefore := cgroup.Limits{Resources: c.Resources, Overhead: c.Overhead}
-	ownLimits := cgroup.Limits{Resources: u.host, Overhead: c.Overhead}
-	if err := group.Update(before, limits); err != nil {
+	before := cgroup.Limits{Resources: c.Resources, Overhead: c.Overhead}
+	limits := cgroup.Limits{Resources: u.host, Overhead: c.Overhead}
+	if err := own.Update(before, limits); err != nil {
 		return err
 	}
-	if err := own.Update(ownBefore, ownLimits); err != nil {
-		return undone(err, group.Undo(before, limits))
-	}
-	err = u.r.call(ctx, u.container, func(ctx context.Context, agent agentproto.AgentService) error {
+	err = u.r.call(ctx, c, func(ctx context.Context, agent agentproto.AgentService) error {
 		if err := u.sandbox.awaitMemory(ctx, agent, size); err != nil {
 			return err
 		}
 		_, err := agent.Update(ctx, &agentproto.UpdateRequest{
-			ContainerId: u.container.ID, Resources: data, Cpus: uint32(u.size.CPUs), // #nosec G115 -- at most config's max_cpus, 255
+			ContainerId: c.ID, Resources: data, Cpus: uint32(u.size.CPUs), // #nosec G115 -- at most config's max_cpus, 255
 		})
 		return err
 	})
 	if err != nil {
-		// The guest has refused it, so the host's cgroups go back as well.
-		return undone(err, errors.Join(own.Undo(ownBefore, ownLimits), group.Undo(before, limits)))
+		return undone(err, own.Undo(before, limits))
 	}
 	return nil
 }
@@ -178,7 +171,7 @@ func undone(err, undo error) error {
 	if undo == nil {
 		return err
 	}
-	return fmt.Errorf("%w; and undoing it on the host: %w", err, undo)
+	return fmt.Errorf("%w; and undoing it: %w", err, undo)
 }
 
 // ownCgroup is the cgroup of a container whose sandbox has another, and nil of one
@@ -188,49 +181,4 @@ func (u *update) ownCgroup() (*cgroup.Cgroup, error) {
 		return nil, nil
 	}
 	return openCgroup(u.container.Cgroup)
-}
-
-// take shrinks the VM and sets the limits that were waiting for that. A guest that
-// keeps its memory is held by the limit that the host had, and by the new one in
-// the guest: the host's would kill the VM.
-func (u *update) take(ctx context.Context, group *cgroup.Cgroup, first, limits cgroup.Limits) error {
-	ctx, cancel := context.WithTimeout(ctx, giveBackTimeout+callTimeout)
-	defer cancel()
-	// The VM of a member that is killed meanwhile lives, and may keep its memory.
-	alive, cancel := whileAlive(ctx, u.container.Shim)
-	defer cancel()
-	waiting, cancel := context.WithTimeout(alive, giveBackTimeout)
-	defer cancel()
-	// The fewer CPUs a guest has to ask about each page, the sooner its memory comes back.
-	fewer := state.VMSize{CPUs: u.size.CPUs, MemoryMiB: u.sandbox.record.Now.MemoryMiB}
-	var kept error
-	for _, size := range []state.VMSize{fewer, u.size} {
-		if size == u.sandbox.record.Now {
-			continue
-		}
-		if err := u.sandbox.resize(size); err != nil {
-			return err
-		}
-		kept = u.awaitSize(waiting, size)
-	}
-	if kept == nil {
-		kept = group.LowerMemory(waiting, limits)
-	}
-	if kept != nil {
-		u.r.Log.Warn("the guest has not given back all that it is to have no longer, so the host's limit of memory stays; update again when it has", "reason", kept)
-		limits = limits.WithoutMemory()
-	}
-	return group.Update(first, limits)
-}
-
-// awaitSize waits for the guest to give back what the VM is to have no longer. That
-// takes CPU time, which the host's cgroup may be about to take, and memory to move
-// what is in use.
-func (u *update) awaitSize(ctx context.Context, size state.VMSize) error {
-	return u.r.call(ctx, u.container, func(ctx context.Context, agent agentproto.AgentService) error {
-		_, err := agent.AwaitSize(ctx, &agentproto.AwaitSizeRequest{
-			Cpus: uint32(size.CPUs), MemoryBytes: uint64(size.MemoryMiB) << 20, // #nosec G115 -- at most 255 CPUs, and no size is negative
-		})
-		return err
-	})
 }

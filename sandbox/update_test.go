@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +54,56 @@ func (r *rig) failedUpdates(t *testing.T, id string) {
 			t.Errorf("%s is refused by %s: the sandbox (-before +after):\n%s", id, by, diff)
 		}
 	}
+}
+
+// A guest may have in use what a failed update gave it. The host's limit of memory stays
+// for as long: a lower one would be refused, or kill the VM.
+func TestAFailedUpdateTakesMemoryBackBeforeTheLimit(t *testing.T) {
+	r := newRig(t)
+	limited := func(role func(*specs.Spec)) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			role(s)
+			s.Linux.Resources.Memory = memoryOf(512 << 20)
+		}
+	}
+	pause := r.mustCreate(t, "pod", limited(sandboxOf("pod")))
+	r.mustCreate(t, "limited", limited(memberOf(pause.Shim)))
+	before, limit := r.mustLoadSandbox(t, "pod"), r.memoryLimit(t, "pod")
+	r.fail(t, "memory keep")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		done <- r.Update(ctx, "limited", &specs.LinuxResources{Memory: memoryOf(768 << 20)})
+	}()
+	eventually(t, "the guest is asked for its memory", exists(filepath.Join(r.dir, askedFile)))
+	raised := r.memoryLimit(t, "pod")
+	if raised == limit {
+		t.Errorf("the host's limit is %s again while the guest has yet to give memory back", limit)
+	}
+	cancel() // in place of the end of the wait
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "the fake agent") {
+		t.Errorf("the update's error is %v", err)
+	}
+	if got := r.memoryLimit(t, "pod"); got != raised {
+		t.Errorf("the guest has kept its memory, and the host's limit is %s, not %s", got, raised)
+	}
+	if diff := cmp.Diff(before, r.mustLoadSandbox(t, "pod")); diff != "" {
+		t.Errorf("the sandbox (-before +after):\n%s", diff)
+	}
+}
+
+// memoryLimit is that of the cgroup of a sandbox.
+func (r *rig) memoryLimit(t *testing.T, id string) string {
+	t.Helper()
+	limits := r.limitsOnHost(t, id)
+	for file, limit := range limits {
+		if strings.Contains(filepath.Base(file), "memory") {
+			return limit
+		}
+	}
+	t.Fatalf("no limit of memory: %v", limits)
+	return ""
 }
 
 func (r *rig) mustLoadSandbox(t *testing.T, id string) *state.Sandbox {

@@ -1,0 +1,83 @@
+package sandbox
+
+import (
+	"context"
+	"time"
+
+	"runch/agentproto"
+	"runch/cgroup"
+	"runch/state"
+)
+
+// giveBackTimeout is how long a VM may take to give back memory and CPUs.
+const giveBackTimeout = 30 * time.Second
+
+// take shrinks the VM and sets the limits that were waiting for that.
+func (u *update) take(ctx context.Context, group *cgroup.Cgroup, first, limits cgroup.Limits) error {
+	kept, err := u.shrink(ctx, group, limits, u.size)
+	if err != nil {
+		return err
+	}
+	if kept {
+		limits = limits.WithoutMemory()
+	}
+	return group.Update(first, limits)
+}
+
+// takeBack undoes what was given to the VM and to its cgroup: first the memory, which the
+// guest may have in use, and then the limits, as an update does that takes.
+func (u *update) takeBack(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits, size state.VMSize) error {
+	kept, err := u.shrink(ctx, group, before, size)
+	if err != nil {
+		return err
+	}
+	if kept {
+		before, limits = before.WithoutMemory(), limits.WithoutMemory()
+	}
+	return group.Undo(before, limits)
+}
+
+// shrink brings the VM to a size that is not larger, and the cgroup to the lower limit of
+// memory of limits as soon as the guest has given back what is above that. A guest that
+// has kept its memory to the end of the wait is held by the limit that the host had: a
+// lower one would kill the VM.
+func (u *update) shrink(ctx context.Context, group *cgroup.Cgroup, limits cgroup.Limits, to state.VMSize) (kept bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, giveBackTimeout+callTimeout)
+	defer cancel()
+	// The VM of a member that is killed meanwhile lives, and may keep its memory.
+	alive, cancel := whileAlive(ctx, u.container.Shim)
+	defer cancel()
+	waiting, cancel := context.WithTimeout(alive, giveBackTimeout)
+	defer cancel()
+	// The fewer CPUs a guest has to ask about each page, the sooner its memory comes back.
+	fewer := state.VMSize{CPUs: to.CPUs, MemoryMiB: u.sandbox.record.Now.MemoryMiB}
+	var reason error
+	for _, size := range []state.VMSize{fewer, to} {
+		if size == u.sandbox.record.Now {
+			continue
+		}
+		if err := u.sandbox.resize(size); err != nil {
+			return false, err
+		}
+		reason = u.awaitSize(waiting, size)
+	}
+	if reason == nil {
+		reason = group.LowerMemory(waiting, limits)
+	}
+	if reason != nil {
+		u.r.Log.Warn("the guest has not given back all that it is to have no longer, so the host's limit of memory stays; update again when it has", "reason", reason)
+	}
+	return reason != nil, nil
+}
+
+// awaitSize waits for the guest to give back what the VM is to have no longer. That
+// takes CPU time, which the host's cgroup may be about to take, and memory to move
+// what is in use.
+func (u *update) awaitSize(ctx context.Context, size state.VMSize) error {
+	return u.r.call(ctx, u.container, func(ctx context.Context, agent agentproto.AgentService) error {
+		_, err := agent.AwaitSize(ctx, &agentproto.AwaitSizeRequest{
+			Cpus: uint32(size.CPUs), MemoryBytes: uint64(size.MemoryMiB) << 20, // #nosec G115 -- at most 255 CPUs, and no size is negative
+		})
+		return err
+	})
+}
