@@ -26,6 +26,11 @@ func (c *Config) KernelParams() []string {
 		// loads one into a guest for AppArmor, TOMOYO, IPE or IMA, and each of them is
 		// asked about every file that is opened.
 		"lsm=landlock,yama",
+		// Nearly half of what a distribution's kernel executes before its first process is for
+		// those who trace it: it writes the numbers of constants into the formats of events, and
+		// looks for functions that others have replaced. Without that the formats name the
+		// constants, and the list of functions has the replaced ones as well.
+		"initcall_blacklist=trace_eval_init,ftrace_check_for_weak_functions",
 	}
 	if c.MaxMemoryMiB > c.MemoryMiB {
 		// Memory that is plugged in is used at once, and for any page: were it for movable
