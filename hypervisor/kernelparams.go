@@ -28,8 +28,8 @@ func (c *Config) KernelParams() []string {
 		"lsm=landlock,yama",
 		// Nearly half of what a distribution's kernel executes before its first process is for
 		// those who trace it: it writes the numbers of constants into the formats of events, and
-		// looks for functions that others have replaced. Without that the formats name the
-		// constants, and the list of functions has the replaced ones as well.
+		// looks in the list of its functions for ones that others have replaced. Without that
+		// the formats have the constants' names; in Debian's list there are none.
 		"initcall_blacklist=trace_eval_init,ftrace_check_for_weak_functions",
 	}
 	if c.MaxMemoryMiB > c.MemoryMiB {
