@@ -325,7 +325,10 @@ func (a *fakeAgent) AwaitSize(ctx context.Context, _ *agentproto.AwaitSizeReques
 	return &agentproto.AwaitSizeResponse{}, nil
 }
 
-func (a *fakeAgent) AwaitMemory(_ context.Context, r *agentproto.AwaitMemoryRequest) (*agentproto.AwaitMemoryResponse, error) {
+func (a *fakeAgent) AwaitMemory(ctx context.Context, r *agentproto.AwaitMemoryRequest) (*agentproto.AwaitMemoryResponse, error) {
+	if a.fails("slow-memory") {
+		return nil, a.hang(ctx)
+	}
 	if err := a.step("memory"); err != nil {
 		return nil, err
 	}

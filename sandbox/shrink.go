@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"runch/agentproto"
@@ -28,13 +29,10 @@ func (u *update) take(ctx context.Context, group *cgroup.Cgroup, first, limits c
 // guest may have in use, and then the limits, as an update does that takes.
 func (u *update) takeBack(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits, size state.VMSize) error {
 	kept, err := u.shrink(ctx, group, before, size)
-	if err != nil {
-		return err
-	}
-	if kept {
+	if kept || err != nil {
 		before, limits = before.WithoutMemory(), limits.WithoutMemory()
 	}
-	return group.Undo(before, limits)
+	return errors.Join(err, group.Undo(before, limits))
 }
 
 // shrink brings the VM to a size that is not larger, and the cgroup to the lower limit of

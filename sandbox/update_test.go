@@ -60,6 +60,48 @@ func (r *rig) failedUpdates(t *testing.T, id string) {
 // for as long: a lower one would be refused, or kill the VM.
 func TestAFailedUpdateTakesMemoryBackBeforeTheLimit(t *testing.T) {
 	r := newRig(t)
+	r.createLimited(t)
+	before := r.mustLoadSandbox(t, "pod")
+	_, limit := r.memoryLimit(t)
+	r.fail(t, "memory keep")
+	end := r.beginUpdate(t)
+	_, raised := r.memoryLimit(t)
+	if raised == limit {
+		t.Errorf("the host's limit is %s again while the guest has yet to give memory back", limit)
+	}
+	if err := end(); err == nil || !strings.Contains(err.Error(), "the fake agent") {
+		t.Errorf("the update's error is %v", err)
+	}
+	if _, got := r.memoryLimit(t); got != raised {
+		t.Errorf("the guest has kept its memory, and the host's limit is %s, not %s", got, raised)
+	}
+	if diff := cmp.Diff(before, r.mustLoadSandbox(t, "pod")); diff != "" {
+		t.Errorf("the sandbox (-before +after):\n%s", diff)
+	}
+}
+
+// A VM that stays as large as a failed update has made it keeps the limit of memory that
+// it needs, and no other.
+func TestAFailedUpdateOfAVMThatDoesNotShrink(t *testing.T) {
+	r := newRig(t)
+	r.createLimited(t)
+	want := r.limitsOnHost(t, "limited")
+	r.fail(t, "slow-memory")
+	end := r.beginUpdate(t)
+	file, raised := r.memoryLimit(t)
+	r.fail(t, "resize")
+	if err := end(); err == nil || !strings.Contains(err.Error(), "resize the VM") {
+		t.Errorf("the update's error is %v", err)
+	}
+	want[file] = raised
+	if diff := cmp.Diff(want, r.limitsOnHost(t, "limited")); diff != "" {
+		t.Errorf("the limits (-want +got):\n%s", diff)
+	}
+}
+
+// createLimited makes a pod with a member, whose memory is limited.
+func (r *rig) createLimited(t *testing.T) {
+	t.Helper()
 	limited := func(role func(*specs.Spec)) func(*specs.Spec) {
 		return func(s *specs.Spec) {
 			role(s)
@@ -68,42 +110,38 @@ func TestAFailedUpdateTakesMemoryBackBeforeTheLimit(t *testing.T) {
 	}
 	pause := r.mustCreate(t, "pod", limited(sandboxOf("pod")))
 	r.mustCreate(t, "limited", limited(memberOf(pause.Shim)))
-	before, limit := r.mustLoadSandbox(t, "pod"), r.memoryLimit(t, "pod")
-	r.fail(t, "memory keep")
+}
+
+// beginUpdate begins an update of that member, and returns when its guest has been asked
+// for what it is slow to do. end is in place of the end of the update's time.
+func (r *rig) beginUpdate(t *testing.T) (end func() error) {
+	t.Helper()
+	shares := uint64(512)
 	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
+	t.Cleanup(cancel)
 	done := make(chan error, 1)
 	go func() {
-		done <- r.Update(ctx, "limited", &specs.LinuxResources{Memory: memoryOf(768 << 20)})
+		done <- r.Update(ctx, "limited", &specs.LinuxResources{
+			Memory: memoryOf(768 << 20), CPU: &specs.LinuxCPU{Shares: &shares},
+		})
 	}()
-	eventually(t, "the guest is asked for its memory", exists(filepath.Join(r.dir, askedFile)))
-	raised := r.memoryLimit(t, "pod")
-	if raised == limit {
-		t.Errorf("the host's limit is %s again while the guest has yet to give memory back", limit)
-	}
-	cancel() // in place of the end of the wait
-	if err := <-done; err == nil || !strings.Contains(err.Error(), "the fake agent") {
-		t.Errorf("the update's error is %v", err)
-	}
-	if got := r.memoryLimit(t, "pod"); got != raised {
-		t.Errorf("the guest has kept its memory, and the host's limit is %s, not %s", got, raised)
-	}
-	if diff := cmp.Diff(before, r.mustLoadSandbox(t, "pod")); diff != "" {
-		t.Errorf("the sandbox (-before +after):\n%s", diff)
+	eventually(t, "the guest is asked", exists(filepath.Join(r.dir, askedFile)))
+	return func() error {
+		cancel()
+		return <-done
 	}
 }
 
-// memoryLimit is that of the cgroup of a sandbox.
-func (r *rig) memoryLimit(t *testing.T, id string) string {
+// memoryLimit is the limit of memory of that pod on the host, and the file that has it.
+func (r *rig) memoryLimit(t *testing.T) (file, limit string) {
 	t.Helper()
-	limits := r.limitsOnHost(t, id)
-	for file, limit := range limits {
-		if strings.Contains(filepath.Base(file), "memory") {
-			return limit
+	for file, limit := range r.limitsOnHost(t, "pod") {
+		if strings.HasPrefix(filepath.Base(file), "memory") {
+			return file, limit
 		}
 	}
-	t.Fatalf("no limit of memory: %v", limits)
-	return ""
+	t.Fatal("no limit of memory")
+	return "", ""
 }
 
 func (r *rig) mustLoadSandbox(t *testing.T, id string) *state.Sandbox {
