@@ -35,10 +35,9 @@ func (u *update) takeBack(ctx context.Context, group *cgroup.Cgroup, before, lim
 	return errors.Join(err, group.Undo(before, limits))
 }
 
-// shrink brings the VM to a size that is not larger, and the cgroup to the lower limit of
-// memory of limits as soon as the guest has given back what is above that. A guest that
-// has kept its memory to the end of the wait is held by the limit that the host had: a
-// lower one would kill the VM.
+// shrink makes the VM as small as to, and lowers the cgroup's limit of memory to that of
+// limits once the guest has given back what is above it. Where the guest keeps its memory
+// to the end of the wait, the cgroup keeps its limit: a lower one would kill the VM.
 func (u *update) shrink(ctx context.Context, group *cgroup.Cgroup, limits cgroup.Limits, to state.VMSize) (kept bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, giveBackTimeout+callTimeout)
 	defer cancel()
