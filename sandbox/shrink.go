@@ -14,31 +14,31 @@ import (
 const giveBackTimeout = 30 * time.Second
 
 // take shrinks the VM and sets the limits that were waiting for that.
-func (u *update) take(ctx context.Context, group *cgroup.Cgroup, first, limits cgroup.Limits) error {
-	kept, err := u.shrink(ctx, group, limits, u.size)
+func (u *update) take(ctx context.Context, first, limits cgroup.Limits) error {
+	kept, err := u.shrink(ctx, limits, u.size)
 	if err != nil {
 		return err
 	}
 	if kept {
 		limits = limits.WithoutMemory()
 	}
-	return group.Update(first, limits)
+	return u.group.Update(first, limits)
 }
 
 // takeBack undoes what was given to the VM and to its cgroup: first the memory, which the
 // guest may have in use, and then the limits, as an update does that takes.
-func (u *update) takeBack(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits, size state.VMSize) error {
-	kept, err := u.shrink(ctx, group, before, size)
+func (u *update) takeBack(ctx context.Context, before, limits cgroup.Limits, size state.VMSize) error {
+	kept, err := u.shrink(ctx, before, size)
 	if kept || err != nil {
 		before, limits = before.WithoutMemory(), limits.WithoutMemory()
 	}
-	return errors.Join(err, group.Undo(before, limits))
+	return errors.Join(err, u.group.Undo(before, limits))
 }
 
 // shrink makes the VM as small as to, and lowers the cgroup's limit of memory to that of
 // limits once the guest has given back what is above it. Where the guest keeps its memory
 // to the end of the wait, the cgroup keeps its limit: a lower one would kill the VM.
-func (u *update) shrink(ctx context.Context, group *cgroup.Cgroup, limits cgroup.Limits, to state.VMSize) (kept bool, err error) {
+func (u *update) shrink(ctx context.Context, limits cgroup.Limits, to state.VMSize) (kept bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, giveBackTimeout+callTimeout)
 	defer cancel()
 	// The VM of a member that is killed meanwhile lives, and may keep its memory.
@@ -59,7 +59,7 @@ func (u *update) shrink(ctx context.Context, group *cgroup.Cgroup, limits cgroup
 		reason = u.awaitSize(waiting, size)
 	}
 	if reason == nil {
-		reason = group.LowerMemory(waiting, limits)
+		reason = u.group.LowerMemory(waiting, limits)
 	}
 	if reason != nil {
 		u.r.Log.Warn("the guest has not given back all that it is to have no longer, so the host's limit of memory stays; update again when it has", "reason", reason)

@@ -38,6 +38,9 @@ func (r *Runtime) Update(ctx context.Context, id string, change *specs.LinuxReso
 		return err
 	}
 	defer u.sandbox.Close()
+	if err := u.prepare(); err != nil {
+		return err
+	}
 	return u.run(ctx)
 }
 
@@ -50,8 +53,30 @@ type update struct {
 	// host is what the host is to hold for the container, guest the change for the
 	// guest's cgroup.
 	host, guest *specs.LinuxResources
+	// guestJSON is guest as the agent is given it.
+	guestJSON []byte
+	// group is the sandbox's cgroup on the host, nil where it has none.
+	group *cgroup.Cgroup
+	// own is the cgroup of a container whose sandbox has another, with only the
+	// container's shims in it, and nil of one whose sandbox has the same.
+	own *cgroup.Cgroup
 	// size is what the VM is to have.
 	size state.VMSize
+}
+
+// prepare does what can fail before anything is changed.
+func (u *update) prepare() error {
+	var err error
+	if u.guestJSON, err = json.Marshal(u.guest); err != nil {
+		return fmt.Errorf("encode the resources: %w", err)
+	}
+	if u.group, err = openCgroup(u.sandbox.record.Cgroup); err != nil {
+		return err
+	}
+	if u.sandbox.record.Owner != u.container.ID {
+		u.own, err = openCgroup(u.container.Cgroup)
+	}
+	return err
 }
 
 // run gives before it takes. The VM grows first; and what the container is to have
@@ -59,20 +84,16 @@ type update struct {
 // held back by the host's. Where giving fails, everything is left as it was.
 func (u *update) run(ctx context.Context) error {
 	record := u.sandbox.record
-	group, err := openCgroup(record.Cgroup)
-	if err != nil {
-		return err
-	}
 	before := hostLimits(record)
 	u.setResources(u.host)
 	limits := hostLimits(record)
-	u.size, err = sizeFor(record)
-	if err != nil {
+	var err error
+	if u.size, err = sizeFor(record); err != nil {
 		u.setResources(u.container.Resources)
 		return err
 	}
 	lessCPUs, lessMemory := u.size.CPUs < record.Now.CPUs, u.size.MemoryMiB < record.Now.MemoryMiB
-	takes, err := takesMemory(group, before, limits)
+	takes, err := takesMemory(u.group, before, limits)
 	if err != nil {
 		u.setResources(u.container.Resources)
 		return err
@@ -84,14 +105,14 @@ func (u *update) run(ctx context.Context) error {
 	if lessMemory || lessCPUs { // giving either back takes CPU time
 		first, before = first.WithoutQuota(), before.WithoutQuota()
 	}
-	if err := u.give(ctx, group, before, first); err != nil {
+	if err := u.give(ctx, before, first); err != nil {
 		u.setResources(u.container.Resources)
 		return errors.Join(err, u.sandbox.Save(record))
 	}
 	if !lessMemory && !lessCPUs {
 		return nil
 	}
-	return u.take(ctx, group, first, limits)
+	return u.take(ctx, first, limits)
 }
 
 // setResources is what the sandbox's record has of the container's.
@@ -116,16 +137,16 @@ func takesMemory(group *cgroup.Cgroup, before, limits cgroup.Limits) (bool, erro
 
 // give sets the limits of the cgroups, with a VM that is large enough for the old and
 // the new ones, or it does nothing.
-func (u *update) give(ctx context.Context, group *cgroup.Cgroup, before, limits cgroup.Limits) error {
+func (u *update) give(ctx context.Context, before, limits cgroup.Limits) error {
 	size := u.sandbox.record.Now
 	if err := u.sandbox.resize(grown(size, u.size)); err != nil {
 		return err
 	}
-	if err := group.Update(before, limits); err != nil {
+	if err := u.group.Update(before, limits); err != nil {
 		return undone(err, u.sandbox.resize(size))
 	}
 	if err := u.setLimits(ctx, size); err != nil {
-		return undone(err, u.takeBack(ctx, group, before, limits, size))
+		return undone(err, u.takeBack(ctx, before, limits, size))
 	}
 	u.container.Resources = u.host
 	return errors.Join(u.dir.Save(u.container), u.sandbox.Save(u.sandbox.record))
@@ -137,31 +158,23 @@ func (u *update) give(ctx context.Context, group *cgroup.Cgroup, before, limits 
 func (u *update) setLimits(ctx context.Context, size state.VMSize) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	data, err := json.Marshal(u.guest)
-	if err != nil {
-		return fmt.Errorf("encode the resources: %w", err)
-	}
-	own, err := u.ownCgroup()
-	if err != nil {
-		return err
-	}
 	c := u.container
 	before := cgroup.Limits{Resources: c.Resources, Overhead: c.Overhead}
 	limits := cgroup.Limits{Resources: u.host, Overhead: c.Overhead}
-	if err := own.Update(before, limits); err != nil {
+	if err := u.own.Update(before, limits); err != nil {
 		return err
 	}
-	err = u.r.call(ctx, c, func(ctx context.Context, agent agentproto.AgentService) error {
+	err := u.r.call(ctx, c, func(ctx context.Context, agent agentproto.AgentService) error {
 		if err := u.sandbox.awaitMemory(ctx, agent, size); err != nil {
 			return err
 		}
 		_, err := agent.Update(ctx, &agentproto.UpdateRequest{
-			ContainerId: c.ID, Resources: data, Cpus: uint32(u.size.CPUs), // #nosec G115 -- at most config's max_cpus, 255
+			ContainerId: c.ID, Resources: u.guestJSON, Cpus: uint32(u.size.CPUs), // #nosec G115 -- at most config's max_cpus, 255
 		})
 		return err
 	})
 	if err != nil {
-		return undone(err, own.Undo(before, limits))
+		return undone(err, u.own.Undo(before, limits))
 	}
 	return nil
 }
@@ -172,13 +185,4 @@ func undone(err, undo error) error {
 		return err
 	}
 	return fmt.Errorf("%w; and undoing it: %w", err, undo)
-}
-
-// ownCgroup is the cgroup of a container whose sandbox has another, and nil of one
-// whose sandbox has the same. Only the container's shims are in it.
-func (u *update) ownCgroup() (*cgroup.Cgroup, error) {
-	if u.sandbox.record.Owner == u.container.ID {
-		return nil, nil
-	}
-	return openCgroup(u.container.Cgroup)
 }

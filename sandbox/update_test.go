@@ -2,11 +2,13 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"runch/cgroup"
 	"runch/state"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,6 +55,28 @@ func (r *rig) failedUpdates(t *testing.T, id string) {
 		if diff := cmp.Diff(before, r.mustLoadSandbox(t, "pod")); diff != "" {
 			t.Errorf("%s is refused by %s: the sandbox (-before +after):\n%s", id, by, diff)
 		}
+	}
+}
+
+// An update whose cgroups are not all to be had is refused before the VM grows.
+func TestAnUpdateWithoutTheMembersCgroupChangesNothing(t *testing.T) {
+	r := newRig(t)
+	r.createLimited(t)
+	before, path := r.sizes(t), r.mustLoad(t, "limited").Cgroup.Path
+	setPath := func(path string) {
+		t.Helper()
+		if err := r.changeRecord("limited", func(c *state.Container) { c.Cgroup.Path = path }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setPath("/no\x00path")
+	err := r.Update(t.Context(), "limited", &specs.LinuxResources{Memory: memoryOf(768 << 20)})
+	setPath(path)
+	if !errors.Is(err, cgroup.ErrPath) {
+		t.Errorf("the update's error is %v", err)
+	}
+	if diff := cmp.Diff(before, r.sizes(t)); diff != "" {
+		t.Errorf("the VM's sizes (-before +after):\n%s", diff)
 	}
 }
 
