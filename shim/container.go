@@ -44,14 +44,16 @@ func (s *setup) makeWithVM(ctx context.Context, files Files) (*Task, *holder, er
 	if err != nil {
 		return nil, nil, h.orLost("create the container", err)
 	}
+	// The guest has run a container's init by now. Whatever it has made of the files that
+	// are shared, no path in them leads to the host's any more.
+	if err := h.tree.Leave(); err != nil {
+		return nil, nil, err
+	}
 	mounts, err := c.clones(h.tree)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer storage.CloseMounts(mounts)
-	if err := h.tree.Leave(); err != nil {
-		return nil, nil, err
-	}
 	if err := h.tree.EnterView(mounts, c.view()); err != nil {
 		return nil, nil, fmt.Errorf("build the container's view: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,11 +19,10 @@ func (t *Tree) Leave() error {
 	if err := t.takeProc(); err != nil {
 		return err
 	}
-	old := filepath.Join(t.dir, "old")
-	if err := os.Mkdir(old, 0o700); err != nil {
+	if err := t.writable.Mkdir(inTree(oldDir), 0o700); err != nil {
 		return fmt.Errorf("make a place for the host's root: %w", err)
 	}
-	if err := unix.PivotRoot(t.dir, old); err != nil {
+	if err := unix.PivotRoot(t.dir, filepath.Join(t.dir, oldDir)); err != nil {
 		return fmt.Errorf("pivot_root to the sandbox's tree: %w", err)
 	}
 	t.dir = "/"
@@ -32,16 +32,23 @@ func (t *Tree) Leave() error {
 	// Where the host has mounts on top of its root, each is one to let go of.
 	var err error
 	for err == nil {
-		err = unix.Unmount("/old", unix.MNT_DETACH)
+		err = unix.Unmount(oldDir, unix.MNT_DETACH)
 	}
 	if !errors.Is(err, unix.EINVAL) { // no mount is left there
 		return fmt.Errorf("let go of the host's root: %w", err)
 	}
-	return os.Remove("/old")
+	return t.writable.Remove(inTree(oldDir))
 }
 
-// procDir is where /proc is between Leave and the view.
-const procDir = "/proc"
+// procDir is where /proc is, between Leave and the view too. oldDir is where the host's
+// root is during Leave.
+const (
+	procDir = "/proc"
+	oldDir  = "/old"
+)
+
+// inTree is a path of the namespace's root as the writable clone has it.
+func inTree(path string) string { return strings.TrimPrefix(path, "/") }
 
 // DropProc removes the /proc that Leave has taken along, or the place where it was:
 // the VMM stays in the tree. Called after Leave.
@@ -50,7 +57,7 @@ func (t *Tree) DropProc() error {
 	if err := unix.Unmount(procDir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("take /proc off the tree: %w", err)
 	}
-	if err := os.Remove(procDir); err != nil {
+	if err := t.writable.Remove(inTree(procDir)); err != nil {
 		return fmt.Errorf("take /proc off the tree: %w", err)
 	}
 	return nil
@@ -62,9 +69,8 @@ func (t *Tree) takeProc() error {
 		return fmt.Errorf("take /proc along: %w", err)
 	}
 	defer proc.close()
-	dir := filepath.Join(t.dir, procDir)
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := t.writable.Mkdir(inTree(procDir), 0o700); err != nil {
 		return fmt.Errorf("take /proc along: %w", err)
 	}
-	return proc.attachPath(dir)
+	return proc.attachPath(filepath.Join(t.dir, procDir))
 }

@@ -54,8 +54,7 @@ func newTmpfs(size string, attr int) (*mountTree, error) {
 	return &mountTree{fd: fd}, nil
 }
 
-// readOnly makes the tree read-only, or with below every mount of it. It can only be done here:
-// once a server has opened the tree, a later remount does not reach it.
+// readOnly makes the tree read-only, and with below every mount in it too.
 func (t *mountTree) readOnly(below bool) error {
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 	flags := uint(unix.AT_EMPTY_PATH)
@@ -116,6 +115,15 @@ func (t *mountTree) file() (*os.File, error) {
 		return nil, fmt.Errorf("open a mount: %w", err)
 	}
 	return os.NewFile(uintptr(fd), "mount"), nil
+}
+
+// root opens the tree's root for changes below it. The caller closes it.
+func (t *mountTree) root() (*os.Root, error) {
+	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", t.fd))
+	if err != nil {
+		return nil, fmt.Errorf("open a mount: %w", err)
+	}
+	return root, nil
 }
 
 func (t *mountTree) close() {

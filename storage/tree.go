@@ -19,15 +19,22 @@ import (
 //	<dir>/own/shared    what virtiofsd serves: <share>/rootfs, <share>/mounts/<n>/<name>
 //	<dir>/view          where the view of the holder's own container is put together
 //
+// The tmpfs is read-only where it is mounted: the guest cannot put a link in the way of
+// what this process mounts there. It is written through a clone that is mounted nowhere.
+//
 // What is shared may change as long as the tree lives: it is reached by a
 // descriptor, whatever the process's root is by then. The namespace dies with the
 // last process in it, and the tree with it.
 type Tree struct {
-	dir string
-
-	mu     sync.Mutex
-	root   *os.Root // of shared
+	dir    string
 	shared *os.File
+	// clone keeps the writable clone of the tmpfs; writable is its root.
+	clone    *mountTree
+	writable *os.Root
+
+	mu sync.Mutex
+	// sharedRoot is shared in the writable clone.
+	sharedRoot *os.Root
 	// shares are the paths that are mounted for each share.
 	shares map[string][]string
 }
@@ -55,29 +62,43 @@ func NewTree(dir string) (*Tree, error) {
 		return nil, err
 	}
 	t := &Tree{dir: dir, shares: make(map[string][]string)}
-	// An unprivileged VMM shares the namespace: it gets no further than here.
-	if err := os.Mkdir(filepath.Dir(t.Shared()), 0o700); err != nil {
+	if t.clone, err = cloneTree(dir, false); err != nil {
+		return nil, err
+	}
+	if err := tmpfs.readOnly(false); err != nil {
+		return nil, err
+	}
+	if t.writable, err = t.clone.root(); err != nil {
+		return nil, err
+	}
+	// An unprivileged VMM shares the namespace: it gets no further than own.
+	for path, mode := range map[string]os.FileMode{"own": 0o700, viewDir: 0o700} {
+		if err := t.writable.Mkdir(path, mode); err != nil {
+			return nil, fmt.Errorf("make the sandbox's tree: %w", err)
+		}
+	}
+	if err := t.writable.Mkdir(sharedDir, passage); err != nil {
 		return nil, fmt.Errorf("make the shared directory: %w", err)
 	}
-	if err := os.Mkdir(t.Shared(), passage); err != nil {
-		return nil, fmt.Errorf("make the shared directory: %w", err)
-	}
-	if err := os.Mkdir(t.view(), 0o700); err != nil {
-		return nil, fmt.Errorf("make the view: %w", err)
-	}
-	if t.root, err = os.OpenRoot(t.Shared()); err != nil {
+	if t.sharedRoot, err = t.writable.OpenRoot(sharedDir); err != nil {
 		return nil, fmt.Errorf("open the shared directory: %w", err)
 	}
-	if t.shared, err = t.root.Open("."); err != nil {
+	if t.shared, err = os.Open(t.Shared()); err != nil {
 		return nil, fmt.Errorf("open the shared directory: %w", err)
 	}
 	return t, nil
 }
 
-// Shared is the directory that virtiofsd serves.
-func (t *Tree) Shared() string { return filepath.Join(t.dir, "own", "shared") }
+// The directories of the tree.
+const (
+	sharedDir = "own/shared"
+	viewDir   = "view"
+)
 
-func (t *Tree) view() string { return filepath.Join(t.dir, "view") }
+// Shared is the directory that virtiofsd serves.
+func (t *Tree) Shared() string { return filepath.Join(t.dir, sharedDir) }
+
+func (t *Tree) view() string { return filepath.Join(t.dir, viewDir) }
 
 func (t *Tree) fd() int { return int(t.shared.Fd()) }
 
@@ -89,7 +110,7 @@ func (t *Tree) Share(name string, mounts []Mount) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.root.MkdirAll(name, passage); err != nil {
+	if err := t.sharedRoot.MkdirAll(name, passage); err != nil {
 		return fmt.Errorf("make the container's shared directory: %w", err)
 	}
 	if _, ok := t.shares[name]; !ok {
@@ -109,7 +130,7 @@ func (t *Tree) attach(name string, m Mount) error {
 		return errors.New("not a path in the share")
 	}
 	target := filepath.Join(name, m.Path)
-	if err := t.root.MkdirAll(filepath.Dir(target), passage); err != nil {
+	if err := t.sharedRoot.MkdirAll(filepath.Dir(target), passage); err != nil {
 		return fmt.Errorf("make a volume's directory: %w", err)
 	}
 	dir, err := isDir(m.File)
@@ -129,9 +150,9 @@ func (t *Tree) attach(name string, m Mount) error {
 // touch makes the mount point for a tree: a directory, or an empty file.
 func (t *Tree) touch(path string, dir bool) error {
 	if dir {
-		return t.root.Mkdir(path, 0o755)
+		return t.sharedRoot.Mkdir(path, 0o755)
 	}
-	f, err := t.root.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := t.sharedRoot.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -219,7 +240,7 @@ func (t *Tree) removeDirs(name string, paths []string) error {
 	dirs = append(dirs, name)
 	slices.SortStableFunc(dirs, func(a, b string) int { return len(b) - len(a) })
 	for _, dir := range slices.Compact(dirs) {
-		if err := t.root.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := t.sharedRoot.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove the share's directory: %w", err)
 		}
 	}

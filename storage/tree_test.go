@@ -29,7 +29,10 @@ var bodies = map[string]func(dir string) error{
 	"member":        memberBody,
 	"leave":         leaveBody,
 	"nothing":       nothingOfTheHostBody,
-	"covered":       coveredRootBody,
+	"covered":       covered(nothingOfTheHostBody),
+	"covered-shim":  covered(memberBody),
+	"covered-exec":  covered(enterBody),
+	"served":        servedBody,
 	"pretends":      linkBody,
 	"passage":       passageBody,
 	"same-place":    samePlaceBody,
@@ -210,25 +213,23 @@ func checkNothingOfTheHost(dir string) error {
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("the host's %s can be seen: %w", dir, err)
 	}
-	return nil
+	return checkTop()
+}
+
+// checkTop: who enters the mount namespace gets what is mounted last on its root.
+func checkTop() error {
+	root, err := mountAt("/")
+	if err != nil {
+		return err
+	}
+	top, err := mountAt("/..")
+	if err == nil && top != root {
+		err = fmt.Errorf("mount %d is on top of the view's, %d", top, root)
+	}
+	return err
 }
 
 func TestNothingOfTheHostIsLeft(t *testing.T) { inNamespaces(t, "nothing") }
-
-// coveredRootBody: mounts on top of the host's root, as a live system has, go with it.
-func coveredRootBody(dir string) error {
-	if err := SlaveMounts(); err != nil {
-		return err
-	}
-	for range 2 {
-		if err := unix.Mount("/", "/", "", unix.MS_BIND, ""); err != nil {
-			return err
-		}
-	}
-	return nothingOfTheHostBody(dir)
-}
-
-func TestNothingOfACoveredRootIsLeft(t *testing.T) { inNamespaces(t, "covered") }
 
 func protectBody(dir string) error {
 	t, err := shared(dir)
@@ -328,7 +329,7 @@ func enterBody(dir string) error {
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("the host's %s can be seen: %w", dir, err)
 		}
-		return errors.Join(contains("/etc/name", "rootfs"), contains("/data/file", "volume"))
+		return errors.Join(contains("/etc/name", "rootfs"), contains("/data/file", "volume"), checkTop())
 	}
 	// The child is made while this process still has the host's files, as the
 	// shim of an exec is, and waits on its stdin until the view is there.

@@ -166,6 +166,9 @@ func coverRoot(dir string) error {
 // pivotHere makes the working directory, a mount, the root of the mount namespace
 // and lets go of the host's.
 func pivotHere() error {
+	if err := uncoverRoot(); err != nil {
+		return err
+	}
 	// The old root ends up on top of the new one, and goes from there.
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("pivot_root to the view: %w", err)
@@ -177,6 +180,34 @@ func pivotHere() error {
 		return fmt.Errorf("chdir to the view's root: %w", err)
 	}
 	return nil
+}
+
+// uncoverRoot detaches what is mounted on top of this process's root. It would be on top
+// of the old root after pivot_root(2), be detached in its place, and leave the host's files
+// to whoever enters the namespace: unlike "/", "/.." is what is mounted there last.
+func uncoverRoot() error {
+	for {
+		root, err := mountAt("/")
+		if err != nil {
+			return err
+		}
+		top, err := mountAt("/..")
+		if err != nil || top == root {
+			return err
+		}
+		if err := unix.Unmount("/..", unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("let go of what covers the host's root: %w", err)
+		}
+	}
+}
+
+// mountAt is the id of the mount that a path is on, as in /proc/PID/mountinfo.
+func mountAt(path string) (uint64, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MNT_ID, &st); err != nil {
+		return 0, &os.PathError{Op: "statx", Path: path, Err: err}
+	}
+	return st.Mnt_id, nil
 }
 
 // mountPointFor makes the mount point dest under root, a directory or a file
