@@ -27,14 +27,14 @@ func DecodeResources(r io.Reader) (*specs.LinuxResources, error) {
 // resources themselves: host is what the host's cgroup and the VM hold from now
 // on, made of what it held before (nil for nothing) and the change; guest is the
 // change as far as it is the guest's. Errors name the field that cannot be honoured.
+// Rules for devices stay those of the container's creation, as with runc: containerd
+// hands over all resources of a container's spec.
 func SplitUpdate(before, change *specs.LinuxResources) (host, guest *specs.LinuxResources, err error) {
 	copied, err := copyResources(change)
 	if err != nil {
 		return nil, nil, err
 	}
-	if copied.Devices != nil {
-		return nil, nil, fieldErrorf(resourcesField+".devices", "the rules for devices cannot be changed")
-	}
+	copied.Devices = nil
 	completeUpdate(copied)
 	if err := validateResources(&specs.Linux{Resources: MergeResources(before, copied)}); err != nil {
 		return nil, nil, err

@@ -58,6 +58,10 @@ func TestSplitUpdate(t *testing.T) {
 			"", `{"CPU":{"Cpus":"1"},"Memory":{"LIMIT":3}}`,
 			`{"cpu":{"cpus":"1"},"memory":{"limit":3}}`, `{"cpu":{},"memory":{"limit":3}}`,
 		},
+		"rules for devices stay": {
+			`{"pids":{"limit":5}}`, `{"devices":[{"allow":true,"access":"rwm"}],"memory":{"limit":100}}`,
+			`{"pids":{"limit":5},"memory":{"limit":100}}`, `{"memory":{"limit":100}}`,
+		},
 		"a file of cgroup v2 is a limit": {
 			`{"memory":{"limit":100}}`, `{"unified":{"memory.max":"1K"}}`,
 			`{"memory":{"limit":1024}}`, `{"unified":{"memory.max":"1K"}}`,
@@ -87,14 +91,13 @@ func TestSplitUpdate(t *testing.T) {
 
 func TestSplitUpdateRefuses(t *testing.T) {
 	for text, field := range map[string]string{
-		`{"devices":[{"allow":true,"access":"rwm"}]}`: "linux.resources.devices",
-		`{"memory":{"limit":-2}}`:                     "linux.resources.memory.limit",
-		`{"memory":{"swap":10}}`:                      "linux.resources.memory.swap",
-		`{"cpu":{"realtimeRuntime":1}}`:               "linux.resources.cpu.realtimeRuntime",
-		`{"cpu":{"cpus":"a"}}`:                        "linux.resources.cpu.cpus",
-		`{"rdma":{"mlx":{"hcaHandles":1}}}`:           "linux.resources.rdma",
-		`{"network":{"classID":5}}`:                   "linux.resources.network.classID",
-		`{"unified":{"io.max":"x"}}`:                  `linux.resources.unified["io.max"]`,
+		`{"memory":{"limit":-2}}`:           "linux.resources.memory.limit",
+		`{"memory":{"swap":10}}`:            "linux.resources.memory.swap",
+		`{"cpu":{"realtimeRuntime":1}}`:     "linux.resources.cpu.realtimeRuntime",
+		`{"cpu":{"cpus":"a"}}`:              "linux.resources.cpu.cpus",
+		`{"rdma":{"mlx":{"hcaHandles":1}}}`: "linux.resources.rdma",
+		`{"network":{"classID":5}}`:         "linux.resources.network.classID",
+		`{"unified":{"io.max":"x"}}`:        `linux.resources.unified["io.max"]`,
 	} {
 		_, _, err := SplitUpdate(nil, resourcesFrom(t, text))
 		if err == nil || !strings.Contains(err.Error(), field) {
