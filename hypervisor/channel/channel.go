@@ -6,9 +6,9 @@
 // It owns the byte stream, the session and the unix socket on which other processes
 // reach the guest. It does not know who starts the VM.
 //
-// The guest is hostile: what it can make us hold is bounded (streams, their
-// windows, pings), what it must send first has a deadline, and the worst it can do
-// is to lose its own channel.
+// The guest is hostile: what it can make us hold is bounded (streams and their
+// windows), what it must send first has a deadline, and the worst it can do is to
+// lose its own channel.
 package channel
 
 import (
@@ -205,7 +205,8 @@ type boundedLogger struct {
 
 // Printf writes one line, up to maxLogLines.
 func (c *boundedLogger) Printf(format string, v ...any) {
-	if c.to == nil || c.n.Add(1) > maxLogLines {
+	// It does not count on: the number would be negative in the end.
+	if c.to == nil || c.n.Load() >= maxLogLines || c.n.Add(1) > maxLogLines {
 		return
 	}
 	_, _ = fmt.Fprintf(c.to, "channel to the guest: "+format+"\n", v...)

@@ -190,7 +190,7 @@ func TestHostileGuest(t *testing.T) {
 		"a type that is none":            frame(9, 0, 0),
 		"a stream with an id of ours":    frame(1, flagSYN, 3),
 		"a stream with the session's id": frame(1, flagSYN, 0),
-		"a flood of pings":               append(frame(typePing, flagSYN, 0), frame(typePing, flagSYN, 0)...),
+		"a ping":                         frame(typePing, flagSYN, 0),
 		"more streams than it may have": func() []byte {
 			var all []byte
 			for i := range uint32(maxGuestStreams + 1) {
