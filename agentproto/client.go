@@ -127,7 +127,7 @@ func FromAgent(err error) error {
 	case codes.InvalidArgument:
 		return &Error{Kind: ErrInvalid, Text: text}
 	case codes.DeadlineExceeded, codes.Canceled, codes.Unavailable:
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return fmt.Errorf("%w: %s", ErrUnreachable, text)
 	default:
 		return &Error{Text: text}
 	}

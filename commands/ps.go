@@ -100,7 +100,7 @@ func share(p sandbox.Process, now time.Time) int {
 	if age <= 0 {
 		return 0
 	}
-	return int(min(99, time.Duration(min(p.CPUNS, 1<<62))*100/age))
+	return int(min(99, 100*float64(p.CPUNS)/float64(age)))
 }
 
 func started(p sandbox.Process) time.Time {

@@ -25,7 +25,7 @@ func columns() []column {
 		{"ppid", "PPID", func(p sandbox.Process, _ time.Time) string { return strconv.Itoa(p.PPID) }},
 		{"c", "C", func(p sandbox.Process, now time.Time) string { return strconv.Itoa(share(p, now)) }},
 		{"stime", "STIME", func(p sandbox.Process, now time.Time) string { return startTime(p, now) }},
-		{"tty", "TTY", func(p sandbox.Process, _ time.Time) string { return orDefault(p.TTY, "?") }},
+		{"tty", "TTY", func(p sandbox.Process, _ time.Time) string { return orDefault(plaintext.Line(p.TTY), "?") }},
 		{"stat", "STAT", func(p sandbox.Process, _ time.Time) string { return plaintext.Line(p.State) }},
 		{"time", "TIME", func(p sandbox.Process, _ time.Time) string { return cpuTime(p) }},
 		{"bsdtime", "TIME", func(p sandbox.Process, _ time.Time) string { return bsdTime(p) }},
