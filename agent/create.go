@@ -113,6 +113,7 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 	}
 	c.handles = append(c.handles, c.lc)
 	go a.watchInit(c)
+	a.expectWait(c, "", c.init)
 	return c, nil
 }
 

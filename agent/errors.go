@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"google.golang.org/grpc/codes"
@@ -52,10 +53,9 @@ func toStatus(err error) error {
 		return nil
 	}
 	text := err.Error()
-	if len(text) > maxErrorText {
-		text = text[:maxErrorText]
-	}
-	return status.Error(codeOf(err), text)
+	// A message in other than UTF-8, as a name may be, or a part of a character, is not sent
+	// at all, and the connection is closed for it.
+	return status.Error(codeOf(err), strings.ToValidUTF8(text[:min(len(text), maxErrorText)], "?"))
 }
 
 func codeOf(err error) codes.Code {

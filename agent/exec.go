@@ -11,9 +11,19 @@ import (
 	"runch/agentproto"
 )
 
-// unwaitedTimeout is how long an exec may go without anyone waiting for it: its
+// unwaitedTimeout is how long a process may go without anyone waiting for it: its
 // shim, which would, was killed between the two calls.
 const unwaitedTimeout = time.Minute
+
+// expectWait ends a process that nobody has waited for in time; id is an exec's.
+func (a *Agent) expectWait(c *container, id string, p *process) {
+	time.AfterFunc(unwaitedTimeout, func() {
+		if p.waits.Load() == 0 {
+			a.killUnwaited(c, p)
+			c.abandon(id, p)
+		}
+	})
+}
 
 // Exec makes one more process in a container.
 func (a *Agent) Exec(ctx context.Context, req *agentproto.ExecRequest) (*agentproto.ExecResponse, error) {
@@ -95,12 +105,7 @@ func (a *Agent) exec(ctx context.Context, c *container, req *agentproto.ExecRequ
 	}
 	c.putHandle(h)
 	go a.watchExec(c, req.GetExecId(), p, before)
-	time.AfterFunc(unwaitedTimeout, func() {
-		if p.waits.Load() == 0 {
-			_ = p.signal(unix.SIGKILL)
-			c.forget(req.GetExecId(), p)
-		}
-	})
+	a.expectWait(c, req.GetExecId(), p)
 	return p, nil
 }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -58,7 +59,7 @@ func listInterfaces(s netScope) ([]*agentproto.Interface, error) {
 func describe(nic netlink.Link, addrs []netlink.Addr) *agentproto.Interface {
 	a := nic.Attrs()
 	iface := &agentproto.Interface{
-		Name:  a.Name,
+		Name:  strings.ToValidUTF8(a.Name, "?"),
 		Mac:   a.HardwareAddr.String(),
 		Mtu:   uint32(max(a.MTU, 0)), // #nosec G115 -- not negative
 		NoArp: a.RawFlags&unix.IFF_NOARP != 0,

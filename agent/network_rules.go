@@ -106,13 +106,26 @@ func (p *netPlan) setRules(h *netlink.Handle) error {
 // findRule is the plan's rule that have is, nil if it is none of them.
 func (p *netPlan) findRule(have *netlink.Rule) *netlink.Rule {
 	for _, r := range p.rules {
-		if r.Family == have.Family && r.Priority == have.Priority && r.Table == have.Table && r.Mark == have.Mark &&
+		if r.Family == have.Family && r.Priority == have.Priority && r.Table == have.Table &&
+			r.Mark == have.Mark && maskOf(r) == maskOf(have) &&
 			r.Tos == have.Tos && r.Invert == have.Invert && r.IifName == have.IifName && r.OifName == have.OifName &&
 			samePrefix(r.Src, have.Src) && samePrefix(r.Dst, have.Dst) {
 			return r
 		}
 	}
 	return nil
+}
+
+// maskOf is which bits of a packet's mark a rule compares. The kernel takes all of them
+// where a rule with a mark has no mask.
+func maskOf(r *netlink.Rule) uint32 {
+	switch {
+	case r.Mask != nil:
+		return *r.Mask
+	case r.Mark != 0:
+		return math.MaxUint32
+	}
+	return 0
 }
 
 func samePrefix(a, b *net.IPNet) bool {

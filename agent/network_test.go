@@ -269,6 +269,31 @@ func TestApplyChangedNetwork(t *testing.T) {
 	}
 }
 
+// The kernel says which bits of a mark a rule compares where the plan does not: all.
+func TestRulesThatDifferInTheirMask(t *testing.T) {
+	mask := func(bits uint32) *uint32 { return &bits }
+	rule := func(mark uint32, mask *uint32) *netlink.Rule {
+		r := netlink.NewRule()
+		r.Mark, r.Mask = mark, mask
+		return r
+	}
+	for _, tt := range []struct {
+		want, have *netlink.Rule
+		same       bool
+	}{
+		{rule(7, nil), rule(7, mask(0xffffffff)), true},
+		{rule(7, mask(0xff)), rule(7, mask(0xff)), true},
+		{rule(0, nil), rule(0, nil), true},
+		{rule(7, nil), rule(7, mask(0xff)), false},
+		{rule(7, mask(0xf)), rule(7, mask(0xff)), false},
+	} {
+		p := &netPlan{rules: []*netlink.Rule{tt.want}}
+		if found := p.findRule(tt.have) != nil; found != tt.same {
+			t.Errorf("the plan's %v is the kernel's %v: %v", tt.want, tt.have, found)
+		}
+	}
+}
+
 func TestListInterfaces(t *testing.T) {
 	s := testScope(newTestNetNS(t), newTestNetNS(t))
 	addNIC(t, s.root, "a", 1)

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -66,11 +67,26 @@ func readProcess(dir string) (*agentproto.Process, error) {
 		StartTimeNs: st.StartTime * tick,
 		Command:     "[" + st.Name + "]",
 	}
-	if line, err := os.ReadFile(filepath.Join(dir, "cmdline")); err == nil && len(line) > 0 {
+	if line := readCommand(dir); len(line) > 0 {
 		p.Command = string(bytes.ReplaceAll(bytes.TrimRight(line, "\x00"), []byte{0}, []byte{' '}))
 	}
-	p.Command = strings.ToValidUTF8(p.Command[:min(len(p.Command), maxCommand)], "?")
+	p.Command = strings.ToValidUTF8(p.Command, "?")
 	return p, nil
+}
+
+// readCommand reads the beginning of a process's arguments, empty where it has none. A
+// process says itself where in its memory they are, and how long (PR_SET_MM_MAP).
+func readCommand(dir string) []byte {
+	f, err := os.Open(filepath.Join(dir, "cmdline"))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	line, err := io.ReadAll(io.LimitReader(f, maxCommand))
+	if err != nil {
+		return nil
+	}
+	return line
 }
 
 // statState is what ps(1) shows as STAT: the state, and what is remarkable about

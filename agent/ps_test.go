@@ -38,6 +38,29 @@ func TestReadProcess(t *testing.T) {
 	}
 }
 
+// The arguments are where the process says, and as long as it likes.
+func TestACommandWithoutAnEnd(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "stat"), []byte("42 (sh) S 7 1 1 0 1 4194304 1 2 3 4 150 50 0 0 20 0 1 0 1 1 2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	line, err := os.Create(filepath.Join(dir, "cmdline"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer line.Close()
+	if err := line.Truncate(1 << 40); err != nil { // which no memory can take
+		t.Fatal(err)
+	}
+	if _, err := line.WriteAt([]byte("sh\x00-c"), 0); err != nil {
+		t.Fatal(err)
+	}
+	p, err := readProcess(dir)
+	if err != nil || p.GetCommand() != "sh -c" {
+		t.Errorf("%q, %v", p.GetCommand(), err)
+	}
+}
+
 func TestStatState(t *testing.T) {
 	for want, st := range map[string]procstat.Stat{
 		"Rs":    {State: 'R', Group: 7, Session: 7, ForegroundGroup: -1, Threads: 1},

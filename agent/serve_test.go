@@ -3,12 +3,14 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -210,6 +212,26 @@ func TestExecOfADeadShimIsForgotten(t *testing.T) {
 	if len(c.execs) != 0 {
 		t.Errorf("%d are still there", len(c.execs))
 	}
+}
+
+// A shim may be killed between the answer to its call and its Wait: then nobody waits.
+func TestProcessThatNobodyWaitsForIsEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAgent(slog.New(slog.DiscardHandler), false)
+		for _, waited := range []bool{false, true} {
+			c := fakeContainer(a, fmt.Sprint(waited))
+			c.init.lc = new(libcontainer.Process) // which cannot be signalled
+			if waited {
+				c.init.waits.Add(1)
+			}
+			a.expectWait(c, "", c.init)
+			<-time.After(unwaitedTimeout + time.Second)
+			synctest.Wait()
+			if c.init.abandoned.Load() == waited {
+				t.Errorf("waited for: %v, ended: %v", waited, !waited)
+			}
+		}
+	})
 }
 
 // shortListener has no descriptor for its first connections.

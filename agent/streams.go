@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	maxStreams    = 64               // connections that no request has named yet
+	maxStreams    = 3072             // connections that no request has named yet: three for each of 1024 execs that are begun at once
 	streamTimeout = 30 * time.Second // how long a connection or a request waits for the other
 )
 

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"runch/agentproto"
 )
@@ -174,6 +176,11 @@ func TestStatusCodes(t *testing.T) {
 	long := toStatus(errors.New(strings.Repeat("x", maxErrorText+1)))
 	if len(long.Error()) > maxErrorText+100 {
 		t.Error("an error without an end")
+	}
+	for _, text := range []string{"a name \xff", strings.Repeat("x", maxErrorText-1) + "ä"} {
+		if s := status.Convert(toStatus(errors.New(text))).Message(); !utf8.ValidString(s) || len(s) > maxErrorText {
+			t.Errorf("an error that cannot be sent: %q", s[max(0, len(s)-10):])
+		}
 	}
 }
 
