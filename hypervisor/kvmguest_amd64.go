@@ -27,10 +27,10 @@ func setProbeFeatures(device, vcpu int) error {
 		count, padding uint32
 		entries        [maxCPUIDs][10]uint32
 	}{count: maxCPUIDs}
-	if _, err := ioctl(device, kvmGetSupportedCPUID, uintptr(unsafe.Pointer(&features))); err != nil {
+	if err := ioctlPtr(device, kvmGetSupportedCPUID, unsafe.Pointer(&features)); err != nil {
 		return fmt.Errorf("ask for the CPU's features: %w", err)
 	}
-	if _, err := ioctl(vcpu, kvmSetCPUID2, uintptr(unsafe.Pointer(&features))); err != nil {
+	if err := ioctlPtr(vcpu, kvmSetCPUID2, unsafe.Pointer(&features)); err != nil {
 		return fmt.Errorf("set the CPU's features: %w", err)
 	}
 	return nil
@@ -62,19 +62,19 @@ type kvmSregs struct {
 // setProbeState puts the CPU into 64-bit mode at the program.
 func setProbeState(vcpu int) error {
 	var s kvmSregs
-	if _, err := ioctl(vcpu, kvmGetSregs, uintptr(unsafe.Pointer(&s))); err != nil {
+	if err := ioctlPtr(vcpu, kvmGetSregs, unsafe.Pointer(&s)); err != nil {
 		return fmt.Errorf("read the CPU's state: %w", err)
 	}
 	code := kvmSegment{limit: 0xFFFFFFFF, selector: 8, kind: 11, present: 1, s: 1, l: 1, g: 1}
 	data := kvmSegment{limit: 0xFFFFFFFF, selector: 16, kind: 3, present: 1, s: 1, db: 1, g: 1}
 	s.cs, s.ds, s.es, s.fs, s.gs, s.ss = code, data, data, data, data, data
 	s.cr0, s.cr3, s.cr4, s.efer = 0x80000011, probePML4, 1<<5, 1<<8|1<<10 // PG|ET|PE, PAE, LME|LMA
-	if _, err := ioctl(vcpu, kvmSetSregs, uintptr(unsafe.Pointer(&s))); err != nil {
+	if err := ioctlPtr(vcpu, kvmSetSregs, unsafe.Pointer(&s)); err != nil {
 		return fmt.Errorf("set the CPU's state: %w", err)
 	}
 	var regs [18]uint64 // rax … r15, rip, rflags
 	regs[16], regs[17] = probeCode, 2
-	if _, err := ioctl(vcpu, kvmSetRegs, uintptr(unsafe.Pointer(&regs))); err != nil {
+	if err := ioctlPtr(vcpu, kvmSetRegs, unsafe.Pointer(&regs)); err != nil {
 		return fmt.Errorf("set the CPU's registers: %w", err)
 	}
 	return nil

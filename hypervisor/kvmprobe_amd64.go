@@ -103,7 +103,7 @@ func probeKVM() error {
 		slot, flags      uint32
 		guest, size, own uint64
 	}{size: probeMemory, own: uint64(uintptr(unsafe.Pointer(&memory[0])))}
-	if _, err := ioctl(vm, kvmSetUserMemoryRegion, uintptr(unsafe.Pointer(&region))); err != nil {
+	if err := ioctlPtr(vm, kvmSetUserMemoryRegion, unsafe.Pointer(&region)); err != nil {
 		return fmt.Errorf("give the guest memory: %w", err)
 	}
 	// Older processors of Intel need a place for a TSS; it is outside the memory.
@@ -142,12 +142,18 @@ func runProbe(vcpu int, run []byte) error {
 	// itself and ignores one that it did not send.
 	var late atomic.Bool
 	thread := unix.Gettid()
+	fired := make(chan struct{})
 	timer := time.AfterFunc(probeWall, func() {
+		defer close(fired)
 		late.Store(true)
 		run[1] = 1
 		_ = unix.Tgkill(unix.Getpid(), thread, unix.SIGURG)
 	})
-	defer timer.Stop()
+	defer func() {
+		if !timer.Stop() {
+			<-fired // it writes to run, which is unmapped next
+		}
+	}()
 	begin, err := threadTime()
 	if err != nil {
 		return err
@@ -185,6 +191,16 @@ func threadTime() (time.Duration, error) {
 		return 0, fmt.Errorf("read the thread's CPU time: %w", err)
 	}
 	return time.Duration(now.Nano()), nil
+}
+
+// ioctlPtr is ioctl for a request that takes a pointer: it may become a number only in the
+// call of Syscall itself, before which the stack that it points to may still move.
+func ioctlPtr(fd int, request uintptr, arg unsafe.Pointer) error {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 func ioctl(fd int, request, arg uintptr) (int, error) {
