@@ -81,7 +81,7 @@ func (r *Runtime) create(ctx context.Context, o CreateOptions, terminal *shimpro
 
 // timeout bounds everything up to the commit. Hooks have their own time.
 func (c *creation) timeout() time.Duration {
-	return c.r.setupTimeout() + createHooksTimeout(c.host.Hooks)
+	return setupTimeout(c.r.Config.BootTimeout) + createHooksTimeout(c.host.Hooks)
 }
 
 // errPrivileges says that this process cannot make a container at all.
@@ -160,7 +160,7 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 	if err != nil {
 		return err
 	}
-	if err := c.shim.conn.Send(setup); err != nil {
+	if err := c.shim.send(ctx, setup); err != nil {
 		return err
 	}
 	if c.hasCreateHooks() {

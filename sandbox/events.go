@@ -143,15 +143,19 @@ func unlessGone(ctx context.Context, c *state.Container, err error) error {
 	return err
 }
 
-// maxKills bounds the kills that one answer of a guest may tell of. A guest that counts as
-// it likes would have as many events written.
-const maxKills = 64
+// A guest that counts and answers as it likes would have events written without end. It may
+// tell of maxKills kills in one answer, and is asked once in askInterval at most.
+const (
+	maxKills    = 64
+	askInterval = 100 * time.Millisecond
+)
 
 // watchKills tells of each new kill with a nil error, of at most maxKills for each answer,
 // and of what keeps it from that; it returns when there will be none.
 func watchKills(ctx context.Context, agent agentproto.AgentService, id string, kills chan<- error) {
 	var known uint64
 	for {
+		again := time.After(askInterval)
 		resp, err := agent.AwaitOOM(ctx, &agentproto.AwaitOOMRequest{ContainerId: id, Known: known})
 		if err != nil {
 			if ctx.Err() == nil {
@@ -169,6 +173,11 @@ func watchKills(ctx context.Context, agent agentproto.AgentService, id string, k
 		}
 		known = told
 		if resp.GetEnded() {
+			return
+		}
+		select {
+		case <-again:
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -1,9 +1,13 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"runch/agentproto"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,4 +36,34 @@ func TestAGuestCannotTellOfKillsWithoutEnd(t *testing.T) {
 	if err != nil || told == 0 {
 		t.Errorf("%d events, %v", told, err)
 	}
+}
+
+// hastyAgent answers at once that a process was killed, each time.
+type hastyAgent struct {
+	agentproto.AgentService
+	asked int
+}
+
+func (a *hastyAgent) AwaitOOM(_ context.Context, r *agentproto.AwaitOOMRequest) (*agentproto.AwaitOOMResponse, error) {
+	a.asked++
+	return &agentproto.AwaitOOMResponse{Kills: r.GetKnown() + 1}, nil
+}
+
+func TestAGuestIsNotAskedForKillsWithoutPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		kills, guest := make(chan error), new(hastyAgent)
+		go func() {
+			defer close(kills)
+			watchKills(ctx, guest, "c", kills)
+		}()
+		told := 0
+		for range kills {
+			told++
+		}
+		if most := int(time.Second/askInterval) + 1; told != guest.asked || told > most || told < most/2 {
+			t.Errorf("asked %d times in a second, told %d times", guest.asked, told)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -109,9 +110,7 @@ func (r *Runtime) warnOf(p *specs.Process) {
 
 // setupTimeout bounds what makes a process: where a guest boots slowly, it also
 // starts programs slowly, ten at once above all.
-func (r *Runtime) setupTimeout() time.Duration {
-	return r.Config.BootTimeout + callTimeout
-}
+func setupTimeout(boot time.Duration) time.Duration { return boot + callTimeout }
 
 func (r *Runtime) execSetup(c *state.Container, o ExecOptions) (*shimproto.Setup, error) {
 	limits, err := inheritedRlimits()
@@ -122,14 +121,14 @@ func (r *Runtime) execSetup(c *state.Container, o ExecOptions) (*shimproto.Setup
 	if err != nil {
 		return nil, fmt.Errorf("encode the process: %w", err)
 	}
-	endpoint, err := r.endpoint(c)
+	s, err := r.Store.LoadSandbox(c.Sandbox)
 	if err != nil {
 		return nil, err
 	}
 	return &shimproto.Setup{
-		ID: c.ID, Timeout: r.setupTimeout(), Terminal: terminalOf(o.Process),
+		ID: c.ID, Timeout: setupTimeout(cmp.Or(s.BootTimeout, r.Config.BootTimeout)), Terminal: terminalOf(o.Process),
 		Exec: &shimproto.Exec{
-			ID: rand.Text(), Process: process, Guest: endpoint, ShimPID: c.Shim.PID,
+			ID: rand.Text(), Process: process, Guest: s.Endpoint, ShimPID: c.Shim.PID,
 			Cgroup: o.Cgroup, IgnorePaused: o.IgnorePaused,
 		},
 	}, nil
@@ -159,11 +158,11 @@ func (r *Runtime) startExecShim(ctx context.Context, c *state.Container, o ExecO
 				return err
 			}
 		}
-		if err := p.conn.Send(setup); err != nil {
-			return err
-		}
 		ctx, cancel := context.WithTimeout(ctx, setup.Timeout)
 		defer cancel()
+		if err := p.send(ctx, setup); err != nil {
+			return err
+		}
 		if _, err := p.await(ctx); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"runch/config"
 	"runch/guest"
@@ -20,6 +21,16 @@ func TestPIDFileIsTheNumberAlone(t *testing.T) {
 	path := filepath.Join(dir, "pid")
 	if err := writePIDFile(path, 12345); err != nil {
 		t.Fatal(err)
+	}
+	victim := filepath.Join(t.TempDir(), "victim")
+	if err := os.Symlink(victim, filepath.Join(dir, ".pid")); err != nil {
+		t.Fatal(err)
+	}
+	if err := writePIDFile(path, 12345); err != nil {
+		t.Errorf("with a link in its way: %v", err)
+	}
+	if _, err := os.Stat(victim); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it was written where a link leads: %v", err)
 	}
 	if data, err := os.ReadFile(path); err != nil || string(data) != "12345" {
 		t.Errorf("pid-file %q, %v", data, err)
@@ -46,6 +57,10 @@ func TestLogsOfFailuresAreKeptAndBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	others := filepath.Join(logs, "dpkg.log")
+	if err := errors.Join(os.WriteFile(others, nil, 0o600), os.Chtimes(others, time.Unix(1, 0), time.Unix(1, 0))); err != nil {
+		t.Fatal(err)
+	}
 	var last string
 	for i := range keptLogs + 5 {
 		last = keepLogs(logs, box, fmt.Sprint("c", i))
@@ -57,8 +72,11 @@ func TestLogsOfFailuresAreKeptAndBounded(t *testing.T) {
 		t.Errorf("end of the logs %q", words)
 	}
 	entries, err := os.ReadDir(logs)
-	if err != nil || len(entries) != keptLogs {
+	if err != nil || len(entries) != keptLogs+1 {
 		t.Errorf("%d logs are kept, %v", len(entries), err)
+	}
+	if _, err := os.Stat(others); err != nil {
+		t.Errorf("another program's log: %v", err)
 	}
 }
 

@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -28,13 +30,31 @@ func writePIDFile(path string, pid int) error {
 		return nil
 	}
 	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
-	// #nosec G302,G306 -- as runc's: for others to read, where the caller says
-	if err := os.WriteFile(tmp, strconv.AppendInt(nil, int64(pid), 10), 0o644); err != nil {
+	if err := writeNew(tmp, strconv.AppendInt(nil, int64(pid), 10)); err != nil {
 		return fmt.Errorf("write the pid-file: %w", err)
 	}
 	if err := os.Rename(tmp, path); err != nil {
 		_ = os.Remove(tmp)
 		return fmt.Errorf("write the pid-file: %w", err)
+	}
+	return nil
+}
+
+// writeNew writes a file that nobody else has made: what is there already, a link too, or
+// what a command left that was killed, goes first.
+func writeNew(path string, data []byte) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// #nosec G302,G304 -- as runc's: for others to read, where the caller says
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(path)
+		return err
 	}
 	return nil
 }

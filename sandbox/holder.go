@@ -167,7 +167,7 @@ func (s *lockedSandbox) bootHolder(ctx context.Context, c *creation, p *shimProc
 	if err := setOOMScoreAdj(holder.PID, c.host.OOMScoreAdj); err != nil {
 		return err
 	}
-	if err := p.conn.Send(&shimproto.Setup{ID: s.record.ID, Timeout: s.r.setupTimeout(), VM: vm}); err != nil {
+	if err := p.send(ctx, &shimproto.Setup{ID: s.record.ID, Timeout: setupTimeout(s.r.Config.BootTimeout), VM: vm}); err != nil {
 		return err
 	}
 	ready, err := p.await(ctx)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -62,6 +63,9 @@ func describeLogs(reason, logDir, dir, id string) string {
 	return place + ")"
 }
 
+// logName matches the names that keepLogs gives: others' logs may be in the directory.
+var logName = regexp.MustCompile(`-[0-9]{19}\.log$`)
+
 // pruneLogs makes room for one more log: the oldest ones go.
 func pruneLogs(logDir string) {
 	entries, err := os.ReadDir(logDir)
@@ -74,7 +78,7 @@ func pruneLogs(logDir string) {
 	}
 	var logs []aged
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && filepath.Ext(e.Name()) == ".log" {
+		if info, err := e.Info(); err == nil && logName.MatchString(e.Name()) {
 			logs = append(logs, aged{filepath.Join(logDir, e.Name()), info.ModTime()})
 		}
 	}

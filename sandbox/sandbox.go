@@ -60,7 +60,7 @@ func (r *Runtime) newSandbox(ctx context.Context, p *place, owner string, vm *pl
 		Default: vm.standard, MaxCPUs: vm.MaxCPUs, MaxMemoryMiB: vm.MaxMemoryMiB,
 		OverheadMiB: vm.overheadMiB, Overhead: int64(vm.overheadMiB+r.Config.VMMOverheadMiB) << 20,
 		Members: make(map[string]state.Member), Network: state.Network{NetNS: host.Namespaces[specs.NetworkNamespace]},
-		LogDir: r.Config.LogDir,
+		LogDir: r.Config.LogDir, BootTimeout: r.Config.BootTimeout,
 	}}
 	vm.Sandbox, vm.Dir = id, dir.Path()
 	err = dir.Save(s.record)
@@ -179,7 +179,9 @@ func (s *lockedSandbox) unshare(ctx context.Context, share string) error {
 // up. After an error the record stays, for another delete.
 func (s *lockedSandbox) end(ctx context.Context) error {
 	defer s.Close()
-	if err := s.record.Holder.Kill(ctx); err != nil {
+	killCtx, cancel := context.WithTimeout(ctx, goneTimeout)
+	defer cancel()
+	if err := s.record.Holder.Kill(killCtx); err != nil {
 		return err
 	}
 	var errs []error

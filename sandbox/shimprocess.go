@@ -52,6 +52,16 @@ func (p *shimProcess) undoWithin(timeout time.Duration) {
 	}
 }
 
+// send sends the shim its setup, until ctx ends: one that is stopped does not read it.
+func (p *shimProcess) send(ctx context.Context, setup *shimproto.Setup) error {
+	stop := context.AfterFunc(ctx, p.conn.Interrupt)
+	defer stop()
+	if err := p.conn.Send(setup); err != nil {
+		return p.failed(ctx, err)
+	}
+	return nil
+}
+
 // await takes the shim's last report, until ctx ends.
 func (p *shimProcess) await(ctx context.Context) (*shimproto.Ready, error) {
 	r, err := p.receive(ctx)
@@ -73,16 +83,21 @@ func (p *shimProcess) receive(ctx context.Context) (*shimproto.Report, error) {
 	defer stop()
 	var r shimproto.Report
 	if err := p.conn.Receive(&r); err != nil {
-		cause := context.Cause(ctx)
-		switch {
-		case errors.Is(cause, context.Canceled):
-			return nil, fmt.Errorf("wait for the shim: %w", cause)
-		case cause != nil:
-			return nil, &shimproto.VMError{Err: fmt.Errorf("wait for the shim: %w", cause)}
-		}
-		return nil, &shimproto.VMError{Err: fmt.Errorf("%w (killed, or out of memory): %w", errNoReport, err)}
+		return nil, p.failed(ctx, err)
 	}
 	return &r, r.Err()
+}
+
+// failed is why the shim's socket is of no use: ctx has ended, or the shim.
+func (p *shimProcess) failed(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, context.Canceled):
+		return fmt.Errorf("wait for the shim: %w", cause)
+	case cause != nil:
+		return &shimproto.VMError{Err: fmt.Errorf("wait for the shim: %w", cause)}
+	}
+	return &shimproto.VMError{Err: fmt.Errorf("%w (killed, or out of memory): %w", errNoReport, err)}
 }
 
 // exitCode waits for the shim's end: the process's own exit code.

@@ -132,6 +132,10 @@ func startShim(s shimSpec, conn *shimproto.Conn, theirs *os.File) (*os.Process, 
 // own, and finds that shim, which is a child of this process.
 func nestedShim(cmd *exec.Cmd, conn *shimproto.Conn) (*os.Process, error) {
 	if err := cmd.Wait(); err != nil {
+		if !cmd.ProcessState.Exited() {
+			// It was killed. A shim that it has made waits for its setup, and says nothing.
+			return nil, fmt.Errorf("%w: %w", errNoReport, err)
+		}
 		var r shimproto.Report
 		if conn.Receive(&r) == nil && r.Error != "" {
 			err = errors.New(r.Error)
@@ -140,7 +144,7 @@ func nestedShim(cmd *exec.Cmd, conn *shimproto.Conn) (*os.Process, error) {
 	}
 	pid, err := conn.ReceivePID()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errNoReport, err)
 	}
 	return os.FindProcess(pid)
 }

@@ -1,7 +1,10 @@
 package sandbox
 
 import (
+	"context"
+	"errors"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,4 +48,37 @@ func TestUndoDoesNotWaitForever(t *testing.T) {
 		t.Fatal("it waits on")
 	}
 	end(t, known) // it was killed all the same
+}
+
+// The shim that a killed process has made waits for its setup, and keeps the socket open.
+func TestAShimWhoseMakerIsKilledIsNotWaitedFor(t *testing.T) {
+	conn, theirs, err := shimproto.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	defer conn.Close()
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "kill -KILL $$")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nestedShim(cmd, conn); !errors.Is(err, errNoReport) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A setup may be larger than what the socket of a stopped shim takes.
+func TestASetupThatNobodyReads(t *testing.T) {
+	conn, theirs, err := shimproto.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err = (&shimProcess{conn: conn}).send(ctx, &shimproto.Setup{ID: strings.Repeat("x", 8<<20)})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -101,7 +101,7 @@ func (s *lockedSandbox) plug(ctx context.Context, link network.Link) error {
 	}
 	// The VMM has its own copies.
 	if err = errors.Join(err, tap.Close()); err != nil {
-		return errors.Join(fmt.Errorf("link %s: %w", link.Name, err), s.unplug(ctx, made))
+		return errors.Join(fmt.Errorf("link %s: %w", link.Name, err), s.unplugAll(ctx, []string{made.Name}))
 	}
 	return nil
 }
@@ -124,8 +124,11 @@ func (s *lockedSandbox) unplug(ctx context.Context, tap state.Tap) error {
 	return s.Save(s.record)
 }
 
-// unplugAll undoes what rewire has added.
+// unplugAll undoes what rewire has added. It has time of its own: that of ctx may be over,
+// which is why it is called.
 func (s *lockedSandbox) unplugAll(ctx context.Context, taps []string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
 	var errs []error
 	for _, name := range taps {
 		if tap := s.tap(name); tap != nil {

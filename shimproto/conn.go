@@ -105,8 +105,8 @@ func (c *Conn) PassCredentials() error {
 	return nil
 }
 
-// Interrupt makes a Receive under way, and all later ones, fail.
-func (c *Conn) Interrupt() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) }
+// Interrupt makes a Send or Receive under way, and all later ones, fail.
+func (c *Conn) Interrupt() { _ = c.conn.SetDeadline(time.Unix(1, 0)) }
 
 // Close closes this end.
 func (c *Conn) Close() { _ = c.conn.Close() }

@@ -53,8 +53,8 @@ func (s *Store) make(ctx context.Context, record, id string) (*directory, error)
 
 // makeLocked makes a directory and locks it.
 func makeLocked(ctx context.Context, path, record, id string) (*directory, error) {
-	// Between the two, a forced delete of the same id may find the directory
-	// and take it away. That nobody does for ever.
+	// Before it is locked, a forced delete of the same id may take the directory away, and
+	// it is made again. No delete does that time after time.
 	const tries = 10
 	for range tries {
 		if err := os.Mkdir(path, dirMode); err != nil {
@@ -63,10 +63,7 @@ func makeLocked(ctx context.Context, path, record, id string) (*directory, error
 			}
 			return nil, fmt.Errorf("make state directory: %w", err)
 		}
-		d, err := tryLock(path, record, id)
-		if err == nil && d == nil {
-			d, err = lockEmpty(ctx, path, record, id)
-		}
+		d, err := lockEmpty(ctx, path, record, id)
 		if !errors.Is(err, ErrNotExist) {
 			return d, err
 		}
@@ -74,21 +71,17 @@ func makeLocked(ctx context.Context, path, record, id string) (*directory, error
 	return nil, ErrExist
 }
 
-// lockEmpty waits for the lock of a directory that was just made. A verb that waited for
-// that of a container which was deleted may have it for a moment, until it sees that there
-// is no record. The error is ErrNotExist where the directory is gone, and ErrExist where
-// another with a record has come in its place.
+// lockEmpty locks a directory that was just made, and waits for that: a verb that waited
+// for the lock of a container which was deleted may have it for a moment, until it sees that
+// there is no record. The error is ErrNotExist where the directory is gone, and ErrExist
+// where another with a record has come in its place.
 func lockEmpty(ctx context.Context, path, record, id string) (*directory, error) {
-	f, err := awaitLock(ctx, path)
-	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", id, err)
+	d, err := tryLock(path, record, id)
+	if err == nil && d == nil {
+		d, err = awaitNew(ctx, path, record, id)
 	}
-	d, err := locked(f, path, record, id)
 	if err != nil {
 		return nil, err
-	}
-	if d == nil {
-		return nil, ErrNotExist
 	}
 	if _, err := os.Lstat(filepath.Join(path, record)); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
@@ -97,6 +90,20 @@ func lockEmpty(ctx context.Context, path, record, id string) (*directory, error)
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// awaitNew waits for the lock of a directory that was just made. The error is ErrNotExist
+// where another has come in its place.
+func awaitNew(ctx context.Context, path, record, id string) (*directory, error) {
+	f, err := awaitLock(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", id, err)
+	}
+	d, err := locked(f, path, record, id)
+	if err == nil && d == nil {
+		err = ErrNotExist
+	}
+	return d, err
 }
 
 // Lock locks the directory of a container, and waits for that until ctx ends.

@@ -255,6 +255,17 @@ func TestLockOfJustMade(t *testing.T) {
 	}
 }
 
+// Another's directory, complete and unlocked, may have come in the place of the one made.
+func TestNewDoesNotTakeAnothersDirectory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c1")
+	if err := errors.Join(os.Mkdir(path, dirMode), os.WriteFile(filepath.Join(path, containerFile), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockEmpty(t.Context(), path, containerFile, "c1"); !errors.Is(err, ErrExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func await(t *testing.T, got <-chan error) {
 	t.Helper()
 	select {

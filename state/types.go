@@ -143,6 +143,9 @@ type Sandbox struct {
 	Sysctl map[string]string `json:"sysctl,omitempty"`
 	// LogDir is where the VM's logs are kept should it fail.
 	LogDir string `json:"logDir,omitempty"`
+	// BootTimeout bounds the guest's boot, and shows how slow it may be. It is zero in a
+	// record of runch 0.1.0 or older.
+	BootTimeout time.Duration `json:"bootTimeout,omitempty"`
 }
 
 // Running tells whether the sandbox's VM is there to be used.
