@@ -143,7 +143,7 @@ type output struct {
 	conn  net.Conn
 	bytes atomic.Uint64
 	done  chan struct{}
-	// broken is set when nobody reads the file any more.
+	// broken is set when the file takes no more.
 	broken atomic.Bool
 }
 
@@ -159,12 +159,12 @@ func (o *output) run() {
 		if err == nil {
 			continue
 		}
-		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.EIO) {
+		if takesNoMore(err) {
 			o.broken.Store(true)
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			// The process closed its output: so do we. Or nobody reads
-			// ours: then neither does anybody read the process's.
+			// The process has closed its output, and ours is closed too. Or ours takes
+			// no more, and the process is to notice that.
 			_ = o.conn.Close()
 			if o.broken.Load() || errors.Is(err, io.EOF) {
 				_ = o.file.Close()
@@ -172,6 +172,17 @@ func (o *output) run() {
 		}
 		return
 	}
+}
+
+// takesNoMore tells whether an error is of a write to the file, and not of the connection:
+// nobody reads it, or its disk, its quota or the largest size of a file is full.
+func takesNoMore(err error) bool {
+	for _, errno := range []unix.Errno{unix.EPIPE, unix.EIO, unix.ENOSPC, unix.EDQUOT, unix.EFBIG} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // finish waits until the copying ended by itself: the agent closes a stream

@@ -7,12 +7,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"runch/agentproto"
+	"runch/namespace"
 	"runch/shimproto"
 
 	"golang.org/x/sys/unix"
@@ -177,6 +179,54 @@ func TestLostOutputIsNotASuccess(t *testing.T) {
 	if e := <-ended; e.code != shimproto.ExitLost || e.err == nil || !strings.Contains(e.err.Error(), "pass the process's output on: ") {
 		t.Errorf("exit code %d with 5 bytes lost, %v", e.code, e.err)
 	}
+}
+
+// A process whose output has no room is told so, and ends as it likes.
+func TestAFullDiskIsTheProcesssOwnMatter(t *testing.T) {
+	agent := newFakeAgent()
+	full := onAFullDisk(t)
+	p, ended := start(t, agent, Files{Stdout: full}, nil)
+	conn := agent.stream(t, p.Streams.IDs().GetStdout())
+	if _, err := conn.Write([]byte("bytes")); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the stream goes on: %v", err)
+	}
+	agent.wait <- &agentproto.WaitResponse{ExitCode: 1, StdoutBytes: 5}
+	if e := <-ended; e.code != 1 || e.err != nil {
+		t.Errorf("exit code %d, %v", e.code, e.err)
+	}
+}
+
+// onAFullDisk makes a file that has no room for a byte.
+func onAFullDisk(t *testing.T) (f *os.File) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("a file system of its own needs root")
+	}
+	dir := t.TempDir()
+	var err error
+	namespace.Do(func() bool {
+		if err = unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return true
+		}
+		if err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return false
+		}
+		if err = unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4k"); err != nil {
+			return false
+		}
+		if err = os.WriteFile(filepath.Join(dir, "all"), make([]byte, 4<<10), 0o600); err == nil {
+			f, err = os.Create(filepath.Join(dir, "out"))
+		}
+		return false
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // TestSlowReaderLosesNothing has a reader that comes long after the wait for
