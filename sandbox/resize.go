@@ -57,14 +57,12 @@ func (s *lockedSandbox) raiseLimits(before cgroup.Limits) error {
 		return err
 	}
 	after := hostLimits(s.record)
-	if cgroup.TakesMemory(before, after) {
-		err := group.CheckMemory(after)
-		if err != nil && !errors.Is(err, cgroup.ErrMemoryHeld) {
-			return err
-		}
-		if err != nil {
-			after = after.WithoutMemory()
-		}
+	err = group.CheckMemory(after)
+	if err != nil && !errors.Is(err, cgroup.ErrMemoryHeld) {
+		return err
+	}
+	if err != nil {
+		after = after.WithoutMemory()
 	}
 	return group.Update(before, after)
 }

@@ -123,6 +123,34 @@ func TestAFailedUpdateOfAVMThatDoesNotShrink(t *testing.T) {
 	}
 }
 
+// What a member had in use that has gone may be the guest's still when another comes: the
+// limit for the members that there are then is not set, though it is higher than the one
+// for those before.
+func TestALimitBelowWhatIsInUseIsNotSet(t *testing.T) {
+	r := newRig(t)
+	r.createLimited(t)
+	s, err := r.lockSandbox(t.Context(), "pod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, limit := r.memoryLimit(t)
+	// Less than the holder's process has.
+	s.record.OverheadMiB, s.record.Boot.MemoryMiB = 0, 0
+	s.record.Overhead, s.record.Members = 0, map[string]state.Member{"m": {Resources: &specs.LinuxResources{Memory: memoryOf(1 << 20)}}}
+	before := hostLimits(s.record)
+	s.record.Members["m"] = state.Member{Resources: &specs.LinuxResources{Memory: memoryOf(2 << 20)}}
+	if after := hostLimits(s.record); cgroup.TakesMemory(before, after) {
+		t.Fatalf("%+v is less than %+v", after, before)
+	}
+	if err := s.raiseLimits(before); err != nil {
+		t.Error(err)
+	}
+	if _, got := r.memoryLimit(t); got != limit {
+		t.Errorf("the limit of memory is %s, not %s", got, limit)
+	}
+}
+
 // createLimited makes a pod with a member, whose memory is limited.
 func (r *rig) createLimited(t *testing.T) {
 	t.Helper()
