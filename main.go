@@ -19,8 +19,9 @@ import (
 var version = "development"
 
 func main() {
-	// What the caller has open besides stdio is not for what is started here: a
-	// VM lives long, and whoever waits for a pipe's end would wait for it.
+	// Descriptors of the caller's besides stdio are not passed on to the programs that
+	// are started here: a VM lives long, and whoever waits for a pipe's end would wait
+	// for it.
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		fmt.Fprintln(os.Stderr, "runch: keep the caller's files to itself:", err)
 		os.Exit(1)

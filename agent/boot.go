@@ -124,9 +124,9 @@ func writeTunable(path, value string) error {
 	return errors.Join(err, f.Close())
 }
 
-// mountBelow makes mounts of what the host has mounted below shared directories:
-// the kernel does so for whoever opens them. One that cannot be opened is left
-// to whoever comes to use it.
+// mountBelow opens the directories below the shared one on which the host has mounted
+// something, whereupon the kernel mounts each of them in the guest. One that cannot be
+// opened is skipped: who uses it later gets the error.
 func mountBelow(submounts []string) {
 	for _, name := range submounts {
 		if !filepath.IsLocal(name) {

@@ -59,7 +59,7 @@ type container struct {
 // newContainer turns the guest's spec into libcontainer's container. Nothing of
 // it exists yet but its state directory.
 func (a *Agent) newContainer(req *agentproto.CreateContainerRequest, spec *specs.Spec) (*container, error) {
-	// To read the mappings of a user namespace is done by a child.
+	// libcontainer starts a child to read a joined user namespace's mappings.
 	a.reaper.begin()
 	defer a.reaper.end(0)
 	id := req.GetContainerId()

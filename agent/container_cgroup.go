@@ -93,10 +93,10 @@ func (c *container) setPaused(on bool) {
 	}
 }
 
-// awaitThawed waits until the container is not paused and keeps it from being
-// paused until release. A process that is started into a frozen cgroup does not
-// get as far as its exec, for which the Go runtime waits with a thread, and on a
-// single CPU with all that it has: the agent would never get the request to resume.
+// awaitThawed waits until the container is not paused, and keeps it from being paused
+// until release is called. A process that is started into a frozen cgroup does not reach
+// its exec, and the Go runtime blocks the thread that starts it until then. On a single
+// CPU that stops all goroutines: the agent would never read the request to resume.
 func (c *container) awaitThawed(ctx context.Context) (release func(), err error) {
 	for {
 		c.freezing.RLock()

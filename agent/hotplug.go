@@ -45,9 +45,9 @@ func takeCPUs(ctx context.Context, cpus int) error {
 	return nil
 }
 
-// reportFreeMemory has the kernel tell the VMM of memory that it does not use any more,
-// so that it is the host's again. For as long as no container runs nobody frees any, and
-// who starts one need not wait for the driver.
+// reportFreeMemory loads, once, the driver by which the kernel tells the VMM of memory
+// that it no longer uses, so that the host gets it back. It is called when a container
+// has started: before that nothing frees memory. It does not wait for the driver.
 func (a *Agent) reportFreeMemory() {
 	a.reporting.Do(func() {
 		go func() {
@@ -112,8 +112,9 @@ func awaitMemory(ctx context.Context, boot, more uint64, total func() (uint64, e
 	})
 }
 
-// poll asks until it is done: of parts of blocks of memory that come and go, and of CPUs
-// that have gone, the kernel tells nobody.
+// poll calls done, with a pause in between, until it reports true or fails, or ctx ends.
+// The kernel announces neither a part of a memory block that comes or goes, nor a CPU
+// that has gone.
 func poll(ctx context.Context, pause time.Duration, done func() (bool, error)) error {
 	ticker := time.NewTicker(pause)
 	defer ticker.Stop()

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makeMountPoints makes what the mounts of a container with a user namespace need in
-// its root file system, for its root user. libcontainer does it as that user, who may
-// write to whatever is his by a capability alone; virtiofsd takes on his ids and drops
-// it, so that he cannot in a directory without a write bit, as / often is. What cannot
-// be made here, libcontainer tries again, and says why.
+// makeMountPoints makes the mount points that are missing in the root file system of a
+// container with a user namespace, and gives them to its root user. libcontainer makes
+// them as that user, who needs a capability to write to a directory without a write bit,
+// as / often is. virtiofsd acts with the user's ids but without that capability, and
+// fails there. Where this fails too, libcontainer tries again and reports why.
 func makeMountPoints(config *configs.Config, uid, gid int) {
 	root, err := os.OpenFile(config.Rootfs, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {

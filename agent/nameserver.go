@@ -60,8 +60,8 @@ func (s *nameServer) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// serveUDP and serveTCP end where the kernel lets them take nothing more. The address is
-// then one at which nobody listens.
+// serveUDP and serveTCP end with the first error that does not pass by itself. From then
+// on nobody listens at the address by that protocol.
 func (s *nameServer) serveUDP() {
 	defer s.udp.Close()
 	buf := make([]byte, agentproto.MaxDNSMessage)

@@ -168,10 +168,11 @@ func (s *sharing) explain(err error) error {
 	return err
 }
 
-// addNetwork decides about a network namespace that the spec gives no path: the
-// sandbox's. The kernel lets a user namespace set sysctls and mount sysfs only
-// for a network namespace that was made in it. So the first container makes both;
-// once others are in the sandbox's network, it stays what it is.
+// addNetwork decides which network namespace a container gets whose spec gives no path
+// for it. The kernel lets a user namespace set sysctls and mount sysfs only for a network
+// namespace that was made in it. So a container that makes a user namespace and is alone
+// in the sandbox makes a network namespace as well, which becomes the sandbox's. Every
+// other one joins the sandbox's.
 func (s *sharing) addNetwork(spec *specs.Linux) {
 	network, user := entry(spec, specs.NetworkNamespace), entry(spec, specs.UserNamespace)
 	if network == nil || network.Path != "" {

@@ -152,9 +152,10 @@ func (i *netInterface) configure(h *netlink.Handle) error {
 	return i.setAddresses(h, link)
 }
 
-// setIPv6 says who gives the interface its IPv6 addresses: the host alone, at
-// once and without a test for duplicates, since the host's own link has them
-// already. Without any, the host has IPv6 off on the link, and so has the guest.
+// setIPv6 leaves the interface's IPv6 addresses to the host alone: the guest accepts no
+// router advertisements, and does not look for duplicates, as it would find the host's
+// own link, which has the same addresses. An interface without IPv6 addresses has IPv6
+// switched off, as on the host.
 func (i *netInterface) setIPv6() error {
 	dir := "/proc/sys/net/ipv6/conf/" + i.name + "/"
 	if _, err := os.Stat(dir); err != nil && !i.hasIPv6() {

@@ -122,8 +122,8 @@ func parseGateway(r *netlink.Route, text string, bits int) error {
 	return nil
 }
 
-// setRoutes makes the routes over the plan's interfaces, and those that lead
-// nowhere, the plan's and no others, the kernel's own excepted.
+// setRoutes adds the plan's routes, and deletes all others over the plan's interfaces and
+// all other blackhole, unreachable and prohibit routes, except the kernel's own.
 func (p *netPlan) setRoutes(h *netlink.Handle) error {
 	index := p.indexes()
 	have, err := namespace.Dump(func() ([]netlink.Route, error) {

@@ -103,7 +103,8 @@ func dialIn(ctx context.Context, path string, to netip.AddrPort) (*containerSock
 		_ = conn.Close()
 		return nil, err
 	}
-	// Its bytes were written by someone else, who has waited already for more of them.
+	// The bytes come from another TCP connection, whose sender has decided how long to
+	// gather them: they are passed on at once.
 	_ = conn.SetsockoptInt(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	return &containerSocket{conn}, nil
 }

@@ -50,8 +50,8 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-// TestRelayStaysInTheNamespace: an address that is not the namespace's own is not connected
-// to, though there be a way.
+// TestRelayStaysInTheNamespace: the agent does not connect to an address that is not the
+// namespace's own, even where there is a route to it.
 func TestRelayStaysInTheNamespace(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root to enter a network namespace")

@@ -9,10 +9,10 @@ import (
 )
 
 // The init of a container's process lives under the process's own limits before it
-// becomes its program. The Go runtime may then want to map memory or to make a thread,
-// and dies where it cannot. An init that is to live under such limits makes what it
-// will need before them, which takes as long as the whole start of a Go program: so
-// others do not.
+// becomes its program. The Go runtime may then need to map memory or to make a thread,
+// and dies where it cannot. So an init with tight limits reserves what it will need
+// before they apply. That takes as long as the whole start of a Go program, so all others
+// do without.
 const (
 	// reserveVariable is the only variable of the agent's environment that libcontainer
 	// hands to an init. Of a zero the Go runtime takes no notice.
@@ -23,8 +23,9 @@ const (
 	manyThreads = 1 << 10
 )
 
-// reserveFor has every init from now on make room before its limits, where one of these
-// is tight: a process without limits of its own has its container's.
+// reserveFor has every later init make room before its limits apply, if one of limits is
+// tight. It is for all of them because a process without limits of its own gets those of
+// its container.
 func reserveFor(limits []configs.Rlimit) error {
 	for _, l := range limits {
 		if !tight(l) {

@@ -186,8 +186,8 @@ func TestWaitEndsWithItsTime(t *testing.T) {
 	}
 }
 
-// An exec whose shim was killed is forgotten, before or after its end: there may be as
-// many of them as the container lives.
+// An exec whose shim was killed is forgotten, whether the shim dies before or after the
+// exec's end: during a container's life there may be any number of them.
 func TestExecOfADeadShimIsForgotten(t *testing.T) {
 	a := newAgent(slog.New(slog.DiscardHandler), false)
 	c := fakeContainer(a, "x")

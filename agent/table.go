@@ -32,9 +32,9 @@ func (t *table) get(id string) (*container, error) {
 	return c, nil
 }
 
-// reserve claims an id for a container that is to be made. One that ended is
-// forgotten for it, once everything of it is removed. One that no shim stands for was
-// given up by the host, whose records say which ids are free: it is ended.
+// reserve claims an id for a container that is to be made. A container of that id that
+// has ended is forgotten as soon as everything of it is removed. One that lives, but that
+// no shim waits for, is killed first: the host takes its id for free.
 func (t *table) reserve(ctx context.Context, id string) error {
 	t.mu.Lock()
 	old, ok := t.byID[id]
@@ -77,7 +77,8 @@ func (t *table) reserveLocked(id string) error {
 	return nil
 }
 
-// forgetOldest makes room by the container that ended first.
+// forgetOldest forgets, of the containers that have ended and are removed, the one that
+// was made first. It reports false where there is none.
 func (t *table) forgetOldest() bool {
 	for _, id := range t.order {
 		select {

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// awaitDevice returns when there says so. It is asked whenever the kernel says
-// something of its devices.
+// awaitDevice waits until the function there reports true. It calls it at once, and again
+// after each event about a device that the kernel sends. It ends early with an error of
+// that function, or with ctx.
 func awaitDevice(ctx context.Context, there func() (bool, error)) error {
 	if ok, err := there(); ok || err != nil {
 		return err

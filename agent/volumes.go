@@ -46,15 +46,16 @@ func checkVolumes(share string, list []*agentproto.Volume) error {
 	return nil
 }
 
-// join puts, for each directory that another container has as well, that one's in its
-// place. Whether or not there is an error, leave is to follow.
+// join binds, over each directory that another container has as well, that container's
+// mount of it, so that both use one file system. The caller calls leave later, even after
+// an error.
 func (s *volumes) join(share string, list []*agentproto.Volume) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range list {
 		own := place{share: share, path: filepath.Join(s.dir, v.GetPath()), readOnly: v.GetReadOnly()}
 		others := s.live[v.GetIdentity()]
-		// One that may not be written to is of no use to who writes.
+		// A container that writes has no use for a place that is read-only.
 		i := slices.IndexFunc(others, func(p place) bool { return own.readOnly || !p.readOnly })
 		if i >= 0 {
 			if err := unix.Mount(others[i].path, own.path, "", unix.MS_BIND, ""); err != nil {
@@ -62,8 +63,8 @@ func (s *volumes) join(share string, list []*agentproto.Volume) error {
 			}
 			own.readOnly = others[i].readOnly
 		} else {
-			// Mounted here, it is the same for all; else each mount namespace that the
-			// kernel first needs it in gets one of its own.
+			// It is mounted here, once for all: otherwise the kernel would mount it anew
+			// in each mount namespace, when it is first used there.
 			mountBelow([]string{v.GetPath()})
 		}
 		s.live[v.GetIdentity()] = append(others, own)

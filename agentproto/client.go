@@ -40,8 +40,9 @@ func (c *sentConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// NextSent gives a channel that is closed when the next request is written: it
-// reaches the guest then, whatever becomes of this process.
+// NextSent gives a channel that is closed after the next write to the connection, even
+// one that fails. A request of less than 4 KiB is one write: once written, it reaches the
+// guest even if this process ends.
 func (c *Client) NextSent() <-chan struct{} {
 	c.raw.mu.Lock()
 	defer c.raw.mu.Unlock()
@@ -98,7 +99,7 @@ type Error struct {
 	Text string
 }
 
-// Error gives the agent's text, without a prefix: callers of a runtime search them.
+// Error gives the agent's text, without a prefix: callers of a runtime search it.
 func (e *Error) Error() string { return e.Text }
 
 // Unwrap gives the kind.

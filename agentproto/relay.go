@@ -25,9 +25,9 @@ const (
 // ErrRelayRefused says that nobody in the guest took the connection.
 var ErrRelayRefused = transport.ErrRefused
 
-// OpenRelay asks the agent, which it dials through d, for a connection to an address of
-// the containers' own, on the loopback interface or another. What Relay carries over the
-// connection that it gives is that one's; the caller closes it. The error is
+// OpenRelay dials the agent through d and asks it for a connection to an address that the
+// containers have, on the loopback interface or another. Relay carries the bytes of that
+// connection over the one that is returned, which the caller closes. The error is
 // ErrRelayRefused where nobody listens, or the containers do not have the address.
 func OpenRelay(ctx context.Context, d Dialer, to netip.AddrPort) (net.Conn, error) {
 	return open(ctx, d, RelayPort, func(conn net.Conn) error { return askRelay(conn, to) })

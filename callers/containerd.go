@@ -165,8 +165,8 @@ func validateContainerd(ctx context.Context, v *Version, content []byte) error {
 	})
 }
 
-// checkDefault refuses a default runtime that there is none of: the CRI plugin would not
-// be loaded.
+// checkDefault refuses a default runtime that has no table in runtimes: with that,
+// containerd would not load the CRI plugin.
 func checkDefault(dump table) error {
 	for _, version := range []int64{1, 2, 3} {
 		section, _ := at(dump, "plugins", criPlugin(version), "containerd").(table)

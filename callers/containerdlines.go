@@ -31,7 +31,7 @@ type containerdConfig struct {
 	base   string
 	values table
 	plugin string
-	// own is what install had written as the default: whether there was such a line.
+	// own says whether install had written a line that makes runch the default.
 	own bool
 }
 

@@ -87,7 +87,7 @@ func open(cgroupsPath string, config *cgroups.Cgroup, paths map[string]string) (
 }
 
 // Rootless tells whether this process is not root on the host. Root in a user namespace
-// has of the host's cgroups those that the user has to whom it belongs.
+// may use only those cgroups of the host that the namespace's owner may use.
 func Rootless() bool { return os.Geteuid() != 0 || userns.RunningInUserNS() }
 
 // setPath parses a cgroupsPath into config.

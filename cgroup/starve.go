@@ -34,9 +34,10 @@ func OpenMemory(dir string) (*Memory, error) {
 	return &Memory{root}, nil
 }
 
-// How much memory a victim takes, and how much of that it may have, in bytes. Where others could be killed in its place it has to be larger
-// than they are: in all that it has mapped, the program's file too, of which a shim has
-// 14 MiB.
+// How much memory a victim takes, and how much of that it may have, in bytes. The large
+// ones are for cgroup v1, where the OOM killer may choose another process of the cgroup:
+// the victim has to be larger than each of them in all that it has mapped. That counts
+// the program's file too, of which a shim has 14 MiB mapped.
 const (
 	smallTake, smallLimit = 4 << 20, 1 << 20
 	largeTake, largeLimit = 64 << 20, 32 << 20
@@ -69,8 +70,9 @@ func (m *Memory) Starve(v Victim) error {
 
 func (m *Memory) starveAll(v Victim) error {
 	const limit = "memory.limit_in_bytes"
-	// What can be reclaimed would be, before anybody is short of memory. A kernel that
-	// does not know this any more leaves it to the process that takes memory.
+	// The kernel reclaims the cgroup's caches before it kills, so they are emptied first.
+	// On a kernel that no longer has this file they are reclaimed while the victim takes
+	// memory.
 	_ = m.write("memory.force_empty", "0")
 	before, err := m.dir.ReadFile(limit)
 	if err != nil {
@@ -122,9 +124,10 @@ func (m *Memory) starveOne(v Victim) (err error) {
 	if err := m.write(path.Join(oomChild, "cgroup.procs"), strconv.Itoa(v.PID)); err != nil {
 		return fmt.Errorf("move process %d to a cgroup of its own: %w", v.PID, err)
 	}
-	// The limit comes last, and the kernel kills until it holds. One that is met by a
-	// process is an event of its own ("max"), before the kernel has killed anybody, and
-	// conmon listens no more after an event that is no kill. So the victim is stopped.
+	// The limit is set last: the kernel then kills until the cgroup is below it. If the
+	// victim ran into a limit by itself, the first event would be "max" and not a kill,
+	// and conmon stops listening after an event that is no kill. So the victim is stopped
+	// by then.
 	if err := v.Take(smallTake); err != nil {
 		return err
 	}

@@ -70,9 +70,9 @@ func (c *Cgroup) set(l Limits) error {
 	return nil
 }
 
-// undoing are the limits by which a cgroup gets from those of after to these: what only
-// after has is set to what a new cgroup has, as far as that is the same on each host. A
-// limit that is not named would stay.
+// undoing gives the limits that take a cgroup from those of after back to l. A limit that
+// is not named would stay as it is; so one that only after has is set to the value of a
+// new cgroup, where that value is the same on every host.
 func (l Limits) undoing(after Limits) Limits {
 	if after.Resources == nil {
 		return l

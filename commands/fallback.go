@@ -80,8 +80,9 @@ func (p *program) become(c *cli.Context, f *sandbox.Fallback) error {
 	return nil
 }
 
-// keepFDs lets the caller's first n files besides stdio, which main keeps from whatever
-// is executed, go to the next program. Of those that are not there that says it.
+// keepFDs lets the caller's first n files besides stdio go to the next program: main has
+// set close-on-exec for them all. It stops at one that is not open: the next program
+// complains about that itself.
 func keepFDs(n int) error {
 	for fd := 3; fd < 3+n; fd++ {
 		_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)

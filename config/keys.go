@@ -16,8 +16,8 @@ type key struct {
 	name string
 	get  func(*Config) string
 	set  func(*Config, string) error
-	// isPath makes it absolute, isProgram where it is more than a name; isList lets a
-	// file give it as an array.
+	// isPath says that a relative value is made absolute; isProgram, that one is which
+	// has a slash in it. isList lets a file give the value as an array.
 	isPath, isProgram, isList bool
 }
 

@@ -18,8 +18,9 @@ const (
 	compressionZstd Compression = "zstd"
 )
 
-// DefaultCompression is what Options.Compression means when it is empty: each boot would
-// unpack again what the disk has to spare, and zstd needs its window of the guest's memory.
+// DefaultCompression is what an empty Options.Compression means. It is none, as the disk
+// has room, while each boot would unpack the image again, and zstd takes its window from
+// the guest's memory.
 const DefaultCompression = compressionNone
 
 // zstdWindow is the largest window used, in bytes: the kernel refuses more than

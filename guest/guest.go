@@ -57,8 +57,9 @@ type Options struct {
 	Progress io.Writer
 }
 
-// Build makes an image in o.Output and returns its manifest. When it fails,
-// o.Output is as it was before.
+// Build makes an image in o.Output and returns its manifest. When it fails, o.Output is
+// as it was before; only a failure while it replaces files there may leave a mix of two
+// images.
 func Build(ctx context.Context, o Options) (*Manifest, error) {
 	if err := o.check(); err != nil {
 		return nil, err

@@ -51,7 +51,8 @@ func openKernel(ctx context.Context, where, release string) (*kernel, error) {
 	}
 }
 
-// finish checks the image and sorts the files into modules.
+// finish checks the image, notes its machine, and refuses a kernel for which there is
+// neither a module nor a list of those built in.
 func (k *kernel) finish() error {
 	arch, ok := imageArch(k.image)
 	if !ok {

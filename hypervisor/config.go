@@ -61,11 +61,11 @@ type Config struct {
 	// drops it.
 	Log io.Writer
 	// Console gets what the guest writes to its console; nil drops it. A guest whose
-	// console is not read stops, so the driver reads on when Console fails. What
-	// bounds the amount that is kept is Console.
+	// console is not read stops, so the driver reads on when Console fails. It is up to
+	// Console to bound what is kept.
 	Console io.Writer
-	// Served, when not nil, is called each time that a connection between another
-	// process and the guest ends that this process has relayed.
+	// Served, when not nil, is called each time that this process has finished relaying a
+	// connection between another process and the guest.
 	Served func()
 	// User is whom the VMM runs as; nil means the caller's own identity.
 	User *syscall.Credential
@@ -100,7 +100,8 @@ const (
 // maxCmdline is COMMAND_LINE_SIZE of the Linux kernel on x86, less the final zero.
 const maxCmdline = 2047
 
-// driverCmdline is more than a driver's own parameters take of it.
+// driverCmdline is the part of maxCmdline that is kept for the parameters of the driver
+// and of Announce, which need less.
 const driverCmdline = 512
 
 // HotplugStepMiB is the unit in which memory is added: the size of a memory block

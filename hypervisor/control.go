@@ -43,12 +43,13 @@ type Plugger interface {
 
 // Resizer changes the size of a VM.
 type Resizer interface {
-	// Resize changes the number of CPUs and the memory, either within the bounds
-	// of the Config that the VM was booted with; 0 leaves a value. It returns when
-	// the VMM has accepted the size: the guest has to bring new CPUs online by
-	// itself, releases others later, and gives memory back as far as it can. CPUs that
-	// it has yet to release are waited for before others come; if it does not release
-	// them, the error wraps the context's cause.
+	// Resize changes the number of CPUs and the memory, either within the bounds of the
+	// Config that the VM was booted with; 0 leaves a value as it is. It returns when the
+	// VMM has accepted the size: the guest has to bring new CPUs online by itself,
+	// releases others later, and gives memory back as far as it can. Where CPUs are to
+	// come, Resize first waits until the guest has released those that it still has to;
+	// if it does not, the error wraps the context's cause. Until then a VMM may refuse to
+	// take more CPUs away.
 	Resize(ctx context.Context, size state.VMSize) error
 }
 

@@ -12,8 +12,8 @@ import (
 type Share struct {
 	// Tag is the name that the guest mounts it by, and its id.
 	Tag string
-	// Socket is the path of the socket that virtiofsd listens on. The VMM need not
-	// be able to reach it: the driver is.
+	// Socket is the absolute path of the socket that virtiofsd listens on. The driver has
+	// to be able to reach it, the VMM need not.
 	Socket string
 }
 

@@ -12,9 +12,10 @@ func (c *Config) KernelParams() []string {
 		// a root bus, and each access to PCI configuration space is a VM exit. There is
 		// no chipset either whose faults would have to be looked for before that.
 		"pci=lastbus=0,noearly",
-		// Linux reaches what a device has in common with old PCI by two ports of the
-		// processor, of which each is an exit. It does not where they are taken, and
-		// uses the memory that PCI Express has for all: a third less exits in a boot.
+		// Linux reaches the first 256 bytes of a device's configuration by two I/O ports,
+		// and each access to either is a VM exit. Where the ports are reserved, it uses
+		// PCI Express's memory-mapped configuration for these too: a third fewer exits in
+		// a boot.
 		"reserve=0xcf8,8",
 		// What is plugged comes by ACPI, with every VMM, and a virtual port has neither
 		// errors nor power to tell of.
@@ -26,15 +27,17 @@ func (c *Config) KernelParams() []string {
 		// loads one into a guest for AppArmor, TOMOYO, IPE or IMA, and each of them is
 		// asked about every file that is opened.
 		"lsm=landlock,yama",
-		// Nearly half of what a distribution's kernel executes before its first process is for
-		// those who trace it: it writes the numbers of constants into the formats of events, and
-		// looks in the list of its functions for ones that others have replaced. Without that
-		// the formats have the constants' names; in Debian's list there are none.
+		// Nearly half of what a distribution's kernel executes before its first process
+		// prepares tracing: it replaces constants' names by numbers in the formats of
+		// events, and looks for functions in its list that others override. Without the
+		// first, the formats keep the names; as for the second, Debian's list has no such
+		// function.
 		"initcall_blacklist=trace_eval_init,ftrace_check_for_weak_functions",
 	}
 	if c.MaxMemoryMiB > c.MemoryMiB {
-		// Memory that is plugged in is used at once, and for any page: were it for movable
-		// ones only, the kernel would have to note its pages in what it has booted with.
+		// Memory that is plugged in is online at once, and may hold any page. If it took
+		// movable pages only, what the kernel needs to manage it would have to come out
+		// of the memory that it has booted with.
 		params = append(params, "memhp_default_state=online")
 	}
 	return params

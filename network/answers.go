@@ -20,11 +20,11 @@ const (
 	redirectPriority
 )
 
-// addAnswers lets the namespace's own sockets get the answers on a link
-// whose frames go to a tap: a packet for a connected socket of the namespace, of
-// these two addresses and ports, goes to that socket and not to the tap. Who answers for
-// an address on the link is told to both. Kernels without this filter, and user
-// namespaces, give an error.
+// addAnswers lets the namespace's own sockets get answers over a link whose frames go to
+// a tap: a packet whose addresses and ports are those of a connected socket in the
+// namespace goes to that socket and not to the tap. ARP replies and neighbour
+// advertisements go to both. It fails on kernels without this kind of filter and in user
+// namespaces.
 func addAnswers(ctx context.Context, h *netlink.Handle, link, tap int) error {
 	program, err := ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{
 		Name: "runch_answers", Type: ebpf.SchedCLS, Instructions: answers(tap),

@@ -27,8 +27,8 @@ type Tap struct {
 	MAC   net.HardwareAddr
 	// MTU is in bytes, without the Ethernet header.
 	MTU int
-	// NoAnswers says why sockets of the namespace's own get no answers on the link to
-	// what they have asked for; nil where they get them.
+	// NoAnswers says why the namespace's own sockets get no answers over the link; nil
+	// where they do.
 	NoAnswers error
 }
 

@@ -10,8 +10,9 @@ import (
 // ErrInvalidID says, with runc's text, that an id cannot be a container's or exec's.
 var ErrInvalidID = errors.New("invalid container ID format")
 
-// ErrOutside is what errors are, by errors.Is, about namespaces of the host or of a
-// process outside of the container's VM: those that a runtime without VMs could give it.
+// ErrOutside matches, by errors.Is, each error about a namespace of the host, or of a
+// process outside of the container's VM. A runtime without VMs could let the container
+// have that namespace.
 var ErrOutside = errors.New("a namespace outside of the container's VM")
 
 // OutsideErrorf makes an error that is ErrOutside, with a text of its own.

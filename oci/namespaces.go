@@ -96,8 +96,8 @@ func validateNamespaces(spec *specs.Spec, env *environment) error {
 	return validateTime(l, seen)
 }
 
-// withoutHost refuses the host's namespaces, which a container shares that has no entry
-// for them.
+// withoutHost gives an error where the set has no mount, PID, IPC or network namespace:
+// without a VM, the container would share the host's.
 func (s namespaceSet) withoutHost() error {
 	for _, t := range []specs.LinuxNamespaceType{
 		specs.MountNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.NetworkNamespace,
@@ -185,8 +185,8 @@ func splitNamespaces(host *HostPart, guest *specs.Spec, in Placement, env *envir
 		switch {
 		case ns.Type == specs.NetworkNamespace && set.has(specs.UserNamespace):
 			// Only the user namespace that owns a network namespace may mount its sysfs
-			// and set its sysctls: the guest makes the two together, and finds it there
-			// where both are made.
+			// and set its sysctls. So the guest decides: its first container makes the
+			// two together, a later one joins the sandbox's.
 			ns.Path = ""
 		case ns.Type == specs.NetworkNamespace:
 			ns.Path = in.NetNS

@@ -93,10 +93,10 @@ var (
 // maxSeccompArg is the index of a system call's last argument.
 const maxSeccompArg = 5
 
-// validateSeccomp checks the names that the guest's libcontainer will look up. A
-// listener, to which an action would notify, would be a socket of the host, with
-// descriptors of the guest's kernel sent over it. Without such an action one that is
-// given is never told of anything, and not looked at, as by runc.
+// validateSeccomp checks the names that the guest's libcontainer will look up. It refuses
+// the action that notifies a listener: that is a socket of the host, and cannot be sent
+// descriptors of the guest's kernel. Where no action notifies it, a listener is ignored,
+// as by runc.
 func validateSeccomp(l *specs.Linux) error {
 	s := l.Seccomp
 	if s == nil {

@@ -26,8 +26,9 @@ type SharedMemory struct {
 	Mode, UID, GID uint32
 }
 
-// sharedMemoryOf tells whether a bind is of such a file system: a tmpfs of its own, with
-// nothing in it. The host's /dev/shm is shared with the host, as any directory.
+// sharedMemoryOf gives what the guest mounts in place of a bind to /dev/shm: nil unless
+// the source is the root of a tmpfs and empty. The host's own /dev/shm is not replaced:
+// it is shared like any other directory.
 func sharedMemoryOf(source string, m specs.Mount) (*SharedMemory, error) {
 	if filepath.Clean(m.Destination) != shmDestination {
 		return nil, nil

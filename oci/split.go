@@ -23,7 +23,8 @@ const guestCgroups = "/runch"
 //   - Devices of the host are left out of a container that may use any device
 //     (host.LeftOut): it gets those of the guest in their place.
 //   - The network namespace is the guest's in.NetNS, which mirrors the host's.
-//     With a user namespace it is one that the guest makes for the container.
+//     With a user namespace the guest decides: its first container makes the two
+//     together, a later one joins in.NetNS.
 //   - Other namespaces with a path are those of the sandbox or of another container
 //     in it (in.Joined), or refused.
 //   - The guest has its own cgroup for the container, with the exact limits; the

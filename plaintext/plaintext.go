@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Line gives the text as one line without line breaks at its end: a line break or
-// another kind of white space is a space, anything else that is not printable is a
-// question mark. It is never longer than the text.
+// Line gives the text as one line: line breaks at its end are removed, other line breaks
+// and tabs become spaces, and everything else that is not printable becomes a question
+// mark. It is never longer than the text.
 func Line(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

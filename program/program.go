@@ -23,7 +23,8 @@ func Find(name string) string {
 		}
 	}
 	for _, candidate := range candidates {
-		// Of a relative PATH the result would depend on the working directory.
+		// A path that is not absolute, as of a relative directory in PATH, depends on the
+		// working directory.
 		if found, err := exec.LookPath(candidate); err == nil && filepath.IsAbs(found) {
 			return found
 		}

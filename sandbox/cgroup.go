@@ -57,9 +57,10 @@ func (r *Runtime) newCgroup(path string, limits cgroup.Limits, annotations map[s
 	return group, state.Cgroup{Path: path, Systemd: r.Systemd, Paths: group.Paths()}, nil
 }
 
-// enterCgroup puts a process of the container's into a cgroup that newCgroup has described,
-// and tells which it is in then: none of its own where the spec names none, this user
-// may make none and nothing is to be held there.
+// enterCgroup puts a process of the container's into a cgroup that newCgroup has
+// described, and gives the cgroup that it is in then. That is empty where the process
+// stays in the caller's: the spec names no cgroup, this user may not make one, and no
+// limit needs one.
 func (c *creation) enterCgroup(group *cgroup.Cgroup, made state.Cgroup, pid int) (state.Cgroup, error) {
 	err := group.Apply(pid)
 	if err == nil {

@@ -91,8 +91,9 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 	return f.wait(p)
 }
 
-// endedMeanwhile is err of a failed exec, or, where the container ended while it
-// was made, that: one that gets no answer may be faster than the shim's end.
+// endedMeanwhile says why an exec failed: ErrExecStopped if the container ended while the
+// exec was made, else err. The exec may fail a moment before the container's shim has
+// ended.
 func endedMeanwhile(ctx context.Context, c *state.Container, err error) error {
 	if !hasEnded(ctx, c.Shim, err) {
 		return err

@@ -182,7 +182,8 @@ type fakeControl struct {
 	agent *fakeAgent
 }
 
-// Control is of the holder, as the sizes are then.
+// Control is called by the holder, in whose process the VM's fake agent is: it is that
+// agent which notes the sizes.
 func (vm *fakeVM) Control(context.Context) (hypervisor.Control, error) {
 	return &fakeControl{agent: vm.agent}, nil
 }

@@ -66,8 +66,9 @@ func (r *Runtime) FallbackOf(ctx context.Context, id string) *Fallback {
 	return nil
 }
 
-// lost tells whether a container has ended without its record. Its creator is the
-// runtime itself, which had the process from the command that wrote the record.
+// lost tells whether a container is gone although its record is there. The creator in the
+// record is the process of the runtime's create or run: the runtime took over the process
+// of the command that wrote the record.
 func (f *Fallback) lost(c *state.Container) bool {
 	return !c.Creator.Alive() && !f.knows(c.ID)
 }

@@ -59,9 +59,10 @@ func (r *Runtime) deleteLeftovers(ctx context.Context, id string, dir *state.Dir
 	return dir.Remove()
 }
 
-// leaveSandboxes takes a container out of those that know it, and ends the one of that
-// id which is left without containers. A record that cannot be read, as unread says, may
-// be that of the container's own sandbox.
+// leaveSandboxes takes a container out of the sandboxes that name it as a member or as
+// their owner, and ends the sandbox of that id if no container is left in it. unread is
+// the error of records that cannot be read: one of them may be that of the container's
+// own sandbox.
 func (r *Runtime) leaveSandboxes(ctx context.Context, id string, sandboxes []*state.Sandbox, unread error) error {
 	if unread != nil {
 		if err := r.endUnreadable(ctx, id); err != nil {

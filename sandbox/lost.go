@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lostNote is what a holder that does not know how its container ended has left a note
-// of; empty where there is none.
+// lostNote is the note that a holder leaves when it does not know how its container
+// ended; empty where there is none.
 func (s *lockedSandbox) lostNote() string {
 	f, err := os.Open(filepath.Join(s.Path(), shimproto.LostNote))
 	if err != nil {
@@ -32,9 +32,9 @@ func (s *lockedSandbox) lostNote() string {
 	return plaintext.Line(string(note))
 }
 
-// mayBeEnd tells whether an error is one that those meet first whose sandbox, or
-// container, is about to end. ENOMEM is what the kernel has for who is to be born in a
-// pid namespace whose init ends.
+// mayBeEnd tells whether an error may be the first sign that a sandbox or a container is
+// ending. ENOMEM is what the kernel answers when a process is to be made in a pid
+// namespace whose init is ending.
 func mayBeEnd(err error) bool {
 	return errors.Is(err, errNoReport) || errors.Is(err, agentproto.ErrUnreachable) ||
 		errors.Is(err, shimproto.ErrHolderGone) || errors.Is(err, unix.ENOMEM)
@@ -51,8 +51,9 @@ func hasEnded(ctx context.Context, p state.Process, err error) bool {
 	return !p.Alive()
 }
 
-// endedMeanwhile is err of a member that could not be made, or, where the sandbox that it
-// was to join has ended meanwhile, that, and why: a member's shim may meet it first.
+// endedMeanwhile says why a member could not be made: ErrSandboxStopped with the reason
+// if the sandbox has ended meanwhile, else err. The member's shim may fail before the
+// sandbox's holder is gone.
 func (s *lockedSandbox) endedMeanwhile(ctx context.Context, err error) error {
 	if !hasEnded(ctx, s.record.Holder, err) {
 		return err

@@ -34,8 +34,9 @@ func (s *lockedSandbox) resize(to state.VMSize) error {
 	return s.Save(s.record)
 }
 
-// awaitMemory waits for the guest's kernel to use what the VM has more than before.
-// Noting its pages takes memory of the host, whose limits have been raised by then.
+// awaitMemory waits until the guest's kernel uses the memory that was added since the VM
+// had the size before. The limits of the host's cgroup have to be raised first: to keep
+// account of the new pages, the guest's kernel touches memory.
 func (s *lockedSandbox) awaitMemory(ctx context.Context, agent agentproto.AgentService, before state.VMSize) error {
 	if s.record.Now.MemoryMiB <= before.MemoryMiB {
 		return nil
@@ -48,9 +49,9 @@ func (s *lockedSandbox) awaitMemory(ctx context.Context, agent agentproto.AgentS
 	return err
 }
 
-// raiseLimits sets the limits of the sandbox's cgroup for its members as they are
-// now, where before are those of before. What would take memory from the VM waits
-// for an update.
+// raiseLimits sets the limits of the sandbox's cgroup for its members as they are now;
+// before are the limits for the members that there were. A limit of memory is not set
+// while more than that is in use: the cgroup then keeps the one that it has.
 func (s *lockedSandbox) raiseLimits(before cgroup.Limits) error {
 	group, err := openCgroup(s.record.Cgroup)
 	if err != nil {
@@ -67,8 +68,9 @@ func (s *lockedSandbox) raiseLimits(before cgroup.Limits) error {
 	return group.Update(before, after)
 }
 
-// makeRoom makes a running VM large enough for its members, and its cgroup on the host,
-// whose limits are those of before. More memory is in use when it returns.
+// makeRoom makes a running VM, and its cgroup on the host, large enough for its members.
+// before are the limits for the members that there were. When makeRoom returns, the
+// guest's kernel uses the memory that was added.
 func (s *lockedSandbox) makeRoom(ctx context.Context, before cgroup.Limits) error {
 	size, err := sizeFor(s.record)
 	if err != nil {

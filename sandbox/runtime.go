@@ -41,8 +41,8 @@ const (
 	killTimeout = 2 * time.Second
 	// goneTimeout bounds the end of a shim that was killed.
 	goneTimeout = 10 * time.Second
-	// endTimeout is how long after the guest's connection a container that ends
-	// is still seen.
+	// endTimeout bounds the wait for a shim's end after the connection to its guest was
+	// lost.
 	endTimeout = time.Second
 )
 
@@ -169,8 +169,8 @@ func (r *Runtime) call(ctx context.Context, c *state.Container, do func(context.
 	return err
 }
 
-// endsWith tells whether a container ends with the connection to its guest, which
-// was lost by err: its shim is seen a moment longer.
+// endsWith tells whether the connection to a container's guest was lost, as err says,
+// because the container has ended. Its shim may end a moment later, and is waited for.
 func endsWith(ctx context.Context, c *state.Container, err error) bool {
 	if !errors.Is(err, agentproto.ErrUnreachable) || ctx.Err() != nil {
 		return false

@@ -148,9 +148,9 @@ func (s *lockedSandbox) leave(ctx context.Context, c *state.Container) error {
 	return nil
 }
 
-// isAbandoned says that a sandbox belongs to no container and that none is in it. Who has
-// the lock does not see it of one that is being made: a create gives that up when the first
-// member is admitted, or when it fails.
+// isAbandoned says that a sandbox belongs to no container and that none is in it. Under
+// the sandbox's lock this is never true of one that is still being made: its create keeps
+// the lock until the first member is admitted, or until it fails.
 func isAbandoned(s *state.Sandbox) bool { return s.Owner == "" && len(s.Members) == 0 }
 
 // unshare takes a member's files out of the shared tree, if that has not ended with its

@@ -35,9 +35,9 @@ func awaitZombie(pid int) {
 }
 
 // undo ends the shim and what it has made. It returns when the shim is gone, or after
-// goneTimeout: the kernel keeps it, as PID 1 of its namespace, for as long as it cannot end
-// a process in there, which it cannot while that waits for a disk. Who takes down what
-// the records have finds it alive then, and leaves them to another delete.
+// goneTimeout: the kernel keeps the PID 1 of a namespace until all processes in there
+// have ended, and one that waits for a disk cannot be killed. Whoever takes down what the
+// records have then finds the shim alive, and leaves them to another delete.
 func (p *shimProcess) undo() { p.undoWithin(goneTimeout) }
 
 func (p *shimProcess) undoWithin(timeout time.Duration) {

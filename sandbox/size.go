@@ -107,10 +107,9 @@ func sizeFor(s *state.Sandbox) (state.VMSize, error) {
 	return size, nil
 }
 
-// hostLimits are those of the host's cgroup that the VM is in: what its members are
-// to have in all. The overheads are added, and the VM's memory is in them that it
-// cannot give back, which is more than that where the limits are below that of its
-// making.
+// hostLimits are those of the host's cgroup that the VM is in: what its members are to
+// have in all, with the overheads added. A VM cannot give back the memory that it was
+// booted with: where the members' limit is lower, the difference is added too.
 func hostLimits(s *state.Sandbox) cgroup.Limits {
 	l := cgroup.Limits{Resources: totalResources(s), Overhead: s.Overhead}
 	host := oci.HostPart{Resources: l.Resources}

@@ -122,8 +122,9 @@ func (u *update) setResources(r *specs.LinuxResources) {
 	u.sandbox.record.Members[u.container.ID] = m
 }
 
-// takesMemory says whether the limit of memory has to wait until memory was given
-// back: it is in use, or it may be used as long as the guest's limit is the old one.
+// takesMemory says whether the host's limit of memory can be set only after the guest has
+// given memory back: because it is lower than before, or because more than it allows is
+// in use.
 func takesMemory(group *cgroup.Cgroup, before, limits cgroup.Limits) (bool, error) {
 	if cgroup.TakesMemory(before, limits) {
 		return true, nil
@@ -152,9 +153,9 @@ func (u *update) give(ctx context.Context, before, limits cgroup.Limits) error {
 	return errors.Join(u.dir.Save(u.container), u.sandbox.Save(u.sandbox.record))
 }
 
-// setLimits sets those of the container's own cgroup on the host, and of the guest's, or
-// none. The guest's are raised when its kernel has the memory that was added to a VM of
-// size.
+// setLimits sets the limits of the container's own cgroup on the host and of its cgroup
+// in the guest, or neither. size is what the VM had before it grew: the guest's limits
+// are set once its kernel uses the memory that was added since.
 func (u *update) setLimits(ctx context.Context, size state.VMSize) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -179,7 +180,7 @@ func (u *update) setLimits(ctx context.Context, size state.VMSize) error {
 	return nil
 }
 
-// undone is err, after which what had been done was undone, with what went wrong in that.
+// undone adds to err what went wrong when the work was undone after it, if anything did.
 func undone(err, undo error) error {
 	if undo == nil {
 		return err

@@ -39,9 +39,10 @@ func (s *lockedSandbox) scanNetwork(ctx context.Context, want func(name, tap str
 	return &wiring{links: links, config: config}, nil
 }
 
-// rewire makes the NICs of the running VM those for the links of w. First come those off
-// that are for no link of w, or for one that has become another: hardware addresses must
-// not meet. It gives the taps that are new; after an error there are none of these.
+// rewire gives the running VM a NIC for each link of w and no other. NICs whose link is
+// not in w, or has become another one, are unplugged first, so that no hardware address
+// is there twice. It returns the names of the new taps; where one cannot be plugged, the
+// new ones are unplugged again.
 func (s *lockedSandbox) rewire(ctx context.Context, w *wiring) (added []string, err error) {
 	for _, tap := range slices.Clone(s.record.Network.Taps) {
 		if !slices.ContainsFunc(w.links, func(l network.Link) bool { return fits(tap, l) }) {

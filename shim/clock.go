@@ -58,8 +58,8 @@ func (h *holder) syncClock(ctx context.Context) error {
 	return adjustClock(ctx, agent)
 }
 
-// adjustClock asks the guest for its time and corrects it. What the call took is as much
-// as the answer may be wrong by, so a smaller difference is none.
+// adjustClock asks the guest for its time and corrects it. The answer may be off by as
+// much as the call took, so a difference smaller than that is not corrected.
 func adjustClock(ctx context.Context, agent agentproto.AgentService) error {
 	asked := time.Now()
 	now, err := agent.AdjustClock(ctx, &agentproto.AdjustClockRequest{})

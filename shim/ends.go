@@ -26,7 +26,7 @@ func (h *holder) start(ctx context.Context) error {
 		case <-ctx.Done():
 			return
 		}
-		// It ends with a VMM that ends, too, whose own reason is the better one.
+		// virtiofsd also ends when the VMM does, and then the VMM's own error says more.
 		select {
 		case <-time.After(serverEnd):
 			abandon(errNoServer)
@@ -49,7 +49,7 @@ func (h *holder) orServer(err error) error {
 	return err
 }
 
-// watch makes one end of the VMM's and virtiofsd's.
+// watch closes vmGone when the VMM has ended, and lost when either it or virtiofsd has.
 func (h *holder) watch() {
 	go func() {
 		_ = h.vm.Wait()

@@ -39,12 +39,14 @@ type holder struct {
 	// note is for why the container's end is not known.
 	note *os.File
 	taps []state.Tap
-	// tapFiles are this process's own of the VM's first interfaces, until the VMM has its
-	// copies: a tap is there as long as it is open.
+	// tapFiles are this process's descriptors of the taps that the VM boots with. They
+	// are closed once the VMM has its own: a tap exists for as long as it is open
+	// somewhere.
 	tapFiles []*os.File
 	// noLocalhost says why the guest does not get connections to localhost.
 	noLocalhost error
-	// noAnswers says why sockets of the network namespace's own get none.
+	// noAnswers says why the network namespace's own sockets get no answers over its
+	// links; nil where they do.
 	noAnswers error
 	nics      *agentproto.Network
 	names     *names

@@ -12,10 +12,10 @@ import (
 	"runch/shimproto"
 )
 
-// openLocalhost gives the guest the connections that this process's network namespace
-// makes to itself, as long as the process lives: port-forwarding dials 127.0.0.1 and ::1,
-// and what publishes ports for a user who is not root the container's own address. An
-// error takes nothing from the guest but that.
+// openLocalhost gives the guest the connections that processes in this network namespace
+// make to the namespace itself, for as long as this process lives. Port-forwarding dials
+// 127.0.0.1 and ::1; a rootless publisher of ports dials the container's own address.
+// After an error the guest works, but does not get these connections.
 func (h *holder) openLocalhost(ctx context.Context, v *shimproto.VM) error {
 	if v.NewNetwork {
 		if err := namespace.WithHandle(namespace.SetLoopbackUp); err != nil {

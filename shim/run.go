@@ -34,7 +34,7 @@ const settleTime = 2 * time.Second
 // exit code to end with. announce makes it tell the command its pid first.
 func run(newVM NewVMFunc, announce bool) int {
 	caught, _ := signals.Catch() // up to its end
-	signal.Ignore(unix.SIGPIPE)  // a reader of the output that is gone is none of the process's
+	signal.Ignore(unix.SIGPIPE)  // output that nobody reads is an error, not this process's end
 	// The kernel took the name from the path that it was started by, which is a link's.
 	_ = os.WriteFile("/proc/self/comm", []byte(shimproto.ProgramName), 0) // without it only ps(1) shows another
 	unix.Umask(0o022)
@@ -52,7 +52,8 @@ func run(newVM NewVMFunc, announce bool) int {
 	if err := conn.Receive(&s.Setup); err != nil {
 		return exitUndone
 	}
-	// Set when there is something to give back. The host's /proc is there now.
+	// settle sets the time, once there is something to give back. The mappings are read
+	// now, while the host's /proc is there.
 	s.release = time.AfterFunc(s.Timeout, ReadProgramMappings().Release)
 	defer s.release.Stop()
 	code, err := s.run()

@@ -22,9 +22,9 @@ const requestTimeout = 30 * time.Second
 // the VM is to have others.
 const releaseTimeout = 20 * time.Second
 
-// serve answers the requests that commands and the shims of other containers make
-// to the holder, one after the other, as long as the process lives and not only ctx.
-// They come when the command knows that the VM runs. The guest's clock is kept as long.
+// serve answers the requests that commands and the shims of other containers make to the
+// holder, one after the other, and keeps the guest's clock. Both go on until the process
+// ends, also after ctx is done. Nobody sends a request before the VM is known to run.
 func (h *holder) serve(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	go func() {

@@ -28,8 +28,8 @@ type Invocation struct {
 	Role Role
 	// Flags are those of clone(2) for the namespaces that RoleNest makes.
 	Flags uintptr
-	// Title is what the shim stands for, which callers that list the processes of a
-	// container show; empty for a holder alone.
+	// Title has the arguments of the process that the shim stands for: callers that list
+	// a container's processes show them. It is empty for a holder alone.
 	Title []string
 }
 

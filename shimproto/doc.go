@@ -1,13 +1,14 @@
-// Package shimproto is what the short commands and the processes that stay say to
-// each other: the setup, over a socket pair that the command makes, and the
-// requests to a sandbox's holder, over a socket in the sandbox's directory. Both
-// are messages of JSON, one a datagram or a line, with descriptors beside.
+// Package shimproto is what the short commands and the processes that stay say to each
+// other: the setup, over a socket pair that the command makes, and the requests to a
+// sandbox's holder, over a socket in the sandbox's directory. Both are JSON: the setup
+// has one message a line; each request and each answer is one datagram, which may carry
+// descriptors.
 package shimproto
 
 import "time"
 
-// LostGrace is how long a connection to the guest may be gone before its VM is: a
-// VMM that was killed closes its files, and then has the guest's memory to give back.
+// LostGrace is how long the VM may still seem to run after a connection to its guest was
+// lost: a VMM that was killed first closes its files, and then frees the guest's memory.
 const LostGrace = time.Second
 
 // The file descriptors that a shim finds besides its stdio.

@@ -32,7 +32,7 @@ type Setup struct {
 	Container *Container
 	Exec      *Exec
 	Terminal  *Terminal
-	// Timeout bounds everything up to the report.
+	// Timeout bounds everything up to the commit.
 	Timeout time.Duration
 }
 
@@ -40,8 +40,8 @@ type Setup struct {
 // shim's file descriptor ConsoleFD.
 type Terminal struct {
 	Size *agentproto.TerminalSize
-	// PlainNewlines is set where the command shows the terminal on the caller's,
-	// which makes lines of what it gets itself.
+	// PlainNewlines is set where the command shows the output on its caller's terminal,
+	// which puts a carriage return before each newline itself.
 	PlainNewlines bool
 }
 
@@ -202,6 +202,7 @@ type Ready struct {
 	// NoLocalhost says why connections to localhost in that namespace do not reach the
 	// guest; empty where they do.
 	NoLocalhost string `json:",omitempty"`
-	// NoAnswers says why sockets of that namespace's own get no answers by its links.
+	// NoAnswers says why that namespace's own sockets get no answers over its links;
+	// empty where they do.
 	NoAnswers string `json:",omitempty"`
 }

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// send sends this process a signal that the test has caught, or is ignored.
+// send sends this process a signal that the test catches or ignores.
 func send(t *testing.T, sig unix.Signal) {
 	t.Helper()
 	if err := unix.Kill(os.Getpid(), sig); err != nil {
@@ -30,7 +30,7 @@ func TestInterruptible(t *testing.T) {
 	}
 }
 
-// A process to which both are nothing is not interrupted by any other signal.
+// A process that ignores both SIGTERM and SIGINT is not interrupted by any other signal.
 func TestInterruptibleLeavesOutWhatIsIgnored(t *testing.T) {
 	signal.Ignore(unix.SIGTERM, unix.SIGINT)
 	defer signal.Reset(unix.SIGTERM, unix.SIGINT)

@@ -1,9 +1,8 @@
-// Package state keeps the runtime's records: one directory for each container
-// below the root directory, with a JSON file for the container and, where it
-// owns a VM, one for the sandbox.
+// Package state keeps the runtime's records below the root directory: a directory with a
+// JSON file for each container, and one for each sandbox.
 //
-// Whoever changes a container holds the lock of its directory; reading needs
-// none, because records are replaced whole. A record says what was made, never
-// what is the case: whether a container runs is derived from its shim, which is
-// known by pid and start time. The package imports no sibling.
+// Whoever changes a container or a sandbox holds the lock of its directory; reading needs
+// none, because a record is replaced as a whole. A record says what was made, never what
+// is the case: whether a container runs is derived from its shim, which is known by pid
+// and start time.
 package state

@@ -53,8 +53,8 @@ func (s *Store) make(ctx context.Context, record, id string) (*directory, error)
 
 // makeLocked makes a directory and locks it.
 func makeLocked(ctx context.Context, path, record, id string) (*directory, error) {
-	// Before it is locked, a forced delete of the same id may take the directory away, and
-	// it is made again. No delete does that time after time.
+	// Before it is locked, a forced delete of the same id may remove the directory; then
+	// it is made again. No delete does that time after time, so a few tries are enough.
 	const tries = 10
 	for range tries {
 		if err := os.Mkdir(path, dirMode); err != nil {

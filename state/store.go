@@ -18,8 +18,8 @@ const (
 	containerFile = "container.json"
 	sandboxFile   = "sandbox.json"
 
-	// sandboxPrefix begins the names of sandboxes' directories. No container's id
-	// can have it, or the other one: see oci.ValidateID.
+	// sandboxPrefix begins the names of sandboxes' directories. No container's id begins
+	// with it or with fallbackPrefix: see oci.ValidateID.
 	sandboxPrefix = "@"
 	// fallbackPrefix begins the names of the root directories of other runtimes.
 	fallbackPrefix = "="

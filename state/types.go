@@ -88,8 +88,9 @@ type Network struct {
 type Tap struct {
 	// Name is the tap's, and the id of the NIC.
 	Name string `json:"name"`
-	// Link, MAC and MTU (in bytes) are those of the link that it was made for, when that
-	// was looked at last. They are empty in a record of version 2.
+	// Link is the name of the link that it was made for, when that was looked at last.
+	// MAC and MTU (in bytes) are what the NIC was made with. All are empty in a record of
+	// version 2.
 	Link string `json:"link,omitempty"`
 	MAC  string `json:"mac,omitempty"`
 	MTU  int    `json:"mtu,omitempty"`

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Leave makes the tree the root of the mount namespace and lets go of
-// everything of the host's that was copied with the namespace. A child that
-// still had the host's root has the tree's from then on. /proc comes along until
-// it is moved into the view: paths are followed by it, and in a user namespace no
-// new one can be mounted where none is to be seen.
+// Leave makes the tree the root of the mount namespace and lets go of everything of the
+// host's that was copied with the namespace. A child that still had the host's root has
+// the tree's from then on. /proc is taken along until it is moved into the view: paths in
+// the rootfs are looked up with its help, and in a user namespace the kernel lets nobody
+// mount a new one where none is visible.
 func (t *Tree) Leave() error {
 	if err := t.takeProc(); err != nil {
 		return err

@@ -130,9 +130,9 @@ func (t *mountTree) close() {
 	_ = unix.Close(t.fd)
 }
 
-// SlaveMounts keeps what happens in the process's mount namespace from the one that
-// it was copied from, and mounts a /proc of its own pid namespace. What is mounted
-// there still appears here, and in the clones that are to have it.
+// SlaveMounts keeps mounts made in this process's mount namespace out of the namespace
+// that it was copied from, and mounts a /proc of its own pid namespace. What is mounted
+// in the original still appears in the copy, and in the clones of slave volumes.
 func SlaveMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("make the mount namespace a slave: %w", err)

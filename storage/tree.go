@@ -228,8 +228,8 @@ func (t *Tree) detach(name string, paths []string) (err error) {
 	return err
 }
 
-// removeDirs removes a share's mount points and what leads to them. What has
-// something in it stays: were it a mount, its files would be the user's.
+// removeDirs removes a share's mount points and what leads to them. One that is not
+// empty, or still has a mount on it, stays and is an error.
 func (t *Tree) removeDirs(name string, paths []string) error {
 	var dirs []string
 	for _, path := range slices.Backward(paths) {

@@ -154,5 +154,5 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 // Err says how it ended; only after Done.
 func (s *Server) Err() error { return s.err }
 
-// Kill ends it at once; for those whose processes no pid namespace ends.
+// Kill kills virtiofsd, and does not wait: Done tells when it has ended.
 func (s *Server) Kill() { _ = s.cmd.Process.Kill() }

@@ -146,8 +146,9 @@ func (b *build) count(out io.Reader) {
 	_, _ = io.Copy(io.Discard, out) // behind a line that is too long
 }
 
-// collect puts together what is kept of the build: the kernel without its symbols, and
-// by which addresses in it are looked up.
+// collect puts together what is kept of the build: the kernel without its symbols,
+// System.map to look up addresses in it, its configuration, and the list of built-in
+// modules.
 func (b *build) collect(ctx context.Context, kernel string) error {
 	data, err := os.ReadFile(filepath.Join(b.objects, "include/config/kernel.release"))
 	if err != nil {

@@ -31,13 +31,13 @@ const (
 	// maxStreams is how many connections there may be from host to guest, the
 	// number that hypervisors with a vsock of their own allow.
 	maxStreams = 1023
-	// maxGuestStreams is how many the guest may have open towards the host. It
+	// maxGuestStreams is how many streams of the guest's are accepted at one time. It
 	// needs one, for its hello.
 	maxGuestStreams = 16
 	// preambleTimeout is how long either side may take to name its port.
 	preambleTimeout = 10 * time.Second
-	// never stands for no timeout where yamux takes a number: a caller has a deadline
-	// of its own, and a guest may be paused for days.
+	// never stands for no timeout where yamux takes a number: a guest may be paused for
+	// days.
 	never = 10 * 365 * 24 * time.Hour
 	// maxLogLines is how many lines yamux may log in all.
 	maxLogLines = 20

@@ -30,9 +30,10 @@ func (h *Handle) Resize(ctx context.Context, size state.VMSize) error {
 			return err
 		}
 	}
-	// The VMM compares with the CPUs that the guest still has, and says yes to as many,
-	// also when the guest is about to release some of them. What it was asked for last
-	// changes nothing, and is refused until the guest has released them.
+	// The VMM compares a request with the number of CPUs that the guest still has. It
+	// accepts that same number though the guest is about to release some of them, and
+	// adds none. A request for the number that was asked for last changes nothing, and is
+	// refused until the guest has released them: so it tells when that is done.
 	if last := info.Config.CPUs.Boot; size.CPUs > last {
 		if err := h.awaitRelease(ctx, last); err != nil {
 			return err

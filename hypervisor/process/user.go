@@ -19,11 +19,11 @@ const kvmDevice = "/dev/kvm"
 // namespace, see user_namespaces(7).
 const overflowID = 65534
 
-// UserFor gives the identity that a VMM can run as: user, in the group of the KVM
-// device where that opens it, or nil, the caller's own, where only root may open the
-// device. What is not mapped into the user namespace cannot be given to a process there:
-// a group the caller may have from before, and a user there is no other where somebody
-// has no subordinate ids.
+// UserFor gives the identity that a VMM can run as: user, with the group of /dev/kvm
+// added where it can open the device only so; or nil, the caller's own identity, where it
+// cannot open it at all. A process can only be given ids that are mapped into this user
+// namespace: the result is nil for a user that is not mapped, as where somebody has no
+// subordinate ids, and a group of the device that is not mapped does not count.
 func UserFor(user *syscall.Credential, accel hypervisor.Accel) *syscall.Credential {
 	if user == nil || !mapped(user.Uid, idmap.CurrentProcessUIDMap) || !mapped(user.Gid, idmap.CurrentProcessGIDMap) {
 		return nil

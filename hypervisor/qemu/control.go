@@ -33,7 +33,8 @@ func (vm *VM) Control(ctx context.Context) (hypervisor.Control, error) {
 	return control(ctx, vm.cfg.Dir, &vm.leaving, conn, err)
 }
 
-// control begins to talk to a monitor to which a connection was made, or not.
+// control greets the monitor at the other end of conn. err is that of the attempt to
+// connect; where it is not nil, control gives it back.
 func control(ctx context.Context, dir string, leaving *leavingCPUs, conn *net.UnixConn, err error) (hypervisor.Control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to QEMU's monitor: %w", err)

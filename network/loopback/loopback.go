@@ -59,9 +59,9 @@ type Relay struct {
 	work      sync.WaitGroup
 }
 
-// Open begins with the connections in the network namespace of the calling thread, until
-// ctx is done for those that are not made yet. The caller closes the relay, or ends the
-// process.
+// Open begins to take the connections in the network namespace of the calling thread.
+// When ctx is done, those that are not made yet are refused. The caller closes the relay,
+// or ends the process.
 func Open(ctx context.Context, guest Guest) (_ *Relay, err error) {
 	ctx, end := context.WithCancel(ctx)
 	r := &Relay{guest: guest, end: end}

@@ -17,12 +17,12 @@ import (
 	"runch/agent/timerslack"
 )
 
-// The first thread of the process stays with main, for which it is taken for sure
-// only before main. A container's init: what libcontainer sets for the pid (CPUs,
-// scheduling) is that thread's, and the program gets what the thread has that calls
-// execve. The agent: libcontainer has threads join containers' mount namespaces and
-// end, but Go never ends the first one. It would keep a container's mounts for ever,
-// and /proc/self would show them as the agent's.
+// The main goroutine keeps the process's first thread; only in an init function is it
+// sure to be on it. For a container's init: libcontainer sets CPUs and scheduling for the
+// pid, which is the first thread's, and the program gets those of the thread that calls
+// execve. For the agent: libcontainer has threads join containers' mount namespaces and
+// then ends them, but Go never ends the first thread. That one would keep a container's
+// mounts for ever, and /proc/self would show them as the agent's.
 func init() { //nolint:gochecknoinits // in main another thread may be the process's first
 	runtime.LockOSThread()
 	if isInit() {

@@ -33,7 +33,8 @@ func LoadList(list string) error {
 	return nil
 }
 
-// Load loads a module that the image brings, which what it needs comes before in the list; the kernel may have it built in.
+// Load loads one module of the image's list of lazy ones, without those that it depends
+// on: the caller loads them before it. One that is loaded or built in is no error.
 func Load(name string) error {
 	if _, err := os.Stat("/sys/module/" + name); err == nil {
 		return nil
