@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/vishvananda/netlink"
@@ -57,10 +58,15 @@ func (s *scanner) wanted(r *netlink.Route) bool {
 	case unix.RTN_BLACKHOLE, unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT:
 		return true
 	case unix.RTN_UNICAST:
-		_, ok := s.names[r.LinkIndex]
-		return ok || len(r.MultiPath) > 0
+		return s.has(r.LinkIndex) || slices.ContainsFunc(r.MultiPath, func(hop *netlink.NexthopInfo) bool { return s.has(hop.LinkIndex) })
 	}
 	return false
+}
+
+// has reports whether the guest has a NIC for the link of an index.
+func (s *scanner) has(index int) bool {
+	_, ok := s.names[index]
+	return ok
 }
 
 // route is the message for r.

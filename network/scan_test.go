@@ -338,6 +338,13 @@ func TestScanSome(t *testing.T) {
 		}
 		return h.AddrAdd(tun, addr)
 	})
+	pod.addVeth(t, "eth1", "peer1", "10.1.0.5/24")
+	eth1 := pod.index(t, "eth1")
+	pod.change(t, func(h *netlink.Handle) error {
+		return h.RouteAdd(&netlink.Route{Dst: prefix(t, "10.7.0.0/16"), MultiPath: []*netlink.NexthopInfo{
+			{LinkIndex: eth1, Gw: net.ParseIP("10.1.0.1")}, {LinkIndex: eth1, Gw: net.ParseIP("10.1.0.2")},
+		}})
+	})
 	if _, _, err := Scan(within(t), pod.path); !errors.Is(err, ErrUnsupportedLink) {
 		t.Fatalf("all: %v", err)
 	}
