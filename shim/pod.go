@@ -65,10 +65,22 @@ func watchPod(pinned string) *pod {
 // awaitEnd returns when the file of this name is gone.
 func (p *pod) awaitEnd(watcher *fsnotify.Watcher, name string) {
 	defer watcher.Close()
-	for event := range watcher.Events {
-		if filepath.Base(event.Name) == name && (event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename)) {
-			p.change(0, false)
-			return
+	for {
+		select {
+		case event, ok := <-watcher.Events:
+			if !ok {
+				return
+			}
+			if filepath.Base(event.Name) == name && (event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename)) {
+				p.change(0, false)
+				return
+			}
+		case _, ok := <-watcher.Errors:
+			// As when the kernel has dropped events. If that of the file's end was one of
+			// them, the pod ends with its last delete.
+			if !ok {
+				return
+			}
 		}
 	}
 }
