@@ -144,7 +144,7 @@ func (s netScope) moveNICs(h *netlink.Handle, plan *netPlan, target *os.File) er
 	if err != nil {
 		return err
 	}
-	for n, i := range plan.interfaces {
+	for _, i := range plan.interfaces {
 		if i.index != 0 {
 			continue
 		}
@@ -152,7 +152,7 @@ func (s netScope) moveNICs(h *netlink.Handle, plan *netPlan, target *os.File) er
 			if nic == nil || !bytes.Equal(nic.Attrs().HardwareAddr, i.mac) {
 				continue
 			}
-			if err := moveNIC(h, nic, transitPrefix+strconv.Itoa(n), target); err != nil {
+			if err := moveNIC(h, nic, target); err != nil {
 				return fmt.Errorf("interface %s: %w", i.name, err)
 			}
 			// Its number in the other namespace is learnt later;
@@ -164,8 +164,11 @@ func (s netScope) moveNICs(h *netlink.Handle, plan *netPlan, target *os.File) er
 	return nil
 }
 
-// moveNIC gives a link the name for its way and moves it to the namespace.
-func moveNIC(h *netlink.Handle, nic netlink.Link, name string, target *os.File) error {
+// moveNIC gives a link the name for its way and moves it to the namespace. It may keep the
+// name, if another NIC does not come: so the name has the link's number, which no other
+// link of this namespace had or gets.
+func moveNIC(h *netlink.Handle, nic netlink.Link, target *os.File) error {
+	name := transitPrefix + "m" + strconv.Itoa(nic.Attrs().Index)
 	if err := h.LinkSetDown(nic); err != nil {
 		return fmt.Errorf("set %s down: %w", nic.Attrs().Name, err)
 	}
@@ -184,7 +187,7 @@ func moveNIC(h *netlink.Handle, nic netlink.Link, name string, target *os.File) 
 // have to swap theirs.
 func (p *netPlan) rename(h *netlink.Handle) error {
 	var wrong []*netInterface
-	for n, i := range p.interfaces {
+	for _, i := range p.interfaces {
 		link, err := h.LinkByIndex(i.index)
 		if err != nil {
 			return fmt.Errorf("interface %s: %w", i.name, err)
@@ -196,7 +199,7 @@ func (p *netPlan) rename(h *netlink.Handle) error {
 		if err := h.LinkSetDown(link); err != nil {
 			return fmt.Errorf("interface %s: set down: %w", i.name, err)
 		}
-		if err := h.LinkSetName(link, transitPrefix+strconv.Itoa(n)); err != nil {
+		if err := h.LinkSetName(link, transitPrefix+"r"+strconv.Itoa(i.index)); err != nil {
 			return fmt.Errorf("interface %s: rename: %w", i.name, err)
 		}
 		wrong = append(wrong, i)

@@ -269,6 +269,32 @@ func TestApplyChangedNetwork(t *testing.T) {
 	}
 }
 
+// What a change that failed has left on its way is in no other's way.
+func TestApplyAfterANICThatDidNotCome(t *testing.T) {
+	s := testScope(newTestNetNS(t), newTestNetNS(t))
+	addNIC(t, s.root, "a", 1)
+	plan := func(macs ...int) *agentproto.Network {
+		n := &agentproto.Network{}
+		for i, mac := range macs {
+			n.Interfaces = append(n.Interfaces, &agentproto.Interface{Name: fmt.Sprint("eth", i), Mac: testMAC(mac), Mtu: 1500})
+		}
+		return n
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := applyNetwork(ctx, s, plan(1, 2)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a NIC that is not there: %v", err)
+	}
+	addNIC(t, s.root, "c", 3)
+	apply(t, s, plan(3, 1))
+	links := observe(t, s).Links
+	sort.Strings(links)
+	want := []string{"eth0 02:00:00:00:00:03 mtu 1500 up", "eth1 02:00:00:00:00:01 mtu 1500 up"}
+	if d := cmp.Diff(want, links); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 // The kernel says which bits of a mark a rule compares where the plan does not: all.
 func TestRulesThatDifferInTheirMask(t *testing.T) {
 	mask := func(bits uint32) *uint32 { return &bits }
