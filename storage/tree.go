@@ -117,10 +117,11 @@ func (t *Tree) Share(name string, mounts []Mount) error {
 		t.shares[name] = nil
 	}
 	for _, m := range mounts {
+		// First, so that Unshare removes what an attach leaves that fails.
+		t.shares[name] = append(t.shares[name], m.Path)
 		if err := t.attach(name, m); err != nil {
 			return fmt.Errorf("share %s: %w", m.Path, err)
 		}
-		t.shares[name] = append(t.shares[name], m.Path)
 	}
 	return nil
 }
@@ -219,10 +220,14 @@ func (t *Tree) detach(name string, paths []string) (err error) {
 			return false
 		}
 		for _, path := range slices.Backward(paths) {
-			if err = unix.Unmount(filepath.Join(name, path), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			err = unix.Unmount(filepath.Join(name, path), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+			// No mount is there, or not even the place for it, after an attach that failed
+			// or where this is the second try.
+			if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 				return false
 			}
 		}
+		err = nil
 		return false
 	})
 	return err

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,6 +27,7 @@ var bodies = map[string]func(dir string) error{
 	"enter":         enterBody,
 	"member":        memberBody,
 	"leave":         leaveBody,
+	"half":          halfBody,
 	"nothing":       nothingOfTheHostBody,
 	"covered":       covered(nothingOfTheHostBody),
 	"covered-shim":  covered(memberBody),
@@ -231,91 +231,6 @@ func checkTop() error {
 
 func TestNothingOfTheHostIsLeft(t *testing.T) { inNamespaces(t, "nothing") }
 
-func protectBody(dir string) error {
-	t, err := shared(dir)
-	if err != nil {
-		return err
-	}
-	file := filepath.Join(t.Shared(), "id/rootfs/etc/name")
-	if err := os.WriteFile(file, []byte("rootfs"), 0o600); err != nil {
-		return err
-	}
-	if err := t.Protect("id"); err != nil {
-		return err
-	}
-	if err := os.WriteFile(file, nil, 0o600); !errors.Is(err, unix.EROFS) {
-		return fmt.Errorf("write to a read-only rootfs: %w", err)
-	}
-	return os.WriteFile(filepath.Join(t.Shared(), "id/mounts/0/volume/new"), nil, 0o600)
-}
-
-func TestProtectReachesTheSharedRootfsAlone(t *testing.T) { inNamespaces(t, "protect") }
-
-// passageBody looks at the tree as another user than root: as the VMM, from
-// the root of the namespace, and as the guest's users, from what is served.
-func passageBody(dir string) error {
-	t, err := shared(dir)
-	if err != nil {
-		return err
-	}
-	served, err := os.Open(t.Shared())
-	if err != nil {
-		return err
-	}
-	defer served.Close()
-	runtime.LockOSThread()
-	if err := unix.Setfsuid(65534); err != nil {
-		return err
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(t.Shared(), &st); !errors.Is(err, unix.EACCES) {
-		return fmt.Errorf("the VMM's user reaches the shared directory: %w", err)
-	}
-	for _, name := range []string{"id/rootfs", "id/mounts/0/volume", "id/mounts/4/hosts"} {
-		if err := unix.Fstatat(int(served.Fd()), name, &st, 0); err != nil {
-			return fmt.Errorf("a user of the guest does not reach %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func TestPassageForTheGuestsUsersAlone(t *testing.T) { inNamespaces(t, "passage") }
-
-// belowBody shares a volume that has a mount in it, read-only with that and without.
-func belowBody(dir string) error {
-	if err := SlaveMounts(); err != nil {
-		return err
-	}
-	volume := filepath.Join(dir, "volume")
-	if err := os.Mkdir(filepath.Join(volume, "below"), 0o750); err != nil {
-		return err
-	}
-	if err := unix.Mount("tmpfs", filepath.Join(volume, "below"), "tmpfs", 0, ""); err != nil {
-		return err
-	}
-	t, err := NewTree(filepath.Join(dir, "tree"))
-	if err != nil {
-		return err
-	}
-	submounts, err := shareClones(t, dir, []oci.Bind{
-		{Source: volume, GuestSource: "mounts/0/ro", Recursive: true, ReadOnly: true},
-		{Source: volume, GuestSource: "mounts/1/rro", Recursive: true, ReadOnly: true, ReadOnlyBelow: true},
-	})
-	if err != nil || len(submounts) != 2 || submounts[0] != "mounts/0/ro/below" || submounts[1] != "mounts/1/rro/below" {
-		return fmt.Errorf("submounts %q, %w", submounts, err)
-	}
-	for name, want := range map[string]error{
-		"0/ro/new": unix.EROFS, "0/ro/below/new": nil, "1/rro/new": unix.EROFS, "1/rro/below/new": unix.EROFS,
-	} {
-		if err := os.WriteFile(filepath.Join(t.Shared(), "id/mounts", name), nil, 0o600); !errors.Is(err, want) {
-			return fmt.Errorf("write to %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func TestReadOnlyReachesBelowWhenAsked(t *testing.T) { inNamespaces(t, "below") }
-
 // enterBody has a second process enter the view of the first.
 func enterBody(dir string) error {
 	if os.Getenv(insideTest+"_PID") != "" {
@@ -386,63 +301,6 @@ func memberBody(dir string) error {
 }
 
 func TestViewWithoutATree(t *testing.T) { inNamespaces(t, "member") }
-
-// leaveBody shares and unshares while the tree is no longer to be seen.
-func leaveBody(dir string) error {
-	if err := SlaveMounts(); err != nil {
-		return err
-	}
-	t, err := NewTree(filepath.Join(dir, "tree"))
-	if err != nil {
-		return err
-	}
-	served, err := os.OpenRoot(t.Shared())
-	if err != nil {
-		return err
-	}
-	if _, err := shareClones(t, dir, nil); err != nil {
-		return err
-	}
-	later, _, err := Clone(filepath.Join(dir, "rootfs"), binds(dir))
-	if err != nil {
-		return err
-	}
-	mounts, err := t.Clones("id")
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(t.Leave(), t.EnterView(mounts, View{})); err != nil {
-		return err
-	}
-	if err := t.Share("later", later); err != nil {
-		return err
-	}
-	for name, want := range map[string]string{"id/rootfs/etc/name": "rootfs", "later/rootfs/etc/name": "rootfs", "later/mounts/0/volume/file": "volume"} {
-		if got, err := served.ReadFile(name); err != nil || string(got) != want {
-			return fmt.Errorf("%s has %q: %w", name, got, err)
-		}
-	}
-	if err := errors.Join(t.Unshare("later"), t.Unshare("later")); err != nil {
-		return err
-	}
-	if _, err := served.Stat("later"); !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("what is shared no longer is still there: %w", err)
-	}
-	if _, err := t.Clones("later"); !errors.Is(err, ErrNoShare) {
-		return fmt.Errorf("clones of what is shared no longer: %w", err)
-	}
-	if _, err := served.ReadFile("id/rootfs/etc/name"); err != nil {
-		return fmt.Errorf("the other share went as well: %w", err)
-	}
-	return t.Share("later", nil)
-}
-
-func TestSharesComeAndGoWhileTheTreeLives(t *testing.T) {
-	dir := inNamespaces(t, "leave")
-	if err := contains(filepath.Join(dir, "volume/file"), "volume"); err != nil {
-		t.Errorf("the user's files: %v", err)
-	}
-}
 
 // linkBody has a rootfs whose links point out of it.
 func linkBody(dir string) error {
