@@ -181,8 +181,8 @@ func (a *Agent) startProcess(h *libcontainer.Container, lp *libcontainer.Process
 // discard ends a process that nobody is told of.
 func (a *Agent) discard(p *process) {
 	_ = p.signal(unix.SIGKILL)
-	p.wait()
+	resp := &agentproto.WaitResponse{ExitCode: p.wait()}
 	a.reaper.untrack(p.pid)
 	close(p.exited)
-	p.finish(&agentproto.WaitResponse{})
+	p.finish(resp)
 }

@@ -19,6 +19,9 @@ const (
 	// bytes: the largest pipe there can be. Whoever else holds the pipe may write
 	// for ever.
 	maxDrain = 1 << 20
+	// stallTimeout is how long the host may take none of the output of a process that was
+	// killed: that ends though nobody reads its output, as it does without a VM.
+	stallTimeout = time.Second
 )
 
 // output carries one output of a process to the host: from a pipe or a
@@ -27,8 +30,10 @@ type output struct {
 	src  *os.File
 	dst  net.Conn
 	sent atomic.Uint64
-	done chan struct{}
-	once sync.Once
+	// killed is set when the process has ended by SIGKILL.
+	killed atomic.Bool
+	done   chan struct{}
+	once   sync.Once
 }
 
 // newOutput starts to copy. The output owns dst, and src too.
@@ -39,15 +44,25 @@ func newOutput(src *os.File, dst net.Conn) *output {
 	return o
 }
 
-// finish is called when the process has ended: it sends what can be read now,
-// closes both ends and returns when that is done. Whoever else holds the other
-// end of src, a grandchild for example, is not waited for.
-func (o *output) finish() {
+// end is called when the process has ended: what can be read now is sent, and both ends
+// are closed. Whoever else holds the other end of src, a grandchild for example, is not
+// waited for.
+func (o *output) end(killed bool) {
 	if o == nil {
 		return
 	}
+	if killed {
+		o.killed.Store(true)
+		_ = o.dst.SetWriteDeadline(time.Now().Add(stallTimeout)) // of a write under way
+	}
 	_ = o.src.SetReadDeadline(time.Unix(1, 0))
-	<-o.done
+}
+
+// await returns when what was begun by end is done.
+func (o *output) await() {
+	if o != nil {
+		<-o.done
+	}
 }
 
 // bytes is how much has been sent.
@@ -120,6 +135,9 @@ func readNow(f *os.File, buf []byte) (n int, err error) {
 func (o *output) send(p []byte) bool {
 	if len(p) == 0 {
 		return true
+	}
+	if o.killed.Load() {
+		_ = o.dst.SetWriteDeadline(time.Now().Add(stallTimeout))
 	}
 	n, err := o.dst.Write(p)
 	o.sent.Add(uint64(n)) // #nosec G115 -- never negative

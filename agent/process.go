@@ -16,8 +16,12 @@ import (
 	"runch/procstat"
 )
 
-// lostExit is the exit code of a process whose real one could not be had.
-const lostExit = 255
+const (
+	// lostExit is the exit code of a process whose real one could not be had.
+	lostExit = 255
+	// killedExit is that of one that SIGKILL has ended.
+	killedExit = 128 + uint32(unix.SIGKILL)
+)
 
 // process is one process that the host started: a container's init or an exec.
 type process struct {
@@ -162,7 +166,7 @@ func logLevel(debug bool) string {
 
 // finish sends the rest of the output and lets the waiters go with resp.
 func (p *process) finish(resp *agentproto.WaitResponse) {
-	p.stdio.finish()
+	p.stdio.finish(resp.GetExitCode() == killedExit)
 	resp.StdoutBytes = p.stdio.out.bytes()
 	resp.StderrBytes = p.stdio.err.bytes()
 	p.result = resp

@@ -137,11 +137,13 @@ func (s *stdio) startConsole(console *os.File) error {
 }
 
 // finish is called when the process has ended: it sends the rest of the output
-// and closes everything.
-func (s *stdio) finish() {
+// and closes everything. Of a process that was killed the rest is what the host takes.
+func (s *stdio) finish(killed bool) {
 	s.in.close()
-	s.out.finish()
-	s.err.finish()
+	s.out.end(killed)
+	s.err.end(killed)
+	s.out.await()
+	s.err.await()
 	if s.console != nil {
 		_ = s.console.Close()
 	}

@@ -68,7 +68,8 @@ func TestOutputIsCompleteAtExit(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	o.finish()
+	o.end(false)
+	o.await()
 	if b := <-got; len(b) != 10<<20 || o.bytes() != 10<<20 {
 		t.Errorf("%d bytes came, %d were counted", len(b), o.bytes())
 	}
@@ -83,7 +84,8 @@ func TestOutputDoesNotWaitForGrandchildren(t *testing.T) {
 		t.Fatal(err)
 	}
 	// w stays open, as in a process that outlives the one that ended.
-	o.finish()
+	o.end(false)
+	o.await()
 	if b := <-got; string(b) != "last words" || o.bytes() != 10 {
 		t.Errorf("%q, counted %d", b, o.bytes())
 	}
@@ -106,7 +108,8 @@ func TestOutputEndsUnderAnEndlessWriter(t *testing.T) {
 			}
 		}
 	}()
-	o.finish()
+	o.end(false)
+	o.await()
 	if b := <-got; uint64(len(b)) != o.bytes() {
 		t.Errorf("%d bytes came, %d were counted", len(b), o.bytes())
 	}
@@ -122,10 +125,38 @@ func TestOutputClosesWhenTheHostDoes(t *testing.T) {
 	if _, err := w.WriteString("x"); !errors.Is(err, unix.EPIPE) {
 		t.Errorf("the process may go on writing: %v", err)
 	}
-	o.finish()
-	(*output)(nil).finish()
+	o.end(false)
+	o.await()
+	(*output)(nil).end(false)
+	(*output)(nil).await()
 	if (*output)(nil).bytes() != 0 {
 		t.Error("no output has bytes")
+	}
+}
+
+// A process that was killed has ended, though nobody reads what it has written.
+func TestOutputOfAKilledProcessIsNotWaitedFor(t *testing.T) {
+	r, w := pipe(t)
+	_, guest := connPair(t)
+	o := newOutput(r, guest)
+	cmd := exec.CommandContext(t.Context(), "yes")
+	cmd.Stdout = w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	// It is killed when nothing moves any more.
+	for before := uint64(1); o.bytes() == 0 || o.bytes() != before; {
+		before = o.bytes()
+		<-time.After(50 * time.Millisecond)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait() // killed
+	o.end(true)
+	select {
+	case <-o.done:
+	case <-time.After(time.Minute):
+		t.Error("its output is waited for")
 	}
 }
 
@@ -258,7 +289,7 @@ func TestTerminal(t *testing.T) {
 	if _, err := slave.WriteString("said\n"); err != nil {
 		t.Fatal(err)
 	}
-	s.finish() // the slave is still open, as in a grandchild
+	s.finish(false) // the slave is still open, as in a grandchild
 	if b := <-got; string(b) != "typed\r\nsaid\r\n" || s.out.bytes() != uint64(len(b)) {
 		t.Errorf("%q, counted %d", b, s.out.bytes())
 	}
@@ -283,7 +314,7 @@ func TestTerminalWithPlainNewlines(t *testing.T) {
 	if _, err := slave.WriteString("said\n"); err != nil {
 		t.Fatal(err)
 	}
-	s.finish()
+	s.finish(false)
 	if b := <-got; string(b) != "said\n" {
 		t.Errorf("%q", b)
 	}
@@ -317,7 +348,7 @@ func TestStdioWithoutStreamsIsNull(t *testing.T) {
 		t.Errorf("resize: %v", err)
 	}
 	s.closeStdin(0)
-	s.finish()
+	s.finish(false)
 }
 
 func TestStdioAbortClosesEverything(t *testing.T) {

@@ -2,25 +2,17 @@ package shim
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"runch/agentproto"
 
 	"golang.org/x/sys/unix"
 )
-
-// drainTimeout bounds the wait for output that the agent says it has sent, from
-// the last of it that came.
-const drainTimeout = 10 * time.Second
 
 // Files are the host's ends of the process's stdio. With a terminal, Stdin and
 // Stdout are the terminal and Stderr is nil; a nil file is not connected.
@@ -94,15 +86,16 @@ func (s *Streams) Start(inputEnd func(bytes uint64)) {
 }
 
 // Drain returns when each output has carried the bytes that the agent says it
-// sent, or when none has come for a while.
-func (s *Streams) Drain(stdout, stderr uint64) error {
+// sent, or when none has come for a while. Where the process was killed, it may be the
+// reader of the output that takes none: what is lost then is no error.
+func (s *Streams) Drain(stdout, stderr uint64, killed bool) error {
 	var errs []error
 	for _, o := range []struct {
 		out   *output
 		bytes uint64
 	}{{s.stdout, stdout}, {s.stderr, stderr}} {
 		if o.out != nil {
-			errs = append(errs, o.out.finish(o.bytes))
+			errs = append(errs, o.out.finish(o.bytes, killed))
 		}
 	}
 	return errors.Join(errs...)
@@ -135,122 +128,4 @@ func (i *input) run(end func(uint64)) {
 		return
 	}
 	end(uint64(n)) // #nosec G115 -- a count of bytes
-}
-
-// output carries the guest's bytes to a file.
-type output struct {
-	file  *os.File
-	conn  net.Conn
-	bytes atomic.Uint64
-	done  chan struct{}
-	// broken is set when the file takes no more.
-	broken atomic.Bool
-}
-
-// chunk is how much is copied between two looks at the count. io.CopyN
-// splices where both ends allow it.
-const chunk = 256 << 10
-
-func (o *output) run() {
-	defer close(o.done)
-	for {
-		n, err := io.CopyN(o.file, o.conn, chunk)
-		o.bytes.Add(uint64(n)) // #nosec G115 -- a count of bytes
-		if err == nil {
-			continue
-		}
-		if takesNoMore(err) {
-			o.broken.Store(true)
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			// The process has closed its output, and ours is closed too. Or ours takes
-			// no more, and the process is to notice that.
-			_ = o.conn.Close()
-			if o.broken.Load() || errors.Is(err, io.EOF) {
-				_ = o.file.Close()
-			}
-		}
-		return
-	}
-}
-
-// takesNoMore tells whether an error is of a write to the file, and not of the connection:
-// nobody reads it, or its disk, its quota or the largest size of a file is full.
-func takesNoMore(err error) bool {
-	for _, errno := range []unix.Errno{unix.EPIPE, unix.EIO, unix.ENOSPC, unix.EDQUOT, unix.EFBIG} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
-}
-
-// finish waits until the copying ended by itself: the agent closes a stream
-// when all is sent. The count is the proof, and ends the wait for a transport
-// that has lost the end.
-func (o *output) finish(bytes uint64) error {
-	o.await(drainTimeout)
-	if got := o.bytes.Load(); got < bytes && !o.broken.Load() {
-		return fmt.Errorf("%d of %d bytes of output were lost", bytes-got, bytes)
-	}
-	return nil
-}
-
-// await waits for the copying's end, and ends it when nothing has come for the
-// timeout although the file takes more. A reader of the file may be slow: what
-// is in a pipe waits for it under any runtime.
-func (o *output) await(timeout time.Duration) {
-	// Two looks: at the first, a reader that was slow may just have come back.
-	ticks := time.NewTicker(timeout / 2)
-	defer ticks.Stop()
-	idle := 0
-	for before := o.bytes.Load(); idle < 2; before = o.bytes.Load() {
-		select {
-		case <-o.done:
-			return
-		case <-ticks.C:
-		}
-		idle++
-		if o.bytes.Load() != before || !writable(o.file) {
-			idle = 0
-		}
-	}
-	_ = o.conn.SetReadDeadline(time.Unix(1, 0))
-	<-o.done
-}
-
-// writable tells whether a write to f would not block. A file that cannot be
-// asked takes everything.
-func writable(f *os.File) bool {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return true
-	}
-	ready := true
-	err = raw.Control(func(fd uintptr) {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0)
-		ready = n > 0 || err != nil
-	})
-	return ready || err != nil
-}
-
-func streamID() (uint64, error) {
-	var b [8]byte
-	for {
-		if _, err := rand.Read(b[:]); err != nil {
-			return 0, fmt.Errorf("make a stream id: %w", err)
-		}
-		if id := binary.BigEndian.Uint64(b[:]); id != 0 {
-			return id, nil
-		}
-	}
-}
-
-// isNull tells /dev/null from anything that may have input.
-func isNull(f *os.File) bool {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return false
-	}
-	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }

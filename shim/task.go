@@ -83,10 +83,12 @@ func (t *Task) Run(ctx context.Context, signals <-chan os.Signal) (int, error) {
 	}
 	answer := end.answer
 	t.oomKilled = answer.GetOomKilled()
-	if err := t.Streams.Drain(answer.GetStdoutBytes(), answer.GetStderrBytes()); err != nil {
+	code := int(answer.GetExitCode() & 0xff)
+	killed := code == 128+int(unix.SIGKILL)
+	if err := t.Streams.Drain(answer.GetStdoutBytes(), answer.GetStderrBytes(), killed); err != nil {
 		return shimproto.ExitLost, fmt.Errorf("pass the process's output on: %w", err)
 	}
-	return int(answer.GetExitCode() & 0xff), nil
+	return code, nil
 }
 
 func (t *Task) closeStdin(ctx context.Context, bytes uint64) {

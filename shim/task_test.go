@@ -181,6 +181,48 @@ func TestLostOutputIsNotASuccess(t *testing.T) {
 	}
 }
 
+// A process that was killed has ended, though nobody reads its output.
+func TestAKilledProcessDoesNotWaitForItsReader(t *testing.T) {
+	agent := newFakeAgent()
+	outR, outW := pipe(t)
+	p, ended := start(t, agent, Files{Stdout: outW}, nil)
+	conn := agent.stream(t, p.Streams.IDs().GetStdout())
+	_ = conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	n, err := conn.Write(make([]byte, 10<<20))
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("somebody takes %d bytes: %v", n, err)
+	}
+	agent.wait <- &agentproto.WaitResponse{ExitCode: 137, StdoutBytes: uint64(n)}
+	select {
+	case e := <-ended:
+		if e.code != 137 || e.err != nil {
+			t.Errorf("exit code %d, %v", e.code, e.err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the end waits for a reader")
+	}
+	_ = outR.Close() // which ends the write
+}
+
+// What is on its way is waited for, also of a process that was killed.
+func TestAKilledProcesssOutputMayComeLate(t *testing.T) {
+	read, write := pipe(t)
+	guest, host := net.Pipe()
+	o := &output{file: write, conn: host, done: make(chan struct{})}
+	go o.run()
+	const stall = 20 * time.Millisecond
+	go func() {
+		<-time.After(10 * stall)
+		_, _ = guest.Write([]byte("late"))
+		_ = guest.Close()
+	}()
+	o.await(time.Minute, stall)
+	_ = write.Close()
+	if got, err := io.ReadAll(read); string(got) != "late" || err != nil {
+		t.Errorf("%q came, %v", got, err)
+	}
+}
+
 // A process whose output has no room is told so, and ends as it likes.
 func TestAFullDiskIsTheProcesssOwnMatter(t *testing.T) {
 	agent := newFakeAgent()
@@ -249,7 +291,7 @@ func TestSlowReaderLosesNothing(t *testing.T) {
 	const timeout = 100 * time.Millisecond
 	awaited := make(chan struct{})
 	go func() {
-		o.await(timeout)
+		o.await(timeout, 0)
 		close(awaited)
 	}()
 	select {

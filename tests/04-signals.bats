@@ -179,6 +179,27 @@ told() {
 	gone
 }
 
+# bats test_tags=contract:18
+@test "KILL ends a process that waits for a reader of its output" {
+	own
+	args yes
+	mkfifo "$B/stdout"
+	local reader cpu=
+	exec {reader}<>"$B/stdout" # so the pipe is open, and nobody reads it
+	launch
+	writes_no_more() {
+		local before=$cpu
+		cpu=$(execute cut -d ' ' -f 14,15 /proc/1/stat)
+		[ "$cpu" = "$before" ]
+	}
+	eventually 30 writes_no_more
+	runch kill "$ID" KILL
+	same "$(exit_status "$PID" 5)" 137
+	state_is stopped
+	runch delete "$ID"
+	exec {reader}>&-
+}
+
 # bats test_tags=contract:19
 @test "ten execs and a kill at one time do not wait for each other" {
 	local i pids=()
