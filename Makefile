@@ -279,6 +279,9 @@ fmt: $(GOFUMPT) $(SHFMT) ## format Go and shell code
 	git ls-files -co --exclude-standard -- '*.go' | grep -v '\.pb\.go$$' | xargs $(GOFUMPT) -w
 	$(SHFMT) -w $(SCRIPTS)
 
+.PHONY: tools
+tools: $(GOFUMPT) $(GOLANGCI) $(SHFMT) $(PROTOC_GEN_GO) $(PROTOC_GEN_TTRPC) ## what the checks need besides packages
+
 # Tools are built from source at pinned versions, checked by the module proxy's
 # checksums. A change of version is a change of name.
 define tool
