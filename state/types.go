@@ -145,7 +145,7 @@ type Sandbox struct {
 	// LogDir is where the VM's logs are kept should it fail.
 	LogDir string `json:"logDir,omitempty"`
 	// BootTimeout bounds the guest's boot, and shows how slow it may be. It is zero in a
-	// record of runch 0.1.0 or older.
+	// record that has been written without it.
 	BootTimeout time.Duration `json:"bootTimeout,omitempty"`
 }
 
