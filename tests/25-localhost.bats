@@ -43,7 +43,7 @@ serving() {
 
 # on_host COMMAND...: a command of the host's in the network namespace of the container.
 on_host() {
-	timeout --kill-after=5 120 nsenter --net="/proc/$PID/ns/net" "$@" 3>&-
+	timeout --kill-after=5 "${DEADLINE:-120}" nsenter --net="/proc/$PID/ns/net" "$@" 3>&-
 }
 
 # forward VERB ADDRESS...: a client there.

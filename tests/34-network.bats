@@ -100,7 +100,7 @@ tries() {
 
 # far COMMAND...: on the other side.
 far() {
-	timeout --kill-after=5 60 ip netns exec "$FAR" "$@" 3>&-
+	timeout --kill-after=5 "${DEADLINE:-120}" ip netns exec "$FAR" "$@" 3>&-
 }
 
 # interface NAME JQ-FILTER: what `ls` says of the guest's interface of that name.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -119,17 +120,22 @@ func send(addr string) error {
 		return err
 	}
 	defer conn.Close()
-	if _, err := io.Copy(conn, os.Stdin); err != nil {
+	if err := ask(conn, os.Stdin); err != nil {
+		return err
+	}
+	_, err = io.Copy(os.Stdout, conn)
+	return err
+}
+
+// ask says all of question and ends that direction; the answer may take as long as patience from then on.
+func ask(conn *net.TCPConn, question io.Reader) error {
+	if _, err := io.Copy(conn, question); err != nil {
 		return err
 	}
 	if err := conn.CloseWrite(); err != nil {
 		return err
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		return err
-	}
-	_, err = io.Copy(os.Stdout, conn)
-	return err
+	return conn.SetReadDeadline(time.Now().Add(patience))
 }
 
 // reply reads to the end of what comes before it says anything.
@@ -169,10 +175,7 @@ func crowd(addr string, n int) error {
 }
 
 func askTally(conn *net.TCPConn, what string) error {
-	if _, err := io.WriteString(conn, what); err != nil {
-		return err
-	}
-	if err := conn.CloseWrite(); err != nil {
+	if err := ask(conn, strings.NewReader(what)); err != nil {
 		return err
 	}
 	answer, err := io.ReadAll(conn)
