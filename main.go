@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"math"
 	"os"
 
@@ -12,6 +14,7 @@ import (
 	"runch/shim"
 	"runch/shimproto"
 
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,6 +29,12 @@ func main() {
 		fmt.Fprintln(os.Stderr, "runch: keep the caller's files to itself:", err)
 		os.Exit(1)
 	}
+	// Libraries log to stderr, which in the process that stays with a container is the
+	// container's own, and which callers of a command may read as one with its stdout.
+	// What ttrpc and net/http log is the guest's or the VMM's to choose: answers that
+	// nobody waits for.
+	logrus.SetOutput(io.Discard)
+	log.SetOutput(io.Discard)
 	// The process that stays with a container is this program again. It has to
 	// start fast and stay small, and takes no flags.
 	if as, ok := shimproto.ParseArgs(os.Args); ok {

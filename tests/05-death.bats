@@ -177,9 +177,11 @@ fsd() {
 @test "KILL and delete work on a guest that does not answer any more, and other verbs end with an error in time" {
 	needs_vm
 	bundle
-	args sleep 1000
+	script 'trap "echo USR1" USR1; echo ready; while :; do sleep 0.1; done'
 	launch
+	eventually 10 says ready "$B/stdout"
 	kill -STOP "$(vmm)"
+	kill -USR1 "$PID"
 	# Both at one time: each waits for long.
 	DEADLINE=60 runch exec "$ID" true </dev/null >"$T/exec.out" 2>"$T/exec.err" &
 	local exec=$!
@@ -191,6 +193,13 @@ fsd() {
 	same "$status" 255
 	[ -s "$T/exec.err" ]
 
+	# Answers that come when nobody waits for them any more are no output of the container's.
+	kill -CONT "$(vmm)"
+	eventually 10 says USR1 "$B/stdout"
+	execute true
+	same "$(<"$B/stderr")" ""
+
+	kill -STOP "$(vmm)"
 	runch kill "$ID" KILL
 	same "$(exit_status "$PID" 5)" 137
 	state_is stopped
