@@ -73,11 +73,23 @@ finish() {
 			fi
 		done
 	fi
+	[ -n "${BATS_TEST_COMPLETED:-}" ] || last_console
 	if ! eventually 10 clean; then
 		echo "left behind:" && leftovers
 		return 1
 	fi
 	rm -rf "$T"
+}
+
+# last_console: the end of what the last guest has said that was lost, if any was; bats shows it of tests that failed.
+last_console() {
+	local log
+	# shellcheck disable=SC2012 # the names are the runtime's, and of these the last
+	log=$(ls -t "$T"/logs/*.log "${SHARED:-$T}"/logs/*.log 2>/dev/null | head -n 1)
+	if [ -n "$log" ]; then
+		echo "the console of the last guest that was lost, $log:"
+		tail -n 40 "$log"
+	fi
 }
 
 # clean: nothing is left.
@@ -199,8 +211,6 @@ create() {
 	runch create --bundle "$B" --pid-file "$B/pid" "$@" "$ID" <"${STDIN:-/dev/null}" >"$B/stdout" 2>"$B/stderr" || {
 		status=$?
 		cat "$B/stderr"
-		# Of a guest that did not boot, the end of its console.
-		sed -n "s/.*(the console's log is \([^ )]*\)[ )].*/\1/p" "$B/stderr" | xargs -r tail -n 40
 		return $status
 	}
 	PID=$(<"$B/pid")
