@@ -59,11 +59,14 @@ type HostPart struct {
 	OOMScoreAdj *int
 }
 
-// Bind is a bind mount whose source is on the host.
+// Bind is a bind mount whose source is on the host, or an overlay of the host's.
 type Bind struct {
 	// Source is the absolute path on the host, as the caller wrote it:
 	// symbolic links in it are to be followed when it is opened.
 	Source string
+	// Overlay are the options of an overlay that the host mounts in place of Source,
+	// as mount(8) takes them; nil for a bind.
+	Overlay []string
 	// Destination is the path in the container.
 	Destination string
 	// GuestSource is where the source has to appear, relative to the

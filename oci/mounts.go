@@ -21,6 +21,15 @@ var guestFilesystems = map[string]bool{
 	"securityfs": true, "sysfs": true, "tmpfs": true, "tracefs": true,
 }
 
+// overlayType is the type of an overlay. Its options name directories of the host, so the
+// host mounts it, and the guest gets it as it gets a bind.
+const overlayType = "overlay"
+
+// isOverlay tells whether a mount is an overlay that the host has to make.
+func isOverlay(m specs.Mount) bool {
+	return m.Type == overlayType && !isBind(m) && !hasOption(m, "remount")
+}
+
 // validateMounts checks all of the mounts that can be seen from the spec.
 func validateMounts(spec *specs.Spec) error {
 	for i, m := range spec.Mounts {
@@ -66,7 +75,9 @@ func validateMount(field string, m specs.Mount, propagatesToHost bool) error {
 	switch {
 	case isBind(m) && m.Source == "":
 		return fieldErrorf(field+".source", "must not be empty")
-	case isBind(m), guestFilesystems[m.Type], hasOption(m, "remount"):
+	case isOverlay(m) && len(overlayOptions(m)) == 0:
+		return fieldErrorf(field+".options", "an overlay needs lowerdir=")
+	case isBind(m), isOverlay(m), guestFilesystems[m.Type], hasOption(m, "remount"):
 		return nil
 	case m.Type == "":
 		return fieldErrorf(field+".type", "must not be empty, unless the mount is a bind")
@@ -90,6 +101,10 @@ type mountPlan struct {
 func planMounts(b *Bundle) ([]mountPlan, error) {
 	plans := make([]mountPlan, len(b.Spec.Mounts))
 	for i, m := range b.Spec.Mounts {
+		mapping, asking := idMapOf(b.Spec, index("mounts", i), m)
+		if isOverlay(m) {
+			plans[i] = planOverlay(i, m, mapping)
+		}
 		if !isBind(m) {
 			continue
 		}
@@ -97,7 +112,6 @@ func planMounts(b *Bundle) ([]mountPlan, error) {
 		if err != nil {
 			return nil, fieldErrorf(index("mounts", i)+".source", "error mounting %q to rootfs at %q: %w", m.Source, m.Destination, err)
 		}
-		mapping, asking := idMapOf(b.Spec, index("mounts", i), m)
 		if plan.bind != nil && mapping == nil {
 			if plan.memory, err = sharedMemoryOf(plan.bind.Source, m); err != nil {
 				return nil, fieldErrorf(index("mounts", i)+".source", "%w", err)
@@ -150,6 +164,31 @@ func planBind(dir string, n int, m specs.Mount) (mountPlan, error) {
 		Recursive:     hasOption(m, "rbind"),
 		Slave:         hasOption(m, "rslave", "slave"),
 	}}, nil
+}
+
+// planOverlay has the host make the overlay. The kernel checks the options then.
+func planOverlay(n int, m specs.Mount, mapping *IDMap) mountPlan {
+	itself, below := isReadOnly(m)
+	return mountPlan{bind: &Bind{
+		Source:        overlayType,
+		Overlay:       overlayOptions(m),
+		Destination:   m.Destination,
+		GuestSource:   path.Join("mounts", strconv.Itoa(n), overlayType),
+		ReadOnly:      itself,
+		ReadOnlyBelow: below,
+		IDMap:         mapping,
+	}}
+}
+
+// overlayOptions are the overlay's own options of a mount.
+func overlayOptions(m specs.Mount) []string {
+	var own []string
+	for _, o := range m.Options {
+		if isDataOption(o) {
+			own = append(own, o)
+		}
+	}
+	return own
 }
 
 // sourceName is the name that a bind's source shows in mountinfo: that of what

@@ -59,6 +59,11 @@ func TestPlanBinds(t *testing.T) {
 			Bind{Source: filepath.Join(dir, "volume"), GuestSource: "mounts/1/volume"},
 		},
 		{
+			"overlay",
+			specs.Mount{Type: "overlay", Source: "any", Options: []string{"lowerdir=/lower", "ro", "private", "userxattr"}},
+			Bind{Source: "overlay", Overlay: []string{"lowerdir=/lower", "userxattr"}, GuestSource: "mounts/1/overlay", ReadOnly: true},
+		},
+		{
 			"the root directory",
 			specs.Mount{Source: "/", Options: []string{"bind"}},
 			Bind{Source: "/", GuestSource: "mounts/1/root"},

@@ -157,7 +157,7 @@ func TestRefusesMounts(t *testing.T) {
 		{"bind shared recursively", sharing("rshared"), `mounts[0].options[1]: rshared: a mount that is made in a VM cannot reach the host`},
 		{"no type", mount(specs.Mount{Destination: "/x", Source: "/"}), `mounts[0].type: must not be empty, unless the mount is a bind`},
 		{"disk", mount(specs.Mount{Destination: "/x", Type: "ext4", Source: "/dev/sdb"}), `mounts[0].type: "ext4": a VM cannot mount it; mount it on the host and bind it`},
-		{"overlay", mount(specs.Mount{Destination: "/x", Type: "overlay"}), `mounts[0].type: "overlay": a VM cannot mount it; mount it on the host and bind it`},
+		{"overlay", mount(specs.Mount{Destination: "/x", Type: "overlay"}), `mounts[0].options: an overlay needs lowerdir=`},
 		{"devtmpfs", mount(specs.Mount{Destination: "/x", Type: "devtmpfs"}), `mounts[0].type: "devtmpfs": a VM cannot mount it; mount it on the host and bind it`},
 	})
 }

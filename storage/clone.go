@@ -43,7 +43,7 @@ func Clone(rootfs string, binds []oci.Bind) (mounts []Mount, submounts []string,
 	}()
 	all := append([]oci.Bind{{Source: rootfs, GuestSource: RootfsPath, Recursive: true}}, binds...)
 	for i, b := range all {
-		tree, err := cloneBind(b)
+		tree, err := cloneBind(b, rootfs)
 		if err != nil {
 			what := "volume"
 			if i == 0 {
@@ -57,9 +57,14 @@ func Clone(rootfs string, binds []oci.Bind) (mounts []Mount, submounts []string,
 	return mounts, submounts, err
 }
 
-// cloneBind clones one, with the attributes that it is to have in the guest.
-func cloneBind(b oci.Bind) (*mountTree, error) {
-	tree, err := cloneTree(b.Source, b.Recursive)
+// cloneBind clones one, with the attributes that it is to have in the guest. An overlay is
+// made for it, at a directory that is there.
+func cloneBind(b oci.Bind, dir string) (tree *mountTree, err error) {
+	if b.Overlay != nil {
+		tree, err = newOverlay(dir, b.Overlay)
+	} else {
+		tree, err = cloneTree(b.Source, b.Recursive)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ package storage
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,6 +53,22 @@ func newTmpfs(size string, attr int) (*mountTree, error) {
 		return nil, fmt.Errorf("mount a tmpfs: %w", err)
 	}
 	return &mountTree{fd: fd}, nil
+}
+
+// newOverlay makes an overlay with these options. It is mounted on dir for a moment, in
+// this mount namespace alone: fsconfig(2) takes an option of up to 255 bytes, which may
+// not do for the paths of one, and mount(2) a page of them all.
+func newOverlay(dir string, options []string) (*mountTree, error) {
+	data := strings.Join(options, ",")
+	if err := unix.Mount("overlay", dir, "overlay", 0, data); err != nil {
+		return nil, fmt.Errorf("mount an overlay of %s: %w", data, err)
+	}
+	tree, err := cloneTree(dir, false)
+	if unmountErr := unix.Unmount(dir, unix.MNT_DETACH); err == nil && unmountErr != nil {
+		tree.close()
+		return nil, fmt.Errorf("unmount an overlay: %w", unmountErr)
+	}
+	return tree, err
 }
 
 // readOnly makes the tree read-only, and with below every mount in it too.

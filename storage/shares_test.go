@@ -101,6 +101,52 @@ func halfBody(dir string) error {
 
 func TestAShareThatFailsHalfWayIsRemoved(t *testing.T) { inNamespaces(t, "half") }
 
+// overlayBody shares an overlay, of the volume below and a tmpfs above: an upper
+// directory cannot be on any file system.
+func overlayBody(dir string) error {
+	if err := SlaveMounts(); err != nil {
+		return err
+	}
+	upper := filepath.Join(dir, "rootfs/data")
+	if err := unix.Mount("tmpfs", upper, "tmpfs", 0, ""); err != nil {
+		return err
+	}
+	for _, name := range []string{"upper", "work"} {
+		if err := os.Mkdir(filepath.Join(upper, name), 0o700); err != nil {
+			return err
+		}
+	}
+	t, err := NewTree(filepath.Join(dir, "tree"))
+	if err != nil {
+		return err
+	}
+	overlay := oci.Bind{Source: "overlay", GuestSource: "mounts/0/overlay", Overlay: []string{
+		"lowerdir=" + filepath.Join(dir, "volume"), "upperdir=" + upper + "/upper", "workdir=" + upper + "/work",
+	}}
+	if _, err := shareClones(t, dir, []oci.Bind{overlay}); err != nil {
+		return err
+	}
+	shared := filepath.Join(t.Shared(), "id", overlay.GuestSource)
+	err = errors.Join(
+		contains(filepath.Join(shared, "file"), "volume"),
+		os.WriteFile(filepath.Join(shared, "file"), []byte("changed"), 0o600),
+		contains(filepath.Join(upper, "upper/file"), "changed"),
+		contains(filepath.Join(dir, "rootfs/etc/name"), "rootfs"),
+	)
+	overlay.Overlay[0] = "lowerdir=" + filepath.Join(dir, "absent")
+	if _, failed := shareClones(t, dir, []oci.Bind{overlay}); !errors.Is(failed, unix.ENOENT) {
+		err = errors.Join(err, fmt.Errorf("an overlay of nothing: %w", failed))
+	}
+	return err
+}
+
+func TestAnOverlayIsMadeOnTheHost(t *testing.T) {
+	dir := inNamespaces(t, "overlay")
+	if err := contains(filepath.Join(dir, "volume/file"), "volume"); err != nil {
+		t.Errorf("what is below: %v", err)
+	}
+}
+
 func protectBody(dir string) error {
 	t, err := shared(dir)
 	if err != nil {

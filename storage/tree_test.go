@@ -28,6 +28,7 @@ var bodies = map[string]func(dir string) error{
 	"member":        memberBody,
 	"leave":         leaveBody,
 	"half":          halfBody,
+	"overlay":       overlayBody,
 	"nothing":       nothingOfTheHostBody,
 	"covered":       covered(nothingOfTheHostBody),
 	"covered-shim":  covered(memberBody),

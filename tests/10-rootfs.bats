@@ -154,6 +154,28 @@ owned() {
 	same "$(<"$T/key")" secret
 }
 
+@test "an overlay among the mounts: what the container writes is in its upper directory, and what is below does not change" {
+	bundle
+	mkdir "$T/lower" "$T/disk"
+	echo below >"$T/lower/file"
+	mount -t tmpfs tmpfs "$T/disk" # an overlay's upper directory has to be on a plain file system
+	mkdir "$T/disk/upper" "$T/disk/work"
+	config --arg t "$T" '.mounts += [{destination: "/over", type: "overlay", source: "overlay",
+		options: ["lowerdir=\($t)/lower", "upperdir=\($t)/disk/upper", "workdir=\($t)/disk/work", "nodev"]}]'
+	script 'cat /over/file; echo changed >/over/file; mkdir /over/new'
+	ran 0
+	same "$output" below
+	same "$(<"$T/lower/file")" below
+	same "$(<"$T/disk/upper/file")" changed
+	[ -d "$T/disk/upper/new" ]
+	[ ! -e "$T/lower/new" ]
+
+	config --arg t "$T" '(.mounts[] | select(.type == "overlay")).options = ["lowerdir=\($t)/absent:\($t)/lower"]'
+	try create
+	same "$status" 1
+	[[ $stderr$output == *"lowerdir=$T/absent"*"no such file or directory"* ]]
+}
+
 @test "volumes in volumes, and a mount of the host's below a volume with rbind" {
 	bundle
 	mkdir -p "$T/outer/inner" "$T/inner" "$T/outer/mounted"
