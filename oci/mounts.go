@@ -96,8 +96,8 @@ type mountPlan struct {
 	memory *SharedMemory
 }
 
-// planMounts looks at the sources of the bundle's bind mounts, and refuses those that
-// are interfaces of the host's kernel rather than files.
+// planMounts says where the guest gets the source of each mount. It refuses sources of
+// binds that are interfaces of the host's kernel rather than files.
 func planMounts(b *Bundle) ([]mountPlan, error) {
 	plans := make([]mountPlan, len(b.Spec.Mounts))
 	for i, m := range b.Spec.Mounts {
