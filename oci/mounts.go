@@ -101,9 +101,8 @@ type mountPlan struct {
 func planMounts(b *Bundle) ([]mountPlan, error) {
 	plans := make([]mountPlan, len(b.Spec.Mounts))
 	for i, m := range b.Spec.Mounts {
-		mapping, asking := idMapOf(b.Spec, index("mounts", i), m)
 		if isOverlay(m) {
-			plans[i] = planOverlay(i, m, mapping)
+			plans[i] = planOverlay(i, m)
 		}
 		if !isBind(m) {
 			continue
@@ -112,6 +111,7 @@ func planMounts(b *Bundle) ([]mountPlan, error) {
 		if err != nil {
 			return nil, fieldErrorf(index("mounts", i)+".source", "error mounting %q to rootfs at %q: %w", m.Source, m.Destination, err)
 		}
+		mapping, asking := idMapOf(b.Spec, index("mounts", i), m)
 		if plan.bind != nil && mapping == nil {
 			if plan.memory, err = sharedMemoryOf(plan.bind.Source, m); err != nil {
 				return nil, fieldErrorf(index("mounts", i)+".source", "%w", err)
@@ -167,7 +167,7 @@ func planBind(dir string, n int, m specs.Mount) (mountPlan, error) {
 }
 
 // planOverlay has the host make the overlay. The kernel checks the options then.
-func planOverlay(n int, m specs.Mount, mapping *IDMap) mountPlan {
+func planOverlay(n int, m specs.Mount) mountPlan {
 	itself, below := isReadOnly(m)
 	return mountPlan{bind: &Bind{
 		Source:        overlayType,
@@ -176,7 +176,6 @@ func planOverlay(n int, m specs.Mount, mapping *IDMap) mountPlan {
 		GuestSource:   path.Join("mounts", strconv.Itoa(n), overlayType),
 		ReadOnly:      itself,
 		ReadOnlyBelow: below,
-		IDMap:         mapping,
 	}}
 }
 
