@@ -22,21 +22,20 @@ import (
 var version = "development"
 
 func main() {
-	// Descriptors of the caller's besides stdio are not passed on to the programs that
-	// are started here: a VM lives long, and whoever waits for a pipe's end would wait
-	// for it.
+	// Do not pass the caller's file descriptors, except stdio, on to the programs that
+	// are started here: a VM lives long, and a reader that waits for the end of a pipe
+	// would wait for the VM.
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		fmt.Fprintln(os.Stderr, "runch: keep the caller's files to itself:", err)
 		os.Exit(1)
 	}
-	// Libraries log to stderr, which in the process that stays with a container is the
-	// container's own, and which callers of a command may read as one with its stdout.
-	// What ttrpc and net/http log is the guest's or the VMM's to choose: answers that
-	// nobody waits for.
+	// Discard what libraries log to stderr. In a shim, stderr is the container's, and a
+	// caller may read a command's stderr and stdout as one. A guest or a VMM can make
+	// ttrpc and net/http log, by answers that nobody waits for.
 	logrus.SetOutput(io.Discard)
 	log.SetOutput(io.Discard)
-	// The process that stays with a container is this program again. It has to
-	// start fast and stay small, and takes no flags.
+	// A shim is this program again. It has to start fast and stay small, and takes no
+	// flags.
 	if as, ok := shimproto.ParseArgs(os.Args); ok {
 		os.Exit(shim.Main(as, shim.NewVM))
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // setOOMScoreAdj gives a shim, and so the VMM that it starts, the container's
-// oom_score_adj, or 0: not the caller's.
+// oom_score_adj, or 0 if the spec has none: they would inherit the caller's.
 func setOOMScoreAdj(pid int, oomScoreAdj *int) error {
 	adj := 0
 	if oomScoreAdj != nil {
@@ -23,7 +23,8 @@ func setOOMScoreAdj(pid int, oomScoreAdj *int) error {
 	if err != nil && !errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("set oom_score_adj: %w", err)
 	}
-	// Only a privileged process may lower it; the guest's own value is exact.
+	// A refusal is no error: only a privileged process may lower the value, and in the
+	// guest the container has its exact value.
 	return nil
 }
 

@@ -14,8 +14,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// cgroupsPath is the spec's, or one of our own making: for who is not root on the host it
-// is beside the caller's own cgroup.
+// cgroupsPath is the spec's path or, if it names none, a default. The default of a user
+// who is not root on the host is beside the caller's own cgroup.
 func (r *Runtime) cgroupsPath(host *oci.HostPart, id string) string {
 	switch {
 	case host.CgroupsPath != "":
@@ -47,8 +47,8 @@ func (r *Runtime) holderCgroup(host *oci.HostPart, id, pod string) string {
 	return dir + "runch-" + pod
 }
 
-// newCgroup describes a cgroup to be made, and what the record has to know of it
-// before it is.
+// newCgroup describes a cgroup that is to be made, and gives what has to be recorded of
+// it before that.
 func (r *Runtime) newCgroup(path string, limits cgroup.Limits, annotations map[string]string) (*cgroup.Cgroup, state.Cgroup, error) {
 	group, err := cgroup.New(path, r.Systemd, limits, annotations)
 	if err != nil {
@@ -66,7 +66,7 @@ func (c *creation) enterCgroup(group *cgroup.Cgroup, made state.Cgroup, pid int)
 	if err == nil {
 		return made, nil
 	}
-	// Apply left nothing, and what was there before it is not ours.
+	// Apply has removed what it made. A cgroup that was there before is not the container's.
 	err = fmt.Errorf("enter the cgroup %s: %w", made.Path, err)
 	if c.host.CgroupsPath != "" || !errors.Is(err, cgroup.ErrNotDelegated) {
 		return state.Cgroup{}, err
@@ -81,8 +81,8 @@ func (c *creation) enterCgroup(group *cgroup.Cgroup, made state.Cgroup, pid int)
 // errNoCgroup says that a container has none on the host.
 var errNoCgroup = errors.New("is held by a cgroup on the host, and the container was made by a user who could not make one")
 
-// heldByHost names a field that nothing but a cgroup on the host can hold: the guest has
-// a container's other limits, and the VM is no larger than they are.
+// heldByHost names a field that only a cgroup on the host can enforce, empty for none. The
+// guest enforces a container's other limits, and the VM is no larger than they are.
 func heldByHost(r *specs.LinuxResources) string {
 	switch {
 	case r == nil:

@@ -33,8 +33,7 @@ type CreateOptions struct {
 }
 
 // Create makes a container, in a VM of its own or in that of its pod, up to the
-// point where its process waits for Start. What a failed Create has made is gone
-// again.
+// point where its process waits for Start. A Create that fails undoes what it has made.
 func (r *Runtime) Create(ctx context.Context, o CreateOptions) error {
 	console, err := dialConsole(o.ConsoleSocket)
 	if err != nil {
@@ -87,7 +86,7 @@ func (c *creation) timeout() time.Duration {
 // errPrivileges says that this process cannot make a container at all.
 var errPrivileges = errors.New("mounts and namespaces are for root, here or in a user namespace: podman makes one for a user who is not root, and `podman unshare` runs a command in it")
 
-// prepare finds everything out that can be known before anything is made.
+// prepare collects and checks everything that it can before anything is created.
 func (c *creation) prepare() error {
 	if os.Geteuid() != 0 {
 		return errPrivileges
@@ -134,7 +133,7 @@ func (c *creation) prepare() error {
 	return nil
 }
 
-// make makes everything, in an order in which each step needs the one before.
+// make creates everything. Each step needs the one before it.
 func (c *creation) make(ctx context.Context, console *os.File) error {
 	var err error
 	if c.dir, err = c.r.newDir(ctx, c.o.ID); err != nil {
@@ -150,7 +149,7 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 		return err
 	}
 	if !c.place.own {
-		// The others need not wait until this one is made.
+		// Release the sandbox's lock: other members can be created while this one is.
 		if err := c.sandbox.Close(); err != nil {
 			return err
 		}
@@ -175,9 +174,9 @@ func (c *creation) make(ctx context.Context, console *os.File) error {
 	return c.commit(ctx, ready)
 }
 
-// enterSandbox makes the container a member of its sandbox, which is locked then.
-// The container's own VM does not run before its shim does; any other runs, and is
-// large enough for it.
+// enterSandbox locks the container's sandbox and makes the container a member. A VM of
+// the container's own does not run yet, because the container's shim boots it. Any other
+// VM runs, and is large enough for the container when enterSandbox returns.
 func (c *creation) enterSandbox(ctx context.Context) error {
 	var err error
 	if c.place.own {
@@ -191,8 +190,8 @@ func (c *creation) enterSandbox(ctx context.Context) error {
 	return c.sandbox.admit(ctx, c.record)
 }
 
-// commit writes down what was made. The pid-file is the last of it: with it
-// callers hold the container for created. The shim is told after it.
+// commit records what was made. It writes the pid-file last, because callers take the
+// container for created once that is there, and then sends the shim its commit.
 func (c *creation) commit(ctx context.Context, ready *shimproto.Ready) error {
 	if c.place.own {
 		if err := c.sandbox.setReady(ready); err != nil {
@@ -212,8 +211,8 @@ func (c *creation) commit(ctx context.Context, ready *shimproto.Ready) error {
 	return c.sandbox.Close()
 }
 
-// undo takes back what make has made, and gives the reason with what the user
-// needs besides: where a VM's logs are, and what could not be undone.
+// undo undoes what make has done. It returns the reason, with what else the user needs
+// to know: where the VM's logs are, and what could not be undone.
 func (c *creation) undo(ctx context.Context, reason error) error {
 	if c.shim != nil {
 		c.shim.undo()

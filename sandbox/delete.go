@@ -10,8 +10,9 @@ import (
 	"runch/state"
 )
 
-// Delete removes a container that has stopped, or has only been created, and
-// with force whatever there is of it. It never needs the guest.
+// Delete removes a container that has stopped, or has only been created. With force it
+// removes one in any state, and also what a killed create has left. The error wraps
+// ErrNotStopped if the container's state does not allow it. Delete never needs the guest.
 func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	if f := r.FallbackOf(ctx, id); f != nil {
 		return r.deletePassedOn(ctx, f, id, force)
@@ -40,8 +41,8 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	return r.destroy(ctx, dir, c)
 }
 
-// lockToDelete takes the container's lock. With force whoever has it is not waited for
-// but brought to its end; without force a create under way is not disturbed.
+// lockToDelete takes the container's lock. With force, it makes the command that has the
+// lock end, by killing the container. Without force, it refuses while a create is under way.
 func (r *Runtime) lockToDelete(ctx context.Context, id string, force bool) (*state.Dir, error) {
 	if force {
 		return r.lockByForce(ctx, id)
@@ -72,15 +73,15 @@ func (r *Runtime) lockByForce(ctx context.Context, id string) (*state.Dir, error
 	})
 	dir, err = r.Store.Lock(waiting, id)
 	stop()
-	killer.Wait() // what may be created once the lock is given up is not to be killed
+	killer.Wait() // it must not kill what is created once this lock is released
 	return dir, err
 }
 
 // killPause is how long delete --force waits before it looks again for a shim to kill.
 const killPause = 50 * time.Millisecond
 
-// killUntil kills the shim that the container's record names, until ctx ends: a create
-// under way may have none yet, and no event tells when it has.
+// killUntil kills the shim that the container's record names, again and again until ctx
+// ends: a create under way may have no shim yet, and no event tells when it has one.
 func (r *Runtime) killUntil(ctx context.Context, id string) error {
 	again := time.NewTicker(killPause)
 	defer again.Stop()
@@ -110,9 +111,9 @@ func (r *Runtime) refuseToDelete(id string, err error) (*state.Dir, error) {
 	return nil, fmt.Errorf("cannot delete container %s %w: %s", id, ErrNotStopped, state.StatusCreating)
 }
 
-// destroy takes down what a container still has on the host, its shim first.
-// Everything is tried; what is not there any more is no error. dir is closed. After
-// an error the record stays, for another delete.
+// destroy removes what a container still has on the host: first it kills the shim. What
+// is gone already is no error. dir is closed. After an error the record stays, for another
+// delete.
 func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Container) error {
 	defer dir.Close()
 	killCtx, cancel := context.WithTimeout(ctx, goneTimeout)
@@ -127,8 +128,8 @@ func (r *Runtime) destroy(ctx context.Context, dir *state.Dir, c *state.Containe
 		return err
 	}
 	if c.Shim.PID != 0 {
-		// Also of a create that failed: hooks that came before it may have made
-		// what these remove. They have their own time.
+		// Also after a create that failed: its earlier hooks may have made what these
+		// remove. Hooks have their own timeouts.
 		r.runPoststop(context.WithoutCancel(ctx), c)
 	}
 	return nil
@@ -147,7 +148,7 @@ func (r *Runtime) leaveSandbox(ctx context.Context, c *state.Container) error {
 	}
 	if _, member := s.record.Members[c.ID]; !member && s.record.Owner != c.ID {
 		// It was never admitted. If it was to be a pod's first member, nobody else ends
-		// what its create has made for it.
+		// the sandbox that its create has made.
 		if isAbandoned(s.record) {
 			return s.end(ctx)
 		}

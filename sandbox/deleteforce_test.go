@@ -15,8 +15,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// forceWithin is how long a forced delete may take here, far less than what it would
-// wait for.
+// forceWithin is how long a forced delete may take here: far less than the timeouts of
+// what it must not wait for.
 const forceWithin = 20 * time.Second
 
 func (r *rig) deleteByForce(t *testing.T, id string) {
@@ -73,7 +73,8 @@ func TestDeleteForceDoesNotWaitForPoststartHooks(t *testing.T) {
 	}
 }
 
-// Whatever verb has the lock, and however long: once its shim is gone, it gives up.
+// Whatever verb has the lock gives it up once the shim is gone. So delete kills the shim,
+// and waits for the lock.
 func TestDeleteForceKillsWhileTheLockIsHeld(t *testing.T) {
 	r := newRig(t)
 	c := r.mustCreate(t, "c", nil)
@@ -86,7 +87,7 @@ func TestDeleteForceKillsWhileTheLockIsHeld(t *testing.T) {
 	given := make(chan error)
 	go func() { given <- r.Delete(ctx, "c", true) }()
 	eventually(t, "the container is dead", func() bool { return !c.Shim.Alive() })
-	<-time.After(20 * killPause) // in which it would begin twenty more
+	<-time.After(20 * killPause) // time enough to begin twenty more waits
 	// Each wait for the lock has the directory open, and a thread.
 	if waits := openFiles(t, held.Path()) - 1; waits > 1 {
 		t.Errorf("%d waits for one lock", waits)
@@ -147,8 +148,8 @@ func openFiles(t *testing.T, path string) (n int) {
 	return n
 }
 
-// TestDeleteForceAtAnyPointOfACreate asks for it while a create is under way, later
-// and later: then either nothing is left, or what it made after that is whole.
+// TestDeleteForceAtAnyPointOfACreate runs delete --force at later and later points of a
+// create: then either nothing is left, or what the create made after the delete is whole.
 func TestDeleteForceAtAnyPointOfACreate(t *testing.T) {
 	r := newRig(t)
 	o := CreateOptions{ID: "c", Bundle: r.bundle(t, "c", nil), PIDFile: filepath.Join(r.dir, "c.pid")}

@@ -68,8 +68,9 @@ func statsOf(ctx context.Context, agent agentproto.AgentService, id string) (*Ev
 	return &Event{Type: "stats", ID: id, Data: data.Bytes()}, nil
 }
 
-// Events hands over an event with statistics at every interval, and one for
-// each kill for lack of memory, until the container ends or handing over fails.
+// Events calls hand with an event with statistics at every interval, and with one for
+// each process that the guest's OOM killer has killed, until the container ends or hand
+// returns an error.
 func (r *Runtime) Events(ctx context.Context, id string, interval time.Duration, hand func(*Event) error) error {
 	c, err := r.live(id)
 	if err != nil {
@@ -95,7 +96,7 @@ func (r *Runtime) Events(ctx context.Context, id string, interval time.Duration,
 		select {
 		case err, open := <-kills:
 			if !open {
-				_ = awaitStopped(ctx, c) // who cannot be waited for is not
+				_ = awaitStopped(ctx, c) // a shim that takes longer is not waited for
 				return nil
 			}
 			if err != nil {
@@ -126,8 +127,8 @@ func (r *Runtime) handStats(ctx context.Context, agent agentproto.AgentService, 
 	return unlessGone(ctx, c, err)
 }
 
-// awaitStopped waits until a container whose process has ended has stopped for all who
-// ask: its shim may have something left to do.
+// awaitStopped waits until the shim of a container whose process has ended is gone, too:
+// until then other commands say that the container runs.
 func awaitStopped(ctx context.Context, c *state.Container) error {
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
@@ -143,15 +144,15 @@ func unlessGone(ctx context.Context, c *state.Container, err error) error {
 	return err
 }
 
-// A guest that counts and answers as it likes would have events written without end. It may
-// tell of maxKills kills in one answer, and is asked once in askInterval at most.
+// A guest is not trusted: without bounds, it could have events written without end. It may
+// tell of maxKills kills in one answer, and is asked at most once in askInterval.
 const (
 	maxKills    = 64
 	askInterval = 100 * time.Millisecond
 )
 
-// watchKills tells of each new kill with a nil error, of at most maxKills for each answer,
-// and of what keeps it from that; it returns when there will be none.
+// watchKills sends nil for each new kill, at most maxKills for each answer. It returns when
+// the container has ended, or after it has sent the error of a call.
 func watchKills(ctx context.Context, agent agentproto.AgentService, id string, kills chan<- error) {
 	var known uint64
 	for {

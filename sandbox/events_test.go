@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A guest that has counted more kills than there can have been is not believed each.
+// A guest that tells of more kills than there can have been does not cause an event for each.
 func TestAGuestCannotTellOfKillsWithoutEnd(t *testing.T) {
 	r := newRig(t)
 	r.mustCreate(t, "c", nil)
@@ -51,7 +51,8 @@ func (a *hastyAgent) AwaitOOM(_ context.Context, r *agentproto.AwaitOOMRequest) 
 
 func TestAGuestIsNotAskedForKillsWithoutPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		// Its end is between two moments of asking.
+		// ctx ends between two calls: at the time of one, it would be left to chance whether
+		// the answer is still told.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second+askInterval/2)
 		defer cancel()
 		kills, guest := make(chan error), new(hastyAgent)

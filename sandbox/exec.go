@@ -109,8 +109,8 @@ func (r *Runtime) warnOf(p *specs.Process) {
 	}
 }
 
-// setupTimeout bounds what makes a process: where a guest boots slowly, it also
-// starts programs slowly, ten at once above all.
+// setupTimeout bounds the making of a process. It grows with the boot's timeout: a guest
+// that boots slowly also starts programs slowly, above all ten at once.
 func setupTimeout(boot time.Duration) time.Duration { return boot + callTimeout }
 
 func (r *Runtime) execSetup(c *state.Container, o ExecOptions) (*shimproto.Setup, error) {
@@ -153,7 +153,8 @@ func (r *Runtime) startExecShim(ctx context.Context, c *state.Container, o ExecO
 		return nil, err
 	}
 	err = func() error {
-		// Where the container has no cgroup, its shim is in one that need not be this user's.
+		// Without a cgroup of its own, the container's shim is in its caller's, which this
+		// user may not be allowed to change.
 		if c.Cgroup.Path != "" {
 			if err := cgroup.Join(c.Shim.PID, p.pid()); err != nil {
 				return err

@@ -40,7 +40,7 @@ func TestExecLeavesTheHostsLabelsOnTheHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// It is not told the configuration that the VM was made with.
+	// exec may have another configuration than the one that the VM was made with.
 	if want := time.Hour + callTimeout; o.Timeout != want {
 		t.Errorf("an exec may take %s, want %s", o.Timeout, want)
 	}
@@ -53,8 +53,8 @@ func TestExecLeavesTheHostsLabelsOnTheHost(t *testing.T) {
 	}
 }
 
-// A container may end while an exec is made in it, and is seen to have a moment
-// after its guest stopped to answer.
+// A container may end while an exec is made in it. Its shim ends a moment after its guest
+// has stopped answering.
 func TestExecInAContainerThatEndsMeanwhile(t *testing.T) {
 	shim := exec.CommandContext(t.Context(), "sleep", "100")
 	if err := shim.Start(); err != nil {
@@ -86,8 +86,8 @@ func TestExecInAContainerThatEndsMeanwhile(t *testing.T) {
 	<-ended
 }
 
-// That a guest does not answer, and that an error is the VM's, is known on the other
-// side of the shim's socket.
+// The command learns over the shim's socket whether the guest does not answer, and whether
+// an error is the VM's.
 func TestShimSaysWhoseFailureItIs(t *testing.T) {
 	ours, f, err := shimproto.Pair()
 	if err != nil {

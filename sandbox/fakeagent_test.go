@@ -23,8 +23,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// awaitedFile is where they note the memory, in MiB above that of the boot, for which
-// they were waited for.
+// awaitedFile is where the fake guests note the memory, in MiB above that of the boot, of
+// each AwaitMemory, beside failFile.
 const awaitedFile = "awaited"
 
 // fakeAgent keeps containers that do nothing but wait for a signal.
@@ -225,8 +225,8 @@ func (a *fakeAgent) Interfaces(context.Context, *agentproto.InterfacesRequest) (
 	return answer, a.step("interfaces")
 }
 
-// askedFile is where the fake guests note that they were asked for what takes as long as
-// its caller waits, beside failFile.
+// askedFile is a file beside failFile. A fake guest makes it when it gets a call that it
+// leaves unanswered for as long as the caller waits.
 const askedFile = "asked"
 
 func (a *fakeAgent) hang(ctx context.Context) error {
@@ -335,7 +335,7 @@ func (a *fakeAgent) AwaitMemory(ctx context.Context, r *agentproto.AwaitMemoryRe
 	return &agentproto.AwaitMemoryResponse{}, a.note(awaitedFile, r.GetMore()>>20)
 }
 
-// AdjustClock is asked for when this host's clock is set, which may be at any time.
+// AdjustClock is called whenever this host's clock is set.
 func (a *fakeAgent) AdjustClock(context.Context, *agentproto.AdjustClockRequest) (*agentproto.AdjustClockResponse, error) {
 	return &agentproto.AdjustClockResponse{TimeNs: time.Now().UnixNano()}, nil
 }

@@ -16,8 +16,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Fallback is a runtime with runc's command line that has a container, which is in no VM
-// then.
+// Fallback is a runtime with runc's command line to which containers are passed on. They
+// are in no VM.
 type Fallback struct {
 	// Program is its absolute path.
 	Program string
@@ -25,14 +25,15 @@ type Fallback struct {
 	Root string
 }
 
-// Args are the arguments, its own name among them, of a call of the runtime.
+// Args are the arguments for a call of the runtime, with Program as the first: flags are
+// global flags, command is the command with its arguments.
 func (f *Fallback) Args(flags []string, command ...string) []string {
 	args := append([]string{f.Program, "--root", f.Root}, flags...)
 	return append(args, command...)
 }
 
-// knows tells whether the runtime has anything of a container. It keeps that in a
-// directory by the container's name, as runc and crun do.
+// knows tells whether the runtime has state of a container. runc and crun keep that in a
+// directory with the container's id as its name.
 func (f *Fallback) knows(id string) bool {
 	_, err := os.Lstat(filepath.Join(f.Root, id))
 	return !errors.Is(err, fs.ErrNotExist)
@@ -48,9 +49,10 @@ func (r *Runtime) fallbackOf(c *state.Container) *Fallback {
 // FallbackOf gives the runtime that a container was passed on to, nil where it is in a
 // VM, or not there.
 //
-// A record says only whom to ask for the container. It is written before the runtime
-// takes over this process, and may outlive the container: the runtime's create may fail
-// or be killed, and its run deletes. Such a record is removed here.
+// The record of such a container says only which runtime to ask. It is written before the
+// runtime takes over this process (execve(2)), and may outlive the container: the runtime's
+// create may fail or be killed, and its run deletes the container. FallbackOf removes a
+// record without a container.
 func (r *Runtime) FallbackOf(ctx context.Context, id string) *Fallback {
 	c, err := r.Store.Load(id)
 	if err != nil {
@@ -73,11 +75,12 @@ func (f *Fallback) lost(c *state.Container) bool {
 	return !c.Creator.Alive() && !f.knows(c.ID)
 }
 
-// PassOn decides who is to have a new container. It is nil for a VM; else the container
-// has a record, and is to be created by the runtime in this process (execve(2)), or
-// forgotten (Forget) where that cannot be.
+// PassOn decides which runtime gets a new container. The result is nil if the container is
+// to be in a VM. Otherwise PassOn has written the container's record, and the caller
+// replaces this process by the runtime (execve(2)) or, if that fails, calls Forget. The
+// error is state.ErrExist if the id is in use.
 func (r *Runtime) PassOn(ctx context.Context, id string, b *oci.Bundle) (*Fallback, error) {
-	r.FallbackOf(ctx, id) // the id may be one that was lost
+	r.FallbackOf(ctx, id) // removes a record of this id whose container is lost
 	f, err := r.chooseFallback(ctx, id, b.Spec)
 	if f == nil || err != nil {
 		return nil, err
@@ -100,8 +103,8 @@ func (r *Runtime) PassOn(ctx context.Context, id string, b *oci.Bundle) (*Fallba
 	return f, dir.Close()
 }
 
-// chooseFallback decides by what the container asks for, and, where it is a member of a
-// pod that is there, by who has that.
+// chooseFallback decides by what the container asks for. A member of a pod that exists
+// goes where the pod is.
 func (r *Runtime) chooseFallback(ctx context.Context, id string, spec *specs.Spec) (*Fallback, error) {
 	if pod := podOf(id, spec); pod != "" {
 		if f := r.FallbackOf(ctx, pod); f != nil {
@@ -129,7 +132,7 @@ func podOf(id string, spec *specs.Spec) string {
 }
 
 // wantsOutside tells whether a container needs a namespace outside of every VM, and none
-// inside of one. A member of a pod that has a VM belongs into that, whatever it asks for.
+// inside of one. A member of a pod that has a VM belongs there, whatever it asks for.
 func (r *Runtime) wantsOutside(id string, spec *specs.Spec) bool {
 	if spec.Linux == nil || r.hasVM(podOf(id, spec)) {
 		return false
@@ -161,16 +164,16 @@ func (r *Runtime) hasVM(pod string) bool {
 	return first == nil || sandbox == nil
 }
 
-// isForeign tells whether a namespace that belongs to no container is somebody else's. A
-// network in a file is one that the caller has made for the container, and so are all
-// those in a file that a pod's containers name.
+// isForeign tells whether a namespace that belongs to no container is foreign to this one,
+// too. The caller makes a network namespace in a file for the container, and any namespace
+// in a file for the pod if the container is in one. All other namespaces are foreign.
 func isForeign(ns specs.LinuxNamespace, alone bool) bool {
 	_, ofProcess := procPID(ns.Path)
 	return ofProcess || alone && ns.Type != specs.NetworkNamespace
 }
 
-// Explain says of the error of a container that is refused for its namespaces which
-// setting would have it run.
+// Explain adds to the error of a container that is refused for its namespaces
+// (oci.ErrOutside) the setting with which it would run. Other errors stay as they are.
 func (r *Runtime) Explain(id string, spec *specs.Spec, err error) error {
 	if !errors.Is(err, oci.ErrOutside) || r.Config.FallbackRuntime != "" || !r.wantsOutside(id, spec) {
 		return err
@@ -178,12 +181,14 @@ func (r *Runtime) Explain(id string, spec *specs.Spec, err error) error {
 	return fmt.Errorf("%w: set fallback_runtime to have it run by runc, without a VM", err)
 }
 
-// FindFallback gives the absolute path of the program that is a path or a name.
+// FindFallback gives the absolute path of a fallback runtime's program. runtime is that
+// path, or a name that program.Find finds.
 func FindFallback(runtime string) (string, error) {
 	found := program.Find(runtime)
 	switch {
 	case found == "":
-		// Not with the text of errno: callers take them for the container's program.
+		// Leave out the text of errno: callers would think that the container's own
+		// program is missing.
 		return "", fmt.Errorf("fallback_runtime: there is no program %q: install it, or change the setting", runtime)
 	case IsThisProgram(found):
 		return "", fmt.Errorf("fallback_runtime: %s is runch itself", found) // it would pass containers on for ever

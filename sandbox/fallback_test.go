@@ -139,7 +139,7 @@ func TestMembersFollowTheirSandbox(t *testing.T) {
 	r := newRig(t)
 	r.withFallback(t, "exit 1\n")
 	r.mustPassOn(t, "hostpod", both(sandboxOf("hostpod"), hostNetwork))
-	r.Config.FallbackRuntime = "" // who has the pod counts
+	r.Config.FallbackRuntime = "" // what counts is where the pod is
 	if f, err := r.passOn(t, "m", crioMember("hostpod")); f == nil || err != nil {
 		t.Errorf("a member of a pod that was passed on: %+v, %v", f, err)
 	}

@@ -115,14 +115,14 @@ func TestFindImage(t *testing.T) {
 	if _, err := r.FindImage(hypervisor.AccelKVM); err == nil || !strings.Contains(err.Error(), "kernel") {
 		t.Errorf("an empty kernel: %v", err)
 	}
-	// Without a configuration and an image, the places are named.
+	// Without a configuration and an image, the error says how to build one.
 	if _, err := (&Runtime{Config: &config.Config{}}).FindImage(hypervisor.AccelTCG); err == nil || !strings.Contains(err.Error(), "runch guest build") {
 		t.Errorf("no image at all: %v", err)
 	}
 }
 
-// A copy of the program somewhere else boots the image that is installed, and one that
-// is installed the image that came with it.
+// A copy of the program somewhere else boots the image that is installed. An installed
+// program boots the image that came with it.
 func TestImagePlaces(t *testing.T) {
 	for exe, want := range map[string][]string{
 		"/home/u/runch":        {"/home/u/guest", "/home/share/runch/guest", "/usr/local/share/runch/guest", "/usr/share/runch/guest"},

@@ -30,8 +30,8 @@ func (r *Runtime) sizingOf(cgroupsPath string, annotations map[string]string) (s
 	return sizing{pod: pod, parent: group.ParentLimits()}, err
 }
 
-// leastMemoryMiB is what containers get at least, where the cgroup around the pod has
-// no room for a VM: a guest with less is of no use.
+// leastMemoryMiB is the memory that containers without limits get at least, even if the
+// cgroup around the pod has no room for it: a guest with less is of no use.
 const leastMemoryMiB = 64
 
 // standard is the size for containers without limits: that of the configuration, or
@@ -49,8 +49,8 @@ func (s sizing) standard(cfg *config.Config) state.VMSize {
 	return size
 }
 
-// first is what the containers are to have when the VM is made, each value by the
-// first that says something of it.
+// first is what the containers are to have when the VM is made. Each value is the pod's,
+// else that of the owner's limits, else the standard one.
 func (s sizing) first(cfg *config.Config) state.VMSize {
 	size := s.standard(cfg)
 	for _, r := range []*specs.LinuxResources{s.own, s.pod.Resources} {

@@ -18,13 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// foreground is a command that stays with its process: it passes signals on,
-// and with a terminal stands between the caller's and the process's.
+// foreground is a command that stays with its process: it passes signals on and, if the
+// process has a terminal, copies between that and the caller's stdio.
 type foreground struct {
 	// console is what the shim sends the terminal's master over; nil without
 	// a terminal.
 	console *os.File
-	// peer receives it here; nil when the caller has a console socket.
+	// peer is the end of console's socket on which this command receives the master; nil
+	// without a terminal, and when the caller has a console socket.
 	peer *net.UnixConn
 	// tty is the caller's terminal, nil when there is none.
 	tty console.Console
@@ -35,8 +36,8 @@ type foreground struct {
 }
 
 // newForeground prepares for a process that is to have this terminal, nil without
-// one. Detached, the terminal goes to the caller's console socket; it is otherwise
-// as large as the caller's own, unless it is to have another size.
+// one. If the process is detached, or there is a console socket, the terminal goes to
+// that socket. Otherwise it is as large as the caller's own, unless it names a size.
 func newForeground(detach bool, socket string, terminal *shimproto.Terminal) (*foreground, error) {
 	f := &foreground{terminal: terminal}
 	if terminal == nil {
@@ -74,12 +75,12 @@ func (f *foreground) close() {
 	}
 }
 
-// catch gives a context for what makes the process: SIGTERM and SIGINT cancel it, so
+// catch gives a context for making the process: SIGTERM and SIGINT cancel it, so
 // that all is undone. Unless the process is detached, these and all other signals are
-// kept for wait, which passes them on: there is no moment in which one ends this command
-// and leaves the process to nobody. stop ends both.
+// also queued for wait, which passes them on. So at no moment can a signal end this
+// command and leave the process behind. stop ends both.
 func (f *foreground) catch(ctx context.Context, detach bool) (making context.Context, stop func()) {
-	making, cancel := signals.Interruptible(ctx) // first, as it leaves out what is ignored
+	making, cancel := signals.Interruptible(ctx) // first: after Catch no signal counts as ignored
 	if detach {
 		return making, cancel
 	}
@@ -93,8 +94,8 @@ func (f *foreground) catch(ctx context.Context, detach bool) (making context.Con
 
 // wait stays until the process has ended and gives its exit code.
 func (f *foreground) wait(p *shimProcess) (int, error) {
-	// Only now, as hooks would inherit it: a reader of the output that is gone ends the
-	// output and not this command.
+	// With SIGPIPE ignored, a reader that is gone ends the output and not this command.
+	// It is ignored only now, because hooks would inherit that.
 	signal.Ignore(unix.SIGPIPE)
 	defer signal.Reset(unix.SIGPIPE)
 	var master console.Console

@@ -11,7 +11,7 @@ import (
 	"runch/shimproto"
 )
 
-// handOver writes the pid-file and lets the shim live on without us.
+// handOver writes the pid-file and sends the commit: the shim then outlives this command.
 func handOver(s *shimProcess, pidFile string) error {
 	if err := writePIDFile(pidFile, s.pid()); err != nil {
 		return err
@@ -40,8 +40,8 @@ func writePIDFile(path string, pid int) error {
 	return nil
 }
 
-// writeNew writes a file that nobody else has made: what is there already, a link too, or
-// what a command left that was killed, goes first.
+// writeNew writes a new file. It first removes what is there, such as a symbolic link, or
+// what a killed command has left.
 func writeNew(path string, data []byte) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

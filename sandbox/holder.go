@@ -16,12 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrSandboxStopped says that a container's sandbox is there and its VM is not.
+// ErrSandboxStopped says that a container's sandbox exists, but its VM does not run.
 var ErrSandboxStopped = errors.New("the pod's sandbox has stopped")
 
-// openSandbox locks the running sandbox that a container is to join. A pod that has
-// no container of its own gets a sandbox with a holder alone, by whichever member
-// comes first, and again when its VM was lost while no member lived.
+// openSandbox locks the running sandbox that a container is to join. In a pod without a
+// container of its own, the first member starts the holder; a later member starts
+// another one if the VM was lost.
 func (r *Runtime) openSandbox(ctx context.Context, c *creation) (*lockedSandbox, error) {
 	id := c.place.sandbox
 	for {
@@ -57,8 +57,9 @@ func (r *Runtime) openSandbox(ctx context.Context, c *creation) (*lockedSandbox,
 	}
 }
 
-// checkNetwork gives the sandbox where a container's network is its own. Else the
-// lock is given up; there is no error where the holder was ending, and has ended now.
+// checkNetwork returns the sandbox if its network namespace is the one that the container
+// names. Otherwise it releases the lock and returns nil. If the holder was just ending,
+// checkNetwork waits for its end, and there is no error.
 func (s *lockedSandbox) checkNetwork(ctx context.Context, host *oci.HostPart) (*lockedSandbox, error) {
 	wanted := host.Namespaces[specs.NetworkNamespace]
 	at, err := os.Stat(wanted)
@@ -112,8 +113,8 @@ func (r *Runtime) startHolder(ctx context.Context, c *creation, members map[stri
 	return nil, err
 }
 
-// podSpec is what there is of a pod's spec where it has no container of its own: that
-// of the container which its caller has not made, or the annotations of a member.
+// podSpec is the spec of a pod without a container of its own: the one that CRI-O writes
+// for a sandbox container that it does not make, or else only a member's annotations.
 func podSpec(b *oci.Bundle, pod string) *specs.Spec {
 	if spec := oci.DroppedSandbox(b.Dir, pod); spec != nil && spec.Linux != nil {
 		return spec

@@ -41,8 +41,8 @@ func createHooksTimeout(h *specs.Hooks) time.Duration {
 	return hooks.Timeout(h.Prestart, h.CreateRuntime, h.CreateContainer)
 }
 
-// limitStartHooks gives the hooks that the guest runs the time that any hook has without
-// a timeout: libcontainer, which runs them, would wait without end.
+// limitStartHooks gives those hooks that the guest runs and that have no timeout the default
+// one: libcontainer, which runs them there, would wait without end.
 func limitStartHooks(h *specs.Hooks) {
 	if h == nil {
 		return
@@ -70,9 +70,9 @@ func (c *creation) hasCreateHooks() bool {
 	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0
 }
 
-// runCreateHooks runs the hooks that come before the container, in the
-// specification's order: the runtime's here, those of the container in the shim,
-// whose namespaces are what the host has of the container's.
+// runCreateHooks runs the hooks that come before the container, in the specification's
+// order: prestart and createRuntime here, then createContainer in the shim, whose
+// namespaces stand for the container's on the host.
 func (c *creation) runCreateHooks(ctx context.Context) error {
 	if _, err := c.shim.receive(ctx); err != nil {
 		return err

@@ -53,9 +53,9 @@ func (r *Runtime) FindImage(accel hypervisor.Accel) (*Image, error) {
 	return image, nil
 }
 
-// kernelIn gives the kernel of an image: for the translator the one that is
-// unpacked, if there is one. To unpack it takes a second of translated code, and
-// gains nothing there: the place it is moved to, see the driver's nokaslr.
+// kernelIn gives the kernel of an image. For TCG it is the uncompressed one, if there is
+// one: to unpack a kernel takes a second of translated code. What unpacking allows for,
+// to relocate the kernel, is off there (nokaslr in the QEMU driver).
 func kernelIn(dir string, accel hypervisor.Accel) string {
 	unpacked := filepath.Join(dir, guest.VmlinuxName)
 	if _, err := os.Stat(unpacked); err == nil && accel == hypervisor.AccelTCG {
@@ -136,7 +136,8 @@ func (r *Runtime) vmFor(selinuxLabel string, size sizing, annotations map[string
 	vm.MemoryMiB += vm.overheadMiB
 	vm.MaxCPUs = max(vm.CPUs, cfg.MaxCPUs)
 	if vm.Accel == hypervisor.AccelTCG {
-		// Linux believes in CPUs that come later only under a hypervisor it knows.
+		// Linux ignores CPUs that may be plugged later unless it knows its hypervisor,
+		// which it does not with TCG.
 		vm.MaxCPUs = vm.CPUs
 	}
 	vm.MaxMemoryMiB = vm.MemoryMiB + steps(max(0, cfg.MaxMemoryMiB-vm.MemoryMiB))

@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kill delivers a signal to the container's init, or with all to every process
-// of it, and does nothing else: it does not wait for an effect. SIGKILL that
-// the guest does not take in time ends the shim, and the VM where that holds it.
-// SIGTERM of a pod's first container is held back while members live.
+// Kill sends a signal to the container's init, or with all to every process of the
+// container, and does not wait for its effect. If the guest does not take SIGKILL in time,
+// Kill kills the shim, and with it the VM if the shim holds that. SIGTERM to a pod's first
+// container is held back while members live. The error wraps state.ErrNotRunning if the
+// container has no process; with all, that a container has stopped is no error.
 func (r *Runtime) Kill(ctx context.Context, id string, sig unix.Signal, all bool) error {
 	c, err := r.Store.Load(id)
 	if err != nil {
@@ -45,7 +46,7 @@ func (r *Runtime) Kill(ctx context.Context, id string, sig unix.Signal, all bool
 	})
 	switch {
 	case err == nil, errors.Is(err, errEnded):
-		// As with kill(2), whose process may have ended before anybody looks.
+		// As with kill(2), the signal may have ended the process already.
 		return nil
 	case c.Status() == state.StatusStopped, errors.Is(err, agentproto.ErrNotFound), errors.Is(err, agentproto.ErrState):
 		if all {
@@ -61,10 +62,10 @@ func (r *Runtime) Kill(ctx context.Context, id string, sig unix.Signal, all bool
 	}
 }
 
-// terminateAfterMembers tells whether the container is the first of a pod with members
-// that live: then it gets SIGTERM when they have ended. With it ends their VM, and an
-// engine that tells all containers of a pod at once to end (podman before 5.5) means to
-// give each its time. SIGKILL, which comes when that is over, is not held back.
+// terminateAfterMembers tells whether the container is the first of a pod with live
+// members: then the holder sends it SIGTERM when they have ended. Their VM ends with the
+// first container, but an engine that stops all containers of a pod at once (podman before
+// 5.5) means to give each its time. SIGKILL, which comes when that is over, is not held back.
 func (r *Runtime) terminateAfterMembers(c *state.Container) bool {
 	s, err := r.Store.LoadSandbox(c.Sandbox)
 	if err != nil || s.Owner != c.ID || len(s.Members) < 2 {

@@ -40,9 +40,9 @@ func process(t *testing.T) (*os.Process, state.Process) {
 	return cmd.Process, p
 }
 
-// vanishing is a running container whose guest closes the first connection when it
-// has taken the call, and not answered, or earlier, when it is to be connected to the
-// agent; where the container ends, so does its shim.
+// vanishing is a running container whose guest closes the first connection: when it has
+// received the call, without an answer, or with earlier, when it is to connect the caller
+// to the agent. With ends, the container's shim ends, too.
 func vanishing(t *testing.T, earlier, ends bool) *Runtime {
 	t.Helper()
 	shim, process := process(t)
@@ -95,7 +95,7 @@ func TestKillOfAContainerThatEndsMeanwhileSucceeds(t *testing.T) {
 		if err := r.Kill(t.Context(), "c", sig, false); err != nil {
 			t.Errorf("kill %v: %v", sig, err)
 		}
-		// And it says so of one that had ended before.
+		// For a container that had ended before, it fails.
 		if err := r.Kill(t.Context(), "c", sig, false); !errors.Is(err, state.ErrNotRunning) {
 			t.Errorf("kill %v of a stopped container: %v", sig, err)
 		}

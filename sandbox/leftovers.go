@@ -71,7 +71,7 @@ func (r *Runtime) leaveSandboxes(ctx context.Context, id string, sandboxes []*st
 	}
 	for _, s := range sandboxes {
 		m, member := s.Members[id]
-		// Whether it is left or only being made, leaveSandbox sees under its lock.
+		// Under the sandbox's lock, leaveSandbox sees whether it is only being made.
 		left := s.ID == id && isAbandoned(s)
 		if !member && s.Owner != id && !left {
 			continue
@@ -88,8 +88,8 @@ func (r *Runtime) leaveSandboxes(ctx context.Context, id string, sandboxes []*st
 	return nil
 }
 
-// endUnreadable ends the sandbox of this id whose record names no process: the
-// holder is who listens on the sockets in its directory.
+// endUnreadable ends the sandbox of this id if its record cannot be read, and so names no
+// holder. The holder is the process that listens on the sockets in the sandbox's directory.
 func (r *Runtime) endUnreadable(ctx context.Context, id string) error {
 	lockCtx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
@@ -121,7 +121,7 @@ func killListeners(ctx context.Context, dir string) error {
 		}
 		pid, err := listenerOf(filepath.Join(dir, e.Name()))
 		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EPROTOTYPE) {
-			continue // nobody listens any more, or on a socket of the other type
+			continue // nobody listens any more, or the socket has another type
 		}
 		if err != nil {
 			return err

@@ -127,8 +127,8 @@ func (r *rig) saveSandbox(t *testing.T, s *state.Sandbox) {
 	}
 }
 
-// beginCreate does of the create of "a" what comes before the admission to the sandbox, and
-// gives its locks up as one that is killed. With unrecorded, the container's record goes too.
+// beginCreate runs the create of "a" up to its admission to the sandbox, and then gives up
+// its locks, as if it were killed. With unrecorded, the container's record goes, too.
 func (r *rig) beginCreate(t *testing.T, change func(*specs.Spec), unrecorded bool) {
 	t.Helper()
 	c := &creation{r: r.Runtime, o: CreateOptions{ID: "a", Bundle: r.bundle(t, "a", change)}}

@@ -17,8 +17,8 @@ import (
 // keptLogs is how many logs of VMs that failed are kept.
 const keptLogs = 16
 
-// keepLogs copies what a VM that failed has said to logDir, where it outlives
-// the sandbox, and says where; empty when it had nothing to say.
+// keepLogs copies the logs of a VM that failed to a file in logDir, which outlives the
+// sandbox, and gives its path. The path is empty if there are no logs, or on an error.
 func keepLogs(logDir, dir, id string) string {
 	var parts []io.Reader
 	for _, name := range []string{shimproto.VMMLog, shimproto.ConsoleLog} {
@@ -89,8 +89,9 @@ func pruneLogs(logDir string) {
 	}
 }
 
-// The tail of a console's log that an error quotes: so many lines and bytes of what
-// is read, or the one line by which the guest's kernel says why it panicked.
+// The tail of a console's log that an error quotes: at most tailLines lines and tailText
+// bytes of the last tailBytes bytes, or only the line in which the guest's kernel says why
+// it panicked.
 const (
 	tailLines   = 3
 	tailText    = 600
@@ -126,7 +127,7 @@ func logTail(path string) string {
 		return ""
 	}
 	last := lines[max(0, len(lines)-tailLines):]
-	// What follows is a trace, which says less.
+	// What follows a panic's line is a stack trace, which says less.
 	if i := slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, panicPrefix) }); i >= 0 {
 		last = lines[i : i+1]
 	}

@@ -40,13 +40,13 @@ func mayBeEnd(err error) bool {
 		errors.Is(err, shimproto.ErrHolderGone) || errors.Is(err, unix.ENOMEM)
 }
 
-// hasEnded tells whether a process has ended, for which it waits where err says that it
-// may be about to.
+// hasEnded tells whether a process has ended. If err may be a sign that it is ending,
+// hasEnded first waits for the end, for shimproto.LostGrace at most.
 func hasEnded(ctx context.Context, p state.Process, err error) bool {
 	if mayBeEnd(err) {
 		ctx, cancel := context.WithTimeout(ctx, shimproto.LostGrace)
 		defer cancel()
-		_ = p.AwaitEnd(ctx) // whether it is, is seen below
+		_ = p.AwaitEnd(ctx) // Alive tells below whether it ended
 	}
 	return !p.Alive()
 }
@@ -65,8 +65,8 @@ func (s *lockedSandbox) endedMeanwhile(ctx context.Context, err error) error {
 	return fmt.Errorf("%w meanwhile: %s: %s", ErrSandboxStopped, s.record.ID, reason)
 }
 
-// tellLost shows why the end of the sandbox's containers is not known, if that is so,
-// and keeps the logs of its VM.
+// tellLost does nothing if it is known how the sandbox's containers ended. Otherwise it
+// warns, with the reason, and keeps the logs of the VM.
 func (s *lockedSandbox) tellLost() {
 	reason := s.lostNote()
 	if reason == "" {
@@ -79,8 +79,8 @@ func (s *lockedSandbox) tellLost() {
 	s.r.Log.Warn(fmt.Sprintf("how %s ended is not known: %s%s", what, reason, describeLogs(reason, s.record.LogDir, s.Path(), id)))
 }
 
-// withLogs is err, and where the VM is the cause of it, with where the logs of that are
-// kept, and how they end.
+// withLogs returns err. If the VM is the cause, it adds where the VM's logs are kept, and
+// how they end.
 func (s *lockedSandbox) withLogs(err error) error {
 	var ofVM *shimproto.VMError
 	if !errors.As(err, &ofVM) {

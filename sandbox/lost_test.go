@@ -15,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestLostContainersAreTold: what a holder notes of an end that it does not know
-// is what delete says, with the end of the guest's console; of others it says nothing.
+// TestLostContainersAreTold: if a holder does not know how its container ended, delete
+// says what the holder has noted, with the end of the guest's console. Of other containers
+// it says nothing.
 func TestLostContainersAreTold(t *testing.T) {
 	logs := t.TempDir()
 	var said strings.Builder
@@ -55,8 +56,8 @@ func TestLostContainersAreTold(t *testing.T) {
 	}
 }
 
-// TestErrorsThatMayBeAnEnd: what the first to meet a sandbox's end can have of it is
-// waited with until that is seen, and nothing else is.
+// TestErrorsThatMayBeAnEnd: an error that may be the first sign of a sandbox's end is told
+// only after a wait for that end; no other error waits.
 func TestErrorsThatMayBeAnEnd(t *testing.T) {
 	reported := func(err error) error {
 		r := shimproto.Failed(fmt.Errorf("share the files: %w", err))

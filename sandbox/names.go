@@ -17,8 +17,8 @@ import (
 // maxResolvConf bounds what is read of a resolv.conf, in bytes.
 const maxResolvConf = 64 << 10
 
-// resolvConfOf is the host's file that is /etc/resolv.conf in the container, which every
-// engine has written; empty where there is none.
+// resolvConfOf is the path of the host's file that is /etc/resolv.conf in the container:
+// every engine writes one and bind-mounts it. It is empty if there is no such mount.
 func resolvConfOf(binds []oci.Bind) string {
 	for _, b := range binds {
 		if b.Destination == "/etc/resolv.conf" {
@@ -29,8 +29,8 @@ func resolvConfOf(binds []oci.Bind) string {
 }
 
 // serveNames gives the guest the name servers that the container's resolv.conf names and
-// that are on the host's side of its network: docker's is, at 127.0.0.11. A container
-// runs without one as well, so what fails is only told.
+// that listen on the host's side of its network, as docker's does at 127.0.0.11. A failure
+// is only logged: a container also runs without a name server.
 func (r *Runtime) serveNames(c *state.Container, s *lockedSandbox) {
 	for _, server := range localNameServers(c.ResolvConf) {
 		if err := s.holder().ServeNames(server); err != nil {
@@ -39,8 +39,8 @@ func (r *Runtime) serveNames(c *state.Container, s *lockedSandbox) {
 	}
 }
 
-// localNameServers are the loopback addresses that a resolv.conf names, 127.0.0.1 aside,
-// which is the container's own. What cannot be read names none.
+// localNameServers are the IPv4 loopback addresses that a resolv.conf names, except
+// 127.0.0.1, which is the container's own. A file that cannot be read names none.
 func localNameServers(path string) []netip.Addr {
 	if path == "" {
 		return nil

@@ -15,23 +15,24 @@ import (
 	"runch/state"
 )
 
-// The errors of links that are named.
+// The errors of AddLinks and RemoveLinks about a link that the caller has named.
 var (
 	// ErrNoLink says that a link cannot be mirrored, as it is not there.
 	ErrNoLink = errors.New("not in the container's network namespace, or nothing to mirror: the loopback interface, a port of a bridge, or down and without an address")
-	// ErrNotMirrored says that the guest has nothing of a link.
+	// ErrNotMirrored says that the guest has no interface for a link.
 	ErrNotMirrored = errors.New("the guest has no interface for it (`runch network ls` shows those that it has)")
 )
 
-// networkTimeout bounds a change of the network by hand; each of its interfaces has the
-// time of a request to the holder.
+// networkTimeout bounds AddLinks and RemoveLinks. Each interface takes a request to the
+// holder, which has a timeout of its own.
 const networkTimeout = 3 * time.Minute
 
 // AddLinks brings the guest's network in step with the network namespace of the
-// container's sandbox, whose VM runs. The guest gets an interface for each of the links,
-// or for all that are there where none is named; on those that it has, its addresses,
-// routes and neighbours become what they are by now; interfaces of links that are gone are
-// unplugged. A link that is not there is ErrNoLink, and then nothing was changed.
+// container's sandbox. The guest gets an interface for each of the named links, or for all
+// links if none is named. Interfaces that it has already get the present addresses, routes
+// and neighbours of their links. Interfaces whose link is gone are unplugged. The error is
+// ErrNoLink if a named link is not there, and then nothing was changed. It is
+// state.ErrNotRunning if the container has no guest.
 func (r *Runtime) AddLinks(ctx context.Context, id string, names []string) error {
 	return r.changeLinks(ctx, id, func(ctx context.Context, s *lockedSandbox) (*wiring, error) {
 		w, err := s.scanNetwork(ctx, func(name, tap string) bool {
@@ -51,8 +52,8 @@ func (r *Runtime) AddLinks(ctx context.Context, id string, names []string) error
 
 // RemoveLinks takes the interfaces of links out of the guest of the container's sandbox,
 // and what was made for them in the network namespace. The links themselves stay, and are
-// not mirrored again before AddLinks asks for them. A link that the guest does not have is
-// ErrNotMirrored, and then nothing was changed.
+// not mirrored again before AddLinks asks for them. The error is ErrNotMirrored if the guest
+// has no interface for a link, and then nothing was changed.
 func (r *Runtime) RemoveLinks(ctx context.Context, id string, names []string) error {
 	return r.changeLinks(ctx, id, func(ctx context.Context, s *lockedSandbox) (*wiring, error) {
 		var out []string
@@ -131,15 +132,17 @@ type Interface struct {
 	MAC       string   `json:"mac"`
 	MTU       int      `json:"mtu"`
 	Addresses []string `json:"addresses"`
-	// Link is the link that is mirrored, by the name that it had then, and Tap the device
-	// beside it in the network namespace on the host.
+	// Link is the mirrored link, by the name that it had when it was last scanned, and Tap
+	// the device beside it in the network namespace on the host.
 	Link string `json:"link"`
 	Tap  string `json:"tap"`
-	// Stale says that the link is gone or another one by now: AddLinks replaces it.
+	// Stale says that the link is gone, or that another one has taken its place. AddLinks
+	// then removes or replaces the interface.
 	Stale bool `json:"stale"`
 }
 
-// Interfaces lists what the guest of a container has of the network.
+// Interfaces lists the mirrored interfaces of a container's guest, one for each tap. The
+// error is state.ErrNotRunning if the container has no guest.
 func (r *Runtime) Interfaces(ctx context.Context, id string) ([]Interface, error) {
 	c, err := r.Store.Load(id)
 	if err != nil {
@@ -193,7 +196,8 @@ func pairInterfaces(taps []state.Tap, links []network.Link, inGuest []*agentprot
 	return list
 }
 
-// say takes what a guest says of an interface, as far as it makes sense.
+// say copies what a guest says of an interface, without what is malformed: the guest is
+// not trusted.
 func (i *Interface) say(in *agentproto.Interface) {
 	i.Name, i.MTU = plaintext.Line(in.GetName()), int(in.GetMtu())
 	if mac, err := net.ParseMAC(in.GetMac()); err == nil {

@@ -168,7 +168,7 @@ func TestLinksComeAndGo(t *testing.T) {
 	r.wantInterfaces(t, "c", net1)
 	r.mustAdd(t, "c", "eth2")
 	r.wantInterfaces(t, "c", net1, net2)
-	r.mustAdd(t, "c", "eth2") // is once
+	r.mustAdd(t, "c", "eth2") // a second time changes nothing
 	r.wantInterfaces(t, "c", net1, net2)
 	r.mustRemove(t, "c", "eth1", "eth2")
 	r.wantInterfaces(t, "c")
@@ -195,14 +195,14 @@ func TestALinkThatIsReplaced(t *testing.T) {
 	addLink(t, c, "eth1", mac1, "10.1.0.3/24")
 	r.mustAdd(t, "c")
 	r.wantInterfaces(t, "c", net2, "eth1 "+mac1+" 10.1.0.3/24")
-	// A link that has changed what a NIC cannot is as good as another one.
+	// A link with a change that its NIC cannot take over counts as another link.
 	changeLink(t, c, "eth2", func(h *netlink.Handle, l netlink.Link) error { return h.LinkSetMTU(l, 1500) })
 	changeLink(t, c, "eth1", func(h *netlink.Handle, l netlink.Link) error {
 		return h.LinkSetHardwareAddr(l, net.HardwareAddr{2, 0, 0, 0, 1, 3})
 	})
 	r.mustAdd(t, "c", "eth1")
 	r.wantInterfaces(t, "c", net2, "eth1 "+mac3+" 10.1.0.3/24")
-	// So is one with the index of a former one: nothing redirects it to the tap.
+	// So does a link with the index of a former one: nothing redirects it to the tap.
 	index := 0
 	changeLink(t, c, "eth2", func(_ *netlink.Handle, l netlink.Link) error { index = l.Attrs().Index; return nil })
 	deleteLink(t, c, "eth2")
@@ -231,7 +231,7 @@ func TestRemovedLinksStayOutUntilTheyAreAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.mustCreate(t, "a", memberOf(pause.Shim))
-	// A member's id is as good as any: the network is the sandbox's.
+	// Any member's id will do: the network is the sandbox's.
 	r.mustRemove(t, "a", "eth1")
 	r.wantInterfaces(t, "pod", net2)
 	if err := r.Start(t.Context(), "a"); err != nil {
@@ -301,7 +301,8 @@ func TestAChangeOfTheNetworkThatFails(t *testing.T) {
 	}
 }
 
-// Whatever a guest says of its interfaces, it is shown with care and beside the right tap.
+// A guest is not trusted: what it says of its interfaces is shown without what is
+// malformed, and beside the right tap.
 func TestPairInterfaces(t *testing.T) {
 	m := func(text string) net.HardwareAddr {
 		mac, err := net.ParseMAC(text)

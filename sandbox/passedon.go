@@ -19,12 +19,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How long a fallback runtime may take where it does not take this process over.
+// The timeouts of a fallback runtime that runs as a child of this process.
 const (
-	// listTimeout is short: one that hangs is not to keep the others' containers from sight.
+	// listTimeout is short: a runtime that hangs must not keep list from showing the other
+	// containers.
 	listTimeout   = 5 * time.Second
 	deleteTimeout = time.Minute
-	// pipeTimeout is for what it has started and leaves behind with its output.
+	// pipeTimeout bounds the wait, once the runtime has ended, for processes that it has
+	// left behind with its output open.
 	pipeTimeout = time.Second
 )
 
@@ -37,7 +39,8 @@ func (r *Runtime) Forget(ctx context.Context, id string) error {
 	return r.forget(ctx, id, func(_ *Fallback, c *state.Container) bool { return c.Creator == self })
 }
 
-// forget removes the record of a container that was passed on, if it is still to be.
+// forget removes the record of a container that was passed on, if still, which is called
+// under the container's lock, returns true.
 func (r *Runtime) forget(ctx context.Context, id string, still func(*Fallback, *state.Container) bool) error {
 	dir, c, err := r.lockAndLoad(ctx, id)
 	if errors.Is(err, state.ErrNotExist) {
@@ -63,12 +66,12 @@ func (r *Runtime) removeFallbackRoot(f *Fallback) {
 	all, err := r.Store.List()
 	used := slices.ContainsFunc(all, func(c *state.Container) bool { return c.Fallback != "" && *r.fallbackOf(c) == *f })
 	if err == nil && !used {
-		_ = unix.Rmdir(f.Root) // what is in it stays
+		_ = unix.Rmdir(f.Root) // fails if it is not empty
 	}
 }
 
-// deletePassedOn has the runtime delete a container, and removes its record with it. The
-// runtime says itself why it fails; the error is an *exec.ExitError then.
+// deletePassedOn has the runtime delete a container, and removes its record with it. If the
+// runtime fails, it has said why on stderr, and the error wraps an *exec.ExitError.
 func (r *Runtime) deletePassedOn(ctx context.Context, f *Fallback, id string, force bool) error {
 	if force {
 		if err := r.endCreator(ctx, f, id); err != nil {
@@ -102,22 +105,22 @@ func runFallback(ctx context.Context, timeout time.Duration, args []string, stdo
 	return nil
 }
 
-// endCreator ends a create that has not come to the point where the runtime knows of the
-// container: what it would make later, nobody would delete.
+// endCreator kills a create that has not come to the point where the runtime knows of the
+// container: nobody would delete what the create makes later.
 func (r *Runtime) endCreator(ctx context.Context, f *Fallback, id string) error {
 	c, err := r.Store.Load(id)
 	if err != nil || f.knows(id) {
-		return nil // somebody else has deleted it
+		return nil // it was deleted meanwhile, or the runtime can delete it
 	}
 	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
 	defer cancel()
 	return c.Creator.Kill(ctx)
 }
 
-// AskFallbacks gives the states as they are: those of containers that were passed on are
-// what their runtimes say. Containers that those do not know any more are left out, and
-// forgotten; of a runtime that cannot be asked its containers' status is unknown, and it
-// is in the error.
+// AskFallbacks replaces the recorded states of containers that were passed on by what their
+// runtimes say, and sorts all by id. Containers that their runtime does not know any more
+// are left out, and their records removed. If a runtime cannot be asked, the status of its
+// containers is StatusUnknown, and the error says why.
 func (r *Runtime) AskFallbacks(ctx context.Context, states []*State) ([]*State, error) {
 	byProgram := make(map[string][]*State)
 	var all []*State
@@ -141,10 +144,11 @@ func (r *Runtime) AskFallbacks(ctx context.Context, states []*State) ([]*State, 
 	return all, errors.Join(errs...)
 }
 
-// StatusUnknown is that of a container whose runtime could not be asked.
+// StatusUnknown is the status of a container whose runtime could not be asked.
 const StatusUnknown = "unknown"
 
-// merge gives each recorded container's state from what its runtime has found.
+// merge gives the states of the recorded containers of a runtime, by what the runtime has
+// found if it could be asked.
 func (r *Runtime) merge(ctx context.Context, recorded []*State, found map[string]*State, asked bool) []*State {
 	var states []*State
 	for _, s := range recorded {

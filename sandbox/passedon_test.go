@@ -20,7 +20,7 @@ func TestRecordWithoutContainerIsForgotten(t *testing.T) {
 	if f, err := r.passOn(t, "c", hostNetwork); f == nil || err != nil {
 		t.Fatal(f, err)
 	}
-	// Its create is under way: this process has become the runtime.
+	// Its create is under way: the recorded creator is this process, which lives.
 	if r.FallbackOf(t.Context(), "c") == nil {
 		t.Fatal("a container is forgotten that is being created")
 	}
@@ -77,7 +77,7 @@ rmdir "$2/$id"
 	}
 }
 
-// delete --force of a container whose runtime has only begun to create it ends that.
+// delete --force ends the create of a container that its runtime does not know yet.
 func TestDeleteEndsACreate(t *testing.T) {
 	r := newRig(t)
 	r.withFallback(t, "exit 1\n")

@@ -16,7 +16,7 @@ func (r *Runtime) Pause(ctx context.Context, id string) error {
 	})
 }
 
-// Resume thaws them, and sets the guest's clock by the host's.
+// Resume thaws the container's processes, and sets the guest's clock by the host's.
 func (r *Runtime) Resume(ctx context.Context, id string) error {
 	return r.setPaused(ctx, id, false, func(ctx context.Context, agent agentproto.AgentService) error {
 		_, err := agent.Resume(ctx, &agentproto.ResumeRequest{ContainerId: id, HostTimeNs: time.Now().UnixNano()})

@@ -17,13 +17,14 @@ import (
 // peers are the containers that live, any of which a new one may join.
 type peers []*state.Container
 
-// peers are asked for only where a namespace may be one of theirs.
+// peers lists the live containers. The list is nil if no namespace has a path, because
+// then none can be one of theirs.
 func (r *Runtime) peers(namespaces []specs.LinuxNamespace) peers {
 	if !slices.ContainsFunc(namespaces, func(ns specs.LinuxNamespace) bool { return ns.Path != "" }) {
 		return nil
 	}
-	// Without a root directory there are none. One whose record cannot be read is left
-	// out: a namespace of its own is then refused as one of a foreign process.
+	// Without a root directory there are no containers. One whose record cannot be read is
+	// left out; its namespaces are then refused, as those of a foreign process are.
 	all, _ := r.Store.List()
 	var live peers
 	for _, c := range all {
@@ -34,14 +35,14 @@ func (r *Runtime) peers(namespaces []specs.LinuxNamespace) peers {
 	return live
 }
 
-// target is whose a namespace of a spec is.
+// target says which container a namespace in a spec belongs to.
 type target struct {
-	// container is nil where it belongs to none that is known.
+	// container is nil if the namespace belongs to no known container.
 	container *state.Container
 }
 
-// targets finds for each namespace with a path the container that it belongs to. A
-// path that names a process which is no container's is refused.
+// targets finds for each namespace with a path the container that it belongs to. The
+// path of a process that is no container's is refused, except for a network namespace.
 func (p peers) targets(namespaces []specs.LinuxNamespace) (map[specs.LinuxNamespaceType]target, error) {
 	found := make(map[specs.LinuxNamespaceType]target)
 	for i, ns := range namespaces {
@@ -71,7 +72,7 @@ func (p peers) target(ns specs.LinuxNamespace) (target, error) {
 	}
 	for _, c := range p {
 		if ns.Type == specs.UserNamespace {
-			break // shims have none of their own: by its inode it is nobody's
+			break // shims have none of their own: the inode of one is that of all
 		}
 		is, err := os.Stat(nsPath(c.Shim.PID, procName(ns.Type)))
 		if err == nil && os.SameFile(at, is) {

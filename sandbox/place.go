@@ -18,7 +18,8 @@ type place struct {
 	// sandbox is the id of the sandbox.
 	sandbox string
 	// own says that the sandbox is the container's own, and is made with it: its
-	// shim holds the VM. Another one is joined, or made when it is not there.
+	// shim holds the VM. Otherwise the container joins a sandbox, which is made first
+	// if it is not there.
 	own bool
 	// pod says that the container is one of a pod's.
 	pod bool
@@ -34,8 +35,8 @@ type place struct {
 //   - the first container of a pod, and one that is alone, get a sandbox of their own;
 //   - one that names a pod, or a namespace of a container that is there, joins that
 //     one's sandbox;
-//   - for a pod that has no container of its own a sandbox is made that bears its id,
-//     with a holder alone; not for podman's (oci.MemberOrAlone).
+//   - a pod without a container of its own gets a sandbox with the pod's id, whose holder
+//     is no container's shim; podman's pods do not (oci.MemberOrAlone).
 func (r *Runtime) place(id string, spec *specs.Spec) (*place, error) {
 	role, sandbox, err := r.roleOf(id, spec.Annotations)
 	if err != nil {
@@ -100,11 +101,11 @@ func (r *Runtime) share(p *place, role oci.Role, spec *specs.Spec, targets map[s
 			}
 			continue
 		case t.container != nil && t.container.Sandbox != p.sandbox, role == oci.Alone && t.container == nil:
-			continue // refused, by its name, when the spec is split
+			continue // oci.Split refuses it, and names the field
 		}
 		p.joined[ns.Type] = true
 		if p.own {
-			continue // it is new in the guest, and the others join it
+			continue // the namespace is new in the guest, and other members join it
 		}
 		of, err := r.whose(p, ns, t)
 		if err != nil {
@@ -115,7 +116,8 @@ func (r *Runtime) share(p *place, role oci.Role, spec *specs.Spec, targets map[s
 	return nil
 }
 
-// checkNetwork refuses a network that is not the sandbox's.
+// checkNetwork refuses a new network namespace for a container that joins a sandbox. That
+// a path leads to the sandbox's network is checked under the sandbox's lock.
 func checkNetwork(i int, p *place, ns specs.LinuxNamespace) error {
 	if !p.own && ns.Path == "" {
 		return fmt.Errorf("linux.namespaces[%d]: a network namespace of its own: containers in one VM have one network, that of the sandbox %s", i, p.sandbox)
@@ -123,8 +125,9 @@ func checkNetwork(i int, p *place, ns specs.LinuxNamespace) error {
 	return nil
 }
 
-// whose gives the container whose namespace is joined, "" for the sandbox's own: a
-// path that belongs to no process is one that the caller has made for the pod.
+// whose gives the id of the container whose namespace is joined. A namespace that is no
+// container's is one that the caller has made for the pod: it stands for the owner's, or
+// for the sandbox's own ("") if that has no owner.
 func (r *Runtime) whose(p *place, ns specs.LinuxNamespace, t target) (string, error) {
 	if t.container != nil {
 		return t.container.ID, nil

@@ -11,7 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// podman says the same of its members whether the pod has an infra container or not.
+// podman gives members the same annotations whether the pod has an infra container or not.
 func TestMembersOfPodman(t *testing.T) {
 	r := newRig(t)
 	member := func(join *state.Container) func(*specs.Spec) {

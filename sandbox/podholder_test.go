@@ -32,7 +32,7 @@ func TestAPodWithoutAContainerOfItsOwn(t *testing.T) {
 	if err := r.create(t, "a", member); err == nil {
 		t.Error("created")
 	}
-	r.onlyLeft(t) // the VM of a pod without members
+	r.onlyLeft(t) // the pod has no members, so its VM has ended, too
 	r.fail(t, "")
 	a := r.mustCreate(t, "a", member)
 	b := r.mustCreate(t, "b", member)
@@ -64,8 +64,8 @@ func TestAPodWithoutAContainerOfItsOwn(t *testing.T) {
 	r.onlyLeft(t)
 }
 
-// The caller says nothing at a pod's end: it ends its members and removes the namespaces
-// that it has made for them, and deletes the members later.
+// CRI-O tells a runtime nothing of a pod's end: it ends the members and removes the
+// namespaces that it has made for them, and deletes the members later.
 func TestAPodEndsWithItsMembersAndItsNamespaces(t *testing.T) {
 	for name, ends := range map[string]func(t *testing.T, netns string, members ...state.Process){
 		"members first": func(t *testing.T, netns string, members ...state.Process) {
@@ -109,8 +109,8 @@ func TestAPodEndsWithItsMembersAndItsNamespaces(t *testing.T) {
 	}
 }
 
-// CRI-O writes the spec of the sandbox container that it does not make: the VM has
-// the size of the pod in it, and the pod's namespaces its sysctls.
+// CRI-O writes the spec of a sandbox container even if it does not make the container. The
+// VM gets the pod's size from that spec, and the pod's namespaces get its sysctls.
 func TestAPodWhoseContainerIsNotMade(t *testing.T) {
 	r := newRig(t)
 	pod := filepath.Join(r.dir, "..", "pod", "userdata") // beside the bundles' parents

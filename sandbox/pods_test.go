@@ -49,7 +49,7 @@ func TestMembersShareTheSandboxOfTheFirst(t *testing.T) {
 			t.Errorf("a member has a %s namespace of its own", kind)
 		}
 	}
-	// The end of one is no other's.
+	// The end of one member does not end the others.
 	if err := errors.Join(r.Start(t.Context(), "a"), r.Kill(t.Context(), "a", unix.SIGKILL, false)); err != nil {
 		t.Fatal(err)
 	}
@@ -60,12 +60,12 @@ func TestMembersShareTheSandboxOfTheFirst(t *testing.T) {
 	if !b.Shim.Alive() || !pause.Shim.Alive() {
 		t.Error("another container has ended as well")
 	}
-	// Created again, it is another one.
+	// A container that is created again has a new shim and a new share.
 	again := r.mustCreate(t, "a", memberOf(pause.Shim))
 	if again.Shim == a.Shim || again.Share == a.Share {
 		t.Errorf("%+v is as the one before", again)
 	}
-	// With the first the VM ends, and all that is in it.
+	// With the first container the VM ends, and all that is in it.
 	if err := r.Delete(t.Context(), "pod", true); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,8 @@ func below(t *testing.T, pid, holder int) {
 	}
 }
 
-// Its shim ends with the VM, or loses the guest first: who made it is told of the VM.
+// The member's shim ends with the VM, or before that loses the guest. Either way, create's
+// error says how the VM ended.
 func TestAMemberWhoseVMIsLostIsToldWhy(t *testing.T) {
 	r := newRig(t)
 	pause := r.mustCreate(t, "pod", sandboxOf("pod"))
@@ -193,13 +194,13 @@ func TestUpdateOfAMemberIsForTheVMOfAll(t *testing.T) {
 	if got, want := r.awaited(t), []string{"256", "512"}; !slices.Equal(got, want) {
 		t.Errorf("the guest was waited for to take %v MiB, not %v", got, want)
 	}
-	// One that the VM refuses changes nothing either.
+	// An update that the VM refuses changes nothing.
 	r.fail(t, "resize")
 	much := int64(1024 << 20)
 	if err := r.Update(t.Context(), "a", &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &much}}); err == nil {
 		t.Error("updated")
 	}
-	// One that the guest refuses changes nothing.
+	// Nor does one that the guest refuses.
 	r.fail(t, "update")
 	less := int64(640 << 20)
 	if err := r.Update(t.Context(), "a", &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &less}}); err == nil {
@@ -213,7 +214,7 @@ func TestUpdateOfAMemberIsForTheVMOfAll(t *testing.T) {
 	if c := r.mustLoad(t, "a"); *c.Resources.Memory.Limit != more {
 		t.Errorf("container %+v", c.Resources.Memory)
 	}
-	// What it has no longer, the VM gives back.
+	// The VM gives back what the deleted member had.
 	if err := r.Delete(t.Context(), "a", true); err != nil {
 		t.Fatal(err)
 	}

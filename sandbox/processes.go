@@ -13,7 +13,8 @@ type Process struct {
 	Command, TTY   string
 	// State is what ps(1) shows as STAT.
 	State string
-	// StartNS and CPUNS are nanoseconds: since the epoch, and in all.
+	// StartNS is when it started, in nanoseconds since the epoch; CPUNS is the CPU time
+	// that it has used, in nanoseconds.
 	StartNS, CPUNS uint64
 }
 
@@ -39,8 +40,8 @@ func (r *Runtime) Processes(ctx context.Context, id string) ([]Process, error) {
 	return list, err
 }
 
-// HostPIDs lists what stands for the container's processes on the host: its shim, and
-// those of its execs. There are none when it has stopped.
+// HostPIDs lists the pids of the processes that stand for the container's on the host: of
+// its shim, and of those of its execs. There are none when it has stopped.
 func (r *Runtime) HostPIDs(id string) ([]int, error) {
 	c, err := r.withProcesses(id)
 	if err != nil || c == nil {

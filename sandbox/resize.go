@@ -44,7 +44,7 @@ func (s *lockedSandbox) awaitMemory(ctx context.Context, agent agentproto.AgentS
 	more := s.record.Now.MemoryMiB - s.record.Boot.MemoryMiB
 	_, err := agent.AwaitMemory(ctx, &agentproto.AwaitMemoryRequest{More: uint64(more) << 20}) // #nosec G115 -- no VM is less than at its boot
 	if status.Code(err) == codes.Unimplemented {
-		return nil // the agent of an older runch, which takes what comes without telling
+		return nil // an older runch's agent: it uses added memory, but cannot tell when
 	}
 	return err
 }
@@ -96,9 +96,10 @@ func (s *lockedSandbox) makeRoom(ctx context.Context, before cgroup.Limits) erro
 	return agentproto.FromAgent(s.awaitMemory(ctx, client, now))
 }
 
-// giveBack makes the VM smaller once a member has gone. It does not wait for the
-// guest to release anything, and what that keeps stays its own. cloud-hypervisor refuses
-// it as long as the guest has CPUs of an earlier one to release: the VM keeps its size.
+// giveBack makes the VM smaller once a member has gone. It does not wait until the guest
+// has released memory or CPUs, and the guest may keep them. cloud-hypervisor refuses to
+// resize as long as the guest has yet to release CPUs of an earlier resize; the VM then
+// keeps its size.
 func (s *lockedSandbox) giveBack(before cgroup.Limits) error {
 	size, err := sizeFor(s.record)
 	if err != nil {

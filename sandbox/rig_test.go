@@ -81,7 +81,7 @@ func (r *rig) sizes(t *testing.T) []state.VMSize {
 	return sizes
 }
 
-// awaited reads what the fake guests have noted there.
+// awaited reads what the fake guests have noted in awaitedFile.
 func (r *rig) awaited(t *testing.T) []string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(r.dir, awaitedFile))
@@ -94,7 +94,7 @@ func (r *rig) awaited(t *testing.T) []string {
 // group is the parent of the test's cgroups.
 func (r *rig) group() string { return "/runch-unit-" + strconv.Itoa(os.Getpid()) }
 
-// readBundle makes one for a container, whose spec change may change.
+// readBundle makes a bundle for a container. If change is not nil, it changes the spec.
 func (r *rig) readBundle(t *testing.T, id string, change func(*specs.Spec)) *oci.Bundle {
 	t.Helper()
 	dir := filepath.Join(r.dir, "bundle-"+id)
@@ -123,7 +123,7 @@ func (r *rig) readBundle(t *testing.T, id string, change func(*specs.Spec)) *oci
 	return b
 }
 
-// bundle makes one that is fit to run in a VM.
+// bundle makes a bundle, as readBundle does, that is fit to run in a VM.
 func (r *rig) bundle(t *testing.T, id string, change func(*specs.Spec)) *oci.Bundle {
 	t.Helper()
 	b := r.readBundle(t, id, change)
@@ -157,7 +157,7 @@ func (r *rig) mustLoad(t *testing.T, id string) *state.Container {
 
 // changeRecord changes a container's record.
 func (r *rig) changeRecord(id string, change func(*state.Container)) error {
-	dir, c, err := r.lockAndLoad(context.Background(), id) // at a test's end too
+	dir, c, err := r.lockAndLoad(context.Background(), id) // t.Context() has ended in a cleanup
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (r *rig) changeRecord(id string, change func(*state.Container)) error {
 	return errors.Join(dir.Save(c), dir.Close())
 }
 
-// nothingIsLeft deletes what there is by force, and looks whether that was all.
+// nothingIsLeft deletes all containers by force, and checks that nothing else is left.
 func (r *rig) nothingIsLeft(t *testing.T) {
 	t.Helper()
 	ids, err := r.Store.IDs()
@@ -240,7 +240,7 @@ func (r *rig) wantHostPIDs(t *testing.T, id string, want ...string) {
 	}
 }
 
-// end waits for the end of a process that is no more than a zombie then.
+// end waits for the end of a process. It may be a zombie then.
 func end(t *testing.T, p state.Process) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -250,7 +250,7 @@ func end(t *testing.T, p state.Process) {
 	}
 }
 
-// kill ends processes, and the first of a pid namespace all that is in it.
+// kill kills processes. With the init of a pid namespace, the kernel kills all that is in it.
 func kill(t *testing.T, processes ...state.Process) {
 	t.Helper()
 	for _, p := range processes {

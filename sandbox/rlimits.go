@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inheritedRlimits are the limits of this process, which a container's processes have
-// with runc where their spec says nothing of them: they descend from it there. The guest
-// has to be told.
+// inheritedRlimits are the limits of this process. With runc, a container's processes
+// inherit those that their spec does not set, because they descend from runc. A guest has
+// to be told.
 func inheritedRlimits() ([]specs.POSIXRlimit, error) {
 	numbers := oci.Rlimits()
 	var list []specs.POSIXRlimit
@@ -32,12 +32,13 @@ func inheritedRlimits() ([]specs.POSIXRlimit, error) {
 }
 
 // softFiles is the soft limit of open files that this process was started with. The Go
-// runtime has raised it to the hard one since; the caller, of whom it comes, has it still,
-// unless it is a Go program itself.
+// runtime has raised it to the hard one since. The caller, from which it was inherited, has
+// it still, unless that is a Go program itself. For a caller in another pid namespace,
+// getppid(2) gives 0, and prlimit(2) then reads this process's own limit.
 func softFiles(own unix.Rlimit) uint64 {
 	var callers unix.Rlimit
 	if err := unix.Prlimit(os.Getppid(), unix.RLIMIT_NOFILE, nil, &callers); err != nil {
-		return own.Cur // another user's, or of another pid namespace
+		return own.Cur // the caller is another user's process
 	}
 	return min(callers.Cur, own.Max)
 }

@@ -8,17 +8,17 @@ import (
 // RunOptions are what run is asked for.
 type RunOptions struct {
 	CreateOptions
-	// Detach returns when the container runs.
+	// Detach makes Run return when the container runs.
 	Detach bool
 	// Keep leaves the container's record when it has ended.
 	Keep bool
 }
 
 // Run creates and starts a container. Unless it is to be detached, Run waits
-// for its end, deletes it, and gives its exit code. SIGTERM and SIGINT cancel it while
-// the container is created, and while it is started too if that is detached; then
-// nothing is left. Otherwise they, and all other signals, are passed on to the process
-// once it runs.
+// for its end, deletes it, and gives its exit code. SIGTERM and SIGINT cancel Run while
+// it creates the container and, with Detach, also while it starts the container; then
+// nothing is left. Without Detach, all other signals, and these two later on, are passed
+// on to the process once it runs.
 func (r *Runtime) Run(ctx context.Context, o RunOptions) (int, error) {
 	f, err := newForeground(o.Detach, o.ConsoleSocket, terminalOf(o.Bundle.Spec.Process))
 	if err != nil {
@@ -45,7 +45,8 @@ func (r *Runtime) Run(ctx context.Context, o RunOptions) (int, error) {
 	return code, err
 }
 
-// startMade starts what create has made, unless making was cancelled too late for that.
+// startMade starts what create has made. It fails if making was cancelled when create was
+// already done.
 func (r *Runtime) startMade(ctx, making context.Context, o RunOptions) error {
 	if err := context.Cause(making); err != nil {
 		return err

@@ -22,8 +22,8 @@ type outcome struct {
 	err  error
 }
 
-// inBackground calls Run or Exec, which a signal to this process is to reach. Where
-// they do not catch it, the test does, and lives.
+// inBackground calls Run or Exec, which a signal to this process is to reach. The test
+// catches the signals as well, so that it lives on if Run or Exec does not catch one.
 func inBackground(t *testing.T, do func() (int, error)) <-chan outcome {
 	t.Helper()
 	signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT)
@@ -50,8 +50,8 @@ func (o outcome) want(t *testing.T, code int, err error) {
 	}
 }
 
-// within gives the outcome. After a minute, which no signal takes, the containers are
-// killed to get it.
+// within waits for the outcome. If the signal has had no effect after a minute, it kills
+// the containers to get one.
 func (r *rig) within(t *testing.T, done <-chan outcome) outcome {
 	t.Helper()
 	select {
@@ -67,7 +67,7 @@ func (r *rig) within(t *testing.T, done <-chan outcome) outcome {
 func TestRunIsCancelledWhileTheVMBoots(t *testing.T) {
 	for _, detach := range []bool{false, true} {
 		r := newRig(t)
-		// Its reader, for which the fake VM waits, never comes.
+		// The fake VM's boot waits for a reader of the pipe, which never comes.
 		if err := unix.Mkfifo(filepath.Join(r.dir, bootPipe), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +116,7 @@ func TestRunPassesASignalOnThatCameDuringTheStart(t *testing.T) {
 	r.onlyLeft(t)
 }
 
-// Nobody would pass it on.
+// The signal cancels the run, because nobody would pass it on later.
 func TestDetachedRunIsCancelledDuringTheStart(t *testing.T) {
 	r := newRig(t)
 	change, begun, _ := r.poststart(t)
@@ -153,7 +153,7 @@ func TestExecIsCancelledWhileItIsMade(t *testing.T) {
 	}
 }
 
-// A signal that came when it was made is for the process.
+// A signal that comes once the process is made is for the process.
 func TestExecPassesSignalsOn(t *testing.T) {
 	r := newRig(t)
 	r.mustCreate(t, "c", nil)
@@ -163,7 +163,7 @@ func TestExecPassesSignalsOn(t *testing.T) {
 	done := inBackground(t, func() (int, error) {
 		return r.Exec(t.Context(), ExecOptions{ID: "c", Process: process, PIDFile: pidFile})
 	})
-	// This is before the commit: the command may be told to end at any point after.
+	// The pid-file comes before the commit. A signal may come at any point after it.
 	eventually(t, "there is a process", exists(pidFile))
 	interrupt(t, unix.SIGTERM)
 	r.within(t, done).want(t, 128+int(unix.SIGTERM), nil)

@@ -1,7 +1,7 @@
 // Package sandbox makes and ends VMs and the containers in them. It is the one
 // package that ties hypervisor, storage, network, cgroup, shim and the agent
-// together. Its verbs are runc's. All of it runs in the short commands; what stays
-// are the processes of package shim that they start.
+// together. Its verbs are runc's. All of it runs in the short commands; the long-lived
+// processes, which the commands start, are those of package shim.
 package sandbox
 
 import (
@@ -34,7 +34,7 @@ var errEnded = fmt.Errorf("%w any more", state.ErrNotRunning)
 // How long a verb may wait.
 const (
 	lockTimeout = 30 * time.Second
-	// callTimeout bounds a call to the agent that has something to do.
+	// callTimeout bounds a call to the agent.
 	callTimeout = 30 * time.Second
 	// killTimeout is how long a guest may take to answer before SIGKILL is
 	// given to its VM instead.
@@ -53,7 +53,7 @@ type Runtime struct {
 	Log    *slog.Logger
 	// Systemd says that cgroups are made by systemd.
 	Systemd bool
-	// FallbackFlags are the global flags that a fallback runtime gets besides its root.
+	// FallbackFlags are the global flags that a fallback runtime gets after --root.
 	FallbackFlags []string
 }
 
@@ -69,7 +69,8 @@ type State struct {
 	Created     time.Time         `json:"created"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 	Owner       string            `json:"owner"`
-	// Fallback is the program of the runtime that has the container, without a VM.
+	// Fallback is the program of the fallback runtime that the container was passed on
+	// to; empty for a container in a VM.
 	Fallback string `json:"fallback,omitempty"`
 }
 

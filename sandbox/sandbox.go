@@ -31,8 +31,8 @@ func (r *Runtime) lockSandbox(ctx context.Context, id string) (*lockedSandbox, e
 	return r.awaitSandbox(ctx, id)
 }
 
-// awaitSandbox is lockSandbox for as long as ctx allows: who has the lock may be
-// booting the VM.
+// awaitSandbox is lockSandbox, but waits until ctx ends: the command that has the lock
+// may be booting the VM.
 func (r *Runtime) awaitSandbox(ctx context.Context, id string) (*lockedSandbox, error) {
 	dir, err := r.Store.LockSandbox(ctx, id)
 	if err != nil {
@@ -73,8 +73,8 @@ func (r *Runtime) newSandbox(ctx context.Context, p *place, owner string, vm *pl
 	return s, nil
 }
 
-// admit makes a container a member. A VM that runs is made large enough for it
-// before, and so is the host's cgroup.
+// admit makes a container a member. If the VM runs, admit also makes it, and its cgroup
+// on the host, large enough for the container.
 func (s *lockedSandbox) admit(ctx context.Context, c *state.Container) error {
 	if s.record.Members == nil {
 		s.record.Members = make(map[string]state.Member)
@@ -89,8 +89,8 @@ func (s *lockedSandbox) admit(ctx context.Context, c *state.Container) error {
 	return s.makeRoom(ctx, before)
 }
 
-// setShim notes the shim of a member, and what the sandbox has of it where it holds
-// the VM.
+// setShim records the shim of a member. A shim that holds the VM is recorded, with its
+// cgroup, as the sandbox's holder, too.
 func (s *lockedSandbox) setShim(c *state.Container) error {
 	m := s.record.Members[c.ID]
 	m.Shim = c.Shim
@@ -101,7 +101,7 @@ func (s *lockedSandbox) setShim(c *state.Container) error {
 	return s.Save(s.record)
 }
 
-// setReady notes what there is once the guest runs.
+// setReady records the guest's endpoint and the taps, once the guest runs.
 func (s *lockedSandbox) setReady(ready *shimproto.Ready) error {
 	s.record.Endpoint = ready.Endpoint
 	s.record.Network.Taps = ready.Taps
@@ -112,17 +112,17 @@ func (s *lockedSandbox) setReady(ready *shimproto.Ready) error {
 	return s.Save(s.record)
 }
 
-// noAnswers tells why sockets of the network namespace's own do not get the answers to what
-// they have asked for by its links, if there is a reason.
+// noAnswers logs why the host's own sockets in the network namespace get no answers over
+// its links. An empty reason means that they do.
 func (s *lockedSandbox) noAnswers(reason string) {
 	if reason != "" {
 		s.r.Log.Debug("the host's own sockets in the network namespace get no answers", "sandbox", s.record.ID, "reason", reason)
 	}
 }
 
-// leave takes a container out of its sandbox: its files out of the shared tree, and
-// its share of what the VM has. The sandbox ends with the container that it belongs
-// to, and one that belongs to none with its last. It gives the lock up.
+// leave takes a container out of its sandbox: it removes the container's files from the
+// shared tree, and takes its part of the memory and CPUs from the VM. A sandbox with an
+// owner ends with the owner, any other with its last member. leave releases the lock.
 func (s *lockedSandbox) leave(ctx context.Context, c *state.Container) error {
 	if s.record.Owner == c.ID {
 		return s.end(ctx)
@@ -153,12 +153,13 @@ func (s *lockedSandbox) leave(ctx context.Context, c *state.Container) error {
 // the lock until the first member is admitted, or until it fails.
 func isAbandoned(s *state.Sandbox) bool { return s.Owner == "" && len(s.Members) == 0 }
 
-// unshare takes a member's files out of the shared tree, if that has not ended with its
-// holder: the pod's first container may be stopped at the same time, and closes its
-// sockets before it has ended.
+// unshare takes a member's files out of the shared tree. It is no error if the tree has
+// ended with its holder: the pod's first container may be stopped at the same time. A
+// holder closes its sockets some time before it has ended, so unshare waits for its end.
 func (s *lockedSandbox) unshare(ctx context.Context, share string) error {
 	if share == "" {
-		// Nobody can say any more which files they are: they stay as long as the VM does.
+		// The record of an older runch does not name the share: the files stay as long
+		// as the VM does.
 		return nil
 	}
 	err := s.holder().Unshare(share)
@@ -188,7 +189,7 @@ func (s *lockedSandbox) end(ctx context.Context) error {
 	if ns := s.record.Network.NetNS; ns != "" {
 		errs = append(errs, network.Detach(ctx, ns))
 	}
-	// That of a container goes with the container.
+	// The cgroup of an owner is removed with that container.
 	if s.record.Owner == "" {
 		errs = append(errs, destroyCgroup(ctx, s.record.Cgroup))
 	}
@@ -199,7 +200,7 @@ func (s *lockedSandbox) end(ctx context.Context) error {
 	return s.Remove()
 }
 
-// holder is who carries out what concerns the VM and the shared tree.
+// holder is the sandbox's holder, which changes the VM and the shared tree on request.
 func (s *lockedSandbox) holder() shimproto.Holder { return shimproto.Holder{Dir: s.Path()} }
 
 // netNSOf is the path of a sandbox's network namespace while it runs.

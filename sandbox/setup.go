@@ -46,8 +46,8 @@ func (c *creation) setup() (*shimproto.Setup, error) {
 	return s, nil
 }
 
-// sharedMemory is what the container shares with others in the guest. Where the
-// sandbox belongs to no container it lasts from one to the next.
+// sharedMemory is the memory that the container shares with others in the guest. In a
+// sandbox without an owner it outlives the containers that use it.
 func (c *creation) sharedMemory() []*agentproto.SharedMemory {
 	var list []*agentproto.SharedMemory
 	for _, m := range c.host.SharedMemory {
@@ -60,8 +60,8 @@ func (c *creation) sharedMemory() []*agentproto.SharedMemory {
 }
 
 // guestOnly are the destinations of the file systems that the guest makes:
-// nobody on the host can see into them. /proc is another matter, as the shim's
-// own view has one.
+// nobody on the host can see into them. /proc is not among them, because the shim's
+// view has a /proc of its own.
 func (c *creation) guestOnly() []string {
 	var list []string
 	for _, m := range c.spec.Mounts {

@@ -17,14 +17,15 @@ import (
 type shimProcess struct {
 	process *os.Process
 	conn    *shimproto.Conn
-	// ended is closed when it has ended; who then wants no more of it reaps it.
+	// ended is closed when the process has ended. It is a zombie then, which undo and
+	// exitCode reap.
 	ended chan struct{}
 }
 
 func (p *shimProcess) pid() int { return p.process.Pid }
 
-// awaitZombie returns when a child has ended, and leaves it to be reaped: one
-// that was handed over is the caller's, also when it ends before this command.
+// awaitZombie returns when a child has ended, and does not reap it: the exit status of a
+// shim that was handed over is for the caller, even if the shim ends before this command.
 func awaitZombie(pid int) {
 	for {
 		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
@@ -36,8 +37,8 @@ func awaitZombie(pid int) {
 
 // undo ends the shim and what it has made. It returns when the shim is gone, or after
 // goneTimeout: the kernel keeps the PID 1 of a namespace until all processes in there
-// have ended, and one that waits for a disk cannot be killed. Whoever takes down what the
-// records have then finds the shim alive, and leaves them to another delete.
+// have ended, and one that waits for a disk cannot be killed. The cleanup that follows
+// then finds the shim alive, and keeps the records for another delete.
 func (p *shimProcess) undo() { p.undoWithin(goneTimeout) }
 
 func (p *shimProcess) undoWithin(timeout time.Duration) {
@@ -52,7 +53,7 @@ func (p *shimProcess) undoWithin(timeout time.Duration) {
 	}
 }
 
-// send sends the shim its setup, until ctx ends: one that is stopped does not read it.
+// send sends the shim its setup. It gives up when ctx ends: a stopped shim does not read.
 func (p *shimProcess) send(ctx context.Context, setup *shimproto.Setup) error {
 	stop := context.AfterFunc(ctx, p.conn.Interrupt)
 	defer stop()
@@ -74,7 +75,7 @@ func (p *shimProcess) await(ctx context.Context) (*shimproto.Ready, error) {
 	return r.Ready, nil
 }
 
-// errNoReport is what is known of a shim that ended before it reported.
+// errNoReport says that a shim ended before it reported.
 var errNoReport = errors.New("the shim ended without a report")
 
 // receive takes the shim's next report, until ctx ends.
@@ -88,7 +89,7 @@ func (p *shimProcess) receive(ctx context.Context) (*shimproto.Report, error) {
 	return &r, r.Err()
 }
 
-// failed is why the shim's socket is of no use: ctx has ended, or the shim.
+// failed says why the shim's socket has failed: because ctx has ended, or the shim.
 func (p *shimProcess) failed(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
 	switch {
@@ -100,7 +101,8 @@ func (p *shimProcess) failed(ctx context.Context, err error) error {
 	return &shimproto.VMError{Err: fmt.Errorf("%w (killed, or out of memory): %w", errNoReport, err)}
 }
 
-// exitCode waits for the shim's end: the process's own exit code.
+// exitCode waits for the shim's end and gives its exit code, which is that of the process
+// for which the shim stands.
 func (p *shimProcess) exitCode() int {
 	<-p.ended
 	state, err := p.process.Wait()

@@ -9,9 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A container that was short of memory ends as it does otherwise, and its caller has its
-// file. What the host's kernel counts then needs the program itself, and no test of it,
-// which is linked against the host's libraries.
+// A container that was short of memory ends as it does otherwise, and its caller gets the
+// file in the bundle. That the host's kernel counts an OOM kill is not tested here: for it
+// the shim starts its program again with /proc as the root, where a test binary, which is
+// linked against the host's libraries, does not start.
 func TestAShortageOfMemoryIsTold(t *testing.T) {
 	for name, c := range map[string]struct {
 		member, short bool

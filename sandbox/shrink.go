@@ -25,8 +25,8 @@ func (u *update) take(ctx context.Context, first, limits cgroup.Limits) error {
 	return u.group.Update(first, limits)
 }
 
-// takeBack undoes what was given to the VM and to its cgroup: first the memory, which the
-// guest may have in use, and then the limits, as an update does that takes.
+// takeBack undoes what give has given the VM and its cgroup. Like take, it first takes the
+// memory, which the guest may have in use, and then sets the limits.
 func (u *update) takeBack(ctx context.Context, before, limits cgroup.Limits, size state.VMSize) error {
 	kept, err := u.shrink(ctx, before, size)
 	if kept || err != nil {
@@ -36,17 +36,19 @@ func (u *update) takeBack(ctx context.Context, before, limits cgroup.Limits, siz
 }
 
 // shrink makes the VM as small as to, and lowers the cgroup's limit of memory to that of
-// limits once the guest has given back what is above it. Where the guest keeps its memory
-// to the end of the wait, the cgroup keeps its limit: a lower one would kill the VM.
+// limits once the guest has given back what is above it. If the guest keeps its memory to
+// the end of the wait, kept is true and the cgroup keeps its limit: a lower one would kill
+// the VM.
 func (u *update) shrink(ctx context.Context, limits cgroup.Limits, to state.VMSize) (kept bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, giveBackTimeout+callTimeout)
 	defer cancel()
-	// The VM of a member that is killed meanwhile lives, and may keep its memory.
+	// Stop waiting if the member is killed: the VM lives on, and may keep the memory.
 	alive, cancel := whileAlive(ctx, u.container.Shim)
 	defer cancel()
 	waiting, cancel := context.WithTimeout(alive, giveBackTimeout)
 	defer cancel()
-	// The fewer CPUs a guest has to ask about each page, the sooner its memory comes back.
+	// Take the CPUs first: the fewer CPUs a guest has to ask about each page, the sooner
+	// its memory comes back.
 	fewer := state.VMSize{CPUs: to.CPUs, MemoryMiB: u.sandbox.record.Now.MemoryMiB}
 	var reason error
 	for _, size := range []state.VMSize{fewer, to} {
@@ -67,9 +69,9 @@ func (u *update) shrink(ctx context.Context, limits cgroup.Limits, to state.VMSi
 	return reason != nil, nil
 }
 
-// awaitSize waits for the guest to give back what the VM is to have no longer. That
-// takes CPU time, which the host's cgroup may be about to take, and memory to move
-// what is in use.
+// awaitSize waits for the guest to give back what the VM is to have no longer. The guest
+// needs CPU time for that, and memory to which it moves what is in use, so the host's
+// limits of both are lowered only afterwards.
 func (u *update) awaitSize(ctx context.Context, size state.VMSize) error {
 	return u.r.call(ctx, u.container, func(ctx context.Context, agent agentproto.AgentService) error {
 		_, err := agent.AwaitSize(ctx, &agentproto.AwaitSizeRequest{

@@ -17,7 +17,7 @@ func mebibytes(bytes int64) int {
 	return int((bytes + mib - 1) / mib)
 }
 
-// steps rounds an amount of memory, in MiB, up to what memory is added in.
+// steps rounds an amount of memory, in MiB, up to a multiple of hypervisor.HotplugStepMiB.
 func steps(mib int) int {
 	return (mib + hypervisor.HotplugStepMiB - 1) / hypervisor.HotplugStepMiB * hypervisor.HotplugStepMiB
 }
@@ -47,11 +47,12 @@ type demand struct {
 // microseconds.
 const period = 100_000
 
-// defaultShares are a container's where its spec names none, as the kernel's.
+// defaultShares is the CPU weight of a container whose spec names none: the kernel's
+// default.
 const defaultShares = 1024
 
-// demandOf adds up the members that there are; of those that have ended nothing
-// runs any more. A pod's own container only pauses: it asks for no more than it says.
+// demandOf adds up the members, without those that have ended. A pod's own container only
+// pauses: if it has no limit, it needs no default size either.
 func demandOf(s *state.Sandbox) demand {
 	var d demand
 	for id, m := range s.Members {
@@ -82,8 +83,9 @@ func sharesOf(r *specs.LinuxResources) uint64 {
 // sizeFor gives the size that a sandbox's VM has to have for its members. It is
 // never less than that of the boot: a VMM cannot take that back. Members without a
 // limit share the default size; a container that is alone and loses its limit keeps
-// the VM that it has. A quota is a limit and no promise, so CPUs that the VM cannot
-// have are no error; memory that a program was told to have is.
+// the VM that it has. A CPU quota is a limit and no promise, so it is no error if the VM
+// cannot have that many CPUs. It is an error if the VM cannot have the memory, because a
+// program may use as much as its limit allows.
 func sizeFor(s *state.Sandbox) (state.VMSize, error) {
 	d, size := demandOf(s), s.Now
 	alone := len(s.Members) == 1 && !s.Pod
@@ -121,8 +123,9 @@ func hostLimits(s *state.Sandbox) cgroup.Limits {
 	return l
 }
 
-// totalResources are one container's where it is alone, else the sums of what can be
-// summed up, and what only the owner has: the CPUs and disks of the host.
+// totalResources are a lone container's own resources. In any other sandbox they are the
+// sums of the members' memory and CPU limits, and of the owner's alone what cannot be
+// summed up: the CPUs and disks of the host.
 func totalResources(s *state.Sandbox) *specs.LinuxResources {
 	owner := s.Members[s.Owner]
 	if len(s.Members) == 1 && !s.Pod {
@@ -142,9 +145,9 @@ func totalResources(s *state.Sandbox) *specs.LinuxResources {
 	if total.CPU != nil {
 		cpu = specs.LinuxCPU{Cpus: total.CPU.Cpus, Mems: total.CPU.Mems}
 	}
-	// A pod's weight among others is its parent cgroup's. In there the VM needs that of
-	// a container at least: with the 2 shares of a pause container it would not boot on
-	// a busy host.
+	// A pod's weight among others is that of its parent cgroup. Inside that, the VM needs
+	// at least the weight of a container: with the 2 shares of a pause container it would
+	// not boot on a busy host.
 	shares, length := max(d.shares, defaultShares), uint64(period)
 	cpu.Shares, cpu.Period, cpu.Quota = &shares, &length, &d.quota
 	if d.anyCPUs || d.quota == 0 {

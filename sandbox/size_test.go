@@ -28,8 +28,8 @@ func member(memoryMiB, quota int64, shares uint64) state.Member {
 	return state.Member{Resources: r}
 }
 
-// A pod's VM has room for all members that live, and its cgroup the limits of all
-// and the weight of all.
+// A pod's VM has room for all members that live, and its cgroup has the sums of their
+// limits and weights.
 func TestSizeAndLimitsOfAPod(t *testing.T) {
 	const mib = 1 << 20
 	ended := member(4096, 900_000, 4096)

@@ -32,9 +32,9 @@ type shimSpec struct {
 	nested bool
 }
 
-// shimSpec is that of the container's shim. It is in the network namespace of the
-// sandbox, and below the pid namespace of a holder that is another process: the
-// kernel ends it with that one.
+// shimSpec is that of the container's shim. The shim is in the network namespace of the
+// sandbox. If the holder is another process, the shim's pid namespace is below the
+// holder's, so that the kernel kills the shim when the holder ends.
 func (c *creation) shimSpec(console *os.File) shimSpec {
 	s := shimSpec{unshare: unix.CLONE_NEWPID | unix.CLONE_NEWNS, console: console, title: c.spec.Process.Args}
 	if c.terminal == nil {
@@ -72,9 +72,9 @@ func nsPath(pid int, name string) string {
 	return filepath.Join("/proc", strconv.Itoa(pid), "ns", name)
 }
 
-// shimEnv keeps the shim small: it has one thing to do at a time. Where the kernel
-// gives huge pages to those who do not ask, its heap would have more of them than
-// it has memory in use.
+// shimEnv keeps the shim small: it has one thing to do at a time. Where the kernel uses
+// transparent huge pages by default, they would make the shim's heap larger than the
+// memory that it has in use; disablethp=1 turns them off for the heap.
 var shimEnv = []string{
 	"GOMAXPROCS=1", "GOGC=50", "GOTRACEBACK=single", "GODEBUG=disablethp=1",
 	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -133,7 +133,8 @@ func startShim(s shimSpec, conn *shimproto.Conn, theirs *os.File) (*os.Process, 
 func nestedShim(cmd *exec.Cmd, conn *shimproto.Conn) (*os.Process, error) {
 	if err := cmd.Wait(); err != nil {
 		if !cmd.ProcessState.Exited() {
-			// It was killed. A shim that it has made waits for its setup, and says nothing.
+			// It was killed. Do not wait for a report: a shim that it has started waits
+			// for its setup, and sends none.
 			return nil, fmt.Errorf("%w: %w", errNoReport, err)
 		}
 		var r shimproto.Report

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestEndIsLeftToTheCaller has a shim that ends while its command still lives:
-// whoever the command's children come to has to find its end.
+// TestEndIsLeftToTheCaller has a shim that ends while its command still lives: the
+// subreaper that inherits the command's children must get its exit status.
 func TestEndIsLeftToTheCaller(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", "exit 7")
 	if err := cmd.Start(); err != nil {

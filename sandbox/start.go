@@ -34,7 +34,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	if err := dir.Save(c); err != nil {
 		return err
 	}
-	// The hooks may take minutes and change nothing in the record.
+	// Release the lock: the hooks may take minutes, and change nothing in the record.
 	if err := dir.Close(); err != nil {
 		return err
 	}
@@ -61,8 +61,8 @@ func (r *Runtime) startInGuest(ctx context.Context, c *state.Container) error {
 		_, err := agent.StartContainer(ctx, &agentproto.StartContainerRequest{ContainerId: c.ID, Network: config})
 		return err
 	})
-	// A program may be over before the agent's answer is here. Its status is told
-	// by the shim's end.
+	// A short program may end, and its VM with it, before the agent's answer arrives.
+	// The shim's exit status says how it ended.
 	if errors.Is(err, errEnded) {
 		return nil
 	}

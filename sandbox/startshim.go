@@ -9,9 +9,9 @@ import (
 	"runch/state"
 )
 
-// startShim starts the shim in its namespaces and puts it into its cgroup
-// before it, or a child of it, has done anything. The records know of both first:
-// this command may be killed at any moment.
+// startShim starts the shim in its namespaces and moves it into its cgroup before it
+// does anything or starts a child. Shim and cgroup are recorded before the move: this
+// command may be killed at any moment.
 func (c *creation) startShim(console *os.File) error {
 	var err error
 	if c.shim, err = spawn(c.shimSpec(console)); err != nil {

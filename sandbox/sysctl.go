@@ -5,9 +5,9 @@ import (
 	"maps"
 )
 
-// A pod that has no container of its own has sysctls all the same. Its namespaces are
-// made in the guest by the first member, which sets them, too. Those that come later
-// leave them alone: a member may have changed them.
+// A pod without a container of its own can have sysctls, too. Its first member makes the
+// pod's namespaces in the guest, and sets the sysctls there. Later members leave the
+// sysctls alone: a member may have changed them.
 
 // addSysctls gives the container the pod's sysctls where no member has set them.
 func (c *creation) addSysctls() {

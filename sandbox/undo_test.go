@@ -35,7 +35,7 @@ func newUndoRig(t *testing.T, member bool) *undoRig {
 	return r
 }
 
-// sandboxes are the records of those that there are.
+// sandboxes are the records of all sandboxes.
 func (r *undoRig) sandboxes(t *testing.T) []*state.Sandbox {
 	t.Helper()
 	all, err := r.Store.Sandboxes()
@@ -45,7 +45,8 @@ func (r *undoRig) sandboxes(t *testing.T) []*state.Sandbox {
 	return all
 }
 
-// asBefore runs what is to fail, and looks whether the sandboxes are as they were.
+// asBefore checks that do fails with an error that contains want, and that it leaves the
+// sandboxes as they were.
 func (r *undoRig) asBefore(t *testing.T, name, want string, do func() error) {
 	t.Helper()
 	before := r.sandboxes(t)

@@ -57,8 +57,8 @@ type update struct {
 	guestJSON []byte
 	// group is the sandbox's cgroup on the host, nil where it has none.
 	group *cgroup.Cgroup
-	// own is the cgroup of a container whose sandbox has another, with only the
-	// container's shims in it, and nil of one whose sandbox has the same.
+	// own is the container's own cgroup, with only its shims in it. It is nil for the
+	// sandbox's owner, whose cgroup is group.
 	own *cgroup.Cgroup
 	// size is what the VM is to have.
 	size state.VMSize
@@ -79,9 +79,9 @@ func (u *update) prepare() error {
 	return err
 }
 
-// run gives before it takes. The VM grows first; and what the container is to have
-// no longer is given back by the guest's cgroup, then by the VM, and only then
-// held back by the host's. Where giving fails, everything is left as it was.
+// run gives before it takes. The VM grows first. What the container is to have no longer
+// is first limited by the guest's cgroup, then taken from the VM, and only then limited by
+// the host's cgroup. If giving fails, everything is left as it was.
 func (u *update) run(ctx context.Context) error {
 	record := u.sandbox.record
 	before := hostLimits(record)
@@ -115,7 +115,7 @@ func (u *update) run(ctx context.Context) error {
 	return u.take(ctx, first, limits)
 }
 
-// setResources is what the sandbox's record has of the container's.
+// setResources sets the container's resources in the sandbox's record.
 func (u *update) setResources(r *specs.LinuxResources) {
 	m := u.sandbox.record.Members[u.container.ID]
 	m.Resources = r
@@ -136,8 +136,8 @@ func takesMemory(group *cgroup.Cgroup, before, limits cgroup.Limits) (bool, erro
 	return false, err
 }
 
-// give sets the limits of the cgroups, with a VM that is large enough for the old and
-// the new ones, or it does nothing.
+// give makes the VM large enough for the old and the new limits, and sets the new ones of
+// the cgroups. If that fails, it undoes what it has done.
 func (u *update) give(ctx context.Context, before, limits cgroup.Limits) error {
 	size := u.sandbox.record.Now
 	if err := u.sandbox.resize(grown(size, u.size)); err != nil {

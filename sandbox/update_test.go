@@ -15,8 +15,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Whatever refuses a member's new limits, the host has those of before in the sandbox's
-// cgroup and in the member's own.
+// Whatever refuses a member's new limits: on the host, the sandbox's cgroup and the
+// member's own have the old ones.
 func TestAFailedUpdateOfAMemberLeavesTheHostsLimits(t *testing.T) {
 	r := newRig(t)
 	pause := r.mustCreate(t, "pod", sandboxOf("pod"))
@@ -29,8 +29,8 @@ func TestAFailedUpdateOfAMemberLeavesTheHostsLimits(t *testing.T) {
 	r.failedUpdates(t, "unlimited")
 }
 
-// failedUpdates fails at each step of an update of a member, and looks at what is there
-// then.
+// failedUpdates has an update of a member fail at each step, and checks that it has
+// changed nothing.
 func (r *rig) failedUpdates(t *testing.T, id string) {
 	t.Helper()
 	shares := uint64(512)
@@ -58,7 +58,7 @@ func (r *rig) failedUpdates(t *testing.T, id string) {
 	}
 }
 
-// An update whose cgroups are not all to be had is refused before the VM grows.
+// An update is refused before the VM grows if one of its cgroups cannot be opened.
 func TestAnUpdateWithoutTheMembersCgroupChangesNothing(t *testing.T) {
 	r := newRig(t)
 	r.createLimited(t)
@@ -80,8 +80,8 @@ func TestAnUpdateWithoutTheMembersCgroupChangesNothing(t *testing.T) {
 	}
 }
 
-// A guest may have in use what a failed update gave it. The host's limit of memory stays
-// for as long: a lower one would be refused, or kill the VM.
+// A guest may have in use the memory that a failed update gave it. Until the guest has
+// given it back, the host's limit stays: a lower one would be refused, or kill the VM.
 func TestAFailedUpdateTakesMemoryBackBeforeTheLimit(t *testing.T) {
 	r := newRig(t)
 	r.createLimited(t)
@@ -105,7 +105,7 @@ func TestAFailedUpdateTakesMemoryBackBeforeTheLimit(t *testing.T) {
 }
 
 // A VM that stays as large as a failed update has made it keeps the limit of memory that
-// it needs, and no other.
+// it needs. The other limits are the old ones again.
 func TestAFailedUpdateOfAVMThatDoesNotShrink(t *testing.T) {
 	r := newRig(t)
 	r.createLimited(t)
@@ -123,9 +123,9 @@ func TestAFailedUpdateOfAVMThatDoesNotShrink(t *testing.T) {
 	}
 }
 
-// What a member had in use that has gone may be the guest's still when another comes: the
-// limit for the members that there are then is not set, though it is higher than the one
-// for those before.
+// When a member comes, the guest may still hold the memory of one that has gone. The limit
+// for the present members is then not set, although it is higher than the one for the
+// members before.
 func TestALimitBelowWhatIsInUseIsNotSet(t *testing.T) {
 	r := newRig(t)
 	r.createLimited(t)
@@ -165,7 +165,8 @@ func (r *rig) createLimited(t *testing.T) {
 }
 
 // beginUpdate begins an update of that member, and returns when its guest has been asked
-// for what it is slow to do. end is in place of the end of the update's time.
+// for what it is slow to do. end cancels the update, as its timeout would, and gives its
+// error.
 func (r *rig) beginUpdate(t *testing.T) (end func() error) {
 	t.Helper()
 	shares := uint64(512)

@@ -12,7 +12,7 @@ import (
 	"runch/state"
 )
 
-// wiring is what of a sandbox's network namespace is to be in its guest.
+// wiring is the part of a sandbox's network namespace that its guest is to have.
 type wiring struct {
 	links  []network.Link
 	config *agentproto.Network
@@ -23,8 +23,8 @@ func (w *wiring) has(name string) bool {
 	return slices.ContainsFunc(w.links, func(l network.Link) bool { return l.Name == name })
 }
 
-// scanNetwork looks at the namespace for those links that want picks by their names and the
-// names that their taps have or would have.
+// scanNetwork scans the namespace for the links that want picks by their names and the
+// names that their taps have or would have. It also forgets the removed links that are gone.
 func (s *lockedSandbox) scanNetwork(ctx context.Context, want func(name, tap string) bool) (*wiring, error) {
 	there := make(map[string]bool)
 	links, config, err := network.ScanSome(ctx, netNSOf(s.record), func(name string, index int) bool {
@@ -66,9 +66,9 @@ func (s *lockedSandbox) rewire(ctx context.Context, w *wiring) (added []string, 
 	return added, s.Save(s.record)
 }
 
-// fits reports whether the NIC of a tap can be that of the link as it is now. A link can
-// have the index of a former one; and a NIC keeps its hardware address, and takes no
-// larger MTU than it was made with.
+// fits reports whether the NIC of a tap can be that of the link as it is now. The link may
+// be a new one with the index, and so the tap's name, of a former one. A NIC's hardware
+// address cannot change, and its MTU cannot grow beyond the one that it was made with.
 func fits(tap state.Tap, link network.Link) bool {
 	return tap.Name == network.TapName(link) && link.Attached &&
 		(tap.MAC == "" || tap.MAC == link.MAC.String()) && (tap.MTU == 0 || link.MTU <= tap.MTU)
@@ -84,8 +84,8 @@ func (s *lockedSandbox) tap(name string) *state.Tap {
 	return &taps[i]
 }
 
-// plug mirrors one more link into a running VM. The record has the tap before the VM has:
-// of a command that was killed in between it says what may be there.
+// plug mirrors one more link into a running VM. It records the tap before the VM gets the
+// NIC, so that a later command finds the NIC even if this one is killed in between.
 func (s *lockedSandbox) plug(ctx context.Context, link network.Link) error {
 	tap, err := network.Attach(ctx, netNSOf(s.record), link)
 	if err != nil {
@@ -125,8 +125,8 @@ func (s *lockedSandbox) unplug(ctx context.Context, tap state.Tap) error {
 	return s.Save(s.record)
 }
 
-// unplugAll undoes what rewire has added. It has time of its own: that of ctx may be over,
-// which is why it is called.
+// unplugAll undoes what rewire has added. It has a timeout of its own: it may be called
+// because ctx has ended.
 func (s *lockedSandbox) unplugAll(ctx context.Context, taps []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
