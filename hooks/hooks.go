@@ -13,14 +13,14 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// maxOutput bounds what an error quotes of a hook's output, in bytes.
+// maxOutput bounds how much of a hook's output an error quotes, in bytes.
 const maxOutput = 2048
 
 // DefaultTimeout bounds a hook that names no timeout.
 const DefaultTimeout = 5 * time.Minute
 
 // Run runs hooks in a directory one after the other, each with the container's
-// state on its stdin; the first failure ends it. name is the hooks' name in the
+// state on its stdin. It stops at the first failure. name is the hooks' name in the
 // spec.
 func Run(ctx context.Context, name string, list []specs.Hook, dir string, s *specs.State) error {
 	for i, hook := range list {
@@ -80,7 +80,7 @@ func runOne(ctx context.Context, hook specs.Hook, dir string, s *specs.State) er
 	}
 	cmd.Stdin = bytes.NewReader(input)
 	cmd.Stdout, cmd.Stderr = &output, &output
-	// A child of the hook may keep its output open: Run would wait for it.
+	// A child of the hook may keep the output open: without WaitDelay, Run waits for the child.
 	cmd.WaitDelay = time.Second
 	err = cmd.Run()
 	switch {

@@ -42,7 +42,8 @@ func WithHandle(fn func(*netlink.Handle) error) error {
 	return fn(h)
 }
 
-// Dump repeats a listing that a change has interrupted, which may be incomplete.
+// Dump repeats a netlink listing that a change has interrupted: such a listing may be
+// incomplete.
 func Dump[T any](list func() ([]T, error)) ([]T, error) {
 	const tries = 8
 	var out []T

@@ -45,8 +45,8 @@ func readlink(t *testing.T, path string) string {
 	return target
 }
 
-// A thread that was not restored is never used again, and none is the process's
-// first.
+// A thread that was not restored is never used again, and Do never uses the process's
+// first thread.
 func TestDo(t *testing.T) {
 	ended := make(map[int]bool)
 	for i := range 100 {

@@ -57,8 +57,8 @@ func Of(pid int) (Stat, error) { return Read(fmt.Sprintf("/proc/%d", pid)) }
 // Dead tells whether the thread has ended.
 func (st Stat) Dead() bool { return st.State == 'Z' || st.State == 'X' }
 
-// Zombie tells whether the process has ended. If only its first thread has, the
-// others still count.
+// Zombie tells whether the process has ended. A process whose first thread has ended lives
+// on as long as it has others.
 func (st Stat) Zombie() bool { return st.Dead() && st.Threads <= 1 }
 
 // Exiting tells whether the thread has ended or has begun to.
@@ -99,7 +99,7 @@ func Parse(data []byte) (Stat, error) {
 	return st, nil
 }
 
-// fields are those after the name. err is that of the last one that is no number.
+// fields are those after the name. err is the error of the last field that is no number.
 type fields struct {
 	list [][]byte
 	err  error

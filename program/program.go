@@ -1,5 +1,5 @@
-// Package program finds programs of the host: callers start a runtime with an empty
-// environment at times, and an ordinary user's PATH need not have sbin.
+// Package program finds programs of the host, also without a good PATH: some callers start
+// a runtime with an empty environment, and an ordinary user's PATH may lack sbin.
 package program
 
 import (
@@ -12,9 +12,9 @@ import (
 var places = []string{"/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/usr/libexec"}
 
 // Find gives the absolute path of the program that has this name in PATH, or else in
-// /usr/bin, /usr/sbin, /usr/local/bin, /usr/local/sbin or /usr/libexec. A path is taken as
-// it is. "" says that there is no such program, or none that may be executed. No process is
-// started.
+// /usr/bin, /usr/sbin, /usr/local/bin, /usr/local/sbin or /usr/libexec. An absolute path is
+// taken as it is; a relative one is never found. "" says that there is no such program, or
+// none that may be executed. No process is started.
 func Find(name string) string {
 	candidates := []string{name}
 	if !strings.Contains(name, "/") {
@@ -23,7 +23,7 @@ func Find(name string) string {
 		}
 	}
 	for _, candidate := range candidates {
-		// A path that is not absolute, as of a relative directory in PATH, depends on the
+		// A relative path, such as that of a relative directory in PATH, depends on the
 		// working directory.
 		if found, err := exec.LookPath(candidate); err == nil && filepath.IsAbs(found) {
 			return found

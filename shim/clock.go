@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// clockInterval is how long a guest's clock runs by itself. It keeps the time of the
-	// host's oscillator, without what NTP corrects there: some 20 to 200 ms in an hour.
+	// clockInterval is how long a guest's clock runs by itself. It follows the host's
+	// oscillator without the corrections of NTP, which are some 20 to 200 ms in an hour.
 	clockInterval = time.Hour
 	// clockRetry is when a guest that did not answer is asked again.
 	clockRetry = time.Minute
@@ -24,9 +24,9 @@ const (
 	clockTimeout = 10 * time.Second
 )
 
-// keepTime has the guest's clock follow the host's, as long as the process lives: every
-// clockInterval, and at once when the host's clock was set, or the host has slept. Where it
-// cannot watch the clock, the guest's runs by itself.
+// keepTime adjusts the guest's clock to the host's, as long as the process lives: every
+// clockInterval, and at once when the host's clock was set or the host has slept. After an
+// error of the timer the guest's clock runs by itself.
 func (h *holder) keepTime(ctx context.Context) {
 	timer, err := newClockTimer()
 	if err != nil {
@@ -34,7 +34,8 @@ func (h *holder) keepTime(ctx context.Context) {
 	}
 	defer timer.Close()
 	for timer.wait() == nil {
-		// Set before the clocks are compared: a change of the host's from then on is told.
+		// Set the timer before the comparison: it then reports a change of the host's clock
+		// during that too.
 		err := timer.set(clockInterval)
 		if err == nil && h.syncClock(ctx) != nil {
 			err = timer.set(clockRetry)
@@ -91,7 +92,7 @@ func newClockTimer() (*clockTimer, error) {
 	return t, nil
 }
 
-// set has the timer end after that time, or when the clock was set since this call.
+// set has the timer end after that time, or as soon as the clock is set.
 func (t *clockTimer) set(after time.Duration) error {
 	raw, err := t.SyscallConn()
 	if err != nil {

@@ -36,7 +36,7 @@ func TestAdjustClock(t *testing.T) {
 		{time.Hour, 0, true},
 		{-time.Hour, 0, true},
 		{-24 * 365 * time.Hour, 0, true},
-		{20 * time.Millisecond, 50 * time.Millisecond, false}, // it may all be the call's time
+		{20 * time.Millisecond, 50 * time.Millisecond, false}, // the call took longer than the difference
 	} {
 		a := &clockAgent{ahead: c.ahead, slow: c.slow}
 		if err := adjustClock(t.Context(), a); err != nil {
@@ -51,7 +51,7 @@ func TestAdjustClock(t *testing.T) {
 	}
 }
 
-// The timer waits as long as it is set to, and ends with its file.
+// wait returns when the timer's time has come, and when its file is closed.
 func TestClockTimer(t *testing.T) {
 	timer, err := newClockTimer()
 	if err != nil {

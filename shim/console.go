@@ -21,8 +21,9 @@ type Console struct {
 }
 
 // NewConsole makes a pty of the given size, nil or zero for none, and makes it
-// the controlling terminal of this process, which must lead a session without
-// one: so a change of the master's size arrives as SIGWINCH, and its end as SIGHUP.
+// the controlling terminal of this process, so that a change of the master's size
+// arrives as SIGWINCH, and its end as SIGHUP. The process must be the leader of a
+// session without a controlling terminal.
 func NewConsole(size *agentproto.TerminalSize) (*Console, error) {
 	master, path, err := console.NewPty()
 	if err != nil {
@@ -66,8 +67,8 @@ func (c *Console) openSlave(path string, size *agentproto.TerminalSize) error {
 	return nil
 }
 
-// clearOutputProcessing does what SetRaw leaves: newlines are the guest's to
-// make, whatever the owner of the master sets.
+// clearOutputProcessing clears OPOST, which SetRaw leaves set: only the guest translates
+// newlines, whatever the owner of the master sets.
 func clearOutputProcessing(tty *os.File) error {
 	fd := int(tty.Fd())
 	termios, err := unix.IoctlGetTermios(fd, unix.TCGETS)
@@ -81,9 +82,9 @@ func clearOutputProcessing(tty *os.File) error {
 	return nil
 }
 
-// Send hands the master to the peer of a unix socket, with one message that
-// carries one descriptor, and does not wait for an answer or an accept. The
-// console has no master from then on.
+// Send sends the master to the peer of a unix socket, in one message that
+// carries one descriptor, and does not wait for an answer or an accept. After
+// success the console has no master.
 func (c *Console) Send(conn *net.UnixConn) error {
 	fd := int(c.master.Fd())
 	_, _, err := conn.WriteMsgUnix([]byte("/dev/ptmx"), unix.UnixRights(fd), nil)

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// shares is who shares a container's files with the guest: the sandbox's tree
-// where this process holds it, else the holder.
+// shares brings a container's files into its share: the sandbox's tree if this process
+// is the holder, else requests to the holder.
 type shares interface {
 	Share(name string, mounts []storage.Mount) error
 	Protect(name string) error
@@ -44,8 +44,8 @@ func (s *setup) makeWithVM(ctx context.Context, files Files) (*Task, *holder, er
 	if err != nil {
 		return nil, nil, h.orLost("create the container", err)
 	}
-	// The guest has run a container's init by now. Whatever it has made of the files that
-	// are shared, no path in them leads to the host's any more.
+	// The guest has run a container's init, which may have changed the shared files. After
+	// Leave, no path in them leads to a file of the host.
 	if err := h.tree.Leave(); err != nil {
 		return nil, nil, err
 	}
@@ -82,7 +82,7 @@ func (s *setup) makeHolder(ctx context.Context) (*holder, error) {
 	if err := h.configure(ctx, client); err != nil {
 		return nil, err
 	}
-	// The VMM stays in there, and has no use for it.
+	// The VMM stays in the tree and does not need /proc.
 	if err := errors.Join(h.tree.Leave(), h.tree.DropProc()); err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func (s *setup) makeMember(ctx context.Context, files Files) (*Task, error) {
 	return task, nil
 }
 
-// container is one that is being made.
+// container is a container that is being created.
 type container struct {
 	*shimproto.Container
 	mounts    []storage.Mount
@@ -142,9 +142,10 @@ type container struct {
 	volumes   []*agentproto.Volume
 }
 
-// prepareWhileBooting shares the container's files while the VM boots: the guest looks
-// at them when it has said hello. What hooks put into the network namespace is there
-// before, as the VM boots with it. Where one of both fails, the other is ended.
+// prepareWhileBooting shares the container's files while the VM boots: the guest does not
+// use them before its hello. The command's hooks run first, because the VM boots with the
+// links that they put into the network namespace. When the boot or the sharing fails, the
+// other is cancelled.
 func (s *setup) prepareWhileBooting(ctx context.Context, h *holder) (*container, error) {
 	if err := s.awaitHooks(ctx); err != nil {
 		return nil, err
@@ -162,8 +163,8 @@ func (s *setup) prepareWhileBooting(ctx context.Context, h *holder) (*container,
 	return c, group.Wait()
 }
 
-// prepareContainer runs the hooks that belong into the container's namespaces, and
-// clones the container's files: the guest has what hooks mount in its rootfs.
+// prepareContainer runs the createContainer hooks and then clones the container's files,
+// so that the guest gets what the hooks have mounted in the rootfs.
 func (s *setup) prepareContainer(ctx context.Context) (*container, error) {
 	c := &container{Container: s.Container}
 	if c.Hooks != nil {

@@ -9,7 +9,7 @@ import (
 	"runch/shimproto"
 )
 
-// errNoServer says that there is nobody any more to serve files to the guest.
+// errNoServer says that virtiofsd, which serves files to the guest, has ended.
 var errNoServer = errors.New("virtiofsd has ended")
 
 // serverEnd is how long virtiofsd may live on after the VMM, its one client.
@@ -36,8 +36,8 @@ func (h *holder) start(ctx context.Context) error {
 	return h.vm.Boot(ctx)
 }
 
-// orServer adds to the error of a VMM that did not start how virtiofsd ended:
-// where that failed first, the VMM's own error does not say so.
+// orServer adds virtiofsd's error to that of a VMM that did not start: when virtiofsd
+// failed first, the VMM's own error does not say so.
 func (h *holder) orServer(err error) error {
 	select {
 	case <-h.server.Done():
@@ -67,7 +67,7 @@ func ofVM(what string, err error) error {
 	return &shimproto.VMError{Err: fmt.Errorf("%s: %w", what, err)}
 }
 
-// orLost is err of a call to the guest, or why the VM has ended, if it has.
+// orLost is err, the error of a call to the guest, or, if the VM has ended, why it has.
 func (h *holder) orLost(what string, err error) error {
 	select {
 	case <-h.lost:
@@ -77,8 +77,8 @@ func (h *holder) orLost(what string, err error) error {
 	}
 }
 
-// lostReason says which of the two has ended. virtiofsd ends well, and at once,
-// when the VMM does: then the VMM's end is the reason.
+// lostReason says whether the VMM or virtiofsd has ended. When the VMM ends, virtiofsd
+// exits at once and with success: then the VMM's end is the reason.
 func (h *holder) lostReason() error {
 	select {
 	case <-h.server.Done():

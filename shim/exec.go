@@ -18,7 +18,7 @@ func (s *setup) makeExec(ctx context.Context, files Files) (*Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	// From here on this process has nothing to do with the host's files.
+	// From here on this process does not see the host's files.
 	if err := storage.JoinView(e.ShimPID); err != nil {
 		return nil, err
 	}
@@ -35,22 +35,24 @@ func (s *setup) makeExec(ctx context.Context, files Files) (*Task, error) {
 }
 
 const (
-	// answerTimeout is how long a call to the agent may take that has something to do.
+	// answerTimeout bounds connecting to the agent. After this time an Exec without an
+	// answer makes the shim ask whether the agent lives.
 	answerTimeout = 30 * time.Second
-	// aliveTimeout is how long an agent may take to say that it is there.
+	// aliveTimeout is how long an agent may take to answer that.
 	aliveTimeout = 10 * time.Second
 )
 
-// connectInTime connects, for which a guest that lives has to do next to nothing.
+// connectInTime connects within answerTimeout: a guest that lives has next to nothing to
+// do for that.
 func connectInTime(ctx context.Context, d agentproto.Dialer, files Files) (*agentproto.Client, *Streams, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, agentproto.ErrUnreachable)
 	defer cancel()
 	return connect(ctx, d, files)
 }
 
-// execWhileAlive makes the process, which takes as long as it takes in a guest
-// that is slow. One that says nothing for answerTimeout is asked whether it lives,
-// and given up if it does not answer to that either.
+// execWhileAlive makes the process. It waits without a bound for a guest that is slow,
+// but asks a guest that has not answered within answerTimeout whether it lives, and gives
+// it up if it does not answer that either.
 func execWhileAlive(ctx context.Context, agent agentproto.AgentService, req *agentproto.ExecRequest) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

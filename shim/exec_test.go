@@ -11,7 +11,7 @@ import (
 	"runch/agentproto"
 )
 
-// silence is a guest that answers to nothing.
+// silence is a guest that does not answer.
 type silence struct{}
 
 func (silence) Dial(ctx context.Context, _ uint32) (net.Conn, error) {
@@ -19,7 +19,7 @@ func (silence) Dial(ctx context.Context, _ uint32) (net.Conn, error) {
 	return nil, context.Cause(ctx)
 }
 
-// However slowly a guest boots and makes processes: one that does not even take a connection is given up soon.
+// A guest may boot and make processes slowly, but one that takes no connection is given up soon.
 func TestConnectGivesASilentGuestUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -33,7 +33,7 @@ func TestConnectGivesASilentGuestUp(t *testing.T) {
 	})
 }
 
-// busy is an agent that never has a process made, and says that it lives or does not.
+// busy is an agent that never finishes an Exec, and answers Info only if it is alive.
 type busy struct {
 	agentproto.AgentService
 	alive bool

@@ -27,7 +27,7 @@ import (
 // taps are its own, and end with its process.
 type holder struct {
 	tree *storage.Tree
-	// requests are those of commands, and of the shims of other containers.
+	// requests takes the requests of commands, and of the shims of other containers.
 	requests *net.UnixListener
 	server   *storage.Server
 	newVM    NewVMFunc
@@ -36,7 +36,7 @@ type holder struct {
 	lost, vmGone chan struct{}
 	// settle is called when something was done for a command.
 	settle func()
-	// note is for why the container's end is not known.
+	// note is the file that says why the container's end is not known.
 	note *os.File
 	taps []state.Tap
 	// tapFiles are this process's descriptors of the taps that the VM boots with. They
@@ -95,7 +95,7 @@ func (h *holder) boot(ctx context.Context, v *shimproto.VM) error {
 	}
 	h.tapFiles = nil
 	go h.watch()
-	// The kernel takes some milliseconds for it, the guest longer for its boot.
+	// This takes the kernel some milliseconds, less than the guest takes to boot.
 	localhost := make(chan struct{})
 	go func() {
 		defer close(localhost)
@@ -183,7 +183,7 @@ func (h *holder) configure(ctx context.Context, agent agentproto.AgentService) e
 	return nil
 }
 
-// ready is what the command has to know of the VM.
+// ready is the report about the VM for the command.
 func (h *holder) ready() *shimproto.Ready {
 	r := &shimproto.Ready{Endpoint: h.vm.Endpoint(), Taps: h.taps}
 	if h.noLocalhost != nil {
@@ -213,7 +213,7 @@ func (h *holder) awaitHello(ctx context.Context, listener net.Listener) error {
 		if err == nil {
 			return nil
 		}
-		// Where the VM ends, so do its connections, and they are seen first.
+		// The connections of a VM that ends are closed before its own end is seen.
 		select {
 		case <-h.lost:
 			return ofVM("boot the guest", h.lostReason())

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Main is the program where it is no command. It returns the exit code to end with.
+// Main runs this program in a role that is not a command's, and returns its exit code.
 func Main(as shimproto.Invocation, newVM NewVMFunc) int {
 	switch as.Role {
 	case shimproto.RoleNest:

@@ -16,8 +16,8 @@ type ProgramMappings []mapping
 
 type mapping struct{ start, end uintptr }
 
-// ReadProgramMappings looks at /proc/self/maps, while there is one; see
-// proc_pid_maps(5). Without one there is nothing to release later.
+// ReadProgramMappings reads /proc/self/maps, see proc_pid_maps(5), as long as there is a
+// /proc. Without one it returns nil, and Release then frees only the heap.
 func ReadProgramMappings() ProgramMappings {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
@@ -53,10 +53,9 @@ func forgoHugePages() error {
 	return nil
 }
 
-// Release gives memory back that setting up has needed and waiting does not:
-// the heap's, and the pages of the program, of which the few that are still
-// run come back from the page cache. A shim stays as long as its container;
-// this is most of what it would weigh.
+// Release gives memory back that the setup has needed and the wait does not: the heap's,
+// and the pages of the program, of which the few that are still run come back from the
+// page cache. A shim stays as long as its container, and this is most of its memory.
 func (m ProgramMappings) Release() {
 	debug.FreeOSMemory()
 	for _, r := range m {

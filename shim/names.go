@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	// maxQueries bounds the queries that are on their way at one time. The guest keeps
-	// more to itself meanwhile.
+	// maxQueries bounds the queries that are answered at one time. Further ones wait in
+	// the guest.
 	maxQueries = 64
-	// nameTimeout bounds the answer of a name server.
+	// nameTimeout bounds the wait for the answer of a name server.
 	nameTimeout = 5 * time.Second
-	// probeTimeout bounds the look whether there is one, on the loopback interface.
+	// probeTimeout bounds the check that a name server listens; it is on the loopback interface.
 	probeTimeout = time.Second
-	// handTimeout bounds a call to the agent that hands something over.
+	// handTimeout bounds a call to the agent that gives it a server or an answer.
 	handTimeout = 10 * time.Second
 )
 
-// names asks name servers of this process's network namespace what containers in the
-// guest ask them. All but the calls to the agent is safe for concurrent use.
+// names passes the queries of containers in the guest to name servers of this process's
+// network namespace. Only one goroutine may call serve.
 type names struct {
 	guest agentproto.Dialer
-	// agent has the open call for the next query; nil before there is a server.
+	// agent has the open call for the next query; nil before the first server.
 	agent *agentproto.Client
 	// settle is called when a query was answered.
 	settle func()
@@ -38,7 +38,7 @@ type names struct {
 }
 
 // serve gives the guest the name server at a loopback address of this process's network
-// namespace. To do so again is no error.
+// namespace. A server that the guest has already is no error.
 func (n *names) serve(ctx context.Context, server netip.Addr) error {
 	if n.serves(server) {
 		return nil
@@ -108,11 +108,11 @@ func (n *names) fetch(ctx context.Context) {
 	}
 }
 
-// answer asks the server, and tells the guest what it says.
+// answer asks the server, and gives its answer to the guest.
 func (n *names) answer(ctx context.Context, q *agentproto.NextQueryResponse) {
 	message, err := n.ask(ctx, q)
 	if err != nil {
-		message = nil // the client gets no answer, as from a server that is gone
+		message = nil // gives the client no answer, like a server that is gone
 	}
 	ctx, cancel := context.WithTimeout(ctx, handTimeout)
 	defer cancel()

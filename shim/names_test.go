@@ -36,7 +36,7 @@ func inNewNetwork(t *testing.T, fn func() error) {
 	}
 }
 
-// nameServer answers each message with the same in capitals, by UDP and TCP.
+// nameServer answers each message with the same text in capitals, by UDP and TCP.
 func nameServer(t *testing.T, address string) error {
 	t.Helper()
 	udp, err := net.ListenPacket("udp4", address) //nolint:noctx // there is nothing to cancel

@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// drainTimeout bounds the wait for output that the agent says it has sent, from
-// the last of it that came.
+// drainTimeout bounds the wait for output that the agent says it has sent, since
+// the last byte that came.
 const drainTimeout = 10 * time.Second
 
-// stallTimeout is how long the caller's file may take none of the output of a process that
-// was killed: that ends though nobody reads its output, as it does without a VM.
+// stallTimeout is how long the shim of a process that was killed waits while the caller's
+// file takes no output: without a VM, too, such a process ends though nobody reads its output.
 const stallTimeout = time.Second
 
 // output carries the guest's bytes to a file.
@@ -30,7 +30,7 @@ type output struct {
 	broken atomic.Bool
 }
 
-// chunk is how much is copied between two looks at the count. io.CopyN
+// chunk is how many bytes are copied between two updates of the count. io.CopyN
 // splices where both ends allow it.
 const chunk = 256 << 10
 
@@ -46,8 +46,8 @@ func (o *output) run() {
 			o.broken.Store(true)
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			// The process has closed its output, and ours is closed too. Or ours takes
-			// no more, and the process is to notice that.
+			// The process has closed its output: close the file too. Or the file takes no
+			// more: the process's next write fails then.
 			_ = o.conn.Close()
 			if o.broken.Load() || errors.Is(err, io.EOF) {
 				_ = o.file.Close()
@@ -68,9 +68,9 @@ func takesNoMore(err error) bool {
 	return false
 }
 
-// finish waits until the copying ended by itself: the agent closes a stream
-// when all is sent. The count is the proof, and ends the wait for a transport
-// that has lost the end.
+// finish waits until the copying has ended: the agent closes a stream when all is
+// sent. The count then shows whether all has come, also when await has timed out
+// because the transport has lost the stream's end.
 func (o *output) finish(bytes uint64, killed bool) error {
 	if killed {
 		o.await(drainTimeout, stallTimeout)
@@ -83,12 +83,12 @@ func (o *output) finish(bytes uint64, killed bool) error {
 	return nil
 }
 
-// await waits for the copying's end, and ends it when nothing has come for the
-// timeout although the file takes more. A reader of the file may be slow: what
-// is in a pipe waits for it under any runtime. Where stall is not 0, it waits
-// that long for a reader that takes nothing, and the copying may still be in a write.
+// await waits for the copying's end, and ends the copying when nothing has come for the
+// timeout although the file takes more. The file's reader may be slow: await has no limit
+// for that, as the bytes in a pipe wait for their reader under any runtime. If stall is
+// not 0, it is the limit, and the copying may still be in a write when await returns.
 func (o *output) await(timeout, stall time.Duration) {
-	// Two looks: at the first, a reader that was slow may just have come back.
+	// A timeout takes two ticks: at the first, a slow reader may just have read again.
 	tick := timeout / 2
 	if stall != 0 {
 		tick = stall / 2

@@ -15,20 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pod is what a holder knows of the members of its pod, its own container aside.
+// pod is what a holder knows of the members of its pod, except its own container.
 //
-// Where the sandbox belongs to no container, nobody says when the pod has ended: no
-// member lives any more, and the file that pinned the pod's network namespace, by which
-// more members could come, is gone.
+// No command reports the end of a pod that has no container of its own. Such a pod has
+// ended when no member lives and the file that pinned its network namespace is gone:
+// without that file no more members can come.
 type pod struct {
-	// done is closed when a pod has ended that has no container of its own.
+	// done is closed when a pod without a container of its own has ended.
 	done chan struct{}
 
 	mu sync.Mutex
-	// members counts those that live.
+	// members is the number of members that live.
 	members int
-	// lasts says that the pod has not ended without members: its own container is in
-	// this process, or the file is there.
+	// lasts says that the pod goes on without members: this process is the shim of the
+	// pod's own container, or the file is there.
 	lasts bool
 	// terminating says that this process's own container is to get SIGTERM when no
 	// member lives.
@@ -38,12 +38,12 @@ type pod struct {
 // errPodEnded says that a member comes too late.
 var errPodEnded = errors.New("the pod has ended")
 
-// errNoMembers says that a pod's own container can be told to end at once.
+// errNoMembers says that the pod's own container can be signalled at once.
 var errNoMembers = errors.New("no member of the pod lives")
 
-// watchPod watches the file at pinned, which this process need not be able to see
-// later. A path that no caller has pinned, of a process or empty, keeps no pod alive.
-// Where it cannot be watched, as the kernel bounds a user's watchers
+// watchPod watches the file at pinned; this process may lose sight of that path later.
+// A path that no caller has pinned (empty, or a process's in /proc) keeps no pod alive.
+// When the file cannot be watched, because the kernel limits a user's inotify instances
 // (fs.inotify.max_user_instances), the pod ends with its last delete.
 func watchPod(pinned string) *pod {
 	p := &pod{done: make(chan struct{})}
@@ -51,13 +51,13 @@ func watchPod(pinned string) *pod {
 	if err == nil {
 		err = watcher.Add(filepath.Dir(pinned))
 	}
-	// The watcher comes first: so the file's end is not missed.
+	// The watcher comes first, so that it does not miss the file's removal.
 	at, statErr := os.Lstat(pinned)
 	p.lasts = statErr == nil && at.Mode().IsRegular()
 	if p.lasts && err == nil {
 		go p.awaitEnd(watcher, filepath.Base(pinned))
 	} else if watcher != nil {
-		_ = watcher.Close() // it has no watch that is needed
+		_ = watcher.Close() // there is nothing to watch
 	}
 	return p
 }
@@ -76,8 +76,8 @@ func (p *pod) awaitEnd(watcher *fsnotify.Watcher, name string) {
 				return
 			}
 		case _, ok := <-watcher.Errors:
-			// As when the kernel has dropped events. If that of the file's end was one of
-			// them, the pod ends with its last delete.
+			// The kernel may have dropped events. If the file's removal was among them, the
+			// pod ends with its last delete.
 			if !ok {
 				return
 			}
@@ -85,8 +85,8 @@ func (p *pod) awaitEnd(watcher *fsnotify.Watcher, name string) {
 	}
 }
 
-// change counts members that have come (1) or gone (-1), and notes with false that
-// nothing but these keeps the pod any more.
+// change adds to the number of members. lasts is false when the pod goes on only as
+// long as it has members from now on.
 func (p *pod) change(members int, lasts bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -105,7 +105,7 @@ func (p *pod) change(members int, lasts bool) {
 }
 
 // terminate has this process's own container get SIGTERM when no member lives any more.
-// The error is errNoMembers where none does.
+// The error is errNoMembers when no member lives now.
 func (p *pod) terminate() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -125,7 +125,7 @@ func (p *pod) ended() bool {
 	}
 }
 
-// stay holds the VM until that or the pod has ended, and gives the exit code.
+// stay holds the VM until the VM or the pod has ended, and returns the exit code.
 func (h *holder) stay() int {
 	select {
 	case <-h.lost:
@@ -149,7 +149,7 @@ func (p *pod) attend(conn *net.UnixConn) error {
 	p.members++
 	go func() {
 		defer conn.Close()
-		// It has nothing to say: this ends with it.
+		// The member sends nothing: Read returns when its shim ends.
 		_, _ = conn.Read(make([]byte, 1))
 		p.change(-1, true)
 	}()

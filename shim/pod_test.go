@@ -10,7 +10,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// The kernel drops events where there are too many of them.
+// The kernel drops inotify events when there are too many, and fsnotify reports an error.
 func TestAPodsFileIsWatchedAfterAnError(t *testing.T) {
 	pinned := filepath.Join(t.TempDir(), "netns")
 	if err := os.WriteFile(pinned, nil, 0o600); err != nil {

@@ -16,27 +16,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// exitUndone is how a shim ends that has undone itself; nobody reads it but the
-// command that started it.
+// exitUndone is the exit code of a shim that has undone itself. Only the command that
+// started the shim reads it.
 const exitUndone = 1
 
 // errUndo says that the command which started the shim is gone.
 var errUndo = errors.New("the command that started the shim is gone")
 
-// errVMLost is what a holder meets that stands for no container.
+// errVMLost is the error of a holder that stands for no container.
 var errVMLost = errors.New("the VM is lost")
 
-// settleTime is when a shim has come to rest, after its setup or after the last
-// thing that it has done for a command.
+// settleTime is how long after its setup, or after its last work for a command, a shim
+// counts as idle.
 const settleTime = 2 * time.Second
 
 // run does all that a shim does: it takes its Setup from file descriptor 3 and returns the
 // exit code to end with. announce makes it tell the command its pid first.
 func run(newVM NewVMFunc, announce bool) int {
-	caught, _ := signals.Catch() // up to its end
+	caught, _ := signals.Catch() // until this process ends
 	signal.Ignore(unix.SIGPIPE)  // output that nobody reads is an error, not this process's end
-	// The kernel took the name from the path that it was started by, which is a link's.
-	_ = os.WriteFile("/proc/self/comm", []byte(shimproto.ProgramName), 0) // without it only ps(1) shows another
+	// The kernel has named the process after the path that it was started by, /proc/self/exe.
+	_ = os.WriteFile("/proc/self/comm", []byte(shimproto.ProgramName), 0) // on failure only ps(1) shows another name
 	unix.Umask(0o022)
 	conn, err := shimproto.Open(os.NewFile(shimproto.SetupFD, "setup"))
 	if err != nil {
@@ -52,7 +52,7 @@ func run(newVM NewVMFunc, announce bool) int {
 	if err := conn.Receive(&s.Setup); err != nil {
 		return exitUndone
 	}
-	// settle sets the time, once there is something to give back. The mappings are read
+	// settle sets the time of the release; s.Timeout is only a start. The mappings are read
 	// now, while the host's /proc is there.
 	s.release = time.AfterFunc(s.Timeout, ReadProgramMappings().Release)
 	defer s.release.Stop()
@@ -73,14 +73,14 @@ type setup struct {
 	newVM   NewVMFunc
 	signals <-chan os.Signal
 	console *Console
-	// replies are the command's, until the commit; closed when it is gone.
+	// replies are the command's. The channel is closed after the commit, or when the command is gone.
 	replies chan shimproto.Reply
 	// release gives memory back, when it fires.
 	release *time.Timer
 	// attendance tells the holder, as long as it is open, that this process lives; nil
-	// where that need not be known.
+	// where the holder need not know.
 	attendance io.Closer
-	// shortage is a container's.
+	// shortage reports to the host that the container was short of memory; nil without a container.
 	shortage *shortage
 }
 
@@ -131,12 +131,11 @@ func (s *setup) make(ctx context.Context, files Files) (*Task, *holder, error) {
 	}
 }
 
-// settle makes the shim give back, once it has come to rest, what was needed
-// until now.
+// settle has the shim give memory back once it is idle (settleTime).
 func (s *setup) settle() { s.release.Reset(settleTime) }
 
-// stay carries the process until it has ended, and holds the VM until it has. What
-// the setup needed is given back: this lasts.
+// stay carries the process's stdio and signals, and holds the VM, until the process has
+// ended. It releases what the setup needed, because this may take long.
 func (s *setup) stay(task *Task, h *holder) int {
 	s.Setup = shimproto.Setup{}
 	s.settle()
@@ -178,8 +177,8 @@ func (s *setup) listen(undo context.CancelCauseFunc) {
 	}
 }
 
-// awaitHooks tells the command that its hooks may enter this process's namespaces,
-// where it has any, and waits until they have run.
+// awaitHooks, if there are hooks, tells the command that they may enter this process's
+// namespaces, and waits until they have run.
 func (s *setup) awaitHooks(ctx context.Context) error {
 	if s.Container.Hooks == nil {
 		return nil

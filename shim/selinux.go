@@ -8,8 +8,8 @@ import (
 	"github.com/opencontainers/selinux/go-selinux"
 )
 
-// labelled calls start, on whose thread processes are started, so that they
-// get the SELinux label: process.selinuxLabel confines what stands between the
+// labelled calls start so that the processes which it starts on its thread get the SELinux
+// label (process.selinuxLabel): it confines the VMM and virtiofsd, which stand between the
 // guest and the host. Without a label nothing is changed.
 func labelled(label string, start func() error) error {
 	if label == "" {

@@ -19,7 +19,7 @@ import (
 const requestTimeout = 30 * time.Second
 
 // releaseTimeout bounds how long a guest may take to release an interface, or CPUs when
-// the VM is to have others.
+// the VM is resized.
 const releaseTimeout = 20 * time.Second
 
 // serve answers the requests that commands and the shims of other containers make to the
@@ -51,8 +51,8 @@ func (h *holder) control(ctx context.Context, do func(context.Context, hyperviso
 	return do(ctx, vm)
 }
 
-// answer takes one request and answers it. Whoever does not listen to the answer
-// has gone.
+// answer takes one request and answers it. It ignores errors of the answer: the peer is
+// gone then.
 func (h *holder) answer(ctx context.Context, conn *net.UnixConn) {
 	defer h.settle()
 	lasts := false
@@ -81,7 +81,8 @@ func (h *holder) answer(ctx context.Context, conn *net.UnixConn) {
 	storage.CloseMounts(clones)
 }
 
-// attend takes a member's connection for as long as that lives, or refuses it.
+// attend takes a member's connection, which stays open for as long as the member's shim
+// lives, or refuses it.
 func (h *holder) attend(conn *net.UnixConn) (taken bool) {
 	err := h.pod.attend(conn)
 	_ = shimproto.Respond(conn, nil, err)
@@ -118,7 +119,8 @@ func (h *holder) carryOut(ctx context.Context, r *shimproto.Request, files []*os
 	}
 }
 
-// unplug gives up in time to say so: who asks waits no longer than for one request.
+// unplug gives up before requestTimeout, after which the command would not wait for the
+// error any more.
 func unplug(ctx context.Context, vm hypervisor.Plugger, id string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, releaseTimeout, fmt.Errorf("the guest has not released it within %v", releaseTimeout))
 	defer cancel()

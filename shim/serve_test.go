@@ -13,8 +13,8 @@ import (
 	"runch/unixsocket"
 )
 
-// TestServeOutlivesAShortage: a request that comes while the holder has no descriptors left
-// is answered when there are some again.
+// TestServeOutlivesAShortage: a request that comes while the holder has no free file
+// descriptors is answered when it has some again.
 func TestServeOutlivesAShortage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "holder.sock")
 	requests, err := unixsocket.ListenPacket(path)

@@ -13,26 +13,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shortage is how the host is told that a container was short of memory: the
-// guest's kernel killed a process of it, of which the host's kernel knows nothing.
-// The callers listen to the memory of the container's cgroup, so the shim lets the
-// host's kernel kill a process there. That is done once, when the container has
-// ended, whatever the guest says: no caller looks before.
+// shortage reports to the host that a container was short of memory: the guest's kernel
+// has killed a process of it, and the host's kernel does not know of that. Callers watch
+// the memory of the container's cgroup, so the shim lets the host's kernel kill a process
+// there. It does so once, when the container has ended, however often the guest reports a
+// kill: no caller looks earlier.
 type shortage struct {
-	// memory is the cgroup's, nil where the shim is in none that it could see.
+	// memory is that of the container's cgroup; nil if it has none, or the shim cannot open it.
 	memory *cgroup.Memory
-	// bundle is for a file, nil where the caller does not look for it.
+	// bundle is the directory for oomFile; nil if the caller does not look for that file.
 	bundle *os.Root
 }
 
 const (
 	// oomFile is the file in the bundle.
 	oomFile = "oom"
-	// tellTimeout bounds how much longer than its process a container lives.
+	// tellTimeout bounds how long a container outlives its process for the report.
 	tellTimeout = time.Second
 )
 
-// openShortage opens what can not be found by its path later.
+// openShortage opens the directories, because the shim cannot reach their paths later.
 func openShortage(c *shimproto.Container) (*shortage, error) {
 	s := &shortage{}
 	var err error
@@ -46,13 +46,13 @@ func openShortage(c *shimproto.Container) (*shortage, error) {
 	}
 	s.memory, err = cgroup.OpenMemory(c.Memory)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		err = nil // who may not make cgroups has none
+		err = nil // a user who may not create cgroups has none
 	}
 	return s, err
 }
 
-// tell tells it; h is the VM that the process holds, if it holds one: it ends with
-// the container. There is nobody to tell of an error.
+// tell makes the report. If this process holds the VM, h is its holder: tell ends the VM,
+// which ends with the container anyway. Errors are dropped: there is nobody to tell.
 func (s *shortage) tell(h *holder) {
 	if s.bundle != nil {
 		if f, err := s.bundle.OpenFile(oomFile, os.O_CREATE|os.O_WRONLY, 0o644); err == nil {
@@ -66,7 +66,7 @@ func (s *shortage) tell(h *holder) {
 	go func() {
 		defer close(told)
 		if h != nil {
-			// They are in the cgroup as well, and nobody is to be killed in the victim's place.
+			// The VMM and virtiofsd are in the cgroup too, and must not be killed in the victim's place.
 			_ = h.vm.Close()
 			h.server.Kill()
 			<-h.server.Done()
@@ -76,7 +76,7 @@ func (s *shortage) tell(h *holder) {
 	select {
 	case <-told:
 	case <-time.After(tellTimeout):
-		// What is under way ends with this process, or goes with the cgroup.
+		// The rest ends with this process, or when the cgroup is removed.
 	}
 }
 
@@ -89,13 +89,14 @@ func sacrifice(memory *cgroup.Memory) error {
 	if err != nil {
 		return err
 	}
-	// Where that is not allowed, the victim's size has to be enough.
+	// Keep this process from the OOM killer. If that is not permitted, the victim's size
+	// has to suffice.
 	_ = writeFile("self/oom_score_adj", "-1000")
 	return errors.Join(memory.Starve(cgroup.Victim{PID: v.process.Pid, Take: v.take, Ended: v.ended}), v.ended())
 }
 
-// enterProc makes /proc the working directory, by which this program's file is found.
-// The guest may have put something else into its place, so it is looked at first.
+// enterProc makes /proc the working directory, in which this program's file is found.
+// It checks the file system's type first: the guest may have put something else there.
 func enterProc() error {
 	proc, err := os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"runch/unixsocket"
 )
 
-// files gives the host's side of the process's stdio: a pty, or what the
-// command left at 0, 1 and 2.
+// files gives the host's side of the process's stdio: a pty, or the files that this
+// process has from the command as its own stdio.
 func (s *setup) files() (Files, error) {
 	if s.Terminal == nil {
 		return Files{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, nil
@@ -23,8 +23,8 @@ func (s *setup) files() (Files, error) {
 	return Files{Stdin: c.Slave, Stdout: c.Slave}, nil
 }
 
-// ready reports, and hands the terminal's master over first: the caller may
-// look for it as soon as the command has ended.
+// ready sends the report, after it has sent the terminal's master: the caller may
+// look for the master as soon as the command has ended.
 func (s *setup) ready(r *shimproto.Ready) error {
 	if s.console != nil {
 		conn, err := unixsocket.Open(os.NewFile(shimproto.ConsoleFD, "console"))
@@ -39,7 +39,7 @@ func (s *setup) ready(r *shimproto.Ready) error {
 	return s.conn.Send(shimproto.Report{Ready: r})
 }
 
-// stdio says to the agent what the process's streams are.
+// stdio describes the process's streams to the agent.
 func (s *setup) stdio(streams *Streams) *agentproto.Stdio {
 	ids := streams.IDs()
 	ids.PlainNewlines = s.Terminal != nil && s.Terminal.PlainNewlines

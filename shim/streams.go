@@ -81,15 +81,15 @@ func (s *Streams) Start(inputEnd func(bytes uint64)) {
 		}
 	}
 	if s.stdin != nil {
-		// It is not waited for: a read of a terminal or a pipe that nobody
-		// writes to ends with the process.
+		// Close does not wait for it: a read of a terminal or a pipe that nobody
+		// writes to ends only with this process.
 		go s.stdin.run(inputEnd)
 	}
 }
 
-// Drain returns when each output has carried the bytes that the agent says it
-// sent, or when none has come for a while. Where the process was killed, it may be the
-// reader of the output that takes none: what is lost then is no error.
+// Drain waits until each output has carried the bytes that the agent says it sent, or until
+// none have come for a while. Missing bytes are an error, except for a process that was
+// killed: its output may have no reader any more.
 func (s *Streams) Drain(stdout, stderr uint64, killed bool) error {
 	var errs []error
 	for _, o := range []struct {
@@ -125,7 +125,8 @@ type input struct {
 func (i *input) run(end func(uint64)) {
 	n, err := io.Copy(i.conn, i.file)
 	if err != nil && !errors.Is(err, unix.EIO) {
-		// The guest's side is closed: nothing more will be taken.
+		// The guest's side is closed and takes no more. EIO instead says that the terminal
+		// is gone, which ends the input.
 		_ = i.conn.Close()
 		return
 	}

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// callTimeout bounds every call to the agent but Wait.
+// callTimeout bounds every call to the agent except Wait.
 const callTimeout = 10 * time.Second
 
 // Task is a process in the guest and what the shim has of it.
@@ -37,10 +37,10 @@ type ending struct {
 	err    error
 }
 
-// Watch begins to wait for the process's end, as soon as the guest has the process:
-// the agent ends one whose shim is lost while it waits. It returns when the request
-// is on its way, as sent tells (nil: at once), and waits on when ctx ends. Run calls
-// it otherwise.
+// Watch begins to wait for the process's end. Call it as soon as the guest has the
+// process: the agent ends a process whose shim is lost during the wait. Watch returns
+// when sent is closed, which says that the request is on its way (nil: at once), or when
+// ctx ends; the wait goes on after that. Run calls Watch if nobody has.
 func (t *Task) Watch(ctx context.Context, sent <-chan struct{}) {
 	lasting := context.WithoutCancel(ctx)
 	t.ended = make(chan ending, 1)
@@ -62,8 +62,9 @@ func (t *Task) Watch(ctx context.Context, sent <-chan struct{}) {
 
 // Run carries the process's stdio and signals until it has ended, and returns
 // the exit code that stands for its end: 0 to 255, and 128+N for signal N. When
-// ctx ends or the guest is gone it is shimproto.ExitLost, and the error says what was
-// met. The process exists in the guest already. signals is what Catch gave.
+// ctx ends, the guest is gone or output is lost, the code is shimproto.ExitLost, and
+// the error says why. The process exists in the guest already. signals is the channel
+// of signals.Catch.
 func (t *Task) Run(ctx context.Context, signals <-chan os.Signal) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -137,7 +138,7 @@ func (t *Task) resize(ctx context.Context) {
 	_, _ = t.Agent.Resize(ctx, &agentproto.ResizeRequest{ContainerId: t.Container, ExecId: t.Exec, Size: size})
 }
 
-// Size is the terminal's size.
+// Size gives the size of a terminal, in characters.
 func Size(tty *os.File) (*agentproto.TerminalSize, error) {
 	ws, err := unix.IoctlGetWinsize(int(tty.Fd()), unix.TIOCGWINSZ)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeAgent is the guest's side: streams by id, and calls by hand.
+// fakeAgent is the guest's side: it has the streams by id, and the test answers its calls.
 type fakeAgent struct {
 	agentproto.AgentService
 	mu       sync.Mutex
@@ -155,7 +155,7 @@ func TestOutputIsCompleteBeforeTheEnd(t *testing.T) {
 	p, ended := start(t, agent, Files{Stdout: outW}, nil)
 	const size = 10 << 20
 	go func() {
-		// The end is said first; the bytes are still on their way.
+		// The process's end is reported first, while the bytes are still on their way.
 		agent.wait <- &agentproto.WaitResponse{ExitCode: 3, StdoutBytes: size}
 		conn := agent.stream(t, p.Streams.IDs().GetStdout())
 		_, _ = io.Copy(conn, bytes.NewReader(make([]byte, size)))
@@ -181,7 +181,7 @@ func TestLostOutputIsNotASuccess(t *testing.T) {
 	}
 }
 
-// A process that was killed has ended, though nobody reads its output.
+// The end of a process that was killed is reported even if nobody reads its output.
 func TestAKilledProcessDoesNotWaitForItsReader(t *testing.T) {
 	agent := newFakeAgent()
 	outR, outW := pipe(t)
@@ -204,7 +204,7 @@ func TestAKilledProcessDoesNotWaitForItsReader(t *testing.T) {
 	_ = outR.Close() // which ends the write
 }
 
-// What is on its way is waited for, also of a process that was killed.
+// await waits for output that is on its way, also of a process that was killed.
 func TestAKilledProcesssOutputMayComeLate(t *testing.T) {
 	read, write := pipe(t)
 	guest, host := net.Pipe()
@@ -223,7 +223,7 @@ func TestAKilledProcesssOutputMayComeLate(t *testing.T) {
 	}
 }
 
-// A process whose output has no room is told so, and ends as it likes.
+// A process whose output has no room gets a write error, and ends as it chooses.
 func TestAFullDiskIsTheProcesssOwnMatter(t *testing.T) {
 	agent := newFakeAgent()
 	full := onAFullDisk(t)
@@ -271,8 +271,8 @@ func onAFullDisk(t *testing.T) (f *os.File) {
 	return f
 }
 
-// TestSlowReaderLosesNothing has a reader that comes long after the wait for
-// more output would have ended, had the output not been waiting for it.
+// TestSlowReaderLosesNothing has a reader that begins long after the timeout for
+// output that does not come: output that waits for its reader is not lost.
 func TestSlowReaderLosesNothing(t *testing.T) {
 	read, write, err := os.Pipe()
 	if err != nil {

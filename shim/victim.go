@@ -16,25 +16,26 @@ import (
 const (
 	// victimScore is the highest oom_score_adj: the OOM killer takes the victim first.
 	victimScore = "1000"
-	// victimChunk is how much memory it takes at a time, in bytes.
+	// victimChunk is how much memory the victim takes at a time, in bytes.
 	victimChunk = 1 << 20
 )
 
-// errSurvived says that the victim was not short of memory.
+// errSurvived says that the victim has not ended by SIGKILL.
 var errSurvived = errors.New("the kernel's OOM killer has not killed it")
 
 // starved is a process that is to run short of memory.
 type starved struct {
 	process *os.Process
-	// requests are how many bytes it is to take, a line each. It ends with them.
+	// requests takes a line with a number of bytes for each time that the process is to
+	// take memory. The process ends when requests is closed.
 	requests *os.File
-	// done has a line for each thing that it has done.
+	// done has a line when the process has begun, and one for each request that it has done.
 	done *bufio.Reader
 	out  *os.File
 }
 
-// startVictim starts this program again, from a working directory that is a /proc and
-// that becomes its root: nothing that belongs to the guest is in its reach.
+// startVictim starts this program again. The working directory is a /proc and becomes the
+// victim's root, so that it reaches no file of the guest.
 func startVictim() (*starved, error) {
 	stdin, requests, err := os.Pipe()
 	if err != nil {
@@ -63,12 +64,13 @@ func startVictim() (*starved, error) {
 	return v, nil
 }
 
-// take lets the victim take memory, until it has it and is stopped, or is killed.
+// take lets the victim take memory, in bytes, and returns when the victim has the memory
+// and is stopped, or was killed.
 func (v *starved) take(bytes int) error {
 	if _, err := fmt.Fprintln(v.requests, bytes); err != nil {
 		return fmt.Errorf("let the victim take memory: %w", err)
 	}
-	_, _ = v.done.ReadString('\n') // its end is the other answer, and the same
+	_, _ = v.done.ReadString('\n') // an error says that it was killed, which is as good
 	err := v.process.Signal(unix.SIGSTOP)
 	if err == nil {
 		err = awaitStop(v.process.Pid)
@@ -89,10 +91,10 @@ func awaitStop(pid int) error {
 	}
 }
 
-// ended ends the victim, if it lives, and says whether it was killed before.
+// ended ends the victim, if it lives. The error says that it was not killed before.
 func (v *starved) ended() error {
 	v.close()
-	_ = v.process.Signal(unix.SIGCONT) // to whom was killed it means nothing
+	_ = v.process.Signal(unix.SIGCONT) // no effect on a victim that was killed
 	state, err := v.process.Wait()
 	if err != nil {
 		return fmt.Errorf("wait for the victim's end: %w", err)
@@ -108,7 +110,7 @@ func (v *starved) close() {
 	_ = v.out.Close()
 }
 
-// victim is the program where it is the victim. Its root is a /proc.
+// victim runs the program in the role of the victim. Its root is a /proc.
 func victim() int {
 	if err := writeFile("/self/oom_score_adj", victimScore); err != nil {
 		return 1
@@ -136,7 +138,7 @@ func takeChunk() error {
 	for i := 0; i < len(memory); i += os.Getpagesize() {
 		memory[i] = 1
 	}
-	// So that it is not swapped out. Who may not do this is in a cgroup without swap.
+	// The memory must not be swapped out. If mlock is not permitted, the cgroup has no swap.
 	_ = unix.Mlock(memory)
 	return nil
 }

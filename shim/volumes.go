@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// volumesOf are the directories of the host among a container's binds, by which the
-// guest knows that another container has the same. mounts are the clones of the binds,
-// submounts what the host has mounted below.
+// volumesOf lists the directories of the host among a container's binds. Their identities
+// let the guest recognize a directory that several containers have. mounts are the clones
+// of the binds, submounts what the host has mounted below them.
 func volumesOf(share string, binds []oci.Bind, mounts []storage.Mount, submounts []string) ([]*agentproto.Volume, error) {
 	var list []*agentproto.Volume
 	for i, b := range binds {
@@ -40,7 +40,7 @@ func volumesOf(share string, binds []oci.Bind, mounts []storage.Mount, submounts
 			identity += ":slave"
 		}
 		if fs.Flags&unix.ST_RDONLY != 0 && !b.ReadOnly {
-			// It is the host's mount, and not the container's, that is read-only.
+			// The host's mount is read-only, not the container's bind of it.
 			identity += ":ro"
 		}
 		list = append(list, &agentproto.Volume{

@@ -8,7 +8,7 @@ import (
 // ProgramName is what the processes that stay are called.
 const ProgramName = "runch"
 
-// Role is what a process of this program is for, where it is no command.
+// Role is what a process of this program is for if it is not a command.
 type Role string
 
 const (
@@ -17,7 +17,7 @@ const (
 	// RoleAnnounced is a RoleShim that says its pid first.
 	RoleAnnounced Role = "announce"
 	// RoleNest starts a RoleAnnounced in a pid namespace below its own, and ends. The
-	// shim is a child of its parent.
+	// new process is a child of RoleNest's parent.
 	RoleNest Role = "nest"
 	// RoleVictim takes memory until the kernel's OOM killer ends it.
 	RoleVictim Role = "victim"
@@ -35,7 +35,7 @@ type Invocation struct {
 
 const (
 	argShim = "shim"
-	// argTitle ends the program's own arguments: what follows is for who looks at the
+	// argTitle ends the program's own arguments: what follows is only shown in the
 	// command line.
 	argTitle = "--"
 	// maxTitle bounds the arguments of a process that the command line of its shim repeats,
@@ -67,8 +67,8 @@ func (i Invocation) Args() []string {
 	return args
 }
 
-// ParseArgs gives the Invocation whose Args these are; false says that they are a
-// command's.
+// ParseArgs gives the Invocation whose Args these are; false says that they are those
+// of a command.
 func ParseArgs(args []string) (Invocation, bool) {
 	i := Invocation{Role: RoleShim}
 	if len(args) < 2 || args[1] != argShim {

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What a container runs is shown, and never taken for an argument.
+// The title is shown in the command line, and never parsed as an argument of the program.
 func TestInvocation(t *testing.T) {
 	for _, title := range [][]string{nil, {"nest", "5"}, {"announce"}, {"--", "--"}, {""}} {
 		for _, want := range []Invocation{

@@ -21,10 +21,10 @@ type Conn struct {
 	dec  *json.Decoder
 }
 
-// maxSetup bounds what one side takes, in bytes: a spec is a few dozen KiB.
+// maxSetup bounds what one side reads in all, in bytes: a spec is a few dozen KiB.
 const maxSetup = 64 << 20
 
-// Open makes a Conn of the socket that is f, which is closed.
+// Open makes a Conn of the socket f, and closes f.
 func Open(f *os.File) (*Conn, error) {
 	conn, err := unixsocket.Open(f)
 	if err != nil {
@@ -71,8 +71,8 @@ func (c *Conn) Announce() error {
 }
 
 // ReceivePID takes an announcement, before any other message, and gives the pid
-// of its sender as this process knows it, whatever pid namespaces are between
-// them: see SCM_CREDENTIALS of unix(7). PassCredentials comes before.
+// of its sender in this process's pid namespace, whatever namespaces the sender is
+// in: see SCM_CREDENTIALS of unix(7). It needs a call of PassCredentials before.
 func (c *Conn) ReceivePID() (int, error) {
 	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	_, n, _, _, err := c.conn.ReadMsgUnix(make([]byte, 1), oob)
@@ -91,7 +91,8 @@ func (c *Conn) ReceivePID() (int, error) {
 	return 0, fmt.Errorf("read from the shim's socket: %w", io.ErrUnexpectedEOF)
 }
 
-// PassCredentials makes the kernel tell who sends.
+// PassCredentials makes the kernel add the sender's pid to what this end receives: see
+// SO_PASSCRED of unix(7).
 func (c *Conn) PassCredentials() error {
 	raw, err := c.conn.SyscallConn()
 	if err != nil {

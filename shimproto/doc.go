@@ -1,8 +1,8 @@
-// Package shimproto is what the short commands and the processes that stay say to each
-// other: the setup, over a socket pair that the command makes, and the requests to a
-// sandbox's holder, over a socket in the sandbox's directory. Both are JSON: the setup
-// has one message a line; each request and each answer is one datagram, which may carry
-// descriptors.
+// Package shimproto has the protocols between commands and the processes that stay after
+// them, shims and holders: the setup, over a socket pair that the command makes, and the
+// requests to a sandbox's holder, over a socket in the sandbox's directory. Both are JSON:
+// the setup has one message a line; each request and each answer is one datagram, which
+// may carry file descriptors.
 package shimproto
 
 import "time"
@@ -24,7 +24,7 @@ const (
 	TreeDir      = "tree"
 	ShareSocket  = "fs.sock"
 	HolderSocket = "holder.sock"
-	// LostNote is where a shim that does not know how its container ended says why:
-	// it has nobody to tell. It is empty for as long as all is well.
+	// LostNote is the file in which a shim that does not know how its container ended
+	// says why, as no command waits for it. It is empty for as long as all is well.
 	LostNote = "lost"
 )

@@ -24,10 +24,10 @@ var ErrHolderGone = errors.New("the sandbox's holder is gone")
 // holderTimeout bounds one exchange with a holder.
 const holderTimeout = 30 * time.Second
 
-// Holder asks the holder of the sandbox with this directory.
+// Holder sends requests to the holder of the sandbox with this directory.
 type Holder struct{ Dir string }
 
-// Share attaches mounts below a share's name; they stay the caller's to close.
+// Share attaches mounts below a share's name. The caller still closes the mounts.
 func (h Holder) Share(name string, mounts []storage.Mount) error {
 	for len(mounts) > 0 {
 		some := mounts[:min(len(mounts), maxFiles)]
@@ -60,7 +60,7 @@ func (h Holder) Unshare(name string) error {
 	return err
 }
 
-// AddNIC plugs an interface into the VM. The tap's files stay the caller's.
+// AddNIC plugs an interface into the VM. The caller still closes the tap's files.
 func (h Holder) AddNIC(nic hypervisor.NIC) error {
 	_, err := h.ask(Request{AddNIC: &NIC{ID: nic.ID, MAC: nic.MAC, MTU: nic.MTU}}, nic.Tap)
 	return err
@@ -79,7 +79,7 @@ func (h Holder) Resize(size state.VMSize) error {
 }
 
 // Attend tells the holder that this process is the shim of a member of its pod. The
-// holder takes it for alive until what is returned is closed.
+// holder counts the member as alive until the returned Closer is closed.
 func (h Holder) Attend() (io.Closer, error) {
 	conn, err := h.dial()
 	if err != nil {
@@ -93,14 +93,14 @@ func (h Holder) Attend() (io.Closer, error) {
 }
 
 // Terminate has the holder's own container get SIGTERM when no member of its pod lives
-// any more. It is an error where none does.
+// any more. It is an error if no member lives now.
 func (h Holder) Terminate() error {
 	_, err := h.ask(Request{Terminate: true}, nil)
 	return err
 }
 
 // ServeNames gives the guest the name server at a loopback address of the holder's
-// network namespace. It is an error where there is none.
+// network namespace. It is an error if no server listens there.
 func (h Holder) ServeNames(server netip.Addr) error {
 	_, err := h.ask(Request{ServeNames: server}, nil)
 	return err
@@ -116,7 +116,7 @@ func (h Holder) ask(r Request, files []*os.File) (answer []storage.Mount, err er
 	return exchange(conn, r, files)
 }
 
-// orGone is err of a connection to a holder, with ErrHolderGone where it says so.
+// orGone is err, and wraps ErrHolderGone too if err says that the holder's socket is closed.
 func orGone(err error) error {
 	for _, gone := range []error{unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE, io.EOF} {
 		if errors.Is(err, gone) {

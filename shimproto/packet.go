@@ -17,16 +17,16 @@ const (
 	// maxFiles is how many descriptors one message carries; the kernel takes 253
 	// (SCM_MAX_FD).
 	maxFiles = 64
-	// maxDatagram bounds one message, in bytes: names for maxFiles paths, each not
-	// longer than NAME_MAX and a little.
+	// maxDatagram bounds one message, in bytes. It has room for maxFiles paths, each a
+	// little longer than NAME_MAX at most.
 	maxDatagram = 64 << 10
 )
 
 // ErrTooLarge says that a message is larger than the protocol's bound.
 var ErrTooLarge = errors.New("message too large")
 
-// PairMounts puts paths and their descriptors together. The files are closed when
-// they do not fit each other.
+// PairMounts puts paths and their descriptors together. If their numbers differ, it
+// closes the files.
 func PairMounts(paths []string, files []*os.File) ([]storage.Mount, error) {
 	mounts := make([]storage.Mount, len(files))
 	for i, f := range files {
@@ -72,7 +72,8 @@ func send(conn *net.UnixConn, v any, files []*os.File) error {
 	return err
 }
 
-// ReceiveFiles takes one message, and the descriptors that came along.
+// ReceiveFiles takes one message into v, and gives the descriptors that came along, which
+// the caller closes.
 func ReceiveFiles(conn *net.UnixConn, v any) ([]*os.File, error) {
 	data, oob := make([]byte, maxDatagram), make([]byte, unix.CmsgSpace(4*maxFiles))
 	n, oobn, flags, _, err := conn.ReadMsgUnix(data, oob)
@@ -104,7 +105,7 @@ func received(oob []byte) ([]*os.File, error) {
 	return files, err
 }
 
-// descriptor is the file's, whose mode stays as it is: os.File.Fd may set it to
+// descriptor gives the file's descriptor and keeps its mode: os.File.Fd may set it to
 // blocking, which a tap must not be. It is -1 for a file that is closed.
 func descriptor(f *os.File) int {
 	fd := -1

@@ -23,16 +23,17 @@ type Request struct {
 	AddNIC *NIC `json:",omitempty"`
 	// RemoveNIC unplugs the interface of this id.
 	RemoveNIC string `json:",omitempty"`
-	// Resize changes the size of the VM; 0 leaves a value.
+	// Resize changes the size of the VM; a value of 0 is left unchanged.
 	Resize *state.VMSize `json:",omitempty"`
-	// Attend says that the shim of a member asks, and keeps the connection as long as
-	// it lives.
+	// Attend says that the sender is the shim of a member, which keeps the connection
+	// open as long as it lives.
 	Attend bool `json:",omitempty"`
 	// ServeNames gives the guest the name server at this address, on the loopback
-	// interface of the holder's network namespace. It is an error where there is none.
+	// interface of the holder's network namespace. It is an error if no server listens
+	// there.
 	ServeNames netip.Addr `json:",omitzero"`
 	// Terminate has the holder's own container get SIGTERM when no member lives any
-	// more. It is an error where none does.
+	// more. It is an error if no member lives now.
 	Terminate bool `json:",omitempty"`
 }
 

@@ -17,17 +17,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A command starts a process and sends it a Setup; says when its hooks have run
-// (Reply.Proceed); is told how it went (Report); and confirms what it has made of
-// that (Reply.Commit). A socket that closes before the commit tells the process
-// that the command is dead, and that everything is to be undone.
+// A command starts a process and sends it a Setup. If there are hooks, the process
+// reports its namespaces, and the command replies when it has run them (Reply.Proceed).
+// The process then reports how the setup went (Report), and the command confirms once it
+// has recorded that (Reply.Commit). A socket that closes before the commit tells the
+// process that the command is dead, and that everything is to be undone.
 
 // Setup is what a command asks of the process that it starts: to hold a VM, to
 // stand for a container, both, or to stand for an exec.
 type Setup struct {
 	// ID is the container's.
 	ID string `json:"id"`
-	// VM is the one to boot and to hold, nil where another process does.
+	// VM is the one to boot and to hold; nil if another process holds it.
 	VM        *VM
 	Container *Container
 	Exec      *Exec
@@ -40,8 +41,8 @@ type Setup struct {
 // shim's file descriptor ConsoleFD.
 type Terminal struct {
 	Size *agentproto.TerminalSize
-	// PlainNewlines is set where the command shows the output on its caller's terminal,
-	// which puts a carriage return before each newline itself.
+	// PlainNewlines is set if the command shows the output on its caller's terminal,
+	// which itself puts a carriage return before each newline.
 	PlainNewlines bool
 }
 
@@ -72,19 +73,19 @@ type VM struct {
 	SelinuxLabel string
 	// NewNetwork says that the network namespace is made with the process.
 	NewNetwork bool
-	// Pinned is the file by which the caller keeps the pod's network namespace, of a
-	// sandbox that belongs to no container.
+	// Pinned is the file by which the caller keeps the pod's network namespace. It is set
+	// only for a sandbox that belongs to no container.
 	Pinned string
 }
 
 // Container is a container to make in the sandbox's guest.
 type Container struct {
-	// Spec is the guest's.
+	// Spec is the container's spec for the guest.
 	Spec           json.RawMessage
 	Rootfs         string
 	RootfsReadonly bool
 	Binds          []oci.Bind
-	// GuestOnly are the destinations of tmpfs and the like.
+	// GuestOnly are the destinations of mounts that exist in the guest alone, such as tmpfs.
 	GuestOnly []string
 	// Share is the name of the container's part of the shared directory.
 	Share        string
@@ -93,21 +94,21 @@ type Container struct {
 	Bundle       string
 	// Memory is the directory of its cgroup's memory on the host, empty for none.
 	Memory string
-	// OOMFile makes a file in the bundle say that the container was short of memory.
+	// OOMFile asks for a file in the bundle if the container was short of memory.
 	OOMFile bool
-	// CPUs is how many the VM has by now, 0 where it is as it was booted.
+	// CPUs is how many the VM has now, 0 if its size is still that of its boot.
 	CPUs int
 	// GuestDevices gives it all devices of the guest.
 	GuestDevices bool
 	// SharedNamespaces are those that the container joins in the guest.
 	SharedNamespaces []*agentproto.SharedNamespace
-	// SharedMemory is what it shares with others there.
+	// SharedMemory are the file systems in memory that it shares with other containers there.
 	SharedMemory []*agentproto.SharedMemory
-	// Hooks makes the shim wait for those of the command; nil for no hooks.
+	// Hooks makes the shim wait for the command's hooks and run its own; nil without hooks.
 	Hooks *Hooks
-	// Holder is the directory of the sandbox whose holder is another process, and
-	// Guest is how its guest is reached. Attends says that the container is a member
-	// of that one's pod.
+	// If another process is the holder, Holder is the sandbox's directory, and Guest is
+	// how its guest is reached. Attends says that the container is a member of the
+	// holder's pod.
 	Holder  string
 	Attends bool
 	Guest   transport.Endpoint
@@ -116,7 +117,7 @@ type Container struct {
 // Hooks are the hooks that the shim runs itself.
 type Hooks struct {
 	CreateContainer []specs.Hook
-	// State is the container's, for their stdin.
+	// State is the container's state, for their stdin.
 	State *specs.State
 }
 
@@ -137,15 +138,15 @@ type Reply struct {
 	Commit  bool
 }
 
-// Report is what the process sends: where there are hooks, that they may enter
-// its namespaces, and at last how it went.
+// Report is what the process sends: if there are hooks, first that they may enter
+// its namespaces (Namespaced); at the end what it has made (Ready), or an error.
 type Report struct {
 	Namespaced bool   `json:",omitempty"`
 	Error      string `json:",omitempty"`
-	// Unreachable: what went wrong is that the guest's agent, or the holder of its VM, does
-	// not answer.
+	// Unreachable says that the error is of a guest's agent, or a holder, that does not
+	// answer.
 	Unreachable bool `json:",omitempty"`
-	// OfVM: the error is a VMError.
+	// OfVM says that the error is a VMError.
 	OfVM  bool   `json:",omitempty"`
 	Ready *Ready `json:",omitempty"`
 }
@@ -155,16 +156,16 @@ type Report struct {
 const ExitLost = 128 + int(unix.SIGKILL)
 
 // VMError is an error whose cause is the VM or its guest, and not what was asked of
-// them: who meets it wants to know what these have said.
+// them. The command adds the end of the VM's logs to it.
 type VMError struct{ Err error }
 
-// Error gives the text of the error alone.
+// Error gives the text of Err.
 func (e *VMError) Error() string { return e.Err.Error() }
 
-// Unwrap gives the error.
+// Unwrap gives Err.
 func (e *VMError) Unwrap() error { return e.Err }
 
-// Failed is the report of an error.
+// Failed gives the Report of an error.
 func Failed(err error) Report {
 	r := Report{Error: err.Error(), Unreachable: errors.Is(err, agentproto.ErrUnreachable) || errors.Is(err, ErrHolderGone)}
 	var ofVM *VMError
@@ -197,7 +198,7 @@ func (unreachable) Is(target error) bool { return target == agentproto.ErrUnreac
 // Ready says what the process has made.
 type Ready struct {
 	Endpoint transport.Endpoint
-	// Taps are those made in the network namespace.
+	// Taps are the taps that were made in the network namespace.
 	Taps []state.Tap
 	// NoLocalhost says why connections to localhost in that namespace do not reach the
 	// guest; empty where they do.

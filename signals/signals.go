@@ -1,5 +1,5 @@
-// Package signals catches the signals that a process passes on to another one for which
-// it stands, and those that interrupt what it does.
+// Package signals catches the signals that a process passes on to the one for which it
+// stands, and those that interrupt a command.
 package signals
 
 import (
@@ -12,9 +12,9 @@ import (
 // queue is how many signals may wait while the guest boots and its process is made.
 const queue = 64
 
-// Catch has every signal that can be caught delivered to the returned channel until
-// stop is called, but those that a Go program of several threads and children needs
-// itself. PID 1 of a pid namespace gets a signal from outside only if it catches it.
+// Catch has every signal that can be caught delivered to the returned channel until stop
+// is called, except those that a Go program with threads and children needs itself. PID 1
+// of a pid namespace gets a signal only if it catches it, see pid_namespaces(7).
 func Catch() (caught <-chan os.Signal, stop func()) {
 	ch := make(chan os.Signal, queue)
 	var all []os.Signal
@@ -23,7 +23,7 @@ func Catch() (caught <-chan os.Signal, stop func()) {
 		case unix.SIGKILL, unix.SIGSTOP:
 			// cannot be caught
 		case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE:
-			// our children, Go's own scheduler, a reader of the output gone
+			// for this process itself: a child, Go's scheduler, a reader of the output that has gone
 		case 32, 33, 34:
 			// the threading library's own
 		default:

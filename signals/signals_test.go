@@ -46,7 +46,7 @@ func TestInterruptibleLeavesOutWhatIsIgnored(t *testing.T) {
 	select {
 	case <-ctx.Done():
 		t.Error("an ignored signal, or another one, cancels")
-	case <-time.After(100 * time.Millisecond): // it would be told at once
+	case <-time.After(100 * time.Millisecond): // ctx would be cancelled at once
 	}
 }
 

@@ -68,8 +68,9 @@ func (p Process) open() (*os.File, error) {
 	return os.NewFile(uintptr(fd), fmt.Sprintf("process %d", p.PID)), nil
 }
 
-// await waits until the pidfd is readable. That does not happen to an init that waits
-// for zombies, and no event tells of one, so await also asks Alive, ever more rarely.
+// await waits until the pidfd is readable. The pidfd of an init that waits for zombies
+// does not become readable, and no event reports such an init, so await also asks Alive,
+// at growing intervals.
 func (p Process) await(ctx context.Context, pidfd *os.File) error {
 	const first, last = 5 * time.Millisecond, 200 * time.Millisecond
 	stop := context.AfterFunc(ctx, func() { _ = pidfd.SetReadDeadline(time.Unix(1, 0)) })
@@ -94,7 +95,7 @@ func readableWithin(ctx context.Context, f *os.File, pause time.Duration) (bool,
 	}
 	select {
 	case <-ctx.Done():
-		return false, nil // this deadline may have replaced the one that the end of ctx has set
+		return false, nil // the deadline set above may have replaced that of await's AfterFunc
 	default:
 	}
 	conn, err := f.SyscallConn()

@@ -22,12 +22,12 @@ type directory struct {
 // Remove. It must not be used by several goroutines at once.
 type Dir struct{ *directory }
 
-// SandboxDir is a sandbox's directory, locked as a Dir is. Whoever needs both
+// SandboxDir is a sandbox's directory, locked as a Dir is. A command that needs both
 // locks takes the container's first.
 type SandboxDir struct{ *directory }
 
-// Path is the directory's path. What else belongs to the container or sandbox may
-// be put there: Remove takes it away.
+// Path is the directory's path. Other files of the container or sandbox may be put
+// there: Remove deletes them.
 func (d *directory) Path() string { return d.path }
 
 // Close gives the lock up. A second call does nothing.
@@ -43,8 +43,8 @@ func (d *directory) Close() error {
 	return nil
 }
 
-// Remove deletes the directory with all that is in it, the record last, so that a
-// removal which was cut short can be asked for again; then it gives the lock up.
+// Remove deletes the directory with all that is in it, and gives the lock up. The record
+// goes last, so that a removal which was cut short can be repeated.
 func (d *directory) Remove() error {
 	if err := d.remove(); err != nil {
 		return errors.Join(fmt.Errorf("remove state of %s: %w", d.id, err), d.Close())

@@ -63,8 +63,8 @@ func allPIDs() ([]int, error) {
 	return pids, nil
 }
 
-// isWaitingInit reports whether the process is the init of its pid namespace, and
-// all its threads have ended or released what they had.
+// isWaitingInit reports whether the process is the init of its pid namespace, and all its
+// threads have ended or released what they held.
 func isWaitingInit(pid int) bool {
 	if !isNamespaceInit(pid) {
 		return false
@@ -84,8 +84,8 @@ func isWaitingInit(pid int) bool {
 }
 
 // isReleased reports whether an exiting thread has released its memory and its files:
-// it sleeps, and has left its namespaces, which is the step after those. How it sleeps
-// in there is another state in each kernel: S in 6.18, I in 6.12.
+// it sleeps, and has left its namespaces, which is the step after those. The state in
+// which it sleeps depends on the kernel: S in 6.18, I in 6.12.
 func isReleased(st procstat.Stat, dir string) bool {
 	if !st.Exiting() || !strings.ContainsRune("SID", rune(st.State)) {
 		return false
@@ -133,8 +133,8 @@ func (n pidNamespaces) hold(pid int) bool {
 	return n.has(fd)
 }
 
-// has reports whether the open namespace is one of them. The caller's own namespace
-// has no parent that it may open.
+// has reports whether the open namespace is one of them. The search ends at the caller's
+// own namespace, whose parent the kernel does not let it open.
 func (n pidNamespaces) has(fd int) bool {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

@@ -38,7 +38,7 @@ func killSoon(t *testing.T, p Process) {
 	}
 }
 
-// The kernel lets an init become a zombie only after everybody else of its
+// The kernel lets an init become a zombie only after every other process of its
 // namespace was reaped.
 func TestInitWithAZombieIsDead(t *testing.T) {
 	init := newInit(t)
@@ -54,7 +54,7 @@ func TestInitWithAZombieIsDead(t *testing.T) {
 	if isZombie(init) {
 		t.Error("the init is a zombie already")
 	}
-	// Once more, by who comes later.
+	// Another Kill, of a later command, finds it dead.
 	killSoon(t, init)
 }
 
@@ -75,8 +75,8 @@ func TestInitsAboveAZombieAreDead(t *testing.T) {
 	}
 }
 
-// A process in the namespace that does not end keeps its init alive. One in a
-// frozen cgroup does not until it is thawed.
+// A process in the namespace that does not end keeps its init alive. A process in a
+// frozen cgroup does not end until it is thawed.
 func TestInitWithAProcessIsAlive(t *testing.T) {
 	init := newInit(t)
 	member := memberOf(t, init)
@@ -144,8 +144,8 @@ func TestProcessWithoutItsFirstThreadIsAlive(t *testing.T) {
 	}
 }
 
-// endFirstThread ends the thread that the process began with; others end the
-// process with the standard input.
+// endFirstThread ends the first thread of the process. The other threads end the process
+// when its standard input ends.
 func endFirstThread() error {
 	const enough = 100 // threads, so that the first is among them
 	for range enough {

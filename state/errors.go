@@ -2,8 +2,8 @@ package state
 
 import "errors"
 
-// The states of affairs that commands ask for with errors.Is, with runc's texts,
-// which callers look for.
+// Conditions that commands test for with errors.Is. The texts are runc's, because callers
+// look for them.
 var (
 	ErrNotExist   = errors.New("container does not exist")
 	ErrExist      = errors.New("container with given ID already exists")

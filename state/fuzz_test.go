@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// FuzzState feeds records to what reads them.
+// FuzzState feeds records to the decoders of containers and sandboxes.
 func FuzzState(f *testing.F) {
 	c := testContainer("c1")
 	c.Version = Version

@@ -30,7 +30,7 @@ func fullDisk(t *testing.T) string {
 	return dir
 }
 
-// roleVariable tells this test binary that it was started to play a part.
+// roleVariable has the role for which a test starts this test binary again; see play.
 const roleVariable = "RUNCH_STATE_TEST_ROLE"
 
 func TestMain(m *testing.M) {

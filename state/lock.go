@@ -12,8 +12,8 @@ import (
 )
 
 // New makes the directory of a container and locks it. The error is ErrExist
-// when there is one. It waits, until ctx ends, for a verb that still looks for the
-// container which had the id before.
+// when there is one. New waits, until ctx ends, for a command that has waited for
+// the former container with this id and now has the new directory's lock.
 func (s *Store) New(ctx context.Context, id string) (*Dir, error) {
 	d, err := s.make(ctx, containerFile, id)
 	if err != nil {
@@ -44,7 +44,7 @@ func (s *Store) make(ctx context.Context, record, id string) (*directory, error)
 	if err != nil {
 		return nil, err
 	}
-	// mkdir(2) obeys the umask, which may be the caller's idea of privacy.
+	// mkdir(2) applies the umask, which comes from the caller and may be stricter.
 	if err := d.lock.Chmod(dirMode); err != nil {
 		return nil, errors.Join(fmt.Errorf("make state directory: %w", err), d.Remove())
 	}
@@ -53,8 +53,8 @@ func (s *Store) make(ctx context.Context, record, id string) (*directory, error)
 
 // makeLocked makes a directory and locks it.
 func makeLocked(ctx context.Context, path, record, id string) (*directory, error) {
-	// Before it is locked, a forced delete of the same id may remove the directory; then
-	// it is made again. No delete does that time after time, so a few tries are enough.
+	// Before the directory is locked, a forced delete of the same id may remove it; then it
+	// is made again. No delete does that many times, so a few tries are enough.
 	const tries = 10
 	for range tries {
 		if err := os.Mkdir(path, dirMode); err != nil {
@@ -71,10 +71,10 @@ func makeLocked(ctx context.Context, path, record, id string) (*directory, error
 	return nil, ErrExist
 }
 
-// lockEmpty locks a directory that was just made, and waits for that: a verb that waited
-// for the lock of a container which was deleted may have it for a moment, until it sees that
-// there is no record. The error is ErrNotExist where the directory is gone, and ErrExist
-// where another with a record has come in its place.
+// lockEmpty locks a directory that was just made, and waits for the lock: a command that
+// waited for the lock of a deleted container with this id may have it for a moment, until
+// the command sees that there is no record. The error is ErrNotExist if the directory is
+// gone, and ErrExist if another one, with a record, has taken its place.
 func lockEmpty(ctx context.Context, path, record, id string) (*directory, error) {
 	d, err := tryLock(path, record, id)
 	if err == nil && d == nil {
@@ -93,7 +93,7 @@ func lockEmpty(ctx context.Context, path, record, id string) (*directory, error)
 }
 
 // awaitNew waits for the lock of a directory that was just made. The error is ErrNotExist
-// where another has come in its place.
+// if the directory is gone, or another one has taken its place.
 func awaitNew(ctx context.Context, path, record, id string) (*directory, error) {
 	f, err := awaitLock(ctx, path)
 	if err != nil {
@@ -107,8 +107,8 @@ func awaitNew(ctx context.Context, path, record, id string) (*directory, error) 
 }
 
 // Lock locks the directory of a container, and waits for that until ctx ends.
-// The error is ErrNotExist for an unknown id, and wraps ctx's cause when the
-// lock could not be had in time.
+// The error is ErrNotExist for an unknown id, and wraps ctx's cause when ctx ends
+// before the lock is free.
 func (s *Store) Lock(ctx context.Context, id string) (*Dir, error) {
 	d, err := s.lock(ctx, containerFile, id)
 	if err != nil {
@@ -117,7 +117,7 @@ func (s *Store) Lock(ctx context.Context, id string) (*Dir, error) {
 	return &Dir{d}, nil
 }
 
-// TryLock is Lock without a wait. The error is ErrLocked where somebody else has the lock.
+// TryLock is Lock without a wait. The error is ErrLocked if another command has the lock.
 func (s *Store) TryLock(id string) (*Dir, error) {
 	path, err := s.dir(containerFile, id)
 	if err != nil {
@@ -128,7 +128,7 @@ func (s *Store) TryLock(id string) (*Dir, error) {
 		return nil, err
 	}
 	if d == nil {
-		return nil, ErrLocked // by who holds it, or has just replaced it
+		return nil, ErrLocked // another command holds it, or has just replaced the directory
 	}
 	return &Dir{d}, nil
 }
@@ -163,7 +163,8 @@ func (s *Store) lock(ctx context.Context, record, id string) (*directory, error)
 	}
 }
 
-// tryLock locks the directory if nobody holds it, and returns nil if somebody does.
+// tryLock locks the directory. It returns nil without an error if the lock is held, or the
+// directory was replaced.
 func tryLock(path, record, id string) (*directory, error) {
 	f, err := openDir(path)
 	if err != nil {
@@ -179,8 +180,8 @@ func tryLock(path, record, id string) (*directory, error) {
 	return locked(f, path, record, id)
 }
 
-// locked makes a Dir of a directory whose lock we have, or nil when the name
-// has come to mean another: the lock's former holder may have removed it.
+// locked makes a directory of f, on which this process has the lock. It returns nil if
+// path names another one by now: the lock's former holder may have removed this one.
 func locked(f *os.File, path, record, id string) (*directory, error) {
 	if same, err := isAt(f, path); err != nil || !same {
 		_ = f.Close()
@@ -196,8 +197,8 @@ func awaitLock(ctx context.Context, path string) (*os.File, error) {
 		return nil, err
 	}
 	done, abandoned := make(chan error), make(chan struct{})
-	// flock(2) can wait but not be called off. A wait that nobody is
-	// interested in any more ends when the lock is free, and gives it back.
+	// flock(2) can wait, but a wait cannot be cancelled. An abandoned wait ends when the
+	// lock is free, and gives it back.
 	go func() {
 		err := flock(f, unix.LOCK_EX)
 		select {

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// play is what a process of these tests does: see the roles.
+// play does what a process in this role does.
 func play(role string, args []string) error {
 	if role == "threads" {
 		return endFirstThread()
@@ -32,7 +32,7 @@ func play(role string, args []string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		return d.Close()
 	case "counter":
-		// Adds to a number in the record, which only a lock makes right.
+		// Adds to a number in the record, which is correct only with a lock.
 		times, err := strconv.Atoi(args[2])
 		if err != nil {
 			return err
@@ -175,8 +175,8 @@ func TestLockOfKilledHolder(t *testing.T) {
 	await(t, got)
 }
 
-// TestLockOfRemoved waits for a lock whose container goes, and for one whose
-// container is made again.
+// TestLockOfRemoved waits for the lock of a container that is removed, and of one that
+// is then made again.
 func TestLockOfRemoved(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		s := NewStore(t.TempDir())
@@ -208,8 +208,8 @@ func TestLockOfRemoved(t *testing.T) {
 	}
 }
 
-// TestLockOfJustMade: whoever waited for the lock of a container that was deleted may have that
-// of the directory which was made in its place.
+// TestLockOfJustMade: a command that waited for the lock of a deleted container may have
+// the lock of the directory that was made in its place.
 func TestLockOfJustMade(t *testing.T) {
 	for name, tt := range map[string]struct {
 		meanwhile func(*directory) error
@@ -255,7 +255,7 @@ func TestLockOfJustMade(t *testing.T) {
 	}
 }
 
-// Another's directory, complete and unlocked, may have come in the place of the one made.
+// The directory of another command, complete and unlocked, may have taken the place of the one made.
 func TestNewDoesNotTakeAnothersDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c1")
 	if err := errors.Join(os.Mkdir(path, dirMode), os.WriteFile(filepath.Join(path, containerFile), nil, 0o600)); err != nil {

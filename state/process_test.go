@@ -130,9 +130,8 @@ func TestDefaultRoot(t *testing.T) {
 	}
 }
 
-// TestReusedPid has another process take a pid over: the kernel is asked for
-// that very pid through ns_last_pid, in a pid namespace of the test's own, where nobody
-// else's process gets it.
+// TestReusedPid gives the pid of a dead process to another one, through ns_last_pid. It
+// does so in a pid namespace of its own, where no foreign process takes that pid.
 func TestReusedPid(t *testing.T) {
 	const inside = "RUNCH_TEST_IN_A_PID_NAMESPACE"
 	if os.Getenv(inside) == "" {
@@ -173,7 +172,7 @@ func TestReusedPid(t *testing.T) {
 	}
 }
 
-// ended is a process that is no more.
+// ended is a process that has ended and was reaped.
 func ended(t *testing.T) Process {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "sleep", "60")

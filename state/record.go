@@ -110,7 +110,7 @@ func decode(data []byte, v any) error {
 	if len(data) > maxRecord {
 		return fmt.Errorf("%w: larger than %d bytes", ErrMalformed, maxRecord)
 	}
-	// The version comes first: what a newer record holds besides may not fit v.
+	// The version comes first: other fields of a newer record may not fit v.
 	var header struct {
 		Version int `json:"version"`
 	}

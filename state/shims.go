@@ -9,9 +9,9 @@ import (
 	"runch/procstat"
 )
 
-// Shims lists the shims in the pid namespace of a container's shim: that one and those
-// of its execs, which other processes have started. What it has started itself is the
-// VM's, and is in there too where it holds one.
+// Shims lists the pids of the shims in the pid namespace of p, a container's shim: p and
+// the shims of its execs, which processes outside of that namespace have started. It leaves
+// out what p has started itself: the VMM and virtiofsd, if p is a holder.
 func (p Process) Shims() ([]int, error) {
 	var own unix.Stat_t
 	if err := unix.Stat(pidNamespacePath(p.PID), &own); err != nil {

@@ -25,13 +25,13 @@ const (
 	fallbackPrefix = "="
 
 	rootMode = 0o700
-	// Others may pass through a container's directory, as in runc's: sockets in
-	// it can be meant for them. Nobody else sees what is in it.
+	// Other users may pass through a container's directory, as with runc, because sockets
+	// in it can be meant for them. They cannot list it.
 	dirMode  = 0o711
 	fileMode = 0o600
 )
 
-// Store is a root directory with the records of containers and sandboxes. It holds nothing
+// Store is a root directory with the records of containers and sandboxes. It keeps no file
 // open, and may be used by several goroutines at once.
 type Store struct {
 	root string
@@ -44,8 +44,8 @@ func NewStore(root string) *Store { return &Store{root: root} }
 // Root is the store's directory.
 func (s *Store) Root() string { return s.root }
 
-// DefaultRoot is where records are when nobody says: /run/runch, or
-// $XDG_RUNTIME_DIR/runch for whoever is not the machine's root.
+// DefaultRoot is where records are if no root directory is given: /run/runch, or
+// $XDG_RUNTIME_DIR/runch for a user who is not the machine's root.
 func DefaultRoot() string {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && useRuntimeDir() {
 		return filepath.Join(dir, "runch")
@@ -53,8 +53,8 @@ func DefaultRoot() string {
 	return "/run/runch"
 }
 
-// useRuntimeDir follows runc: root in a user namespace, as under rootless
-// podman, counts as a user, unless USER says that it was made by sudo or the like.
+// useRuntimeDir follows runc: root in a user namespace, as under rootless podman,
+// counts as a user, unless USER is root, as after sudo.
 func useRuntimeDir() bool {
 	if os.Geteuid() != 0 {
 		return true
@@ -71,9 +71,9 @@ func wholeUIDMap(uidMap string) bool {
 	return strings.Join(strings.Fields(uidMap), " ") == "0 0 4294967295"
 }
 
-// dir is the directory that has this file as the record of a container or of a
-// sandbox. An id that is not a name for one is refused, with oci.ErrInvalidID: it
-// may come from the command line as it is.
+// dir is the directory of the container or sandbox with this id; record, containerFile or
+// sandboxFile, says which of the two. An id that cannot name a directory of its own is
+// refused, with oci.ErrInvalidID: it may come unchecked from the command line.
 func (s *Store) dir(record, id string) (string, error) {
 	if id == "" || id == "." || id == ".." || strings.ContainsAny(id, "/\x00") || isReserved(id) {
 		return "", oci.ErrInvalidID
@@ -92,9 +92,9 @@ func isReserved(name string) bool {
 	return strings.HasPrefix(name, sandboxPrefix) || strings.HasPrefix(name, fallbackPrefix)
 }
 
-// FallbackRoot is the directory for what another runtime, which is known by its program,
-// keeps of the containers that were passed on to it. It need not exist. The ids in it
-// cannot clash with others, as each has its record in the store as well.
+// FallbackRoot is the root directory for the fallback runtime with this program, which
+// keeps there the state of the containers that were passed on to it. It need not exist. No
+// other container can have one of their ids, as each has its record in the store as well.
 func (s *Store) FallbackRoot(program string) string {
 	return filepath.Join(s.root, fallbackPrefix+filepath.Base(program))
 }
@@ -134,10 +134,10 @@ func (s *Store) LoadSandbox(id string) (*Sandbox, error) {
 	return loadSandbox(dir, id)
 }
 
-// List reads the records of all containers, ordered by id. A container that is
-// only being made or has just been deleted is passed over. When records cannot
-// be read, the others are returned together with an error that joins what is
-// wrong with each. The error wraps fs.ErrNotExist where there is no root directory.
+// List reads the records of all containers, ordered by id. It skips a container that
+// has no record yet or has just been deleted. When records cannot be read, it returns
+// the others together with an error that joins what is wrong with each. The error wraps
+// fs.ErrNotExist if there is no root directory.
 func (s *Store) List() ([]*Container, error) {
 	ids, err := s.IDs()
 	if err != nil {
@@ -188,7 +188,7 @@ func (s *Store) IDs() ([]string, error) {
 	return slices.DeleteFunc(names, isReserved), nil
 }
 
-// directories are the names of those in the root directory.
+// directories lists the names of the directories in the root directory.
 func (s *Store) directories() ([]string, error) {
 	entries, err := os.ReadDir(s.root)
 	if err != nil {

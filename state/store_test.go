@@ -94,7 +94,7 @@ func TestSandboxesAreApartFromContainers(t *testing.T) {
 	if all, err := s.Sandboxes(); err != nil || len(all) != 1 || all[0].ID != "c1" {
 		t.Errorf("sandboxes %v, %v", all, err)
 	}
-	// The lock of the one is not that of the other, nor does it end with it.
+	// The container and the sandbox have separate locks, and the sandbox outlives the container.
 	if err := container.Remove(); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestSandboxesAreApartFromContainers(t *testing.T) {
 	}
 }
 
-// A sandbox may run that an older runtime has made.
+// A sandbox of an older runtime may still run.
 func TestTapsOfFormerVersions(t *testing.T) {
 	s, err := decodeSandbox([]byte(`{"version": 2, "id": "c1", "network": {"taps": ["runch2", "runch3"]}}`), "c1")
 	if err != nil {
@@ -117,7 +117,7 @@ func TestTapsOfFormerVersions(t *testing.T) {
 	}
 }
 
-// The root of another runtime is below the store's, and no container.
+// The root of a fallback runtime is below the store's root, and is not taken for a container.
 func TestFallbackRoot(t *testing.T) {
 	s := NewStore(t.TempDir())
 	root := s.FallbackRoot("/usr/sbin/runc")
@@ -138,7 +138,7 @@ func TestFallbackRoot(t *testing.T) {
 	}
 }
 
-// leftNothingElse tells what is in dir besides the names.
+// leftNothingElse reports files in dir other than the names.
 func leftNothingElse(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

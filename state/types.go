@@ -13,7 +13,7 @@ import (
 // a newer version is refused.
 const Version = 3
 
-// Container is what is kept of a container. Its status is not: see Status.
+// Container is the record of a container. Its status is not recorded: see Status.
 type Container struct {
 	// Version is set by Save.
 	Version int    `json:"version"`
@@ -29,12 +29,12 @@ type Container struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// Owner is the name of the user who made the container.
 	Owner string `json:"owner,omitempty"`
-	// Fallback is the program of the runtime that has the container, an absolute path;
-	// empty where it is in a VM. Of the rest, only what it was created with, by whom
-	// and for whom is known here then.
+	// Fallback is the program of the fallback runtime that has the container, an absolute
+	// path; empty for a container in a VM. With Fallback, only ID, OCIVersion, Bundle,
+	// Created, Annotations, Owner and Creator are set besides.
 	Fallback string `json:"fallback,omitempty"`
-	// Creator is the command that makes the container, Shim the process that
-	// stands for it; zero until it is there.
+	// Creator is the command that makes the container. Shim is the process that
+	// stands for the container; zero until it is there.
 	Creator Process `json:"creator"`
 	Shim    Process `json:"shim"`
 	// Started is set once the user's program was told to run, Paused while
@@ -51,8 +51,8 @@ type Container struct {
 	ResolvConf string `json:"resolvConf,omitempty"`
 
 	Cgroup Cgroup `json:"cgroup"`
-	// Resources are what the host's cgroup holds, before Overhead (in bytes) is
-	// added for the guest and the VMM; nil where there are no limits.
+	// Resources are the limits of the host's cgroup, before Overhead (in bytes) is
+	// added for the guest and the VMM; nil without limits.
 	Resources *specs.LinuxResources `json:"resources,omitempty"`
 	Overhead  int64                 `json:"overhead,omitempty"`
 
@@ -65,8 +65,8 @@ type Container struct {
 type Cgroup struct {
 	// Path is linux.cgroupsPath as the spec has it, or what took its place.
 	Path string `json:"path,omitempty"`
-	// Systemd says that systemd manages it (--systemd-cgroup at create), which
-	// later commands are not told again.
+	// Systemd says that systemd manages it (--systemd-cgroup at create). Later commands
+	// do not get that flag.
 	Systemd bool `json:"systemd,omitempty"`
 	// Paths are the directories that were made, by controller ("" on cgroup v2).
 	Paths map[string]string `json:"paths,omitempty"`
@@ -79,8 +79,8 @@ type Network struct {
 	// Taps are the devices that were made in it, one beside each link that the guest
 	// has a NIC for.
 	Taps []Tap `json:"taps,omitempty"`
-	// Removed are the names of the taps of links that were taken out of the guest by
-	// hand, and stay out until they are asked for.
+	// Removed are the names of the taps of links that `runch network remove` took out of
+	// the guest. They stay out until `runch network add`.
 	Removed []string `json:"removed,omitempty"`
 }
 
@@ -88,15 +88,14 @@ type Network struct {
 type Tap struct {
 	// Name is the tap's, and the id of the NIC.
 	Name string `json:"name"`
-	// Link is the name of the link that it was made for, when that was looked at last.
-	// MAC and MTU (in bytes) are what the NIC was made with. All are empty in a record of
-	// version 2.
+	// Link is the last known name of the link that the tap was made for. MAC and MTU (in
+	// bytes) are what the NIC was made with. All are empty in a record of version 2.
 	Link string `json:"link,omitempty"`
 	MAC  string `json:"mac,omitempty"`
 	MTU  int    `json:"mtu,omitempty"`
 }
 
-// UnmarshalJSON also takes a name alone, as records had it up to version 2.
+// UnmarshalJSON also accepts a name alone, as in records up to version 2.
 func (t *Tap) UnmarshalJSON(data []byte) error {
 	if json.Unmarshal(data, &t.Name) == nil {
 		return nil
@@ -105,18 +104,19 @@ func (t *Tap) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*plain)(t))
 }
 
-// Sandbox is what is kept of a VM and of what belongs to it.
+// Sandbox is the record of a sandbox: a VM and what belongs to it.
 type Sandbox struct {
 	// Version is set by Save.
 	Version int    `json:"version"`
 	ID      string `json:"id"`
-	// Holder is the process that holds the VM: PID 1 of the pid namespace with the VMM
-	// and virtiofsd in it, and all shims of the sandbox below. Zero until it is there.
+	// Holder is the process that holds the VM: PID 1 of the pid namespace with the VMM and
+	// virtiofsd. All shims of the sandbox are in that namespace or in one below it. Zero
+	// until it is there.
 	Holder Process `json:"holder"`
 	// Owner is the container whose shim is the holder, and with which the sandbox
 	// ends; empty where the holder is a process of its own.
 	Owner string `json:"owner,omitempty"`
-	// Pod says that it is a pod's: more containers are to come, or may.
+	// Pod says that the sandbox is a pod's: more containers may come.
 	Pod bool `json:"pod,omitempty"`
 	// Members are the sandbox's containers, by their ids.
 	Members map[string]Member `json:"members,omitempty"`
@@ -140,12 +140,12 @@ type Sandbox struct {
 	Overhead int64  `json:"overhead,omitempty"`
 	// Network is the pod's, on the host.
 	Network Network `json:"network"`
-	// Sysctl are the pod's, until a member has set them in the guest.
+	// Sysctl are the pod's, kept until a member has set them in the guest.
 	Sysctl map[string]string `json:"sysctl,omitempty"`
-	// LogDir is where the VM's logs are kept should it fail.
+	// LogDir is where the VM's logs are kept if the VM fails.
 	LogDir string `json:"logDir,omitempty"`
-	// BootTimeout bounds the guest's boot, and shows how slow it may be. It is zero in a
-	// record that has been written without it.
+	// BootTimeout bounds the guest's boot, and tells later commands how slow the guest may
+	// be. It is zero in a record of an older runtime.
 	BootTimeout time.Duration `json:"bootTimeout,omitempty"`
 }
 
@@ -158,8 +158,8 @@ type Member struct {
 	Shim Process `json:"shim"`
 	// Resources are its limits; nil where there are none.
 	Resources *specs.LinuxResources `json:"resources,omitempty"`
-	// Share is the container's, for who cannot read its record; empty in a sandbox's
-	// record that an older runtime has made.
+	// Share is the container's share, for when its record cannot be read; empty in a
+	// sandbox's record of an older runtime.
 	Share string `json:"share,omitempty"`
 }
 
@@ -179,7 +179,7 @@ const (
 )
 
 // Status derives the container's status from which of its processes live. A
-// container whose making was cut short is stopped: what is left of it can be
+// container whose creation was cut short is stopped: what is left of it can be
 // deleted.
 func (c *Container) Status() string {
 	switch {

@@ -96,7 +96,7 @@ func Connect(ctx context.Context, conn net.Conn, port uint32) error {
 	return nil
 }
 
-// connect reads the answer byte by byte: the bytes behind it belong to the caller.
+// connect reads the answer byte by byte: the bytes after it belong to the caller.
 func connect(conn net.Conn, port uint32) error {
 	if _, err := fmt.Fprintf(conn, "CONNECT %d\n", port); err != nil {
 		return fmt.Errorf("ask for it: %w", err)

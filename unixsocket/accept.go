@@ -13,9 +13,9 @@ import (
 // there are descriptors or memory again.
 const acceptPause = 50 * time.Millisecond
 
-// Accept waits for a connection with a listener's accept, of whatever kind of socket.
-// What passes by itself, such as a shortage of descriptors, is no error: it tries again.
-// So it ends with the listener, or when accept can never succeed.
+// Accept waits for a connection with accept, the method of a listener of any kind of
+// socket. After an error that may pass, such as a shortage of file descriptors, it tries
+// again. So its error says that the listener is closed, or that accept can never succeed.
 func Accept[C net.Conn](accept func() (C, error)) (C, error) {
 	for {
 		conn, err := accept()

@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxText bounds the bytes that a descriptor comes with; runc sends the path of a pty.
+// maxText bounds the bytes beside the descriptor in a message; runc sends the path of a pty.
 const maxText = 4096
 
-// ReceiveDescriptor waits for a message that carries one descriptor, and gives that to
-// the caller to close. It is closed on exec.
+// ReceiveDescriptor waits for a message that carries one file descriptor, and returns the
+// descriptor, which is close-on-exec. The caller closes it.
 func ReceiveDescriptor(conn *net.UnixConn) (int, error) {
 	oob := make([]byte, unix.CmsgSpace(4))
 	_, n, _, _, err := conn.ReadMsgUnix(make([]byte, maxText), oob)
@@ -31,8 +31,8 @@ func ReceiveDescriptor(conn *net.UnixConn) (int, error) {
 	return -1, fmt.Errorf("receive a descriptor: %d came: %w", len(fds), unix.EBADMSG)
 }
 
-// Descriptors gives the descriptors that a message has brought, whose control part
-// is oob. They are the caller's to close.
+// Descriptors gives the file descriptors of a message from oob, its control part. The
+// caller closes them.
 func Descriptors(oob []byte) ([]int, error) {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {

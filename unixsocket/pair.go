@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open makes a connection of the unix socket that is f, which it closes.
+// Open makes a connection of the unix socket f, and closes f.
 func Open(f *os.File) (*net.UnixConn, error) {
 	c, err := net.FileConn(f) // a copy
 	_ = f.Close()
@@ -23,8 +23,8 @@ func Open(f *os.File) (*net.UnixConn, error) {
 	return conn, nil
 }
 
-// Pair makes two stream sockets that are connected: ours, and the file that another
-// process is to get, with this name.
+// Pair makes two stream sockets that are connected: ours, and the file for another
+// process, which has this name.
 func Pair(name string) (ours *net.UnixConn, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -4,7 +4,7 @@
 // An address of a unix socket has room for 107 bytes (unix(7)), and a container
 // engine may put a runtime's state below a longer path than that. So the socket is
 // named relative to its directory, by a thread whose working directory that is.
-// The kernel then remembers the short name too, and it needs no /proc.
+// The kernel then also keeps the short name, and this needs no /proc.
 package unixsocket
 
 import (

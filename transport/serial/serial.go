@@ -1,6 +1,6 @@
-// Package serial is what both sides of a virtio-serial port that stands in for a
-// vsock agree on: the port carries a yamux session, and each of its streams begins
-// with the number of the port that it is for.
+// Package serial has the protocol on a virtio-serial port that stands in for vsock: the
+// port carries a yamux session, and each stream of it begins with the number of the vsock
+// port that it is for.
 package serial
 
 import (
@@ -9,10 +9,10 @@ import (
 	"io"
 )
 
-// portSize is that of a number on the wire, big-endian.
+// portSize is the size of a port's number on the wire, in bytes; it is big-endian.
 const portSize = 4
 
-// WritePort writes the beginning of a stream, the port that it is for.
+// WritePort writes the beginning of a stream: the port that the stream is for.
 func WritePort(w io.Writer, port uint32) error {
 	if _, err := w.Write(binary.BigEndian.AppendUint32(nil, port)); err != nil {
 		return fmt.Errorf("write port: %w", err)
@@ -20,7 +20,7 @@ func WritePort(w io.Writer, port uint32) error {
 	return nil
 }
 
-// ReadPort reads what WritePort wrote, and no byte behind it.
+// ReadPort reads what WritePort wrote, and no byte after it.
 func ReadPort(r io.Reader) (uint32, error) {
 	var b [portSize]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
