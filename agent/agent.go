@@ -38,11 +38,11 @@ type Agent struct {
 	control       atomic.Int64
 	configuration configuration
 	reporting     sync.Once
-	// bootMemory is what the kernel had when this began, in bytes.
+	// bootMemory is the guest's memory when the agent started, in bytes.
 	bootMemory uint64
-	// moduleErr says which kernel modules did not load at boot. It is told only
-	// where it may be the reason of something else: most are for devices that
-	// this VM need not have.
+	// moduleErr says which kernel modules did not load at boot. It is reported
+	// only with an error that it may explain: most modules are for devices that
+	// a VM need not have.
 	moduleErr error
 }
 
@@ -63,8 +63,8 @@ func newAgent(log *slog.Logger, debug bool) *Agent {
 	}
 }
 
-// serve accepts on all ports until one of them breaks. With a transport that
-// is one connection (serial) that is when the host has gone.
+// serve accepts on all ports. The channel gets an error from each port that
+// breaks. The ports of a serial transport break when the host is gone.
 func (a *Agent) serve(ctx context.Context, way *transport) (<-chan error, error) {
 	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(a.intercept))
 	if err != nil {

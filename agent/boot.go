@@ -16,8 +16,9 @@ import (
 // newRoot is where the initial ramfs is bound to before it is moved to /.
 const newRoot = "/run"
 
-// leaveInitramfs puts a mount over the initial ramfs. That one has no parent, so
-// pivot_root(2), by which containers get their root, refuses to leave it.
+// leaveInitramfs mounts the initial ramfs over itself. The original mount has no
+// parent mount, so pivot_root(2), by which containers get their root, refuses it as
+// the old root.
 func leaveInitramfs() error {
 	if err := os.MkdirAll(newRoot, 0o755); err != nil { // #nosec G301 -- every user looks for sockets in /run
 		return fmt.Errorf("leave the initramfs: %w", err)
@@ -60,7 +61,7 @@ var guestMounts = []mount{
 	{"run", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755"},
 }
 
-// mountGuest makes the file systems that the agent and libcontainer work with.
+// mountGuest mounts the file systems that the agent and libcontainer work with.
 func mountGuest() error {
 	for _, m := range guestMounts {
 		if err := os.MkdirAll(m.target, 0o755); err != nil { // #nosec G301 -- containers' users pass through them
@@ -78,30 +79,30 @@ func mountGuest() error {
 	return tuneKernel()
 }
 
-// minFreeKiB is a little more than what the kernel takes for a guest of some GiB
-// that has no huge pages: four times the root of the memory in KiB.
+// minFreeKiB is a little more than the kernel's own choice for a guest of some GiB
+// without huge pages: four times the square root of the memory in KiB.
 const minFreeKiB = 8 << 10
 
 // maxOpenFiles is the largest value that fs.nr_open takes (sysctl_nr_open_max of the
 // kernel's fs/file.c): what an int holds, rounded down to a multiple of 64.
 const maxOpenFiles = math.MaxInt32 &^ 63
 
-// tuneKernel tells the kernel what a guest for containers wants of it.
+// tuneKernel sets the kernel's tunables for a guest that runs containers.
 func tuneKernel() error {
 	for _, f := range []struct{ path, value string }{
-		// What a container needs of the kernel is loaded when it needs it.
+		// The kernel starts the agent as modprobe when a container needs a module.
 		{"/proc/sys/kernel/modprobe", modprobeSelf + "\n"},
 		// A container's limit of open files is what the host gives it, and may be more than
 		// the kernel allows by default. This is the most that it can be told to allow.
 		{"/proc/sys/fs/nr_open", strconv.Itoa(maxOpenFiles) + "\n"},
-		// Joining namespaces and cgroups waits for grace periods: those of a
-		// guest with few CPUs are cheap to hurry.
+		// Joining namespaces and cgroups waits for RCU grace periods. To expedite
+		// them is cheap in a guest with few CPUs.
 		{"/sys/kernel/rcu_expedited", "1\n"},
 		// A kernel with tunnels built in makes a device for each kind of them in each new
 		// network namespace, which a container has no use for.
 		{"/proc/sys/net/core/fb_tunnels_only_for_init_net", "2\n"},
-		// For the sake of huge pages the kernel keeps more free than the guest has
-		// on top of its container's memory, which would then never get all of it.
+		// For huge pages the kernel would keep more memory free than the guest has
+		// beside its container's, and the container could never use all of its own.
 		{"/proc/sys/vm/min_free_kbytes", strconv.Itoa(minFreeKiB) + "\n"},
 	} {
 		if err := writeTunable(f.path, f.value); err != nil {
@@ -125,8 +126,8 @@ func writeTunable(path, value string) error {
 }
 
 // mountBelow opens the directories below the shared one on which the host has mounted
-// something, whereupon the kernel mounts each of them in the guest. One that cannot be
-// opened is skipped: who uses it later gets the error.
+// something. The open makes the guest's kernel mount each of them too. One that cannot be
+// opened is skipped: whoever uses it later gets the error.
 func mountBelow(submounts []string) {
 	for _, name := range submounts {
 		if !filepath.IsLocal(name) {
@@ -150,14 +151,14 @@ func mountShare() error {
 	return nil
 }
 
-// readAheadKiB is what one request of virtiofs can bring. With the kernel's own choice, 128 KiB, a file that is read
-// from its beginning to its end takes eight times as many.
+// readAheadKiB is the most that one virtiofs request can read. With the kernel's default of 128 KiB, reading a file
+// from its beginning to its end takes eight times as many requests.
 const readAheadKiB = 1 << 10
 
-// readAhead sets that for a mount of virtiofs, and with it for those below, which have what it has.
+// readAhead sets readAheadKiB for a virtiofs mount and its submounts, which use the same setting.
 func readAhead(dir string) error {
 	var st unix.Stat_t
-	// It waits for virtiofsd's first answer, with which the kernel makes its own choice.
+	// stat(2) waits for virtiofsd's first answer, at which the kernel sets its default.
 	if err := unix.Stat(dir, &st); err != nil {
 		return err
 	}

@@ -43,11 +43,12 @@ func setClock(hostNS int64) error {
 	return nil
 }
 
-// maxSlew is what the clock is not set for: programs would see it jump, or go back.
+// maxSlew is the largest difference for which the clock is slewed instead of set, so
+// that programs do not see it jump or go back.
 const maxSlew = 500 * time.Millisecond
 
-// AdjustClock moves the wall clock. A small difference is made up for by a clock that is
-// slower or faster by 500 µs in a second (adjtime(3)).
+// AdjustClock moves the wall clock. Up to maxSlew it lets the clock run slower or faster
+// by 500 µs in a second (adjtime(3)); beyond that it sets the clock.
 func (a *Agent) AdjustClock(_ context.Context, req *agentproto.AdjustClockRequest) (*agentproto.AdjustClockResponse, error) {
 	by := time.Duration(req.GetByNs())
 	to := time.Now().Add(by).UnixNano()

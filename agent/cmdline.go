@@ -22,9 +22,9 @@ type Params struct {
 	Debug bool
 }
 
-// ParseCmdline reads the agent's parameters out of a kernel command line; all other
-// parameters, other `runch.` ones included, belong to somebody else. The last of
-// several of one name holds, as with the kernel's own.
+// ParseCmdline reads the agent's parameters from a kernel command line. It ignores all
+// other parameters, also unknown `runch.` ones. If one is given several times, the last
+// counts, as with the kernel's own.
 func ParseCmdline(line string) (Params, error) {
 	p := Params{Transport: agentproto.TransportVsock, HelloPort: agentproto.HelloPort}
 	for word := range strings.FieldsSeq(line) {

@@ -17,8 +17,7 @@ type configuration struct {
 	configured bool
 	mounted    bool
 	network    *agentproto.Network
-	// applied says that the containers' network namespace has been made what
-	// network says.
+	// applied says that the containers' network namespace is as network says.
 	applied bool
 }
 
@@ -57,7 +56,7 @@ func (c *configuration) configure(ctx context.Context, n *agentproto.Network) er
 	return c.applyLocked(ctx)
 }
 
-// ready refuses what needs Configure before it has come.
+// ready gives errNotConfigured before Configure has mounted the shared directory.
 func (c *configuration) ready() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,8 +66,8 @@ func (c *configuration) ready() error {
 	return nil
 }
 
-// joinNetwork makes the containers' interfaces what the host said, if they are
-// not so yet.
+// joinNetwork applies the network that the host gave to the containers' namespace,
+// if that is not done yet.
 func (c *configuration) joinNetwork(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,7 +84,7 @@ func (c *configuration) moveNetwork(ctx context.Context) error {
 	return c.applyLocked(ctx)
 }
 
-// changeNetwork makes the interfaces what the host says now, if it says anything.
+// changeNetwork applies the network that the host gives now; nil changes nothing.
 func (c *configuration) changeNetwork(ctx context.Context, n *agentproto.Network) error {
 	if n == nil {
 		return nil
@@ -99,7 +98,7 @@ func (c *configuration) changeNetwork(ctx context.Context, n *agentproto.Network
 	return c.applyLocked(ctx)
 }
 
-// applyLocked applies what is remembered. Where that fails, the next container
+// applyLocked applies the remembered network. If that fails, the next container
 // tries again.
 func (c *configuration) applyLocked(ctx context.Context) error {
 	c.applied = false

@@ -108,7 +108,7 @@ func TestNetworkIsAppliedOnce(t *testing.T) {
 	if err := f.configure(ctx, named("boot")); err != nil {
 		t.Fatal(err)
 	}
-	f.appliedAre(t) // no container has said which namespace it is for
+	f.appliedAre(t) // the first container decides in which namespace
 	for range 3 {
 		if err := f.joinNetwork(ctx); err != nil {
 			t.Fatal(err)

@@ -69,8 +69,8 @@ func dupConsole(master *os.File) (*os.File, error) {
 	return consoleFile(fd)
 }
 
-// consoleFile makes a file whose reads have deadlines: the runtime's poller
-// needs it not to block.
+// consoleFile makes a file whose reads have deadlines: for that the Go runtime's
+// poller needs a non-blocking descriptor.
 func consoleFile(fd int) (*os.File, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		_ = unix.Close(fd)

@@ -56,8 +56,8 @@ type container struct {
 	handles []*libcontainer.Container
 }
 
-// newContainer turns the guest's spec into libcontainer's container. Nothing of
-// it exists yet but its state directory.
+// newContainer turns the guest's spec into libcontainer's container. Only its
+// state directory exists then.
 func (a *Agent) newContainer(req *agentproto.CreateContainerRequest, spec *specs.Spec) (*container, error) {
 	// libcontainer starts a child to read a joined user namespace's mappings.
 	a.reaper.begin()
@@ -72,7 +72,7 @@ func (a *Agent) newContainer(req *agentproto.CreateContainerRequest, spec *specs
 	if err != nil {
 		return nil, err
 	}
-	// libcontainer takes the working directory for the bundle; of two labels the last counts.
+	// libcontainer labels the agent's working directory as the bundle; of two labels the last counts.
 	config.Labels = append(config.Labels, "bundle="+req.GetBundle())
 	lc, err := libcontainer.Create(stateDir, id, config)
 	if err != nil {
@@ -101,8 +101,8 @@ func (a *Agent) newContainer(req *agentproto.CreateContainerRequest, spec *specs
 	return c, nil
 }
 
-// whenNamespaced has libcontainer call f while it makes the container, when the
-// namespaces are there and nothing of the spec has been set in them but mounts.
+// whenNamespaced has libcontainer call f, with the pid of the container's init, when
+// it has made the namespaces and in them only the spec's mounts.
 func (c *container) whenNamespaced(f func(pid int) error) {
 	if c.config.Hooks == nil {
 		c.config.Hooks = configs.Hooks{}
@@ -171,8 +171,8 @@ func (c *container) unstart() {
 	}
 }
 
-// ended notes the end of the init: whether memory was short is asked while the
-// cgroup is still there.
+// ended notes the end of the init. It asks whether the kernel killed for lack of
+// memory, while the cgroup is still there.
 func (c *container) ended() (oom bool) {
 	kills, err := c.cgroup.OOMKillCount()
 	c.mu.Lock()

@@ -11,7 +11,7 @@ import (
 )
 
 // oomKills counts the processes of the container that the kernel killed for
-// lack of memory. A cgroup that is gone has what was last known.
+// lack of memory. When the cgroup is gone, it gives 1 if there were any, else 0.
 func (c *container) oomKills() uint64 {
 	n, err := c.cgroup.OOMKillCount()
 	if err == nil {
@@ -70,7 +70,7 @@ func (c *container) freeze(ctx context.Context, on bool) error {
 	}
 	if err := c.cgroup.Freeze(to); err != nil {
 		if on {
-			// What did not freeze in time would later.
+			// Processes that did not freeze in time would freeze later.
 			err = errors.Join(err, c.cgroup.Freeze(cgroups.Thawed))
 		}
 		return err

@@ -38,7 +38,7 @@ func (c *container) setExec(id string, p *process) {
 	c.execs[id] = p
 }
 
-// forget drops an exec; the container's init is none, and stays.
+// forget drops an exec. It does nothing for the container's init.
 func (c *container) forget(id string, p *process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -47,13 +47,13 @@ func (c *container) forget(id string, p *process) {
 	}
 }
 
-// abandon has an exec forgotten as soon as it has ended: its shim is gone.
+// abandon forgets an exec whose shim is gone, as soon as the exec has ended.
 func (c *container) abandon(id string, p *process) {
 	p.abandoned.Store(true)
 	select {
 	case <-p.done:
 		c.forget(id, p)
-	default: // endExec comes to it
+	default: // endExec forgets it
 	}
 }
 

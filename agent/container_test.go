@@ -70,8 +70,8 @@ func TestPhases(t *testing.T) {
 	}
 }
 
-// A pause that fails leaves the container running: what is still to freeze would do so
-// later, and the host takes it for running.
+// A pause that fails leaves the container running: otherwise the remaining processes would
+// freeze later, in a container that the host takes for running.
 func TestFailedPauseIsUndone(t *testing.T) {
 	cg := &fakeCgroup{err: errors.New("unable to freeze")}
 	c := &container{cgroup: cg, phase: running}

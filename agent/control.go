@@ -11,8 +11,9 @@ import (
 	"runch/unixsocket"
 )
 
-// controlListener bounds the control connections, and makes every end of one an
-// io.EOF: only at that does ttrpc end the contexts of the connection's calls.
+// controlListener bounds the control connections, and turns every error that ends
+// one into io.EOF: only for a few errors, this one among them, does ttrpc cancel the
+// contexts of the connection's calls.
 type controlListener struct {
 	net.Listener
 	open *atomic.Int64

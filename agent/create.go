@@ -68,7 +68,7 @@ func checkCreate(req *agentproto.CreateContainerRequest) (*specs.Spec, error) {
 	return spec, checkStdio(req.GetStdio(), spec.Process.Terminal)
 }
 
-// create does what takes time, with the id reserved. It gives a container or an
+// create makes the container, whose id is reserved. It gives a container or an
 // error, never both.
 func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerRequest, spec *specs.Spec) (*container, error) {
 	lp, err := newProcess(spec.Process, req.GetTerminalSize(), a.debug)
@@ -117,8 +117,8 @@ func (a *Agent) create(ctx context.Context, req *agentproto.CreateContainerReque
 	return c, nil
 }
 
-// prepare makes everything of a container but its process. With an error it may
-// give a container that is to be removed.
+// prepare makes everything of a container except its process. With an error it may
+// also give a container, which the caller removes.
 func (a *Agent) prepare(ctx context.Context, req *agentproto.CreateContainerRequest, spec *specs.Spec, lp *libcontainer.Process, conns *conns, shared *sharing) (*container, *stdio, error) {
 	c, err := a.newContainer(req, spec)
 	if err != nil {
@@ -166,15 +166,15 @@ func (a *Agent) remove(req *agentproto.CreateContainerRequest, c *container) {
 	a.namespaces.leave()
 }
 
-// letGo gives up what a container that is no more has shared with others.
+// letGo releases the shared memory of a container that is gone.
 func (a *Agent) letGo(memory []*agentproto.SharedMemory) {
 	if err := a.memory.release(memory); err != nil {
 		a.log.Debug("unmount shared memory", "error", err)
 	}
 }
 
-// destroy removes what libcontainer made of a container that does not run. The
-// reaper leaves alone the children that it may start, which are hooks.
+// destroy removes what libcontainer made of a container that does not run.
+// Meanwhile the reaper waits for no child: libcontainer waits for its hooks itself.
 func (a *Agent) destroy(c *container) {
 	a.reaper.begin()
 	defer a.reaper.end(0)
@@ -183,8 +183,8 @@ func (a *Agent) destroy(c *container) {
 	}
 }
 
-// watchInit waits for a container's init, lets go of its files, answers those who
-// wait, and removes what is left.
+// watchInit waits for the end of a container's init, unmounts the container's files,
+// answers the open Wait calls, and removes what is left.
 func (a *Agent) watchInit(c *container) {
 	defer close(c.gone)
 	resp := &agentproto.WaitResponse{ExitCode: c.init.wait()}
@@ -192,7 +192,7 @@ func (a *Agent) watchInit(c *container) {
 	resp.OomKilled = c.ended()
 	close(c.init.exited)
 	if !c.privatePID {
-		// The kernel ends the others only with a pid namespace's own init.
+		// The kernel kills the other processes only at the end of a pid namespace's init.
 		if err := c.signalAll(unix.SIGKILL); err != nil {
 			a.log.Debug("kill the rest", "container", c.id, "error", err)
 		}
@@ -222,10 +222,10 @@ func (a *Agent) StartContainer(ctx context.Context, req *agentproto.StartContain
 	select {
 	case err = <-started:
 	case <-c.init.exited:
-		// It ran and is over, or was killed before: the fifo knows.
+		// The program ran and ended, or the init was killed before: Exec tells by the fifo.
 		err = <-started
 	case <-ctx.Done():
-		return nil, ctx.Err() // it still comes to run, or the container is killed
+		return nil, ctx.Err() // the program may still start, unless the container is killed
 	}
 	if err != nil {
 		c.unstart()

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 )
 
-// delegatable lists the files of a cgroup that go to who owns it; see cgroups(7),
+// delegatable lists the files of a cgroup that its new owner gets; see cgroups(7),
 // "Cgroups delegation: delegating a hierarchy to a less privileged user".
 const delegatable = "/sys/kernel/cgroup/delegate"
 

@@ -41,9 +41,9 @@ func addGuestDevices(l *specs.Linux) error {
 	return nil
 }
 
-// loadDeviceModules loads the modules of a list that claim a node in /dev. Elsewhere
-// udev makes such nodes at the boot, and who opens one has the module loaded; here
-// there are none before.
+// loadDeviceModules loads the modules of a list that claim a node in /dev. On other
+// systems udev makes these nodes at boot, and opening one loads its module. The guest
+// has no such nodes before the modules are loaded.
 func loadDeviceModules(list string, load func(path string) error) error {
 	paths, err := moduleList(list)
 	if err != nil {
@@ -67,11 +67,11 @@ func loadDeviceModules(list string, load func(path string) error) error {
 // loopDevices is as many as the loop module of Debian makes when it is loaded.
 const loopDevices = 8
 
-// addLoopDevices makes the first loop devices: a kernel that has them built in makes
-// each when it is asked for, when the container's /dev has been made.
+// addLoopDevices makes the first loop devices. A kernel that has them built in makes one
+// only on demand, and then the container's /dev has been made already.
 func addLoopDevices() error {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR|unix.O_CLOEXEC, 0)
-	if errors.Is(err, os.ErrNotExist) { // nor has this kernel a loop device
+	if errors.Is(err, os.ErrNotExist) { // this kernel has no loop devices
 		return nil
 	}
 	if err != nil {
@@ -87,5 +87,5 @@ func addLoopDevices() error {
 	return nil
 }
 
-// isNodeAlias knows a name like devname:net/tun.
+// isNodeAlias tells whether an alias claims a node in /dev, as devname:net/tun does.
 func isNodeAlias(alias string) bool { return strings.HasPrefix(alias, "devname:") }

@@ -13,7 +13,7 @@ import (
 	"runch/agentproto"
 )
 
-// What a call can be refused for. Callers of a runtime look for runc's texts.
+// Reasons to refuse a call. Callers of a runtime search for runc's texts.
 var (
 	errNoContainer    = libcontainer.ErrNotExist
 	errExists         = libcontainer.ErrExist
@@ -53,8 +53,8 @@ func toStatus(err error) error {
 		return nil
 	}
 	text := err.Error()
-	// A message in other than UTF-8, as a name may be, or a part of a character, is not sent
-	// at all, and the connection is closed for it.
+	// ttrpc closes the connection instead of sending text that is not UTF-8, as a file's
+	// name or a character that is cut off may be.
 	return status.Error(codeOf(err), strings.ToValidUTF8(text[:min(len(text), maxErrorText)], "?"))
 }
 

@@ -11,11 +11,12 @@ import (
 	"runch/agentproto"
 )
 
-// unwaitedTimeout is how long a process may go without anyone waiting for it: its
-// shim, which would, was killed between the two calls.
+// unwaitedTimeout is how long a process may run before its shim calls Wait. A shim
+// that takes longer was killed between the two calls.
 const unwaitedTimeout = time.Minute
 
-// expectWait ends a process that nobody has waited for in time; id is an exec's.
+// expectWait kills a process for which no Wait call comes in time. id is the exec's,
+// empty for an init.
 func (a *Agent) expectWait(c *container, id string, p *process) {
 	time.AfterFunc(unwaitedTimeout, func() {
 		if p.waits.Load() == 0 {
@@ -98,7 +99,7 @@ func (a *Agent) exec(ctx context.Context, c *container, req *agentproto.ExecRequ
 		return a.startProcess(h, lp, io)
 	}, a.discard)
 	if err != nil && c.init.ending() {
-		return nil, errExecStopped // whatever libcontainer met on its way into it
+		return nil, errExecStopped // libcontainer's error depends on how far it came
 	}
 	if err != nil {
 		return nil, err
@@ -117,8 +118,8 @@ func (a *Agent) watchExec(c *container, id string, p *process, oomBefore uint64)
 	c.endExec(id, p, resp)
 }
 
-// endExec gives the result of an exec that has ended to those who wait for it, and
-// forgets it where nobody will.
+// endExec answers the open Wait calls for an exec that has ended. It forgets the exec
+// if its shim is gone.
 func (c *container) endExec(id string, p *process, result *agentproto.WaitResponse) {
 	close(p.exited)
 	p.finish(result)
@@ -127,8 +128,8 @@ func (c *container) endExec(id string, p *process, result *agentproto.WaitRespon
 	}
 }
 
-// launch has an init or an exec started. A start that takes longer than the
-// caller waits is undone when it is over.
+// launch starts an init or an exec by start. If ctx ends before the start does, the
+// start is undone when it is over.
 func (a *Agent) launch(ctx context.Context, start func() (*process, error), undo func(*process)) (*process, error) {
 	type result struct {
 		p   *process
@@ -156,8 +157,8 @@ func (a *Agent) launch(ctx context.Context, start func() (*process, error), undo
 	}
 }
 
-// startProcess starts lp by h, which cannot be interrupted. Whatever it gives,
-// io is taken care of.
+// startProcess starts lp by h, which cannot be interrupted. It owns io from here on,
+// also with an error.
 func (a *Agent) startProcess(h *libcontainer.Container, lp *libcontainer.Process, io *stdio) (*process, error) {
 	a.reaper.begin()
 	err := h.Start(lp)
@@ -178,7 +179,7 @@ func (a *Agent) startProcess(h *libcontainer.Container, lp *libcontainer.Process
 	return p, nil
 }
 
-// discard ends a process that nobody is told of.
+// discard kills a process that was reported to no caller.
 func (a *Agent) discard(p *process) {
 	_ = p.signal(unix.SIGKILL)
 	resp := &agentproto.WaitResponse{ExitCode: p.wait()}

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// virtioMem is how a device that adds memory asks for its driver.
+	// virtioMem is the modalias of a virtio-mem device, which adds memory.
 	virtioMem = "virtio:d00000018v00001AF4"
-	// virtioBalloon is how a memory balloon asks for its driver.
+	// virtioBalloon is the modalias of a memory balloon.
 	virtioBalloon = "virtio:d00000005v00001AF4"
 	// cpuDir has a directory for each CPU that is there.
 	cpuDir = "/sys/devices/system/cpu"
@@ -24,12 +24,12 @@ const (
 	maxCPUs = 1024
 )
 
-// takeCPUs makes the guest use CPUs that came after the boot: as many as the VM has by now.
+// takeCPUs brings CPUs online that came after the boot. cpus is how many the VM has by now.
 func takeCPUs(ctx context.Context, cpus int) error {
 	if cpus > maxCPUs {
 		return invalidf("cpus: %d is more than %d", cpus, maxCPUs)
 	}
-	for cpu := 1; cpu < cpus; cpu++ { // the first cannot go
+	for cpu := 1; cpu < cpus; cpu++ { // the first is always online
 		online := filepath.Join(cpuDir, "cpu"+strconv.Itoa(cpu), "online")
 		err := awaitDevice(ctx, func() (bool, error) {
 			_, err := os.Stat(online)
@@ -58,8 +58,8 @@ func (a *Agent) reportFreeMemory() {
 	})
 }
 
-// AwaitSize waits for the kernel to give back CPUs and memory that the VM is to
-// have no longer.
+// AwaitSize waits until the kernel has given back the CPUs and the memory that the
+// VM is to lose.
 func (a *Agent) AwaitSize(ctx context.Context, req *agentproto.AwaitSizeRequest) (*agentproto.AwaitSizeResponse, error) {
 	const pause = 50 * time.Millisecond
 	err := poll(ctx, pause, func() (bool, error) {
@@ -88,11 +88,11 @@ func (a *Agent) AwaitMemory(ctx context.Context, req *agentproto.AwaitMemoryRequ
 	return &agentproto.AwaitMemoryResponse{}, nil
 }
 
-// errMemoryStalls is of a kernel that has no room to note the pages of more memory, 64
-// bytes for each 4096: it tries again, but only every now and then.
+// errMemoryStalls says that the kernel has no room for the page descriptors of more memory,
+// 64 bytes for each 4096. The kernel tries again, but only now and then.
 var errMemoryStalls = errors.New("the guest's kernel takes no more: it has too little left to manage it with")
 
-// awaitMemory waits until total, in bytes, is so much more than at the boot. It gives
+// awaitMemory waits until total is at least boot+more, all in bytes. It gives
 // errMemoryStalls when nothing has come for ten seconds.
 func awaitMemory(ctx context.Context, boot, more uint64, total func() (uint64, error)) error {
 	const pause, patience = 5 * time.Millisecond, 10 * time.Second

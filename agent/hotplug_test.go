@@ -32,8 +32,8 @@ func TestAwaitSize(t *testing.T) {
 	}
 }
 
-// Memory comes a part at a time. Where nothing comes any more it is given up, and who has
-// less time than that does not wait longer.
+// Memory comes a part at a time. The wait ends with an error when no more comes, and earlier
+// if the caller's time is up.
 func TestAwaitMemory(t *testing.T) {
 	const mib = 1 << 20
 	for name, tt := range map[string]struct {

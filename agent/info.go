@@ -72,8 +72,8 @@ func kilobytes(text, key string) uint64 {
 	return 0
 }
 
-// syncTimeout is how long the file systems may take to write what they hold: a
-// share whose server is gone would never.
+// syncTimeout bounds the final sync(2), which would wait for ever for a share
+// whose virtiofsd is gone.
 const syncTimeout = 5 * time.Second
 
 // powerOff turns the VM off by ACPI; a reset would start it again under some VMMs.

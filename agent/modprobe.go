@@ -14,7 +14,7 @@ const (
 	// modprobeSelf is the agent as the kernel's modprobe: its file in the
 	// initramfs is deleted, so it is named by its process.
 	modprobeSelf = "/proc/1/exe"
-	// virtioNet is how a virtio network card asks for its driver.
+	// virtioNet is the modalias of a virtio network card.
 	virtioNet = "virtio:d00000001v00001AF4"
 	// maxModuleDepth bounds the chain of modules that need each other.
 	maxModuleDepth = 16
@@ -38,8 +38,8 @@ func Modprobe(alias string) error {
 	return modprobe(lazyModules, alias, loadModule)
 }
 
-// loadDriver loads a device's driver by what the device asks for. A driver that is part of
-// the kernel is no module of the image.
+// loadDriver loads a device's driver by its modalias. A driver that the image has no
+// module for is built into the kernel, which is no error.
 func loadDriver(alias string) error {
 	if err := Modprobe(alias); err != nil && !errors.Is(err, errNoModule) {
 		return err
@@ -65,8 +65,8 @@ func modprobe(list, alias string, load func(path string) error) error {
 	return loadWithNeeds(image, name, load, maxModuleDepth)
 }
 
-// loadWithNeeds loads what a module depends on before the module. What is not
-// in the image is part of the kernel.
+// loadWithNeeds loads the modules that a module depends on, then the module. One
+// that is not in the image is built into the kernel.
 func loadWithNeeds(image map[string]string, name string, load func(string) error, depth int) error {
 	file, ok := image[name]
 	if !ok {
@@ -108,8 +108,8 @@ func findAlias(paths []string, alias string) (string, error) {
 	return "", errNoModule
 }
 
-// modinfo gives the values of a key in a module: zero-terminated key=value
-// strings, which modules hold together and as they are.
+// modinfo gives the values of a key in a module, whose section .modinfo has
+// zero-terminated key=value strings.
 func modinfo(module []byte, key string) []string {
 	var values []string
 	mark := []byte("\x00" + key + "=")

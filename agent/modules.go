@@ -12,8 +12,8 @@ import (
 )
 
 // The lists of kernel modules in the initramfs: those that are needed to reach
-// the host, by whatever way and by vsock, and those that wait until somebody
-// asks for them.
+// the host by every transport, those for vsock, and those that are loaded on
+// demand.
 const (
 	bootModules  = "/etc/runch/modules"
 	vsockModules = "/etc/runch/modules.vsock"

@@ -13,10 +13,10 @@ import (
 )
 
 // makeMountPoints makes the mount points that are missing in the root file system of a
-// container with a user namespace, and gives them to its root user. libcontainer makes
-// them as that user, who needs a capability to write to a directory without a write bit,
-// as / often is. virtiofsd acts with the user's ids but without that capability, and
-// fails there. Where this fails too, libcontainer tries again and reports why.
+// container with a user namespace, and gives them to its root user. libcontainer would make
+// them as that user. In a directory without a write bit, as / often is, that takes a
+// capability (CAP_DAC_OVERRIDE), but virtiofsd acts with the user's ids and without the
+// capability, and fails. If makeMountPoints fails too, libcontainer tries again and reports why.
 func makeMountPoints(config *configs.Config, uid, gid int) {
 	root, err := os.OpenFile(config.Rootfs, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {

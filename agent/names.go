@@ -18,12 +18,12 @@ const (
 	queryTimeout = 10 * time.Second
 )
 
-// names stands in for name servers on the host's side: it takes the queries that
-// containers send to their addresses, and the host fetches them.
+// names stands in for name servers on the host's side of the network: it takes the
+// queries that containers send to the servers' addresses, and the host fetches them.
 type names struct {
 	// netns is the path of the containers' network namespace.
 	netns string
-	// queries are those that the host has not fetched. It has room for all.
+	// queries are those that the host has not fetched. It has room for maxQueries.
 	queries chan *query
 
 	mu      sync.Mutex
@@ -61,7 +61,7 @@ func (n *names) ask(q *query) bool {
 	select {
 	case n.queries <- q:
 	default:
-		return false // the host has not fetched those that have expired
+		return false // full of expired ones that the host has not fetched
 	}
 	n.last++
 	q.id = n.last
@@ -99,7 +99,7 @@ func (n *names) next(ctx context.Context) (*query, error) {
 	}
 }
 
-// ServeNames listens for the containers' queries to a server of the host's.
+// ServeNames listens for the containers' queries to one of the host's name servers.
 func (a *Agent) ServeNames(ctx context.Context, req *agentproto.ServeNamesRequest) (*agentproto.ServeNamesResponse, error) {
 	address, ok := netip.AddrFromSlice(req.GetAddress())
 	if !ok || !agentproto.IsRelayedServer(address) {
@@ -123,7 +123,7 @@ func (a *Agent) NextQuery(ctx context.Context, _ *agentproto.NextQueryRequest) (
 	return &agentproto.NextQueryResponse{Id: q.id, Address: q.server.AsSlice(), Tcp: q.tcp, Message: q.message}, nil
 }
 
-// AnswerQuery hands an answer to who has asked, if that still waits for it.
+// AnswerQuery hands an answer to the client that asked, if it still waits.
 func (a *Agent) AnswerQuery(_ context.Context, req *agentproto.AnswerQueryRequest) (*agentproto.AnswerQueryResponse, error) {
 	a.names.answer(req.GetId(), req.GetMessage())
 	return &agentproto.AnswerQueryResponse{}, nil

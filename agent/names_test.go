@@ -59,7 +59,7 @@ func setUp(h *netlink.Handle, name string) error {
 	return h.LinkSetUp(link)
 }
 
-// TestNames: what containers ask reaches the host, and what that answers them.
+// TestNames: the containers' queries reach the host, and its answers reach them.
 func TestNames(t *testing.T) {
 	c, path := serveNames(t)
 	for network, tcp := range map[string]bool{"udp": false, "tcp": true} {
@@ -78,7 +78,7 @@ func TestNames(t *testing.T) {
 		if string(q.GetMessage()) != "question" || q.GetTcp() != tcp || string(q.GetAddress()) != "\x7f\x00\x00\x0b" {
 			t.Errorf("%s: %v", network, q)
 		}
-		for range 2 { // the second is nobody's
+		for range 2 { // nobody waits for the second
 			if _, err := c.AnswerQuery(t.Context(), &agentproto.AnswerQueryRequest{Id: q.GetId(), Message: []byte("answer")}); err != nil {
 				t.Fatal(err)
 			}
@@ -96,7 +96,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestQueriesAreBounded: of more than can wait the rest is dropped, and the others are
+// TestQueriesAreBounded: queries beyond maxQueries are dropped, and the others are
 // answered.
 func TestQueriesAreBounded(t *testing.T) {
 	c, path := serveNames(t)

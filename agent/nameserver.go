@@ -21,7 +21,7 @@ const (
 	nameClientTimeout = 30 * time.Second
 )
 
-// nameServer listens in the place of a server of the host's.
+// nameServer stands in for one of the host's name servers.
 type nameServer struct {
 	names   *names
 	address netip.Addr
@@ -60,15 +60,15 @@ func (s *nameServer) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// serveUDP and serveTCP end with the first error that does not pass by itself. From then
-// on nobody listens at the address by that protocol.
+// serveUDP and serveTCP end with the first error that is not temporary. After that nothing
+// listens at the address by that protocol.
 func (s *nameServer) serveUDP() {
 	defer s.udp.Close()
 	buf := make([]byte, agentproto.MaxDNSMessage)
 	for {
 		length, peer, err := s.udp.ReadFrom(buf)
 		if errors.Is(err, unix.ECONNREFUSED) {
-			continue // of an answer to a client that had gone
+			continue // a client had gone before its answer
 		}
 		if err != nil {
 			return

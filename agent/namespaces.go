@@ -22,11 +22,11 @@ const namespaceDir = "/run/runch/ns"
 // namespaces are the sandbox's own. It is safe for concurrent use.
 type namespaces struct {
 	dir string
-	// deciding holds a token while it is decided what a container joins and what
-	// it makes for all, and until it has made that: two containers that are made
-	// at once would both make it.
+	// deciding holds a token while one container decides which namespaces it joins
+	// and which it makes for the sandbox, and until it has made them. Otherwise two
+	// containers that are made at once could both make one.
 	deciding chan struct{}
-	// made are the types that are bound in dir; for who has the token.
+	// made are the types that are bound in dir. Only the holder of the token uses it.
 	made map[specs.LinuxNamespaceType]bool
 	// containers counts those that live or are being made.
 	containers atomic.Int32
@@ -118,9 +118,9 @@ func (s *sharing) add(ns *agentproto.SharedNamespace, spec *specs.Linux, find fu
 		if t == specs.PIDNamespace {
 			s.pidOwner = owner
 		}
-		// libcontainer's child opens it, whose own files are others. The dot keeps
-		// libcontainer from reading the agent's mappings: it takes what begins with
-		// /proc/PID for a namespace of that process.
+		// The path names the agent, because libcontainer's child opens it. The dot keeps
+		// libcontainer from reading the agent's user mappings: it takes a path that begins
+		// with /proc/PID for a namespace of that process.
 		e.Path = fmt.Sprintf("/proc/./%d/fd/%d", os.Getpid(), file.Fd())
 		return nil
 	}
@@ -145,7 +145,7 @@ func openNamespace(id string, t specs.LinuxNamespaceType, find func(id string) (
 		return nil, nil, err
 	}
 	file, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", c.init.pid, procName(t)))
-	if errors.Is(err, os.ErrNotExist) { // so it is with a process that has just ended
+	if errors.Is(err, os.ErrNotExist) { // the process has just ended
 		return nil, nil, errNotRunning
 	}
 	if err != nil {
@@ -158,9 +158,9 @@ func openNamespace(id string, t specs.LinuxNamespaceType, find func(id string) (
 	return c, file, nil
 }
 
-// explain gives the reason for which libcontainer could not start the container's
-// process. In a pid namespace whose init has begun to end the kernel makes no process
-// (ENOMEM), and that may have been so only after the namespace was opened.
+// explain replaces libcontainer's error by the reason why it could not start the container's
+// process, if it is this: in a pid namespace whose init is exiting the kernel makes no process
+// (ENOMEM). The init may have begun to exit after the namespace was opened.
 func (s *sharing) explain(err error) error {
 	if err != nil && s.pidOwner != nil && s.pidOwner.init.ending() {
 		return joinError(specs.PIDNamespace, s.pidOwner.id, errNotRunning)
@@ -185,7 +185,8 @@ func (s *sharing) addNetwork(spec *specs.Linux) {
 	network.Path = agentproto.GuestNetNS
 }
 
-// pin keeps the namespaces of the process pid that the container makes for all.
+// pin binds the namespaces that the container makes for the sandbox, so that they stay.
+// pid is the container's init.
 func (s *sharing) pin(pid int) error {
 	for _, t := range s.makes {
 		path := s.all.path(t)
@@ -197,8 +198,8 @@ func (s *sharing) pin(pid int) error {
 	return nil
 }
 
-// bindNamespace binds a namespace to a file, which it makes. As long as it is
-// bound, it outlives its processes.
+// bindNamespace binds a namespace to a file, which it makes. The namespace outlives
+// its processes as long as it is bound.
 func bindNamespace(namespace, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -216,8 +217,8 @@ func bindNamespace(namespace, path string) error {
 	return nil
 }
 
-// finish is called when the container is made, or with the error that it was not:
-// then the next one makes what this one was to make.
+// finish is called when the container is made, or with the error that prevented it.
+// After an error the next container makes the namespaces that this one was to make.
 func (s *sharing) finish(err error) {
 	for _, file := range s.files {
 		_ = file.Close()
@@ -237,7 +238,7 @@ func (s *sharing) finish(err error) {
 	s.decided()
 }
 
-// decided lets the next container decide.
+// decided gives the token back.
 func (s *sharing) decided() {
 	s.decides = false
 	<-s.all.deciding

@@ -22,7 +22,7 @@ import (
 // nobody finds no container.
 func nobody(string) (*container, error) { return nil, errNoContainer }
 
-// asksFor is a spec's part that has those namespaces, without paths.
+// asksFor is the Linux part of a spec with those namespaces, without paths.
 func asksFor(types ...specs.LinuxNamespaceType) *specs.Linux {
 	l := new(specs.Linux)
 	for _, t := range types {
@@ -41,7 +41,7 @@ func inode(t *testing.T, path string) uint64 {
 	return st.Ino
 }
 
-// childIn starts a process with namespaces of its own, and gives what ends it.
+// childIn starts a process in namespaces of its own, and gives a function that ends it.
 func childIn(t *testing.T, flags uintptr) (pid int, end func()) {
 	t.Helper()
 	child, in := startChild(t, flags)
@@ -184,7 +184,7 @@ func TestTwoContainersDoNotMakeTheSameNamespace(t *testing.T) {
 	end()
 }
 
-// In the pid namespace of a container that is about to end no process can be made.
+// No process can be made in the pid namespace of a container that is about to end.
 func TestJoinFailsOfAnEndingContainer(t *testing.T) {
 	a := newAgent(slog.New(slog.DiscardHandler), false)
 	n := testNamespaces(t)
@@ -204,7 +204,7 @@ func TestJoinFailsOfAnEndingContainer(t *testing.T) {
 		t.Errorf("no error: %v", err)
 	}
 	_ = in.Close()
-	// WNOWAIT leaves it a zombie, with which nobody has seen its end yet.
+	// WNOWAIT leaves it a zombie, so the agent has not seen its end yet.
 	if err := unix.Waitid(unix.P_PID, child.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // libcontainer reads the mappings of a user namespace that is joined, and they
-// have to be those of the spec.
+// must be the spec's.
 func TestJoinedUserNamespaceKeepsItsMappings(t *testing.T) {
 	a := newAgent(slog.New(slog.DiscardHandler), false)
 	n := testNamespaces(t)
@@ -27,7 +27,7 @@ func TestJoinedUserNamespaceKeepsItsMappings(t *testing.T) {
 		t.Fatal(err)
 	}
 	fakeContainer(a, "b").init.pid = pid
-	for _, id := range []string{"b", "", ""} { // another's; the sandbox's, made and joined
+	for _, id := range []string{"b", "", ""} { // another container's; the sandbox's, first made, then joined
 		linux := asksFor(specs.UserNamespace)
 		linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
 		linux.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 200000, Size: 65536}}

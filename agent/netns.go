@@ -22,7 +22,8 @@ func makeNetNS(path string) (err error) {
 	return nil
 }
 
-// bindNetNS makes the namespace with the calling thread, and brings that back.
+// bindNetNS makes the namespace with the calling thread, and returns the thread
+// to its own namespace; restored says whether that succeeded.
 func bindNetNS(path string) (restored bool, err error) {
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
@@ -38,8 +39,8 @@ func bindNetNS(path string) (restored bool, err error) {
 	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil, err
 }
 
-// adoptNetNS makes the network namespace of the process pid that of the
-// containers, which makeNetNS made.
+// adoptNetNS binds the network namespace of the process pid to path, in place of
+// the containers' namespace that makeNetNS made.
 func adoptNetNS(pid int, path string) error {
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("adopt network namespace: %w", err)

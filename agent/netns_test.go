@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A thread that stayed behind in the containers' namespace would be no matter,
-// but for the process's first one: /proc/self tells of it, libcontainer takes
-// what is there for the agent's own namespace, and Go never ends it.
+// Any thread may stay behind in the containers' namespace except the process's
+// first one: /proc/self shows that thread's namespace, which libcontainer takes for
+// the agent's own, and Go never ends the thread.
 func TestMakingTheNetNSLeavesTheAgentInItsOwn(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root to make network namespaces")
@@ -24,7 +24,7 @@ func TestMakingTheNetNSLeavesTheAgentInItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for i := range 200 { // which thread it runs on is chance
+	for i := range 200 { // the thread that it runs on is random
 		path := filepath.Join(dir, fmt.Sprint(i))
 		if err := makeNetNS(path); err != nil {
 			t.Fatal(err)

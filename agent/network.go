@@ -97,7 +97,7 @@ func (s netScope) configure(h *netlink.Handle, plan *netPlan) error {
 	return plan.setNeighbors(h)
 }
 
-// retire takes the NICs out of use that the plan no longer has.
+// retire takes out of use the NICs that are not in the plan.
 func (s netScope) retire(h *netlink.Handle, plan *netPlan) error {
 	links, err := namespace.Dump(h.LinkList)
 	if err != nil {
@@ -173,8 +173,8 @@ func (i *netInterface) setIPv6() error {
 	return nil
 }
 
-// setAddresses makes the interface's addresses the plan's. A link-local one
-// that the kernel made is left.
+// setAddresses gives the interface the plan's addresses and removes all others,
+// except IPv6 link-local ones, which the kernel makes.
 func (i *netInterface) setAddresses(h *netlink.Handle, link netlink.Link) error {
 	want := map[string]bool{}
 	for _, p := range i.addresses {

@@ -45,10 +45,10 @@ type netInterface struct {
 	mtu       int // 0: as it is
 	noARP     bool
 	addresses []netip.Prefix
-	index     int // in the container's namespace, once it is there
+	index     int // in the containers' namespace; 0: the NIC is missing, -1: moved there, index not known yet
 }
 
-// hasIPv6 says whether the interface has an IPv6 address to get.
+// hasIPv6 says whether the interface is to get an IPv6 address.
 func (i *netInterface) hasIPv6() bool {
 	for _, a := range i.addresses {
 		if a.Addr().Is6() {
@@ -140,8 +140,8 @@ func checkInterface(in *agentproto.Interface) (*netInterface, error) {
 	return out, nil
 }
 
-// checkLinkName applies the kernel's rule for names of links, and refuses the
-// ones that mean something else in /proc/sys/net or to a rename.
+// checkLinkName applies the kernel's rule for names of links. It also refuses the
+// names that are reserved in /proc/sys/net, and those that NICs have in transit.
 func checkLinkName(name string) error {
 	switch {
 	case name == "" || len(name) > maxNameLen:

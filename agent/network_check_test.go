@@ -108,8 +108,8 @@ func TestCheckNetworkAccepts(t *testing.T) {
 	}
 }
 
-// FuzzCheckNetwork holds that no message makes the check panic or pass what
-// is beyond its bounds.
+// FuzzCheckNetwork: no message makes the check panic, or accept values out of
+// bounds.
 func FuzzCheckNetwork(f *testing.F) {
 	seed, err := proto.Marshal(podNetwork())
 	if err != nil {

@@ -44,8 +44,8 @@ func checkNeighbor(in *agentproto.Neighbor, links map[string]bool) (netNeighbor,
 	}}, nil
 }
 
-// setNeighbors makes the permanent entries of the plan's interfaces the plan's
-// and no others.
+// setNeighbors gives the plan's interfaces the plan's permanent neighbour entries
+// and removes all other permanent ones.
 func (p *netPlan) setNeighbors(h *netlink.Handle) error {
 	index := p.indexes()
 	want := map[string]bool{}

@@ -14,8 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// transitPrefix begins the names that NICs have on their way, so that none of
-// them meets the name of another in the namespace it comes to.
+// transitPrefix begins the temporary names of NICs that are moved or renamed, and
+// the names of retired ones, so that they clash with no other name in a namespace.
 const transitPrefix = "_runch"
 
 // missing are the interfaces whose NIC is not in the target namespace yet.
@@ -155,7 +155,7 @@ func (s netScope) moveNICs(h *netlink.Handle, plan *netPlan, target *os.File) er
 			if err := moveNIC(h, nic, target); err != nil {
 				return fmt.Errorf("interface %s: %w", i.name, err)
 			}
-			// Its number in the other namespace is learnt later;
+			// claim finds its index in the other namespace later;
 			// for now it is not missing.
 			i.index, nics[k] = -1, nil
 			break
@@ -164,9 +164,9 @@ func (s netScope) moveNICs(h *netlink.Handle, plan *netPlan, target *os.File) er
 	return nil
 }
 
-// moveNIC gives a link the name for its way and moves it to the namespace. It may keep the
-// name, if another NIC does not come: so the name has the link's number, which no other
-// link of this namespace had or gets.
+// moveNIC gives a link a transit name and moves it to the target namespace. The link keeps
+// that name if another NIC does not appear. So the name has the link's index, which no other
+// link of this namespace has had or will get.
 func moveNIC(h *netlink.Handle, nic netlink.Link, target *os.File) error {
 	name := transitPrefix + "m" + strconv.Itoa(nic.Attrs().Index)
 	if err := h.LinkSetDown(nic); err != nil {
@@ -183,8 +183,8 @@ func moveNIC(h *netlink.Handle, nic netlink.Link, target *os.File) error {
 	return nil
 }
 
-// rename gives the NICs their names, through names of the way since two may
-// have to swap theirs.
+// rename gives the NICs their names, by way of transit names, since two may have
+// to swap theirs.
 func (p *netPlan) rename(h *netlink.Handle) error {
 	var wrong []*netInterface
 	for _, i := range p.interfaces {
@@ -216,10 +216,10 @@ func (p *netPlan) rename(h *netlink.Handle) error {
 	return nil
 }
 
-// linkIndexes maps names of interfaces to the kernel's numbers.
+// linkIndexes maps names of interfaces to the kernel's indexes.
 type linkIndexes map[string]int
 
-// indexes is where the plan's interfaces are now.
+// indexes gives the present indexes of the plan's interfaces.
 func (p *netPlan) indexes() linkIndexes {
 	m := linkIndexes{}
 	for _, i := range p.interfaces {

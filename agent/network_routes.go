@@ -66,7 +66,7 @@ func checkRoute(in *agentproto.Route, links map[string]bool) (netRoute, error) {
 	return netRoute{link: in.GetInterface(), route: r}, nil
 }
 
-// checkRouteNumbers bounds what the kernel would take as a number.
+// checkRouteNumbers checks the fields that are numbers of the kernel's.
 func checkRouteNumbers(in *agentproto.Route) error {
 	switch {
 	case in.GetScope() > unix.RT_SCOPE_NOWHERE:

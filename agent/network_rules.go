@@ -66,8 +66,8 @@ func rulePrefix(text string, family int) (*net.IPNet, error) {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}, nil
 }
 
-// setRules makes the namespace's routing rules the plan's beside the three
-// that every namespace has.
+// setRules adds the plan's routing rules, and deletes all others except the
+// three that every namespace has.
 func (p *netPlan) setRules(h *netlink.Handle) error {
 	kept := map[*netlink.Rule]bool{}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
@@ -103,7 +103,7 @@ func (p *netPlan) setRules(h *netlink.Handle) error {
 	return nil
 }
 
-// findRule is the plan's rule that have is, nil if it is none of them.
+// findRule gives the plan's rule that equals have, nil if there is none.
 func (p *netPlan) findRule(have *netlink.Rule) *netlink.Rule {
 	for _, r := range p.rules {
 		if r.Family == have.Family && r.Priority == have.Priority && r.Table == have.Table &&
@@ -116,8 +116,8 @@ func (p *netPlan) findRule(have *netlink.Rule) *netlink.Rule {
 	return nil
 }
 
-// maskOf is which bits of a packet's mark a rule compares. The kernel takes all of them
-// where a rule with a mark has no mask.
+// maskOf gives the bits of a packet's mark that a rule compares. For a rule with a mark
+// but no mask the kernel compares all of them.
 func maskOf(r *netlink.Rule) uint32 {
 	switch {
 	case r.Mask != nil:

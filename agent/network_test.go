@@ -52,8 +52,8 @@ func newTestNetNS(t *testing.T) string {
 // testMAC is the hardware address of the n-th NIC.
 func testMAC(n int) string { return fmt.Sprintf("02:00:00:00:00:%02x", n) }
 
-// addNIC makes a veth whose end name has the n-th address; it stands for a
-// NIC. The other end is left in the namespace, up.
+// addNIC makes a veth that stands for a NIC: the end called name has the n-th
+// hardware address. The other end stays in the namespace, up.
 func addNIC(t *testing.T, ns, name string, n int) {
 	t.Helper()
 	err := inNetNS(ns, func(h *netlink.Handle) error {
@@ -246,7 +246,7 @@ func TestApplyChangedNetwork(t *testing.T) {
 		},
 		Routes: []*agentproto.Route{{Gateway: "10.99.0.1", Interface: "eth1", Family: unix.AF_INET}},
 	}
-	// eth1's old NIC is not asked for any more and has to cede its name.
+	// eth1's old NIC is not in n, and has to give up its name.
 	if err := applyNetwork(t.Context(), s, n); err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestApplyChangedNetwork(t *testing.T) {
 	}
 }
 
-// What a change that failed has left on its way is in no other's way.
+// NICs that a failed change has left with transit names do not disturb the next change.
 func TestApplyAfterANICThatDidNotCome(t *testing.T) {
 	s := testScope(newTestNetNS(t), newTestNetNS(t))
 	addNIC(t, s.root, "a", 1)
@@ -295,7 +295,7 @@ func TestApplyAfterANICThatDidNotCome(t *testing.T) {
 	}
 }
 
-// The kernel says which bits of a mark a rule compares where the plan does not: all.
+// A rule of the plan without a mask compares all bits of the mark, as the kernel reports.
 func TestRulesThatDifferInTheirMask(t *testing.T) {
 	mask := func(bits uint32) *uint32 { return &bits }
 	rule := func(mark uint32, mask *uint32) *netlink.Rule {

@@ -19,8 +19,8 @@ const (
 	// bytes: the largest pipe there can be. Whoever else holds the pipe may write
 	// for ever.
 	maxDrain = 1 << 20
-	// stallTimeout is how long the host may take none of the output of a process that was
-	// killed: that ends though nobody reads its output, as it does without a VM.
+	// stallTimeout is how long the host may read none of the output of a process that was
+	// killed. Such a process ends even if nobody reads its output, as without a VM.
 	stallTimeout = time.Second
 )
 
@@ -45,20 +45,20 @@ func newOutput(src *os.File, dst net.Conn) *output {
 }
 
 // end is called when the process has ended: what can be read now is sent, and both ends
-// are closed. Whoever else holds the other end of src, a grandchild for example, is not
-// waited for.
+// are closed. It does not wait for other processes that hold the other end of src, a
+// grandchild for example.
 func (o *output) end(killed bool) {
 	if o == nil {
 		return
 	}
 	if killed {
 		o.killed.Store(true)
-		_ = o.dst.SetWriteDeadline(time.Now().Add(stallTimeout)) // of a write under way
+		_ = o.dst.SetWriteDeadline(time.Now().Add(stallTimeout)) // for a write under way
 	}
 	_ = o.src.SetReadDeadline(time.Unix(1, 0))
 }
 
-// await returns when what was begun by end is done.
+// await returns when the output has been sent and both ends are closed.
 func (o *output) await() {
 	if o != nil {
 		<-o.done
@@ -106,7 +106,8 @@ func (o *output) drain(buf []byte) {
 	}
 }
 
-// readNow reads what is there. Nothing there is io.EOF, as the end is.
+// readNow reads what is there without waiting. It gives io.EOF at the end and also if
+// nothing is there.
 func readNow(f *os.File, buf []byte) (n int, err error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -130,8 +131,9 @@ func readNow(f *os.File, buf []byte) (n int, err error) {
 	}
 }
 
-// send writes to the host and counts. A host that takes no more closes the
-// process's side too, as a shell's reader that goes away does.
+// send writes to the host and counts the bytes. It reports false if the host takes
+// no more. Then the process's side is closed too, as in a shell's pipeline whose
+// reader goes away.
 func (o *output) send(p []byte) bool {
 	if len(p) == 0 {
 		return true

@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// lostExit is the exit code of a process whose real one could not be had.
+	// lostExit is the exit code of a process whose real one is unknown.
 	lostExit = 255
-	// killedExit is that of one that SIGKILL has ended.
+	// killedExit is the exit code of a process that SIGKILL has ended.
 	killedExit = 128 + uint32(unix.SIGKILL)
 )
 
@@ -38,7 +38,7 @@ type process struct {
 	waits atomic.Int32
 	// waiting is how many of them are open: one for each shim that lives.
 	waiting atomic.Int32
-	// abandoned says that the shim is gone that would ask for the result.
+	// abandoned says that the shim, which would ask for the result, is gone.
 	abandoned atomic.Bool
 }
 
@@ -67,8 +67,8 @@ func (p *process) wait() uint32 {
 	return exitCode(state)
 }
 
-// ending tells whether the process has ended or has begun to: the init of a pid
-// namespace waits for all others in it.
+// ending tells whether the process has ended or is exiting: the exit of a pid
+// namespace's init takes until all other processes in it have ended.
 func (p *process) ending() bool {
 	select {
 	case <-p.exited:
@@ -156,7 +156,7 @@ func capabilities(c *specs.LinuxCapabilities) *configs.Capabilities {
 	}
 }
 
-// logLevel is libcontainer's init's, as the number that logrus counts by: debug or error.
+// logLevel is the log level of libcontainer's init as a number of logrus: debug or error.
 func logLevel(debug bool) string {
 	if debug {
 		return "5"
@@ -164,7 +164,7 @@ func logLevel(debug bool) string {
 	return "2"
 }
 
-// finish sends the rest of the output and lets the waiters go with resp.
+// finish sends the rest of the output and answers the open Wait calls with resp.
 func (p *process) finish(resp *agentproto.WaitResponse) {
 	p.stdio.finish(resp.GetExitCode() == killedExit)
 	resp.StdoutBytes = p.stdio.out.bytes()

@@ -17,10 +17,10 @@ import (
 )
 
 const (
-	// userHZ is the unit of time in /proc, on every machine that Go runs on.
+	// userHZ is how many units of time in /proc a second has, on every machine that Go runs on.
 	userHZ = 100
 	tick   = uint64(time.Second / userHZ)
-	// What is said of processes is bounded: a message has an end.
+	// maxProcesses and maxCommand, in bytes, bound the answer: a message of ttrpc holds 4 MiB.
 	maxProcesses = 4096
 	maxCommand   = 512
 )
@@ -74,8 +74,9 @@ func readProcess(dir string) (*agentproto.Process, error) {
 	return p, nil
 }
 
-// readCommand reads the beginning of a process's arguments, empty where it has none. A
-// process says itself where in its memory they are, and how long (PR_SET_MM_MAP).
+// readCommand reads the beginning of a process's arguments, empty if it has none. It
+// bounds them because a process itself can set where in its memory they are, and how long
+// (PR_SET_MM_MAP).
 func readCommand(dir string) []byte {
 	f, err := os.Open(filepath.Join(dir, "cmdline"))
 	if err != nil {

@@ -38,7 +38,7 @@ func TestReadProcess(t *testing.T) {
 	}
 }
 
-// The arguments are where the process says, and as long as it likes.
+// A process itself sets where its arguments are, and how long.
 func TestACommandWithoutAnEnd(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "stat"), []byte("42 (sh) S 7 1 1 0 1 4194304 1 2 3 4 150 50 0 0 20 0 1 0 1 1 2"), 0o600); err != nil {
@@ -49,7 +49,7 @@ func TestACommandWithoutAnEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer line.Close()
-	if err := line.Truncate(1 << 40); err != nil { // which no memory can take
+	if err := line.Truncate(1 << 40); err != nil { // more than fits into memory
 		t.Fatal(err)
 	}
 	if _, err := line.WriteAt([]byte("sh\x00-c"), 0); err != nil {

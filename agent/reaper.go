@@ -34,8 +34,8 @@ func (r *reaper) begin() {
 	r.starting++
 }
 
-// end says that all but one of those children are waited for. pid is the one
-// that is left for untrack, 0 if there is none.
+// end says that the caller has waited for those children, except for pid: for that
+// one, untrack says so later. 0 means no exception.
 func (r *reaper) end(pid int) {
 	r.mu.Lock()
 	r.starting--

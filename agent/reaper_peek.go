@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// siginfoPID is where waitid(2) puts the child's pid: after si_signo, si_errno,
-// si_code and, on 64-bit machines, their padding.
+// siginfoPID is the index of the 32-bit word in which waitid(2) puts the child's
+// pid: after si_signo, si_errno, si_code and, on 64-bit machines, their padding.
 const (
 	siginfoPID   = 4
 	siginfoWords = int(unsafe.Sizeof(unix.Siginfo{}) / 4)

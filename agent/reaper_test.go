@@ -45,7 +45,7 @@ func startReaper(t *testing.T) *reaper {
 		defer close(ended)
 		r.run(t.Context())
 	}()
-	// It would take the next test's children.
+	// A reaper that still runs would take the next test's children.
 	t.Cleanup(func() { <-ended })
 	return r
 }

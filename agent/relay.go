@@ -23,8 +23,8 @@ const (
 	relayTimeout = 10 * time.Second
 )
 
-// relays connects the host to what listens in the containers' network namespace, at
-// addresses of that namespace and at the host's request alone.
+// relays connects the host to listeners in the containers' network namespace: only to
+// addresses of that namespace, and only at the host's request.
 type relays struct {
 	// netns is the path of the namespace.
 	netns string
@@ -46,7 +46,8 @@ func (r *relays) serve(ctx context.Context, conn net.Conn) error {
 	return nil
 }
 
-// connect makes the connection that the host asks for, and says so.
+// connect makes the connection that the host asks for, and answers the host whether it
+// is there.
 func (r *relays) connect(ctx context.Context, conn net.Conn) (*containerSocket, error) {
 	if err := conn.SetDeadline(time.Now().Add(relayTimeout)); err != nil {
 		return nil, fmt.Errorf("begin a relay: %w", err)
@@ -76,8 +77,8 @@ func (r *relays) connect(ctx context.Context, conn net.Conn) (*containerSocket, 
 // containerSocket is a TCP connection in the network namespace of the containers.
 type containerSocket struct{ *socket.Conn }
 
-// dialIn connects to an address of the network namespace at path itself, as the kernel
-// does it: from the same address.
+// dialIn connects to one of the network namespace's own addresses; path is that of the
+// namespace. The source is the same address, as the kernel chooses it too.
 func dialIn(ctx context.Context, path string, to netip.AddrPort) (*containerSocket, error) {
 	ns, err := os.Open(path)
 	if err != nil {

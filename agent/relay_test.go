@@ -64,7 +64,8 @@ func TestRelayStaysInTheNamespace(t *testing.T) {
 	}
 }
 
-// echoAtEnd answers a connection when it has ended, and each listener serves one.
+// echoAtEnd accepts one connection and, when its client has half closed it, sends
+// everything back.
 func echoAtEnd(l net.Listener) {
 	conn, err := l.Accept()
 	if err != nil {
@@ -75,7 +76,7 @@ func echoAtEnd(l net.Listener) {
 	_, _ = conn.Write(all)
 }
 
-// relayTo gives a client whose connection is carried on over conn.
+// relayTo gives a client whose bytes are relayed over conn.
 func relayTo(t *testing.T, conn net.Conn) *net.TCPConn {
 	t.Helper()
 	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -101,7 +102,7 @@ func relayTo(t *testing.T, conn net.Conn) *net.TCPConn {
 	return client
 }
 
-// TestRelaysAreBounded: one too many ends at once, and none is lost of those that go on.
+// TestRelaysAreBounded: one too many ends at once, and does not change the count.
 func TestRelaysAreBounded(t *testing.T) {
 	h, a, _ := serveHost(t)
 	a.relays.open.Store(maxRelays)

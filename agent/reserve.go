@@ -8,24 +8,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The init of a container's process lives under the process's own limits before it
-// becomes its program. The Go runtime may then need to map memory or to make a thread,
-// and dies where it cannot. So an init with tight limits reserves what it will need
-// before they apply. That takes as long as the whole start of a Go program, so all others
-// do without.
+// The init of a container's process gets the process's limits before it executes the
+// program. The Go runtime may then still need to map memory or to make a thread, and dies
+// if it cannot. So an init with tight limits reserves what it will need before they apply.
+// That takes as long as the whole start of a Go program, so all other inits do without.
 const (
 	// reserveVariable is the only variable of the agent's environment that libcontainer
-	// hands to an init. Of a zero the Go runtime takes no notice.
+	// hands to an init. The Go runtime ignores a value of 0.
 	reserveVariable = "GOMAXPROCS"
 	reserveValue    = "0"
-	// manyThreads is a limit of processes that an init does not come near, as engines
-	// set one for every container.
+	// manyThreads is far more threads than an init has. Engines set a limit of
+	// processes for every container; one of at least manyThreads is not tight.
 	manyThreads = 1 << 10
 )
 
-// reserveFor has every later init make room before its limits apply, if one of limits is
-// tight. It is for all of them because a process without limits of its own gets those of
-// its container.
+// reserveFor makes every later init reserve memory and threads before its limits apply, if
+// one of limits is tight. Every init, because a process without limits of its own gets those
+// of its container.
 func reserveFor(limits []configs.Rlimit) error {
 	for _, l := range limits {
 		if !tight(l) {
@@ -38,10 +37,10 @@ func reserveFor(limits []configs.Rlimit) error {
 	return nil
 }
 
-// InitReserves tells, in an init, whether it is to make room before its limits.
+// InitReserves tells an init whether to reserve memory and threads before its limits apply.
 func InitReserves() bool { return os.Getenv(reserveVariable) == reserveValue }
 
-// tight tells whether a limit can be met by the init of the process that it is for.
+// tight tells whether an init could reach the limit.
 func tight(l configs.Rlimit) bool {
 	switch l.Type {
 	case unix.RLIMIT_AS, unix.RLIMIT_DATA:

@@ -25,13 +25,13 @@ const (
 	maxAgentFiles = 64 << 10
 )
 
-// errNotInit says that this is no guest: another process would have its root, its mounts
-// and its kernel's settings changed.
+// errNotInit says that the agent is not PID 1 of a guest. On any other machine it would
+// change the root, the mounts and the kernel's settings.
 var errNotInit = errors.New("the agent is the first process of a runch guest, which `runch guest build` puts it into; it is not started by hand")
 
-// Run does all that PID 1 does: it brings the guest up, says hello, and serves until
-// the way to the host is cut, when it turns the VM off. It returns only with an
-// error; the caller prints it and ends, and the VM with it.
+// Run does the work of PID 1: it brings the guest up, says hello, and serves until
+// the transport to the host is cut. Then it turns the VM off. It returns only with an
+// error; the caller prints it and exits, and the VM ends with it.
 func Run(ctx context.Context) error {
 	if os.Getpid() != 1 {
 		return errNotInit
@@ -88,7 +88,7 @@ func Run(ctx context.Context) error {
 	return a.live(ctx, way)
 }
 
-// live serves from the hello to the end.
+// live serves, says hello, and turns the VM off when the transport is cut.
 func (a *Agent) live(ctx context.Context, way *transport) error {
 	broken, err := a.serve(ctx, way)
 	if err != nil {
@@ -124,7 +124,7 @@ func newLog(out io.Writer, debugging bool) *slog.Logger {
 	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
 }
 
-// joinReason adds what may be behind an error to it.
+// joinReason adds to an error what may have caused it.
 func joinReason(err, reason error) error {
 	if reason == nil {
 		return err

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestRunOutsideOfAGuest: the agent leaves a machine alone on which it is not the first
-// process. What it mounts there otherwise, it mounts in a namespace of the test's own.
+// TestRunOutsideOfAGuest: the agent changes nothing on a machine where it is not PID 1. The
+// mount namespace protects the machine if the agent mounts something all the same.
 func TestRunOutsideOfAGuest(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root for a mount namespace")

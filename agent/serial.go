@@ -101,7 +101,7 @@ func demux(session *yamux.Session, helloPort uint32) *transport {
 	}
 }
 
-// route reads a stream's port and hands the stream to who listens there.
+// route reads a stream's port and hands the stream to that port's listener.
 func route(conn net.Conn, ports map[uint32]*queue) {
 	_ = conn.SetReadDeadline(time.Now().Add(streamTimeout))
 	port, err := serial.ReadPort(conn)

@@ -248,7 +248,7 @@ func (l *shortListener) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-// A shortage of descriptors passes, and the VM does not end with it.
+// A shortage of file descriptors is temporary and must not end the VM.
 func TestAcceptOutlivesAShortage(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // there is nothing to cancel
 	if err != nil {

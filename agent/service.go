@@ -9,9 +9,9 @@ import (
 	"runch/agentproto"
 )
 
-// Wait answers when the process has ended and its output is sent. A connection
-// that breaks before is a shim that was killed: its process ends as well, as a
-// process does whose pid gets SIGKILL.
+// Wait answers when the process has ended and its output is sent. If the
+// connection breaks before, the shim was killed. Then Wait kills the process too:
+// to the caller, the shim's pid is the process.
 func (a *Agent) Wait(ctx context.Context, req *agentproto.WaitRequest) (*agentproto.WaitResponse, error) {
 	c, p, err := a.find(req.GetContainerId(), req.GetExecId())
 	if err != nil {

@@ -22,8 +22,8 @@ type sharedMemory struct {
 	dir string
 
 	mu sync.Mutex
-	// users counts the containers that have taken one, by its name, and one for the
-	// sandbox where it lasts as long as that.
+	// users counts the containers that use a file system, by its name. The sandbox
+	// counts as one more for a file system that lasts as long as the sandbox.
 	users map[string]int
 }
 
@@ -31,7 +31,8 @@ func newSharedMemory(dir string) *sharedMemory {
 	return &sharedMemory{dir: dir, users: make(map[string]int)}
 }
 
-// checkMemory refuses what would lead out of the directory.
+// checkMemory refuses names that could lead out of the directory, modes with other
+// bits than permissions, and too many file systems.
 func checkMemory(memory []*agentproto.SharedMemory) error {
 	if len(memory) > maxMemories {
 		return invalidf("shared_memory: more than %d", maxMemories)
@@ -47,8 +48,8 @@ func checkMemory(memory []*agentproto.SharedMemory) error {
 	return nil
 }
 
-// take mounts what is not mounted yet. With no error, release is to follow; with one,
-// nothing is taken.
+// take mounts the file systems that are not mounted yet. Without an error, the caller
+// calls release later; with an error, nothing is taken.
 func (s *sharedMemory) take(memory []*agentproto.SharedMemory) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,7 +84,7 @@ func (s *sharedMemory) mount(m *agentproto.SharedMemory) error {
 	return nil
 }
 
-// release gives up what a container has taken.
+// release undoes take, and unmounts the file systems that have no user any more.
 func (s *sharedMemory) release(memory []*agentproto.SharedMemory) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

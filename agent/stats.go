@@ -70,8 +70,8 @@ func blkioEntries(list []cgroups.BlkioStatEntry) []types.BlkioEntry {
 	return entries
 }
 
-// AwaitOOM waits for a kill for lack of memory that the caller does not know of,
-// or for the container's end.
+// AwaitOOM waits until the kernel has killed more processes for lack of memory
+// than the caller knows of, or until the container has ended.
 func (a *Agent) AwaitOOM(ctx context.Context, req *agentproto.AwaitOOMRequest) (*agentproto.AwaitOOMResponse, error) {
 	c, err := a.table.get(req.GetContainerId())
 	if err != nil {
@@ -86,7 +86,7 @@ func (a *Agent) AwaitOOM(ctx context.Context, req *agentproto.AwaitOOMRequest) (
 	}
 	defer watch.close()
 	for {
-		// After the watch began: what comes now wakes it.
+		// Count after the watch has begun: it reports every later kill.
 		if kills := c.oomKills(); kills > req.GetKnown() {
 			return &agentproto.AwaitOOMResponse{Kills: kills}, nil
 		}

@@ -15,7 +15,7 @@ type stdio struct {
 	conns *conns
 	// child are the ends that the process gets; closed after its start.
 	child []*os.File
-	// pipes of this side, until the copying owns them
+	// stdin, stdout and stderr are the agent's ends of the pipes, until the copying owns them.
 	stdin, stdout, stderr *os.File
 	// socket receives the terminal's master from libcontainer.
 	socket *os.File
@@ -69,8 +69,8 @@ func newStdio(p *libcontainer.Process, c *conns, terminal bool, rootUID, rootGID
 	return s, nil
 }
 
-// pipe makes a pipe that belongs to the container's root, so that it can open
-// /dev/stdout.
+// pipe makes a pipe that belongs to the container's root user, so that this user can
+// open /dev/stdout.
 func (s *stdio) pipe(uid, gid int) (r, w *os.File, err error) {
 	if r, w, err = os.Pipe(); err != nil {
 		return nil, nil, fmt.Errorf("make pipe: %w", err)
@@ -112,8 +112,8 @@ func (s *stdio) start() error {
 	return nil
 }
 
-// startConsole copies to and from the terminal's master. Output has a
-// descriptor of its own: it closes it at its end.
+// startConsole copies to and from the terminal's master. The output has a
+// descriptor of its own, which it closes at its end.
 func (s *stdio) startConsole(console *os.File) error {
 	s.console = console
 	if s.conns.plainNewlines {
@@ -137,7 +137,8 @@ func (s *stdio) startConsole(console *os.File) error {
 }
 
 // finish is called when the process has ended: it sends the rest of the output
-// and closes everything. Of a process that was killed the rest is what the host takes.
+// and closes everything. If the process was killed, a host that reads nothing for
+// stallTimeout does not get the rest.
 func (s *stdio) finish(killed bool) {
 	s.in.close()
 	s.out.end(killed)

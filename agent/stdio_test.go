@@ -134,7 +134,7 @@ func TestOutputClosesWhenTheHostDoes(t *testing.T) {
 	}
 }
 
-// A process that was killed has ended, though nobody reads what it has written.
+// A killed process ends even if nobody reads its output.
 func TestOutputOfAKilledProcessIsNotWaitedFor(t *testing.T) {
 	r, w := pipe(t)
 	_, guest := connPair(t)
@@ -145,7 +145,7 @@ func TestOutputOfAKilledProcessIsNotWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = w.Close()
-	// It is killed when nothing moves any more.
+	// Kill it when the pipe and the connection are full.
 	for before := uint64(1); o.bytes() == 0 || o.bytes() != before; {
 		before = o.bytes()
 		<-time.After(50 * time.Millisecond)
@@ -164,7 +164,7 @@ func TestInput(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		sent string
-		end  uint64 // said after sending
+		end  uint64 // said before sending
 		cut  bool   // the connection breaks instead
 		want string
 	}{
@@ -285,7 +285,7 @@ func TestTerminal(t *testing.T) {
 	if err != nil || string(line[:n]) != "typed\n" {
 		t.Errorf("read %q, %v", line[:n], err)
 	}
-	s.closeStdin(0) // of no meaning here: the terminal stays
+	s.closeStdin(0) // no effect: a terminal stays open
 	if _, err := slave.WriteString("said\n"); err != nil {
 		t.Fatal(err)
 	}

@@ -33,8 +33,8 @@ func (t *table) get(id string) (*container, error) {
 }
 
 // reserve claims an id for a container that is to be made. A container of that id that
-// has ended is forgotten as soon as everything of it is removed. One that lives, but that
-// no shim waits for, is killed first: the host takes its id for free.
+// has ended is forgotten as soon as everything of it is removed. One that still lives, but
+// whose shim is gone, is killed first: for the host its id is free.
 func (t *table) reserve(ctx context.Context, id string) error {
 	t.mu.Lock()
 	old, ok := t.byID[id]
@@ -77,8 +77,8 @@ func (t *table) reserveLocked(id string) error {
 	return nil
 }
 
-// forgetOldest forgets, of the containers that have ended and are removed, the one that
-// was made first. It reports false where there is none.
+// forgetOldest forgets the oldest of the containers that have ended and are removed. It
+// reports false if there is none.
 func (t *table) forgetOldest() bool {
 	for _, id := range t.order {
 		select {
@@ -101,7 +101,7 @@ func (t *table) forget(id string) {
 	}
 }
 
-// release gives a reserved id back; with a container it is that container's.
+// release ends the reservation of an id; c, if it is not nil, has the id from now on.
 func (t *table) release(id string, c *container) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

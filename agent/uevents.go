@@ -26,7 +26,7 @@ func awaitDevice(ctx context.Context, there func() (bool, error)) error {
 	defer stop()
 	buf := make([]byte, 8192)
 	for {
-		// It may have come between the look and the socket.
+		// Look again: the device may have come before the socket was open.
 		if ok, err := there(); ok || err != nil {
 			return err
 		}
@@ -36,7 +36,7 @@ func awaitDevice(ctx context.Context, there func() (bool, error)) error {
 	}
 }
 
-// openUevents listens to what the kernel says of its devices.
+// openUevents opens a socket that receives the kernel's events about devices.
 func openUevents() (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {

@@ -17,9 +17,9 @@ import (
 // whose server is gone would never answer.
 const unmountTimeout = 5 * time.Second
 
-// unmountShare lets go of the files of a container that has ended. The kernel
-// made mounts of the host's mounts in the shared directory when they were first
-// used; as long as they are there, virtiofsd keeps their files open.
+// unmountShare unmounts the share of a container that has ended. The kernel
+// mounted the host's mounts in the shared directory when they were first used;
+// as long as they are mounted, virtiofsd keeps their files open.
 func (a *Agent) unmountShare(share string) {
 	if share == "" {
 		return
@@ -37,8 +37,8 @@ func (a *Agent) unmountShare(share string) {
 	}
 }
 
-// unmountBelow unmounts everything at and below dir/name, the newest first, by
-// paths without symbolic links: who wrote below may have put one there since.
+// unmountBelow unmounts everything at and below dir/name, the newest first. It
+// follows no symbolic links: a container may have put one there.
 func unmountBelow(dir, name string) error {
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(filepath.Join(dir, name)))
 	if err != nil {

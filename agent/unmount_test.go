@@ -60,7 +60,7 @@ func TestContainersMountsGoWithIt(t *testing.T) {
 	}
 }
 
-// What a container wrote must not lead the agent to mounts elsewhere.
+// A symbolic link that a container made must not lead the agent to mounts elsewhere.
 func TestUnmountFollowsNoLinks(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root to mount")

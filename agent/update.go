@@ -31,8 +31,8 @@ func (a *Agent) Update(ctx context.Context, req *agentproto.UpdateRequest) (*age
 	return &agentproto.UpdateResponse{}, c.update(change)
 }
 
-// update puts a change over the container's resources. One that the kernel
-// refuses changes nothing.
+// update merges a change into the container's resources. A change that the kernel
+// refuses has no effect.
 func (c *container) update(change *specs.LinuxResources) error {
 	c.updating.Lock()
 	defer c.updating.Unlock()
@@ -40,7 +40,7 @@ func (c *container) update(change *specs.LinuxResources) error {
 		return errNotRunning
 	}
 	merged := oci.MergeResources(c.resources, change)
-	merged.Devices = nil // they are those of the container's creation
+	merged.Devices = nil // device rules stay as they were at creation
 	cg, err := specconv.CreateCgroupConfig(&specconv.CreateOpts{
 		CgroupName: c.id,
 		Spec:       &specs.Spec{Linux: &specs.Linux{Resources: merged}},

@@ -14,7 +14,7 @@ import (
 	"runch/agentproto"
 )
 
-// What the agent takes from outside is bounded by these.
+// Bounds of what the agent accepts from outside the guest.
 const (
 	maxID         = 1024    // bytes of a container's or a process's id
 	maxSpec       = 3 << 20 // bytes of a spec; a message of ttrpc holds 4 MiB
@@ -94,7 +94,7 @@ func checkProcess(field string, p *specs.Process) error {
 	return nil
 }
 
-// checkStdio refuses stream ids that mean two things.
+// checkStdio refuses an id for two streams, and stderr with a terminal.
 func checkStdio(s *agentproto.Stdio, terminal bool) error {
 	if terminal && s.GetStderr() != 0 {
 		return invalidf("stdio.stderr: a terminal has none")
@@ -116,7 +116,7 @@ func checkSize(s *agentproto.TerminalSize) error {
 	return nil
 }
 
-// checkShare refuses a directory of the share that is not right below it.
+// checkShare refuses a share that is not one path element below the shared directory.
 func checkShare(name string) error {
 	switch {
 	case len(name) > unix.NAME_MAX:
@@ -127,7 +127,8 @@ func checkShare(name string) error {
 	return nil
 }
 
-// checkShared refuses shared namespaces that mean nothing, or two things.
+// checkShared refuses namespaces that cannot be shared, that are listed twice, or that
+// the spec does not ask for without a path.
 func checkShared(req *agentproto.CreateContainerRequest, spec *specs.Linux) error {
 	seen := make(map[specs.LinuxNamespaceType]bool)
 	for i, ns := range req.GetSharedNamespaces() {

@@ -13,10 +13,10 @@ import (
 )
 
 // volumes are the directories of the host that containers of the sandbox share with
-// it. The kernel makes a file system of its own of each that is below the shared
-// directory, with its own caches; so containers that share the same directory of the
-// host use that of one of them: what one changes, the others see at once. It is safe
-// for concurrent use.
+// it. The guest's kernel gives each place below the shared directory a file system and
+// caches of its own. So containers with the same directory of the host all use the file
+// system of one of them: what one changes, the others see at once. It is safe for
+// concurrent use.
 type volumes struct {
 	dir string
 
@@ -72,7 +72,7 @@ func (s *volumes) join(share string, list []*agentproto.Volume) error {
 	return nil
 }
 
-// leave forgets what a container has: it comes before that is unmounted.
+// leave forgets the volumes of a share. The caller unmounts them only afterwards.
 func (s *volumes) leave(share string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"runch/agentproto"
 )
 
-// same tells whether two paths are of one file system: each tmpfs of a test stands for
-// what the kernel makes of a directory of the host.
+// sameDevice tells whether two paths are in one file system. Each tmpfs of a test stands
+// for the file system that the kernel makes for a directory of the host.
 func sameDevice(t *testing.T, a, b string) bool {
 	t.Helper()
 	var one, other unix.Stat_t
@@ -51,7 +51,7 @@ func TestContainersWithTheSameDirectoryUseOneFileSystem(t *testing.T) {
 	if !sameDevice(t, also, writes) || !sameDevice(t, later, reads) {
 		t.Error("containers with the same directory have different file systems")
 	}
-	// With the first gone, the others still have it, and so has who comes then.
+	// After the first has gone, the others still have the file system, and a later one joins it.
 	s.leave("writes")
 	if err := unmountBelow(dir, "writes"); err != nil {
 		t.Fatal(err)

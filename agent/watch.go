@@ -42,7 +42,7 @@ func (w *fileWatch) run() {
 		}
 		select {
 		case w.changed <- struct{}{}:
-		default: // whoever reads looks at the file itself
+		default: // a change is announced already; the reader looks at the file itself
 		}
 	}
 }

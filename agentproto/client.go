@@ -14,21 +14,21 @@ import (
 	"runch/plaintext"
 )
 
-// Client calls the agent. One that is closed ends the calls it has open.
+// Client calls the agent. Closing it ends its open calls.
 type Client struct {
 	AgentService
 	conn *ttrpc.Client
 	raw  *sentConn
 }
 
-// sentConn tells of what is written to it.
+// sentConn tells when something has been written to it.
 type sentConn struct {
 	net.Conn
 	mu   sync.Mutex
 	next chan struct{}
 }
 
-// Write writes, and tells whoever waits for that.
+// Write writes to the connection and closes the channel of NextSent.
 func (c *sentConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.mu.Lock()
@@ -71,7 +71,7 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// The agent's errors, by what a caller decides on.
+// The agent's errors, as far as a caller has to tell them apart.
 var (
 	// ErrNotFound says that the guest has no such container or process.
 	ErrNotFound = errors.New("no such container or process in the guest")
@@ -83,8 +83,8 @@ var (
 	ErrUnreachable = errors.New("the guest's agent does not answer")
 )
 
-// What both sides refuse, the host where it knows the container's state without
-// asking. These are runc's texts, for which callers of a runtime search.
+// Errors that both sides give: the host if it knows the container's state without
+// asking the agent. Their texts are runc's, for which callers of a runtime search.
 var (
 	ErrStartStopped = errors.New("cannot start a container that has stopped")
 	ErrStartRunning = errors.New("cannot start an already running container")

@@ -22,8 +22,8 @@ func (d pipeDialer) Dial(context.Context, uint32) (net.Conn, error) {
 	return host, nil
 }
 
-// FuzzAnswers gives a call whatever a guest might answer: an error or an
-// answer, in time, and text that is fit for a terminal.
+// FuzzAnswers gives a call arbitrary bytes for the guest's answer: the call ends
+// in time, and an error's text is fit for a terminal.
 func FuzzAnswers(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 1, 2, 0})
@@ -62,7 +62,7 @@ func (silentDialer) Dial(context.Context, uint32) (net.Conn, error) {
 	return host, nil
 }
 
-// What a request's sender waits for comes with that request, and not before.
+// The channel of NextSent is closed by the next request, and not before.
 func TestNextSent(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

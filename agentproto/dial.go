@@ -17,8 +17,8 @@ func OpenStream(ctx context.Context, d Dialer, id uint64) (net.Conn, error) {
 	return open(ctx, d, StreamPort, func(conn net.Conn) error { return WriteStreamHeader(conn, id) })
 }
 
-// open dials a port of the guest's and says what the connection is for. Both are bounded
-// by ctx.
+// open dials a port of the guest and lets say tell what the connection is for. ctx bounds
+// both.
 func open(ctx context.Context, d Dialer, port uint32, say func(net.Conn) error) (net.Conn, error) {
 	conn, err := d.Dial(ctx, port)
 	if err != nil {

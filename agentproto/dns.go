@@ -14,15 +14,15 @@ const (
 	MaxDNSMessage = 1<<16 - 1
 )
 
-// IsRelayedServer tells whether the agent may stand in for a name server at an address: a
-// loopback address of the host's side of the network, where docker's is (127.0.0.11).
-// 127.0.0.1 is the container's own.
+// IsRelayedServer tells whether the agent may stand in for a name server at an address. It
+// may for an IPv4 loopback address, which is on the host's side of the network, as docker's
+// is (127.0.0.11), except 127.0.0.1, which is the container's own.
 func IsRelayedServer(address netip.Addr) bool {
 	return address.Is4() && address.IsLoopback() && address != netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
-// ReadDNSMessage reads a message of DNS from a TCP connection, which has its length
-// before it (RFC 1035, 4.2.2).
+// ReadDNSMessage reads a DNS message from a TCP connection, where its length precedes it
+// (RFC 1035, 4.2.2).
 func ReadDNSMessage(r io.Reader) ([]byte, error) {
 	var length [2]byte
 	if _, err := io.ReadFull(r, length[:]); err != nil {
@@ -35,7 +35,8 @@ func ReadDNSMessage(r io.Reader) ([]byte, error) {
 	return message, nil
 }
 
-// WriteDNSMessage writes what ReadDNSMessage reads.
+// WriteDNSMessage writes a DNS message with its length before it, as ReadDNSMessage
+// reads it.
 func WriteDNSMessage(w io.Writer, message []byte) error {
 	if len(message) > MaxDNSMessage {
 		return fmt.Errorf("a DNS message of %d bytes: %w", len(message), ErrProtocol)

@@ -1,7 +1,7 @@
 // Package agentproto is what the host and the agent in the guest agree on: the
 // control protocol (agent.proto, spoken as ttrpc), the header of a raw stream,
-// the agent's hello, and where in the guest things are. Neither side trusts the
-// other: every length is bounded before it is believed.
+// the relays, the agent's hello, and paths in the guest. Neither side trusts the
+// other: every length is checked against a bound before it is used.
 package agentproto
 
 import (
@@ -14,7 +14,7 @@ import (
 // Version is the protocol's version; both sides refuse any other.
 const Version = 4
 
-// The ports of the guest's vsock, or of what stands in for one.
+// The ports of the guest's vsock, or of the transport that replaces vsock.
 const (
 	// ControlPort is where the agent serves the Agent service.
 	ControlPort = 1024
@@ -30,15 +30,15 @@ const (
 const (
 	// ShareTag is the virtiofs tag of the sandbox's shared directory.
 	ShareTag = "runch"
-	// GuestSharedDir is where the agent mounts it.
+	// GuestSharedDir is where the agent mounts the shared directory.
 	GuestSharedDir = "/run/runch/shared"
-	// GuestMemoryDir has the memory that containers of the sandbox share, each below
-	// its name.
+	// GuestMemoryDir has the tmpfs file systems that containers of the sandbox share,
+	// each below its name.
 	GuestMemoryDir = "/run/runch/shm"
 	// GuestNetNS is the network namespace of the sandbox's containers.
 	GuestNetNS = "/run/runch/netns"
 	// SerialPort is the name of the virtio-serial port that carries the
-	// control channel where there is no vsock.
+	// yamux session, with all ports, where there is no vsock.
 	SerialPort = "runch.agent"
 )
 

@@ -11,8 +11,8 @@ import (
 	"runch/transport"
 )
 
-// The header of a relay, and its answer of one byte. The header has the address in 16
-// bytes, one of IPv4 as IPv6 maps it, and the port.
+// The header of a relay, and the answer of one byte. The header has the address in 16
+// bytes, an IPv4 one as an IPv4-mapped IPv6 address, and the port.
 const (
 	relayMagic   = "RUNCHRL2"
 	relayAddress = 16
@@ -49,8 +49,8 @@ func askRelay(conn net.Conn, to netip.AddrPort) error {
 	return nil
 }
 
-// ReadRelayHeader reads what OpenRelay wrote, and not a byte more: where to connect to.
-// Whether the containers have such an address is for the caller to find out.
+// ReadRelayHeader reads what OpenRelay wrote, and not a byte more. It gives the address to
+// connect to, but does not check that the containers have it.
 func ReadRelayHeader(r io.Reader) (netip.AddrPort, error) {
 	var header [relayHeader]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
@@ -65,7 +65,7 @@ func ReadRelayHeader(r io.Reader) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(address, port), nil
 }
 
-// AnswerRelay says whether the connection that was asked for is there.
+// AnswerRelay tells the host whether the connection that it asked for is there.
 func AnswerRelay(w io.Writer, connected bool) error {
 	answer := []byte{relayConnected}
 	if !connected {

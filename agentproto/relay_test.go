@@ -72,7 +72,7 @@ type dialerFunc func() net.Conn
 
 func (f dialerFunc) Dial(context.Context, uint32) (net.Conn, error) { return f(), nil }
 
-// TestRelayHeaderRefusals: the header has the address of one machine, and a port.
+// TestRelayHeaderRefusals: the header must have a unicast address and a port.
 func TestRelayHeaderRefusals(t *testing.T) {
 	header := func(magic, address, port string) string {
 		as16 := netip.MustParseAddr(address).As16()
@@ -192,8 +192,8 @@ func TestRelayResets(t *testing.T) {
 	wait()
 }
 
-// TestRelayBreaks: a stream that ends without the last frame is no end of the bytes,
-// also for a side that has had the other's last frame.
+// TestRelayBreaks: a stream that ends without the last frame resets the connection, also
+// on a side that has received the other's last frame.
 func TestRelayBreaks(t *testing.T) {
 	client, server, stream, wait := relayed(t)
 	_ = server.CloseWrite()
@@ -207,7 +207,7 @@ func TestRelayBreaks(t *testing.T) {
 	wait()
 }
 
-// TestRelayRefusesFrames: what a guest says of a length is not believed.
+// TestRelayRefusesFrames: a frame longer than maxFrame resets the connection.
 func TestRelayRefusesFrames(t *testing.T) {
 	client, near := connection(t)
 	host, guest := net.Pipe()

@@ -11,29 +11,29 @@ import (
 )
 
 // A relay's bytes go in frames, each way: four bytes of length, then so many bytes. A
-// frame of no bytes is the end of that direction, which not every transport can say.
+// frame of no bytes ends that direction: not every transport can half close.
 const (
 	frameHeader = 4
 	// maxFrame bounds one frame, in bytes, and with it what a relay holds in memory.
 	maxFrame = 16 << 10
 )
 
-// RelaySocket is a TCP connection that a relay carries on. Both sides have one.
+// RelaySocket is a TCP connection whose bytes a relay carries. Both sides have one.
 type RelaySocket interface {
 	io.ReadWriteCloser
-	// CloseWrite ends the direction that is written to.
+	// CloseWrite half closes the connection: the peer reads the end.
 	CloseWrite() error
 	// SetLinger with 0 makes Close reset the connection.
 	SetLinger(seconds int) error
 }
 
-// relay is one while it is copied.
+// relay is one side of a relay while Relay copies.
 type relay struct {
 	socket RelaySocket
 	stream net.Conn
 	// ended is set before the last frame is sent.
 	ended atomic.Bool
-	// reset ends both, the socket by a reset.
+	// reset closes the stream, and the socket by a TCP reset.
 	reset func()
 }
 
@@ -108,8 +108,8 @@ func (r *relay) receive() error {
 	}
 }
 
-// watch waits for the stream's end after the last frame. One that ends before our side
-// has said its own end was broken by the other.
+// watch waits for the stream's end after the other side's last frame. If this side has not
+// sent its own last frame by then, the other side has broken the stream.
 func (r *relay) watch() {
 	_, _ = r.stream.Read(make([]byte, 1))
 	if !r.ended.Load() {

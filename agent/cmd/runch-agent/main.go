@@ -1,6 +1,6 @@
 // Runch-agent is the first process of a runch guest. libcontainer starts it
-// again, with the argument init, as the first stage of every container process,
-// and the kernel when it misses a module.
+// again, with the argument init, as the first stage of every container process.
+// The kernel starts it as modprobe.
 package main
 
 import (
@@ -18,11 +18,11 @@ import (
 )
 
 // The main goroutine keeps the process's first thread; only in an init function is it
-// sure to be on it. For a container's init: libcontainer sets CPUs and scheduling for the
-// pid, which is the first thread's, and the program gets those of the thread that calls
-// execve. For the agent: libcontainer has threads join containers' mount namespaces and
-// then ends them, but Go never ends the first thread. That one would keep a container's
-// mounts for ever, and /proc/self would show them as the agent's.
+// sure to be on that thread. A container's init needs it because libcontainer sets CPUs and
+// scheduling for the pid, which is the first thread's, and the program gets those of the
+// thread that calls execve. The agent needs it because libcontainer has threads join
+// containers' mount namespaces and then ends them, but Go never ends the first thread. That
+// one would keep a container's mounts for ever, and /proc/self would show them as the agent's.
 func init() { //nolint:gochecknoinits // in main another thread may be the process's first
 	runtime.LockOSThread()
 	if isInit() {
@@ -42,7 +42,7 @@ func main() {
 	}
 	if alias, ok := agent.IsModprobe(os.Args); ok {
 		if err := agent.Modprobe(alias); err != nil {
-			os.Exit(1) // the kernel asks for much that nobody has
+			os.Exit(1) // no message: the kernel asks for many modules that do not exist
 		}
 		return
 	}

@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// At its end the init of a container lives under the container's own limits. Where
-// RLIMIT_AS is less than the address space that the Go runtime has reserved by then
-// (hardly any of it is memory in use), the runtime can map nothing more, and the init
-// would die. So it reserves beforehand what it will need.
+// The init of a container gets the container's limits before it executes the program. If
+// RLIMIT_AS is less than the address space that the Go runtime has reserved by then (hardly
+// any of it is memory in use), the runtime can map nothing more, and the init would die. So
+// it reserves beforehand what it will need.
 const (
 	spareThreads = 6
 	spareHeap    = 32 << 20 // in bytes; a spec may have some MiB, and is there more than once

@@ -1,6 +1,6 @@
 package main
 
-// The constructor in seal.c is linked in by this.
+// Importing C links the constructors of seal.c and heap.c in.
 
 // #cgo CFLAGS: -Wall
 import "C"
