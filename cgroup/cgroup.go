@@ -185,8 +185,8 @@ func (c *Cgroup) applyFiles(pid int) error {
 
 // create creates the directories, sets the limits and moves the process in.
 func (c *Cgroup) create(pid int) error {
-	// A user who may not create cgroups gets an error if there are limits to
-	// set, and none otherwise; Set tells the two apart.
+	// Apply returns ErrRootless to a user who may not create cgroups. That is an
+	// error only if there are limits to set, which Set finds out.
 	err := c.manager.Apply(-1) // -1: no process
 	if err == nil || errors.Is(err, cgroups.ErrRootless) {
 		err = c.manager.Set(c.resources)

@@ -143,7 +143,7 @@ func TestLifeOfACgroup(t *testing.T) {
 		}
 	}
 	end(t, cmd)
-	// A later command knows the path alone.
+	// A later command knows only the path.
 	for range 2 {
 		later, err := Open(path, false, nil)
 		if err != nil {
@@ -174,7 +174,7 @@ func TestFailedApplyLeavesNothing(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			path := testPath(t) // its end looks for leftovers
+			path := testPath(t) // looks for leftovers at the end
 			pid := tt.pid(t)
 			before, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 			c, err := New(path+"/parent/child", false, Limits{Resources: tt.res}, nil)
@@ -284,8 +284,8 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// TestManyInOurParent makes and destroys cgroups below the parent that goes
-// with the last of them.
+// TestManyInOurParent concurrently makes and destroys cgroups below ownParent,
+// which is removed with the last of them.
 func TestManyInOurParent(t *testing.T) {
 	_ = testPath(t)
 	round := func(i int, pid int) error {
@@ -302,7 +302,8 @@ func TestManyInOurParent(t *testing.T) {
 		}
 		return err
 	}
-	// The library finds the names of blkio's files once, without a lock.
+	// The first round is alone: in it, the library looks up the names of blkio's files
+	// without a lock.
 	if err := round(0, sleeper(t).Process.Pid); err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,7 @@ func (c *Cgroup) Destroy(ctx context.Context) error {
 	return nil
 }
 
-// Leftover are the cgroups of a process that no record tells of.
+// Leftover are the cgroups of a process that is in no record.
 type Leftover struct{ paths map[string]string }
 
 // LeftoverOf finds the cgroups of a live process that were made for it: neither the root

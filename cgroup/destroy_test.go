@@ -21,7 +21,7 @@ import (
 func TestDestroyWaitsForProcesses(t *testing.T) {
 	path, cmd := testPath(t), sleeper(t)
 	c := apply(t, path, nil, 0, cmd.Process.Pid)
-	// Killed and not reaped, as a shim whose subreaper is slow.
+	// It is killed and not reaped, like a shim whose subreaper is slow.
 	var killed atomic.Bool
 	timer := time.AfterFunc(150*time.Millisecond, func() {
 		killed.Store(true)
@@ -64,8 +64,8 @@ func TestDestroyTakesWhatIsBelow(t *testing.T) {
 	}
 }
 
-// The kernel keeps an init that has ended until everybody of its pid namespace is
-// reaped, and who joined from outside has a parent that may never do it.
+// The kernel keeps an init that has ended until all processes of its pid namespace are
+// reaped. A process that joined from outside has a parent that may never reap it.
 func TestDestroyBesideZombies(t *testing.T) {
 	path := testPath(t)
 	init, _ := running(t, syscall.CLONE_NEWPID, "echo 0; exec sleep 300")
@@ -95,8 +95,8 @@ func TestDestroyBesideZombies(t *testing.T) {
 	}
 }
 
-// running starts a shell script that is killed at the end of the test, and gives
-// the number in the first line that it prints.
+// running starts a shell script that is killed at the end of the test. It returns the
+// shell's pid and the number in the first line that the script prints.
 func running(t *testing.T, cloneFlags uintptr, script string) (pid, printed int) {
 	t.Helper()
 	cmd := exec.CommandContext(context.Background(), "sh") // t.Context ends before Cleanup
@@ -145,8 +145,8 @@ func awaitName(ctx context.Context, t *testing.T, pid int, name string) {
 	}
 }
 
-// TestOwnCgroupIsNoLeftover: a process that is where this one is, as one that could not be
-// given a cgroup, leaves none to be removed.
+// TestOwnCgroupIsNoLeftover checks that nothing is removed for a process in this one's
+// cgroup, as for one that could not get a cgroup of its own.
 func TestOwnCgroupIsNoLeftover(t *testing.T) {
 	l, err := LeftoverOf(sleeper(t).Process.Pid)
 	if err != nil {

@@ -7,9 +7,10 @@
 //
 //   - memory (limit, reservation, memory+swap): the container's figure and the
 //     overhead of a VM. Guest memory is shared memory of the host, charged to
-//     the cgroup of whoever touches a page first; all who can are in this cgroup.
+//     the cgroup of the process that touches a page first; all processes that
+//     can are in this cgroup.
 //   - cpu, cpuset, block I/O: unchanged.
-//   - pids: not set. Threads of the VMM and of virtiofsd are no processes of the
+//   - pids: not set. The threads of the VMM and virtiofsd are not processes of the
 //     container, and a limit of 20 would kill the VM, not the container.
 //   - devices: not set. The VMM needs /dev/kvm, /dev/net/tun and /dev/vhost-*,
 //     which no container spec allows; the guest has no device of the host.

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// roleVariable tells this test binary that it was started to play a part.
+// roleVariable names the role in which this test binary was started.
 const roleVariable = "RUNCH_CGROUP_TEST_ROLE"
 
-// roles are the parts; each begins when its standard input has a first line, and
-// the process stays until the input ends.
+// roles are what the test binary can do instead. Each begins when its standard input has a
+// first line, and the process stays until the input ends.
 var roles = map[string]func() error{
 	"splice": splicePages,
 	"eat":    eatMemory,
@@ -73,7 +73,7 @@ const (
 )
 
 // splicePages fills the pipes from descriptor 3 on with pages of this process, which
-// it then unmaps: nobody has them mapped, and they are not free.
+// it then unmaps: no process has them mapped, but they are not free.
 func splicePages() error {
 	for i := range splicedPipes {
 		if err := fillPipe(3 + i); err != nil {
@@ -103,7 +103,7 @@ func fillPipe(fd int) error {
 	return unix.Munmap(pages)
 }
 
-// eatMemory takes more memory than Starve leaves, and writes to descriptor 3 then.
+// eatMemory takes more memory than Starve leaves, and then writes to descriptor 3.
 func eatMemory() error {
 	pages, err := unix.Mmap(-1, 0, largeTake, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {

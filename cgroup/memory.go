@@ -44,8 +44,8 @@ func (c *Cgroup) checkMemory(l Limits) (cgroups.MemoryStats, error) {
 }
 
 // LowerMemory sets the limit of memory, if it is lower than the present one, as
-// soon as the memory in use allows it, and returns ErrMemoryHeld if that is not
-// before ctx is done. The kernel has no event for memory that is freed. A nil Cgroup
+// soon as the memory in use allows it. It returns ErrMemoryHeld if ctx is done before
+// that. It polls, since the kernel has no event for memory that is freed. A nil Cgroup
 // has no limit.
 func (c *Cgroup) LowerMemory(ctx context.Context, l Limits) error {
 	if c == nil {

@@ -13,9 +13,9 @@ import (
 // as the largest number of whole pages, in bytes.
 const noLimit = 1 << 62
 
-// ParentLimits are the limits of memory and CPU of the cgroup that this one is in, or
-// is to be: the kubelet and podman make it for a pod. What it does not limit, and what
-// cannot be read, is nil. Limits of cgroups further up are not looked at.
+// ParentLimits are the limits of memory and CPU of this cgroup's parent, which the
+// kubelet and podman make for a pod. A limit that is not set or cannot be read is nil.
+// Limits of cgroups further up are ignored. This cgroup need not exist.
 func (c *Cgroup) ParentLimits() *specs.LinuxResources {
 	limits := &specs.LinuxResources{}
 	if cgroups.IsCgroup2UnifiedMode() {

@@ -14,7 +14,7 @@ type Limits struct {
 	Overhead  int64
 }
 
-// resources are the limits as they are set; the package comment has the rule.
+// resources are the limits in the library's form; the package comment says which are set.
 func resources(l Limits) *cgroups.Resources {
 	r := &cgroups.Resources{}
 	if l.Resources == nil {

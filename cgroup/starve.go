@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Memory is the memory of a cgroup, for a process that will not see the host's
-// files any more.
+// Memory gives access to a cgroup's memory files, also after the process has changed
+// its root and cannot see them by their paths.
 type Memory struct{ dir *os.Root }
 
-// MemoryDir is the one of a cgroup's Paths that has the files of its memory, empty
+// MemoryDir is the directory among a cgroup's Paths that has its memory files, empty
 // if there is none.
 func MemoryDir(paths map[string]string) string {
 	if v1, ok := paths["memory"]; ok {
@@ -25,7 +25,7 @@ func MemoryDir(paths map[string]string) string {
 	return paths[""]
 }
 
-// OpenMemory opens the memory of the cgroup with this directory.
+// OpenMemory opens the memory files of the cgroup with this directory.
 func OpenMemory(dir string) (*Memory, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -35,9 +35,9 @@ func OpenMemory(dir string) (*Memory, error) {
 }
 
 // How much memory a victim takes, and how much of that it may have, in bytes. The large
-// ones are for cgroup v1, where the OOM killer may choose another process of the cgroup:
-// the victim has to be larger than each of them in all that it has mapped. That counts
-// the program's file too, of which a shim has 14 MiB mapped.
+// values are for cgroup v1, where the OOM killer may choose another process of the cgroup:
+// the victim has to have more memory mapped than any of them. Mapped files count, too, and
+// a shim has 14 MiB of its program's file mapped.
 const (
 	smallTake, smallLimit = 4 << 20, 1 << 20
 	largeTake, largeLimit = 64 << 20, 32 << 20
@@ -46,21 +46,21 @@ const (
 // Victim is a process in the cgroup that is to be killed.
 type Victim struct {
 	PID int
-	// Take lets it take so many bytes of memory, and returns when it has them and is
-	// stopped, or was killed.
+	// Take makes it take this many bytes of memory, and returns when it has them and is
+	// stopped, or when it was killed.
 	Take func(bytes int) error
-	// Ended ends it, if it lives, and returns when it has ended; the error says that
-	// it was not killed.
+	// Ended ends it, if it lives, and returns when it has ended. It returns an error if
+	// the victim ended otherwise than by SIGKILL.
 	Ended func() error
 }
 
-// Starve makes memory short for the victim, so that the kernel's OOM killer ends it, and
-// whoever listens to the cgroup's memory is told of that.
+// Starve makes memory short for the victim, so that the kernel's OOM killer kills it and
+// notifies the processes that listen to the cgroup's memory events.
 //
-// On cgroup v2 it concerns the victim alone, and the others are in a child of the
-// cgroup meanwhile. On cgroup v1 only those who listen to the cgroup that is short are
-// told, not those above it: all that are in the cgroup have to do without more memory,
-// and it is for the caller to see to it that the OOM killer takes the right one.
+// On cgroup v2 only the victim is short of memory: the other processes are in another
+// child of the cgroup meanwhile. On cgroup v1 the kernel notifies listeners of the cgroup
+// whose limit is met, but not those of its parents. So Starve lowers the limit of the
+// whole cgroup, and the caller has to make sure that the OOM killer chooses the victim.
 func (m *Memory) Starve(v Victim) error {
 	if _, err := m.dir.Stat("memory.limit_in_bytes"); err == nil {
 		return m.starveAll(v)
@@ -93,9 +93,9 @@ func (m *Memory) starveAll(v Victim) error {
 	return errors.Join(v.Take(largeTake), v.Ended(), m.write(limit, strings.TrimSpace(string(before))))
 }
 
-// The children of the cgroup on cgroup v2, where no process may be in one that has
-// children with limits. CRI-O knows the first's name: it is the only one that it
-// expects to find in a container's cgroup.
+// The children of the cgroup on cgroup v2, where no process may be in a cgroup that has
+// children with limits. restChild has the only name of a child that CRI-O expects in a
+// container's cgroup.
 const (
 	restChild = "container"
 	oomChild  = "oom"
@@ -146,8 +146,8 @@ func (m *Memory) control(change string) func() error {
 // errForeign says that a process cannot be named from this pid namespace.
 var errForeign = errors.New("a process of another pid namespace is in it")
 
-// moveAll moves the processes of one of the cgroups to another. Those that are being
-// moved may start others, but not for ever.
+// moveAll moves the processes of one of the cgroups to another. Processes may fork
+// meanwhile, so it repeats that, up to a bound.
 func (m *Memory) moveAll(from, to string) error {
 	const rounds = 10
 	for range rounds {
@@ -161,7 +161,7 @@ func (m *Memory) moveAll(from, to string) error {
 		}
 		for _, pid := range pids {
 			if pid == "0" {
-				return errForeign // to write it would move this process
+				return errForeign // writing 0 would move this process
 			}
 			if err := m.write(path.Join(to, "cgroup.procs"), pid); err != nil && !errors.Is(err, unix.ESRCH) {
 				return err

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Whoever listens to a cgroup's memory is told, and nobody but the one is killed.
+// TestStarve checks that a listener to the cgroup's memory is notified, and that only the
+// victim is killed.
 func TestStarve(t *testing.T) {
 	path, bystander := testPath(t), sleeper(t)
 	c := apply(t, path, memory(256<<20).Resources, 0, bystander.Process.Pid)
@@ -81,7 +82,7 @@ func TestStarve(t *testing.T) {
 }
 
 // listen listens to the cgroup's memory as callers do: on cgroup v1 by an eventfd, on
-// v2 by a file. The result tells whether a kill was told of.
+// v2 by a file. The result tells whether the listener was notified of a kill.
 func listen(t *testing.T, c *Cgroup) func() bool {
 	t.Helper()
 	dir := MemoryDir(c.Paths())
@@ -108,7 +109,7 @@ func listen(t *testing.T, c *Cgroup) func() bool {
 	}
 }
 
-// listenV2 is as conmon does it, for which the first event has to be a kill.
+// listenV2 listens as conmon does, for which the first event has to be a kill.
 func listenV2(t *testing.T, dir string) func() bool {
 	t.Helper()
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)

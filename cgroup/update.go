@@ -8,8 +8,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// WithoutMemory are the limits without those of memory: a cgroup keeps its own of
-// these when the others are set.
+// WithoutMemory are the limits without those of memory. When they are set, a cgroup
+// keeps the limits of memory that it has.
 func (l Limits) WithoutMemory() Limits {
 	if l.Resources == nil {
 		return l
@@ -19,7 +19,8 @@ func (l Limits) WithoutMemory() Limits {
 	return Limits{Resources: &rest, Overhead: l.Overhead}
 }
 
-// WithoutQuota are the limits without that of CPU time, likewise.
+// WithoutQuota are the limits without that of CPU time. When they are set, a cgroup
+// keeps the quota and period that it has.
 func (l Limits) WithoutQuota() Limits {
 	if l.Resources == nil || l.Resources.CPU == nil {
 		return l
@@ -105,8 +106,8 @@ func copyOf[T any](p *T) *T {
 	return &c
 }
 
-// orNew is a limit, or that of a new cgroup where there is none and another was set.
-// Zero is none.
+// orNew is limit, or fresh, the value of a new cgroup, if limit is not set but set is.
+// Zero means not set.
 func orNew[T int64 | uint64](limit, set *T, fresh T) *T {
 	if (limit == nil || *limit == 0) && set != nil && *set != 0 {
 		return &fresh

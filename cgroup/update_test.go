@@ -30,7 +30,7 @@ func TestMemoryIsTaken(t *testing.T) {
 	}
 }
 
-// A limit that there was not before has to be named, or it stays.
+// A limit that was not set before has to be reset by name, or it stays.
 func TestUndoingNamesWhatWasSet(t *testing.T) {
 	quota, period, shares, more := int64(50000), uint64(50000), uint64(512), uint64(1024)
 	after := memory(5)

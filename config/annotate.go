@@ -11,9 +11,10 @@ import (
 // org.runch.hypervisor is the setting hypervisor.
 const annotationPrefix = "org.runch."
 
-// Annotate gives the configuration as a container's annotations change it. An annotation
-// for a setting that does not exist, or that the configuration does not let annotations
-// change, is an error: without it the container would get another VM than it asks for.
+// Annotate returns a copy of the configuration with a container's annotations applied. An
+// annotation for a setting that does not exist, or that the configuration does not let
+// annotations change, is an error: otherwise the container would get another VM than it
+// asks for.
 func (c *Config) Annotate(annotations map[string]string) (*Config, error) {
 	changed := *c
 	for _, name := range slices.Sorted(maps.Keys(annotations)) {

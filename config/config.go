@@ -21,8 +21,8 @@ var errInvalid = errors.New("invalid configuration")
 type Config struct {
 	// Hypervisor is the driver: auto, cloud-hypervisor or qemu.
 	Hypervisor string
-	// CloudHypervisor, QEMU and Virtiofsd are programs, Kernel and Initramfs the guest image;
-	// empty means that they are looked for.
+	// CloudHypervisor, QEMU and Virtiofsd are the paths of programs, Kernel and Initramfs
+	// those of the guest image. runch looks for those that are empty.
 	CloudHypervisor, QEMU, Virtiofsd, Kernel, Initramfs string
 	// Accel is the hypervisor's accelerator: auto, kvm or tcg.
 	Accel string
@@ -30,7 +30,7 @@ type Config struct {
 	MemoryMiB int
 	// OverheadMiB is what a guest's kernel and agent need on top of a container's
 	// memory, in MiB; VMMOverheadMiB is what the VMM and virtiofsd need on the
-	// host besides the guest's memory.
+	// host in addition to the guest's memory.
 	OverheadMiB, VMMOverheadMiB int
 	// CPUs are a guest's where the container has no quota.
 	CPUs int
@@ -45,15 +45,16 @@ type Config struct {
 	LogDir string
 	// KernelParams are added to the command line of the guest's kernel.
 	KernelParams []string
-	// FallbackRuntime is the runtime, a path or a name, that runs what cannot be in a
-	// VM; empty means that it is refused.
+	// FallbackRuntime is the runtime, a path or a name, for containers that cannot be in
+	// a VM; empty means that those are refused.
 	FallbackRuntime string
 	// Annotations are the settings that a container's annotations may change.
 	Annotations []string
 }
 
-// The values of HugePages, as in the kernel's settings for transparent huge
-// pages: with the first they are used where those allow it, with the other nowhere.
+// The values of HugePages, named as in the kernel's settings for transparent huge
+// pages. With HugePagesAdvise the host uses huge pages where those settings allow it,
+// with HugePagesNever nowhere.
 const (
 	HugePagesAdvise = "advise"
 	HugePagesNever  = "never"
@@ -76,8 +77,8 @@ func Default() *Config {
 	}
 }
 
-// defaultMaxCPUs bounds the CPUs that a guest may grow to: its kernel pays for
-// each with some hundred KiB, whether it comes or not.
+// defaultMaxCPUs bounds the CPUs that a guest may grow to: its kernel needs some
+// hundred KiB for each, whether it is ever added or not.
 const defaultMaxCPUs = 8
 
 // hostMemoryMiB is all the memory of the host.

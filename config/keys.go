@@ -16,8 +16,8 @@ type key struct {
 	name string
 	get  func(*Config) string
 	set  func(*Config, string) error
-	// isPath says that a relative value is made absolute; isProgram, that one is which
-	// has a slash in it. isList lets a file give the value as an array.
+	// isPath says that a relative value is made absolute, isProgram that only one with
+	// a slash in it is. isList lets a file give the value as an array.
 	isPath, isProgram, isList bool
 }
 
@@ -96,7 +96,7 @@ func path(name string, field func(*Config) *string) key {
 	}
 }
 
-// program is a path, or a name that is looked for where programs are.
+// program is a path, or a name without a slash that program.Find looks for.
 func program(name string, field func(*Config) *string) key {
 	k := path(name, field)
 	k.isPath, k.isProgram = false, true
@@ -134,8 +134,8 @@ func kernelParams() key {
 	}
 }
 
-// annotatable are the settings that a configuration can allow annotations to change:
-// none that names a file of the host.
+// annotatable are the settings that a configuration can allow annotations to change.
+// None of them names a file of the host.
 var annotatable = []string{"hypervisor", "accel"}
 
 func annotations() key {

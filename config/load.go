@@ -10,16 +10,17 @@ import (
 	"strings"
 )
 
-// The files, lowest first; see hier(7).
+// DefaultFile and defaultDropIn are the configuration file and the directory of drop-ins,
+// which override it; see hier(7).
 const (
 	DefaultFile   = "/etc/runch/config.toml"
 	defaultDropIn = "/etc/runch/config.d"
 )
 
-// Options are the sources of settings besides the defaults.
+// Options are the sources of settings that override the defaults.
 type Options struct {
-	// File and DropIn take the defaults' places, where not empty. A File that
-	// is named has to exist.
+	// File and DropIn, if not empty, replace /etc/runch/config.toml and
+	// /etc/runch/config.d. A File that is named has to exist.
 	File, DropIn string
 	// Getenv looks a variable up, as os.Getenv does; nil for none.
 	Getenv func(string) string
@@ -53,7 +54,7 @@ type loader struct {
 }
 
 // set gives a setting the value that source has for it. A relative path is
-// taken from dir.
+// relative to dir.
 func (l *loader) set(k key, value, source, dir string) error {
 	isPath := k.isPath || k.isProgram && strings.Contains(value, "/")
 	if isPath && value != "" && !filepath.IsAbs(value) {
@@ -139,7 +140,7 @@ func (l *loader) flags(o Options) error {
 	return nil
 }
 
-// fromHere sets a value in which a relative path is one from the working directory.
+// fromHere sets a value in which a relative path is relative to the working directory.
 func (l *loader) fromHere(k key, value, source string) error {
 	dir, err := os.Getwd()
 	if err != nil {

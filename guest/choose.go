@@ -26,9 +26,8 @@ var vsockModules = []wanted{
 	{"vmw_vsock_virtio_transport", false},
 }
 
-// lazyModules are loaded when they are asked for: network cards, disks and memory
-// that come while the guest runs, and what programs in containers commonly ask of
-// a kernel.
+// lazyModules are loaded on demand: for network cards, disks and memory that are
+// added while the guest runs, and for what programs in containers commonly use.
 var lazyModules = []wanted{
 	{"ipv6", false},
 	{"af_packet", false},

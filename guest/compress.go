@@ -18,13 +18,13 @@ const (
 	compressionZstd Compression = "zstd"
 )
 
-// DefaultCompression is what an empty Options.Compression means. It is none, as the disk
-// has room, while each boot would unpack the image again, and zstd takes its window from
-// the guest's memory.
+// DefaultCompression is what an empty Options.Compression means. It is none: the disk has
+// room, while each boot would have to unpack the image, and zstd needs memory of the guest
+// for its window.
 const DefaultCompression = compressionNone
 
 // zstdWindow is the largest window used, in bytes: the kernel refuses more than
-// 128 MiB, and allocates the window besides the unpacked image while it boots.
+// 128 MiB, and allocates the window in addition to the unpacked image while it boots.
 const zstdWindow = 8 << 20
 
 func (c Compression) check() error {

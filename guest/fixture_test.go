@@ -96,7 +96,7 @@ func zst(t *testing.T, data []byte) []byte {
 	return e.EncodeAll(data, nil)
 }
 
-// xzip packs by the program xz, with that option of LZMA2.
+// xzip packs data with the program xz and this option of LZMA2.
 func xzip(t *testing.T, data []byte, option string) []byte {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "xz", "--stdout", "--check=crc32", "--x86", "--lzma2=preset=0,"+option)
@@ -198,7 +198,8 @@ func debPackage(t *testing.T, member string, files map[string][]byte) []byte {
 	return []byte(ar.String())
 }
 
-// fakeVmlinux is an ELF file with the PVH entry as a note, and a segment that ends with zeros, of which the file has some.
+// fakeVmlinux is an ELF file with the PVH entry as a note, and a segment that ends with
+// zeros, some of them in the file.
 func fakeVmlinux(t *testing.T) []byte {
 	t.Helper()
 	const headerSize, progSize, zeros = 64, 56, 5000
@@ -243,7 +244,7 @@ func loaded(t *testing.T, data []byte) []byte {
 	return memory
 }
 
-// packKernel makes an x86 image with a payload, and that size as the unpacked one.
+// packKernel makes an x86 image with this payload and this size of the unpacked kernel.
 func packKernel(t *testing.T, payload []byte, unpacked int) []byte {
 	t.Helper()
 	image := fakeImage()

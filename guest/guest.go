@@ -39,13 +39,13 @@ type Options struct {
 	// from the build information in the binary.
 	AgentVersion string
 	// Output is the directory to make. An image that is there already is
-	// replaced, file by file, so that what has it open keeps what it opened.
+	// replaced, file by file: a process that has a file open keeps the old one.
 	Output string
-	// Modules are packed besides the usual ones, for later use in the guest;
-	// a name that the kernel does not know is an error.
+	// Modules are packed in addition to the usual ones, for later use in the
+	// guest; a name that the kernel does not know is an error.
 	Modules []string
 	// Vmlinux adds the kernel as an ELF file with a PVH entry, beside the image
-	// that the distribution ships. Where it cannot be had the image is made
+	// that the distribution ships. If it cannot be unpacked, the image is made
 	// without it, and Progress gets the reason.
 	Vmlinux bool
 	// Compression of the initramfs; empty means DefaultCompression.
@@ -171,7 +171,7 @@ func writeImage(dir string, files []imageFile, m *Manifest) (err error) {
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err
 	}
-	// Fails where the directory exists and is not empty; then the files move one by one.
+	// os.Rename fails if the directory exists; then the files move one by one.
 	if err := os.Rename(tmp, dir); err == nil {
 		return nil
 	}
@@ -183,7 +183,7 @@ func writeImage(dir string, files []imageFile, m *Manifest) (err error) {
 			return fmt.Errorf("put %s in place: %w", f.name, err)
 		}
 	}
-	if m.Vmlinux == nil { // dir may have that of an older image, which is another kernel
+	if m.Vmlinux == nil { // dir may have the vmlinux of an older image, which is another kernel
 		if err := os.Remove(filepath.Join(dir, VmlinuxName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove the old %s: %w", VmlinuxName, err)
 		}

@@ -186,7 +186,7 @@ func TestVmlinux(t *testing.T) {
 	if err := checkPVH(unpacked); err != nil {
 		t.Error(err)
 	}
-	// Neither the zeros at its end, which are in memory in any case, nor its sections.
+	// It has neither the zeros at the end of its segment nor its sections.
 	if end := []byte("a kernel's code"); !bytes.HasSuffix(unpacked, end) {
 		t.Errorf("%d bytes, which do not end with %q", len(unpacked), end)
 	}
@@ -208,7 +208,7 @@ func TestVmlinux(t *testing.T) {
 	}
 }
 
-// A kernel that never was packed is the kernel of the image.
+// A kernel that is not packed becomes the kernel of the image as it is.
 func TestUnpackedKernel(t *testing.T) {
 	o := options(t)
 	o.Vmlinux = true

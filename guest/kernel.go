@@ -51,8 +51,8 @@ func openKernel(ctx context.Context, where, release string) (*kernel, error) {
 	}
 }
 
-// finish checks the image, notes its machine, and refuses a kernel for which there is
-// neither a module nor a list of those built in.
+// finish checks the image, sets arch, and refuses a kernel for which there is neither a
+// module nor a list of built-in ones.
 func (k *kernel) finish() error {
 	arch, ok := imageArch(k.image)
 	if !ok {

@@ -30,10 +30,10 @@ const (
 	sizeTrailer = 4
 )
 
-// unpackKernel takes the ELF file out of an x86 image. A VMM that enters it by
-// the PVH protocol spares the guest unpacking it in its own, perhaps emulated,
-// instructions: a second of every boot where there is no KVM. Such a kernel is
-// not moved to a random address, so it is an addition, not a replacement.
+// unpackKernel takes the ELF file out of an x86 image. If a VMM enters it by the
+// PVH protocol, the guest need not unpack the image, which takes a second of every
+// boot where there is no KVM. But such a kernel does not move to a random address
+// (KASLR), so the ELF file is added to the image and does not replace it.
 func unpackKernel(image []byte) ([]byte, error) {
 	if checkPVH(image) == nil {
 		return nil, fmt.Errorf("%w: it is not packed", errPacked)
@@ -70,11 +70,11 @@ func unpackKernel(image []byte) ([]byte, error) {
 	return withoutZeros(vmlinux)
 }
 
-// withoutZeros leaves out of a kernel that checkPVH accepts the zeros at the end of its
-// segments, which a loader adds by itself (elf(5), p_memsz), and what is behind the last
-// of them: the sections, of which a VMM needs none. It is a fifth of Debian's kernel, which
-// a VMM would read at each boot and copy to memory that the guest may never use. It
-// changes the bytes that it is given.
+// withoutZeros removes from a kernel that checkPVH accepts the zeros at the end of its
+// segments, which a loader adds by itself (elf(5), p_memsz), and everything behind the last
+// segment: the sections, which no VMM needs. Together they are a fifth of Debian's kernel,
+// which a VMM would read at each boot and copy to memory that the guest may never use.
+// withoutZeros changes vmlinux in place.
 func withoutZeros(vmlinux []byte) ([]byte, error) {
 	var head elf.Header64
 	if _, err := binary.Decode(vmlinux, binary.LittleEndian, &head); err != nil {
@@ -105,7 +105,7 @@ func withoutZeros(vmlinux []byte) ([]byte, error) {
 	return vmlinux[:end], nil
 }
 
-// xzDictionary is the largest that the kernel's build uses, in bytes (scripts/xz_wrap.sh).
+// xzDictionary is the largest dictionary that the kernel's build uses, in bytes (scripts/xz_wrap.sh).
 const xzDictionary = 128 << 20
 
 // kernelReader unpacks a payload, whose first bytes tell its compression.

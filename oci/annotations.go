@@ -1,6 +1,6 @@
 package oci
 
-// The annotations by which callers say what a container is to its pod.
+// The annotations that tell a container's role in its pod.
 const (
 	crioType       = "io.kubernetes.cri-o.ContainerType"
 	crioSandbox    = "io.kubernetes.cri-o.SandboxID"
@@ -15,28 +15,28 @@ const (
 	managerPodman = "libpod"
 )
 
-// Role is what a container is to a pod.
+// Role is a container's role in a pod.
 type Role int
 
 // The roles.
 const (
 	// Alone is a container without a pod.
 	Alone Role = iota
-	// Sandbox is a pod's first container, whose end is the pod's.
+	// Sandbox is a pod's first container. The pod ends with it.
 	Sandbox
 	// Member is any other container of a pod.
 	Member
-	// MemberOrAlone is a Member if the pod has a container of its own, else Alone:
-	// what podman says of its members is the same in both cases, and in the second
-	// (--infra=false) they have nothing in common.
+	// MemberOrAlone is a Member if the pod has a sandbox container, else Alone.
+	// Podman gives a pod's containers the same annotations in both cases; without a
+	// sandbox container (--infra=false) they share nothing.
 	MemberOrAlone
 )
 
-// RoleOf reads from a spec's annotations what the container id is to a pod,
+// RoleOf reads from a spec's annotations the role of the container id in its pod,
 // and the id of the pod's sandbox container ("" when it is alone). It knows the
-// annotations of CRI-O, containerd's CRI plugin and podman; podman gives its
-// members the sandbox's id in CRI-O's annotation, before version 5 a type too, and
-// says that it is their manager. The error names the annotation.
+// annotations of CRI-O, containerd's CRI plugin and podman. Podman gives a pod's
+// members CRI-O's annotation with the sandbox's id, before version 5 also that with
+// the type, and names itself as their manager. The error names the annotation.
 func RoleOf(id string, annotations map[string]string) (Role, string, error) {
 	for _, names := range []struct{ typ, sandbox string }{
 		{crioType, crioSandbox},
@@ -66,8 +66,8 @@ func RoleOf(id string, annotations map[string]string) (Role, string, error) {
 }
 
 // WantsOOMFile tells whether the caller looks for a file "oom" in the bundle when a
-// container has ended: CRI-O does, and podman up to 4.4. In the bundles of others such
-// a file would be a stranger.
+// container has ended: CRI-O does, and podman up to 4.4. Other callers do not expect
+// such a file in their bundles.
 func WantsOOMFile(annotations map[string]string) bool {
 	by := annotations[manager]
 	return by == managerCRIO || by == managerPodman

@@ -20,8 +20,8 @@ const ConfigName = "config.json"
 // tens of kilobytes.
 const maxFile = 16 << 20
 
-// Bundle is a bundle that was read and, unless it comes from Read alone, found fit to
-// run in a VM.
+// Bundle is a bundle that was read and, if it comes from Load or Check has accepted it,
+// can run in a VM.
 type Bundle struct {
 	// Dir is the bundle's absolute path, without symbolic links.
 	Dir string
@@ -51,8 +51,8 @@ func Load(dir string) (*Bundle, error) {
 	return b, nil
 }
 
-// Read reads the bundle in dir ("" is the working directory), of which Dir and Spec are
-// known then, and checks nothing of what its config.json says.
+// Read reads the bundle in dir ("" is the working directory) and sets Dir and Spec. It
+// does not check what config.json says.
 func Read(dir string) (*Bundle, error) {
 	dir, err := resolveDir(dir)
 	if err != nil {
@@ -163,7 +163,7 @@ func decode(r io.Reader, v any) error {
 	return nil
 }
 
-// describeJSON adds the offset to those of encoding/json's errors that have none.
+// describeJSON makes an error of encoding/json say where in the file the mistake is.
 func describeJSON(err error, offset int64) error {
 	var (
 		syntax *json.SyntaxError

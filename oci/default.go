@@ -108,7 +108,8 @@ func Rootless(spec *specs.Spec) {
 // hostID is a uid or gid as the spec has it.
 func hostID(id int) uint32 { return uint32(id) } // #nosec G115 -- the kernel's ids are of 32 bits, without a sign
 
-// withoutOwner drops the options that name ids which have no mapping.
+// withoutOwner drops the options uid= and gid=: the user namespace does not map the ids
+// that they name.
 func withoutOwner(options []string) []string {
 	var kept []string
 	for _, o := range options {

@@ -55,8 +55,8 @@ func validateDevices(l *specs.Linux, env *environment) error {
 	return nil
 }
 
-// allowsEveryDevice tells whether the container is a privileged one, as callers make
-// it: a rule that no other takes back allows all of every device.
+// allowsEveryDevice tells whether the last rule for all devices allows every access to
+// them. That is how callers describe a privileged container.
 func allowsEveryDevice(l *specs.Linux) bool {
 	if l.Resources == nil {
 		return false
@@ -72,7 +72,7 @@ func allowsEveryDevice(l *specs.Linux) bool {
 
 func isWildcard(n *int64) bool { return n == nil || *n == -1 }
 
-// splitDevices takes the host's devices out of the guest's spec, and tells which.
+// splitDevices removes the host's devices from the guest's spec and returns their paths.
 func splitDevices(guest *specs.Linux, env *environment) (leftOut []string) {
 	guest.Devices = slices.DeleteFunc(guest.Devices, func(d specs.LinuxDevice) bool {
 		if d.Type == "p" || !isHostDevice(d, env) {
@@ -83,7 +83,7 @@ func splitDevices(guest *specs.Linux, env *environment) (leftOut []string) {
 	})
 	for i := range guest.Devices {
 		if d := &guest.Devices[i]; d.Type == "p" {
-			// mknod(2) ignores a FIFO's number, and libcontainer compares it with the node's.
+			// mknod(2) ignores a FIFO's number, but libcontainer compares it with the node's.
 			d.Major, d.Minor = 0, 0
 		}
 	}
@@ -102,8 +102,8 @@ func isHostDevice(d specs.LinuxDevice, env *environment) bool {
 	return !ok && env.hasDevice("char", n)
 }
 
-// hasDevice asks the kernel's list of devices, block or char. Without the list
-// every device is taken to be there.
+// hasDevice looks for a device in /sys/dev; kind is block or char. Without that
+// directory every device counts as present.
 func hasDevice(kind string, n deviceNumber) bool {
 	dir := filepath.Join("/sys/dev", kind)
 	if _, err := os.Stat(dir); err != nil {

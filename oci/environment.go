@@ -34,7 +34,7 @@ func hostEnvironment() *environment {
 	return env
 }
 
-// selinuxEnabled asks as libselinux does: is selinuxfs there.
+// selinuxEnabled checks, as libselinux does, whether selinuxfs is mounted.
 func selinuxEnabled() bool {
 	for _, dir := range []string{"/sys/fs/selinux", "/selinux"} {
 		var st unix.Statfs_t
@@ -45,7 +45,7 @@ func selinuxEnabled() bool {
 	return false
 }
 
-// apparmorEnabled asks as runc does.
+// apparmorEnabled checks the same files as runc.
 func apparmorEnabled() bool {
 	if _, err := os.Stat("/sys/kernel/security/apparmor"); err != nil {
 		return false
@@ -54,8 +54,8 @@ func apparmorEnabled() bool {
 	return err == nil && bytes.HasPrefix(enabled, []byte("Y"))
 }
 
-// checkNetNS refuses what is not a network namespace, and the one that the
-// runtime or the machine's init is in: a VM cannot be a part of it.
+// checkNetNS refuses a path that is not a network namespace, and the network namespace
+// of the runtime or of the host's init: a VM cannot share it.
 func checkNetNS(path string) error {
 	// The path may name a FIFO: without O_NONBLOCK, open(2) of it waits for a writer.
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -71,8 +71,8 @@ func checkNetNS(path string) error {
 		return fmt.Errorf("stat %s: %w", path, err)
 	}
 	for _, own := range []string{"/proc/self/ns/net", "/proc/1/ns/net"} {
-		// Who may not look at init's namespace (ptrace(2), "access mode checking") may
-		// not join it either.
+		// A user who may not look at init's namespace (ptrace(2), "access mode checking")
+		// may not join it either.
 		if err := unix.Stat(own, &host); err == nil && host.Dev == st.Dev && host.Ino == st.Ino {
 			return OutsideErrorf("%s is the host's network namespace, which a VM cannot share", path)
 		}

@@ -15,7 +15,8 @@ var ErrInvalidID = errors.New("invalid container ID format")
 // have that namespace.
 var ErrOutside = errors.New("a namespace outside of the container's VM")
 
-// OutsideErrorf makes an error that is ErrOutside, with a text of its own.
+// OutsideErrorf makes an error that matches ErrOutside; format and args are those of
+// fmt.Errorf.
 func OutsideErrorf(format string, args ...any) error {
 	return &outsideError{fmt.Errorf(format, args...)}
 }
@@ -48,8 +49,8 @@ func fieldErrorf(field, format string, args ...any) error {
 	return &fieldError{field: field, err: fmt.Errorf(format, args...)}
 }
 
-// oneLine escapes what is not printable as Go does, so that who wrote the file sees which
-// character it is, and cuts a text that is longer than maxError.
+// oneLine escapes characters that are not printable as Go does, so that the file's author
+// sees which they are. It cuts a text that is longer than maxError.
 func oneLine(text string) string {
 	tail := ""
 	if len(text) > maxError {

@@ -17,8 +17,8 @@ import (
 // fieldsPage has a row for every field of a spec.
 const fieldsPage = "../docs/oci.md"
 
-// fieldsOf are the paths of the values in a type, in the page's notation; with
-// linux alone those that the specification has for Linux.
+// fieldsOf are the paths of the values in a type, in the page's notation; with linux,
+// only those that the specification has for Linux.
 func fieldsOf(t reflect.Type, path string, linux bool) []string {
 	switch t.Kind() {
 	case reflect.Pointer:
@@ -120,8 +120,8 @@ func TestEveryFieldHasARow(t *testing.T) {
 // testFunction finds the unit tests in a file.
 var testFunction = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 
-// TestRowsNameTests checks the columns besides the fields: the tests that they name
-// have to exist.
+// TestRowsNameTests checks the other columns: the place has to be a known one, and the
+// tests have to exist.
 func TestRowsNameTests(t *testing.T) {
 	tests := make(map[string]bool)
 	for _, pattern := range []string{"../*/*_test.go", "../tests/*.bats"} {

@@ -13,7 +13,7 @@ import (
 )
 
 // checkError checks what callers rely on in an error: it is one line without control
-// characters, no longer than a pipe takes at once.
+// characters, of at most 8 KiB.
 func checkError(t *testing.T, err error) {
 	t.Helper()
 	text := err.Error()

@@ -4,7 +4,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Placement says where in the guest of a sandbox a container goes.
+// Placement says where a container's parts are in its sandbox's guest.
 type Placement struct {
 	// Shared is the container's part of the shared directory, a path in the guest.
 	Shared string
@@ -19,8 +19,8 @@ type Placement struct {
 	Joined map[specs.LinuxNamespaceType]bool
 }
 
-// HostPart is what the host does of a spec: everything that concerns its own
-// files, namespaces, cgroups and security modules.
+// HostPart is the part of a spec that the host carries out: everything that concerns
+// the host's files, namespaces, cgroups and security modules.
 type HostPart struct {
 	// Rootfs is the absolute path of the root filesystem to share.
 	Rootfs string
@@ -33,8 +33,8 @@ type HostPart struct {
 	// SharedMemory are what the guest mounts for itself in place of binds.
 	SharedMemory []SharedMemory
 
-	// LeftOut are the paths of the host's devices that a privileged container lists: it
-	// is to get all of the guest's in their place.
+	// LeftOut are the paths of the host's devices that a privileged container lists. It
+	// gets all of the guest's devices instead.
 	LeftOut []string
 
 	// Namespaces are those of the spec, by type, each with the path on the host of
@@ -79,7 +79,7 @@ type Bind struct {
 	ReadOnlyBelow bool
 	// Recursive takes the mounts below the source along (rbind).
 	Recursive bool
-	// Slave has what is mounted below the source later, on the host, appear in the
+	// Slave lets mounts that the host makes below the source later appear in the
 	// container (rslave).
 	Slave bool
 	// IDMap is how the owners of its files are mapped; nil where they are not.
@@ -122,8 +122,8 @@ func (h *HostPart) CPUs() (n int, ok bool) {
 	return int(cpus), true
 }
 
-// CPUQuota is the container's quota in each of these periods, in microseconds; ok
-// is false when it has none.
+// CPUQuota is the container's quota, converted to this period; both are in
+// microseconds. ok is false when it has no quota.
 func (h *HostPart) CPUQuota(period int64) (quota int64, ok bool) {
 	if _, ok := h.CPUs(); !ok {
 		return 0, false

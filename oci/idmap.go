@@ -4,10 +4,10 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// IDMap maps the owners of a bind's files (mount_setattr(2), MOUNT_ATTR_IDMAP): a
-// file that a mapping's container id owns on the file system has the host id as its
-// owner in the mount, and one that the host id makes in the mount is the container
-// id's on the file system. An owner in no mapping shows as the kernel's overflow id.
+// IDMap maps the owners of a bind's files (mount_setattr(2), MOUNT_ATTR_IDMAP). A file
+// that belongs to a mapping's container id on the file system belongs to the host id in
+// the mount. A file that the host id creates in the mount belongs to the container id on
+// the file system. An owner without a mapping shows as the kernel's overflow id.
 // See "mounts" in the runtime specification's config.md.
 type IDMap struct {
 	// UIDs and GIDs are the mappings; neither is empty.
@@ -25,8 +25,8 @@ func isIDMapOption(option string) bool {
 	return ok
 }
 
-// idMapOf is the mapping that a mount asks for, and the field where it does; nil
-// for none. An option alone means the mappings of the container's user namespace.
+// idMapOf returns the mapping that a mount asks for, nil for none, and the field that
+// asks for it. An option alone means the mappings of the container's user namespace.
 func idMapOf(spec *specs.Spec, field string, m specs.Mount) (mapping *IDMap, asking string) {
 	recursive := false
 	for i, o := range m.Options {
@@ -47,8 +47,8 @@ func idMapOf(spec *specs.Spec, field string, m specs.Mount) (mapping *IDMap, ask
 	return &IDMap{UIDs: m.UIDMappings, GIDs: m.GIDMappings, Recursive: recursive}, asking
 }
 
-// validateIDMap refuses the mappings that runc refuses, with its messages. Those that
-// a mount takes from the container's user namespace are validateUser's to check.
+// validateIDMap refuses the mappings that runc refuses, with its messages. validateUser
+// checks those that a mount takes from the container's user namespace.
 func validateIDMap(spec *specs.Spec, field string, m specs.Mount) error {
 	mapping, asking := idMapOf(spec, field, m)
 	switch {

@@ -7,7 +7,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// oneID maps root to another.
+// oneID maps root to user 1000.
 var oneID = []specs.LinuxIDMapping{{HostID: 1000, Size: 1}}
 
 func TestRefusesIDMaps(t *testing.T) {
@@ -45,14 +45,14 @@ func TestRefusesIDMaps(t *testing.T) {
 	})
 }
 
-// userNamespace gives a spec one.
+// userNamespace adds a user namespace to a spec.
 func userNamespace(s *specs.Spec) {
 	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
 	s.Linux.GIDMappings = []specs.LinuxIDMapping{{HostID: 200000, Size: 65536}}
 }
 
-// TestIDMaps: the host maps, the guest does not do it once more.
+// TestIDMaps checks that the host maps the ids and that the guest does not map them again.
 func TestIDMaps(t *testing.T) {
 	other := []specs.LinuxIDMapping{{ContainerID: 5, HostID: 6, Size: 7}}
 	for _, test := range []struct {

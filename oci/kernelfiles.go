@@ -40,9 +40,9 @@ const (
 )
 
 // checkKernelFiles refuses sources on the host kernel's own filesystems, and
-// directories of device nodes. Sockets and FIFOs are let through as the files
-// that they are: a directory may hold them as well, and processes in the
-// container can use them among themselves; the host's end is not reached.
+// directories of device nodes. It accepts sockets and FIFOs, which a shared directory
+// may hold as well. Processes in the container can use them among themselves, but do
+// not reach the host's processes through them.
 func checkKernelFiles(source string, st *unix.Stat_t) error {
 	var sfs unix.Statfs_t
 	if err := unix.Statfs(source, &sfs); err != nil {

@@ -23,7 +23,7 @@ func joining(t specs.LinuxNamespaceType, path string) func(*specs.Spec) {
 	}
 }
 
-// all makes one change of several.
+// all combines several changes into one.
 func all(changes ...func(*specs.Spec)) func(*specs.Spec) {
 	return func(s *specs.Spec) {
 		for _, change := range changes {

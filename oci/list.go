@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxListValue is the highest number in a list of CPUs or memory nodes: the
-// kernel's CPU set has so many bits.
+// maxListValue is the highest number in a list of CPUs or memory nodes: unix.CPUSet,
+// like the C library's cpu_set_t, has 1024 bits.
 const maxListValue = 1023
 
 // validateList checks a list of CPUs or memory nodes.
@@ -19,8 +19,8 @@ func validateList(list string) error {
 	return err
 }
 
-// parseList reads a list such as "0-3,7", in the kernel's form with runc's
-// liberties: blanks around and empty elements.
+// parseList reads a list such as "0-3,7", in the kernel's format (cpuset(7)). Like
+// runc, it accepts blanks around elements, and empty elements.
 func parseList(list string) (*unix.CPUSet, error) {
 	set := new(unix.CPUSet)
 	for element := range strings.SplitSeq(list, ",") {

@@ -14,7 +14,7 @@ import (
 )
 
 // guestFilesystems are the types that the guest's kernel mounts without a device.
-// Any other needs a source on the host, which the guest gets by a bind only.
+// Any other type needs a source on the host, which the guest can get only as a bind.
 var guestFilesystems = map[string]bool{
 	"binfmt_misc": true, "bpf": true, "cgroup": true, "cgroup2": true, "configfs": true, "debugfs": true,
 	"devpts": true, "fusectl": true, "hugetlbfs": true, "mqueue": true, "proc": true, "ramfs": true,
@@ -30,7 +30,8 @@ func isOverlay(m specs.Mount) bool {
 	return m.Type == overlayType && !isBind(m) && !hasOption(m, "remount")
 }
 
-// validateMounts checks all of the mounts that can be seen from the spec.
+// validateMounts checks what the spec says about its mounts. planMounts looks at the
+// sources on the host.
 func validateMounts(spec *specs.Spec) error {
 	for i, m := range spec.Mounts {
 		field := index("mounts", i)
@@ -85,8 +86,8 @@ func validateMount(field string, m specs.Mount, propagatesToHost bool) error {
 	return fieldErrorf(field+".type", "%q: a VM cannot mount it; mount it on the host and bind it", m.Type)
 }
 
-// mountPlan says where the guest gets a mount's source; it is zero for a mount that is
-// no bind.
+// mountPlan says where the guest gets a mount's source. It is zero for a mount that is
+// neither a bind nor an overlay.
 type mountPlan struct {
 	// bind is what the host has to share; nil for none.
 	bind *Bind
@@ -166,7 +167,8 @@ func planBind(dir string, n int, m specs.Mount) (mountPlan, error) {
 	}}, nil
 }
 
-// planOverlay has the host make the overlay. The kernel checks the options then.
+// planOverlay plans an overlay that the host mounts. The kernel checks the options when
+// the host does.
 func planOverlay(n int, m specs.Mount) mountPlan {
 	itself, below := isReadOnly(m)
 	return mountPlan{bind: &Bind{
@@ -179,7 +181,7 @@ func planOverlay(n int, m specs.Mount) mountPlan {
 	}}
 }
 
-// overlayOptions are the overlay's own options of a mount.
+// overlayOptions are a mount's options for the overlay driver.
 func overlayOptions(m specs.Mount) []string {
 	var own []string
 	for _, o := range m.Options {
@@ -190,8 +192,8 @@ func overlayOptions(m specs.Mount) []string {
 	return own
 }
 
-// sourceName is the name that a bind's source shows in mountinfo: that of what
-// symbolic links lead to.
+// sourceName is the name of a bind's source in mountinfo: the last element of its path
+// after symbolic links are resolved.
 func sourceName(source string) string {
 	resolved, err := filepath.EvalSymlinks(source)
 	if err != nil {
@@ -204,8 +206,8 @@ func sourceName(source string) string {
 	return "root"
 }
 
-// applyMounts points the guest's mounts at what the host shares and at what is the
-// guest's own, and notes in host what that is.
+// applyMounts points the guest's mounts at what the host shares or at the guest's own
+// devices and shared memory. It adds the binds and the shared memory to host.
 func applyMounts(host *HostPart, guest *specs.Spec, plans []mountPlan, in Placement) {
 	for i, plan := range plans {
 		m := &guest.Mounts[i]
@@ -221,7 +223,8 @@ func applyMounts(host *HostPart, guest *specs.Spec, plans []mountPlan, in Placem
 		default:
 			continue
 		}
-		// The kernel ignores a bind's type; a bind without the option has only the type.
+		// The kernel looks at the option and ignores the type, but a caller may give only
+		// the type (see isBind). The guest gets both.
 		m.Type = "bind"
 		// A file system's own options have no effect on a bind, and libcontainer refuses
 		// them. The host maps the ids of what it shares.

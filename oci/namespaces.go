@@ -22,8 +22,8 @@ var knownNamespaces = map[specs.LinuxNamespaceType]bool{
 	specs.UTSNamespace:     true,
 }
 
-// joinable are the kinds of namespaces, besides the network's, that containers
-// of one sandbox can have in common.
+// joinable are the kinds of namespaces that containers of one sandbox can share, in
+// addition to the network namespace.
 var joinable = map[specs.LinuxNamespaceType]bool{
 	specs.IPCNamespace:  true,
 	specs.PIDNamespace:  true,
@@ -54,7 +54,7 @@ func namespacesOf(l *specs.Linux) namespaceSet {
 
 // validateNamespaces refuses namespaces that are unknown or given twice, those
 // that the container would share with the host or with a container outside of
-// its VM, and what depends on a namespace that is not there.
+// its VM, and fields that depend on a namespace that the spec does not list.
 func validateNamespaces(spec *specs.Spec, env *environment) error {
 	seen := make(namespaceSet, len(spec.Linux.Namespaces))
 	for i, ns := range spec.Linux.Namespaces {
@@ -139,7 +139,7 @@ func validateUTS(spec *specs.Spec, set namespaceSet) error {
 func validateUser(l *specs.Linux, set namespaceSet) error {
 	hasMappings := l.UIDMappings != nil || l.GIDMappings != nil
 	if !hasMappings && set[specs.UserNamespace] != "" {
-		return nil // the namespace that is joined has its mappings
+		return nil // the joined namespace has mappings
 	}
 	if !set.has(specs.UserNamespace) {
 		if hasMappings {
@@ -173,10 +173,10 @@ func validateTime(l *specs.Linux, set namespaceSet) error {
 	return nil
 }
 
-// splitNamespaces points the guest's spec at the guest's network namespace and
-// gives it the host's names where the spec sets none: a new UTS namespace would
-// begin with the guest kernel's. A namespace of another container is refused
-// unless that is in the same sandbox.
+// splitNamespaces points the guest's spec at the guest's network namespace. It sets
+// the host's hostname and domainname where the spec has none: a new UTS namespace
+// would start with the guest kernel's. A namespace of another container is refused
+// unless that container is in the same sandbox.
 func splitNamespaces(host *HostPart, guest *specs.Spec, in Placement, env *environment) error {
 	set := namespacesOf(guest.Linux)
 	host.Namespaces = set
@@ -197,7 +197,7 @@ func splitNamespaces(host *HostPart, guest *specs.Spec, in Placement, env *envir
 		}
 	}
 	if in.Joined[specs.UTSNamespace] {
-		return nil // it has its names
+		return nil // the joined namespace has names
 	}
 	if !set.has(specs.UTSNamespace) {
 		guest.Linux.Namespaces = append(guest.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UTSNamespace})

@@ -13,7 +13,7 @@ var flagOptions = map[string]bool{
 	"ro": true, "rw": true, "silent": true, "strictatime": true, "suid": true, "symfollow": true, "sync": true,
 }
 
-// propagationOptions set how a mount shares what is mounted below it.
+// propagationOptions set a mount's propagation type; see mount_namespaces(7).
 var propagationOptions = map[string]bool{
 	"private": true, "rprivate": true, "rshared": true, "rslave": true, "runbindable": true, "shared": true,
 	"slave": true, "unbindable": true,
@@ -27,7 +27,7 @@ var recursiveOptions = map[string]bool{
 	"rsymfollow": true,
 }
 
-// extensionOptions are the runtime's own.
+// extensionOptions are options that libcontainer implements, and not the kernel.
 var extensionOptions = map[string]bool{"tmpcopyup": true}
 
 // isDataOption tells whether an option is one of a filesystem's driver, which mount(2)

@@ -8,8 +8,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// The annotations by which callers say what a pod is to have in all, the newer name
-// first.
+// CRI-O's annotations for the resources of a whole pod, the newer name first.
 var (
 	crioResources = []string{"pod-linux-resources.crio.io", "io.kubernetes.cri-o.PodLinuxResources"}
 	crioOverhead  = []string{"pod-linux-overhead.crio.io", "io.kubernetes.cri-o.PodLinuxOverhead"}
@@ -22,17 +21,17 @@ const (
 	containerdMemory = "io.kubernetes.cri.sandbox-memory"
 )
 
-// PodSize is what a pod is to have in all, as its caller says.
+// PodSize is what the caller gives a whole pod.
 type PodSize struct {
 	// Resources are the sums of its containers' limits of memory and CPU, where they
 	// have any; nil where the caller says nothing.
 	Resources *specs.LinuxResources
-	// Overhead is the memory, in bytes, that its cgroup has besides for the VM.
+	// Overhead is the memory, in bytes, that its cgroup has in addition for the VM.
 	Overhead int64
 }
 
-// criResources are the fields that count of a LinuxContainerResources of the CRI, in
-// the form in which CRI-O writes it.
+// criResources are the fields of the CRI's LinuxContainerResources that matter here, in
+// the form in which CRI-O writes them.
 type criResources struct {
 	CPUPeriod   int64 `json:"cpu_period"`
 	CPUQuota    int64 `json:"cpu_quota"`
@@ -104,7 +103,7 @@ func readContainerd(annotations map[string]string) (*criResources, error) {
 	return &r, nil
 }
 
-// limits are those of a spec; what is not greater than 0 is none.
+// limits converts r to a spec's resources. A value that is not greater than 0 is no limit.
 func (r *criResources) limits() *specs.LinuxResources {
 	limits := &specs.LinuxResources{}
 	if r.MemoryLimit > 0 {
@@ -120,9 +119,9 @@ func (r *criResources) limits() *specs.LinuxResources {
 	return limits
 }
 
-// DroppedSandbox gives the spec of a pod's sandbox container that CRI-O has not made:
-// it writes the spec beside those of the pod's containers all the same. The result is
-// nil where there is none.
+// DroppedSandbox returns the spec of a pod's sandbox container that CRI-O has not made
+// (drop_infra_ctr): CRI-O writes that spec beside those of the pod's containers in any
+// case. The result is nil where there is none.
 func DroppedSandbox(bundle, pod string) *specs.Spec {
 	spec, err := loadSpec(filepath.Join(bundle, "..", "..", pod, "userdata", ConfigName))
 	if err != nil || spec.Annotations[crioSandbox] != pod || spec.Annotations[crioType] != typeSandbox {

@@ -75,7 +75,8 @@ func TestPodSizeOf(t *testing.T) {
 	}
 }
 
-// Only what CRI-O says of a sandbox container that it has not made is the pod's.
+// TestDroppedSandbox checks that only the spec of the pod's own sandbox container, and
+// only one that CRI-O has not made, is returned.
 func TestDroppedSandbox(t *testing.T) {
 	dir := t.TempDir()
 	member := filepath.Join(dir, "member", "userdata")

@@ -97,7 +97,8 @@ func validateApparmor(profile string, env *environment) error {
 	return fieldErrorf("process.apparmorProfile", "apparmor: config provided but apparmor not supported")
 }
 
-// validateStrings refuses what no execve(2) can be given.
+// validateStrings refuses null bytes, which would end a string in execve(2) or chdir(2),
+// and environment variables without a name or without "=".
 func validateStrings(p *specs.Process) error {
 	for i, arg := range p.Args {
 		if strings.IndexByte(arg, 0) >= 0 {

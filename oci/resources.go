@@ -13,9 +13,9 @@ import (
 
 const resourcesField = "linux.resources"
 
-// validateResources refuses limits of what a VM lacks. It accepts those that have no
-// effect in the guest: swappiness, since it has no swap, and useHierarchy, since a
-// container's cgroup has none below it.
+// validateResources refuses limits for things that a VM does not have. It accepts limits
+// without effect in the guest: swappiness, since the guest has no swap, and useHierarchy,
+// since a container's cgroup has no children.
 func validateResources(l *specs.Linux) error {
 	r := l.Resources
 	if r == nil {
@@ -34,8 +34,8 @@ func validateResources(l *specs.Linux) error {
 		return err
 	}
 	for i, limit := range r.HugepageLimits {
-		// The guest has no pool of pages of any other size, so that a limit of
-		// 0, as Kubernetes sets it for all of the host's sizes, is kept.
+		// The guest has no pool of any other size, so a limit of 0 holds there.
+		// Kubernetes sets one for each of the host's sizes.
 		if limit.Pagesize != guestHugepage && limit.Limit != 0 {
 			return fieldErrorf(index(resourcesField+".hugepageLimits", i), "the guest has no huge pages of %q, but of %s", limit.Pagesize, guestHugepage)
 		}
@@ -110,8 +110,8 @@ func validateCPU(c *specs.LinuxCPU) error {
 	return nil
 }
 
-// validateBlockIO checks limits for the host's cgroup, which is where the
-// container's disks are.
+// validateBlockIO checks limits that the host's cgroup holds: the container's disks
+// are on the host.
 func validateBlockIO(b *specs.LinuxBlockIO) error {
 	if b == nil {
 		return nil
@@ -128,7 +128,7 @@ func validateBlockIO(b *specs.LinuxBlockIO) error {
 	return nil
 }
 
-// validateUnified refuses the files of controllers that the guest has nothing for.
+// validateUnified refuses the files of controllers that control nothing in the guest.
 func validateUnified(unified map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(unified)) {
 		field := key(resourcesField+".unified", name)
@@ -148,8 +148,8 @@ func validateUnified(unified map[string]string) error {
 	return nil
 }
 
-// validateUnifiedValue checks what the VM is made for besides the guest's
-// cgroup; the guest's kernel checks the rest.
+// validateUnifiedValue checks the values that the host uses for the VM and its cgroup.
+// The guest's kernel checks the others.
 func validateUnifiedValue(name, v string) error {
 	switch name {
 	case "cpu.max":
@@ -166,8 +166,8 @@ func validateUnifiedValue(name, v string) error {
 	return nil
 }
 
-// splitResources gives the host's cgroup what is to limit the VM, and leaves
-// in the guest's what limits the container in it. r is changed.
+// splitResources returns the limits of the VM for the host's cgroup, and those of the
+// container for the guest's. It changes r, and returns it as guest.
 func splitResources(r *specs.LinuxResources) (host, guest *specs.LinuxResources) {
 	if r == nil {
 		return nil, nil
@@ -191,9 +191,9 @@ func splitResources(r *specs.LinuxResources) (host, guest *specs.LinuxResources)
 	return host, r
 }
 
-// unifiedToHost puts the value of a file of cgroup v2 that concerns the size of the VM
-// into the field of host that means the same with either version. It reports whether
-// the guest's cgroup is not to have the file.
+// unifiedToHost copies the value of a cgroup v2 file that the host uses for the VM to the
+// field of host with the same meaning: the host may have cgroup v1. It returns true if the
+// file must not be set in the guest's cgroup.
 func unifiedToHost(host *specs.LinuxResources, name, v string) bool {
 	v = strings.TrimSpace(v)
 	switch name {

@@ -29,7 +29,7 @@ func Rlimits() map[string]int {
 	}
 }
 
-// WithRlimits is p with those of the limits that it does not have itself.
+// WithRlimits returns a copy of p with those limits added whose type p does not set.
 func WithRlimits(p *specs.Process, limits []specs.POSIXRlimit) *specs.Process {
 	with := *p
 	with.Rlimits = slices.Clone(p.Rlimits)

@@ -20,7 +20,7 @@ var ipcSysctls = map[string]bool{
 	"kernel.shm_rmid_forced": true,
 }
 
-// validateSysctl accepts those that belong to one of the container's namespaces, as
+// validateSysctl accepts the sysctls that belong to one of the container's namespaces, as
 // runc does. Others would affect this guest's kernel alone, but a spec that runc
 // refuses is refused here too.
 func validateSysctl(l *specs.Linux) error {
@@ -51,8 +51,8 @@ func validateSysctl(l *specs.Linux) error {
 	return nil
 }
 
-// dottedSysctl gives a name its form with dots; see sysctl.d(5): the first
-// separator decides which one is meant.
+// dottedSysctl converts a name to the form with dots. The first separator tells which
+// form the name has; see sysctl.d(5).
 func dottedSysctl(name string) string {
 	first := strings.IndexAny(name, "./")
 	if first < 0 || name[first] == '.' {
@@ -94,9 +94,9 @@ var (
 const maxSeccompArg = 5
 
 // validateSeccomp checks the names that the guest's libcontainer will look up. It refuses
-// the action that notifies a listener: that is a socket of the host, and cannot be sent
-// descriptors of the guest's kernel. Where no action notifies it, a listener is ignored,
-// as by runc.
+// SCMP_ACT_NOTIFY: the listener is a socket of the host, which cannot be sent a file
+// descriptor of the guest's kernel. A listener that no action notifies is ignored, as by
+// runc.
 func validateSeccomp(l *specs.Linux) error {
 	s := l.Seccomp
 	if s == nil {
@@ -104,7 +104,7 @@ func validateSeccomp(l *specs.Linux) error {
 	}
 	const field = "linux.seccomp"
 	if s.DefaultAction == "" && len(s.Syscalls) == 0 {
-		return nil // libcontainer sets no filter for this, whatever else there is
+		return nil // libcontainer sets no filter then, whatever the other fields are
 	}
 	if err := validateAction(field+".defaultAction", s.DefaultAction); err != nil {
 		return err

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Linux's real-time signals as kill(1) and the C library count them: the
-// kernel's first two are the thread library's own.
+// Linux's real-time signals as kill(1) and the C library number them: the C library
+// keeps the kernel's first two, 32 and 33, for its threads (signal(7)).
 const (
 	sigRTMin  = 34
 	sigRTMax  = 64

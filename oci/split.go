@@ -11,15 +11,15 @@ import (
 // guestCgroups is the guest's cgroup that holds those of its containers.
 const guestCgroups = "/runch"
 
-// Split parts a bundle's spec: what the host does, and the spec that the guest's
-// libcontainer carries out, in which every path is one of the guest. The bundle
-// is not changed, and must be one of Load's, which has checked it.
+// Split splits a bundle's spec into what the host does and the spec that the guest's
+// libcontainer carries out, in which every path is one in the guest. The bundle is not
+// changed. Load or Check must have checked it.
 //
 // Where the two parts meet:
-//   - The root filesystem and the sources of bind mounts are shared by the host
-//     below in.Shared and taken from there by the guest. A bind of a
-//     device node that every kernel has, such as /dev/null, takes the guest's own, and
-//     so does one of a tmpfs for /dev/shm (in.SharedMemory).
+//   - The host shares the root filesystem and the sources of bind mounts, and the
+//     guest finds them below in.Shared. For a device node that every kernel has, such
+//     as /dev/null, the guest binds its own node, and for an empty tmpfs at /dev/shm
+//     one of its own (in.SharedMemory).
 //   - Devices of the host are left out of a container that may use any device
 //     (host.LeftOut): it gets those of the guest in their place.
 //   - The network namespace is the guest's in.NetNS, which mirrors the host's.
@@ -32,16 +32,15 @@ const guestCgroups = "/runch"
 //     and disks that a spec names are the host's, so cpuset and blockIO are
 //     limits of the host's cgroup alone.
 //   - A hostname or domainname that is not set is the host's, as under runc.
-//   - A seccomp listener is a socket of the host, and never told of anything: the
-//     actions that would do so are refused.
+//   - A seccomp listener is a socket of the host and gets no notification: actions
+//     that would notify it are refused.
 //   - SELinux labels go to the host's processes: the guest has no policy.
 //   - An AppArmor profile is refused where runc refuses it (on a host without
-//     AppArmor) and has no effect otherwise: a profile like
-//     containers-default or cri-containerd keeps a process from the host's
-//     kernel, from which the VM keeps it in any case, and no profile is loaded in
-//     the guest. It must not be put on the VMM or virtiofsd either, since such
-//     profiles deny what those need. Callers set one by default wherever the
-//     host has AppArmor, so refusing it would refuse every container.
+//     AppArmor) and has no effect otherwise: a profile like containers-default or
+//     cri-containerd protects the host's kernel, which the VM does in any case, and
+//     no profile is loaded in the guest. It must not be put on the VMM or virtiofsd
+//     either, since such profiles deny what those need. Callers set one by default
+//     wherever the host has AppArmor, so refusing it would refuse every container.
 func Split(b *Bundle, id string, in Placement) (*HostPart, *specs.Spec, error) {
 	if err := ValidateID(id); err != nil {
 		return nil, nil, err
@@ -93,7 +92,7 @@ func checkSize(guest *specs.Spec) error {
 	return nil
 }
 
-// clone copies a spec deeply by way of JSON, which has all of its fields.
+// clone copies a spec deeply, through JSON, which has all of its fields.
 func clone(spec *specs.Spec) (*specs.Spec, error) {
 	data, err := json.Marshal(spec)
 	if err != nil {

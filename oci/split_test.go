@@ -21,7 +21,7 @@ func testPlacement() Placement {
 	return Placement{Shared: "/run/runch/shared/c1", NetNS: "/run/runch/netns"}
 }
 
-// split checks a bundle as Load does, on that host, and splits it.
+// split checks a bundle as Load does, for the host env, and splits it.
 func split(b *Bundle, id string, in Placement, env *environment) (*HostPart, *specs.Spec, error) {
 	checked := &Bundle{Dir: b.Dir, Spec: b.Spec}
 	err := checked.check(env)
@@ -250,7 +250,7 @@ func TestFIFOHasNoNumber(t *testing.T) {
 	}
 }
 
-// A socket of the host is none of the guest's concern.
+// The listener is a socket of the host, so the guest's spec does not name it.
 func TestSeccompListenerStaysOnTheHost(t *testing.T) {
 	b := testBundle(t, mustJSON(t, testSpec()))
 	b.Spec.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/s", ListenerMetadata: "m"}

@@ -13,8 +13,8 @@ import (
 // maxResources bounds what DecodeResources reads, in bytes.
 const maxResources = 1 << 20
 
-// DecodeResources reads linux.resources as JSON, the form in which callers hand
-// changes of them over. Names match whatever their case, as encoding/json has it.
+// DecodeResources reads linux.resources as JSON, the form in which callers send
+// changes of them. As in encoding/json, the case of names does not matter.
 func DecodeResources(r io.Reader) (*specs.LinuxResources, error) {
 	var res specs.LinuxResources
 	if err := json.NewDecoder(io.LimitReader(r, maxResources)).Decode(&res); err != nil {
@@ -23,12 +23,12 @@ func DecodeResources(r io.Reader) (*specs.LinuxResources, error) {
 	return &res, nil
 }
 
-// SplitUpdate parts a change of a container's resources as Split parts the
-// resources themselves: host is what the host's cgroup and the VM hold from now
-// on, made of what it held before (nil for nothing) and the change; guest is the
-// change as far as it is the guest's. Errors name the field that cannot be honoured.
-// Rules for devices stay those of the container's creation, as with runc: containerd
-// hands over all resources of a container's spec.
+// SplitUpdate splits a change of a container's resources as Split splits the
+// resources themselves. host is all that the host's cgroup and the VM hold from now
+// on: what they held before (nil for nothing), with the change applied. guest is the
+// guest's part of the change alone. Errors name the field that cannot be honoured.
+// Device rules in the change are ignored, as with runc: containerd sends all resources
+// of a container's spec with each update.
 func SplitUpdate(before, change *specs.LinuxResources) (host, guest *specs.LinuxResources, err error) {
 	copied, err := copyResources(change)
 	if err != nil {
@@ -43,7 +43,7 @@ func SplitUpdate(before, change *specs.LinuxResources) (host, guest *specs.Linux
 	return MergeResources(before, host), guest, nil
 }
 
-// completeUpdate adds to the change what the kernel requires beside it.
+// completeUpdate adds the values that the kernel requires together with the change's.
 func completeUpdate(r *specs.LinuxResources) {
 	if m := r.Memory; m != nil && value(m.Limit) == -1 && m.Swap == nil {
 		m.Swap = new(int64) // without a limit of memory there can be none of swap
@@ -53,10 +53,10 @@ func completeUpdate(r *specs.LinuxResources) {
 	}
 }
 
-// MergeResources gives the resources before with the change applied: a
-// value that the change does not have, or has as 0 where runc takes that for
-// unset, stays. Files of cgroup v2 (unified) are the change's alone: an older
-// one would undo what a field of the change says. Neither argument is changed.
+// MergeResources returns the resources of before with the change applied. A value
+// that the change does not set, or sets to 0 where runc takes that for unset, stays.
+// Files of cgroup v2 (unified) are the change's alone: an older file would undo what
+// a field of the change sets. Neither argument is changed.
 func MergeResources(before, change *specs.LinuxResources) *specs.LinuxResources {
 	merged := specs.LinuxResources{}
 	if before != nil {
@@ -107,7 +107,7 @@ func mergeCPU(before, change *specs.LinuxCPU) *specs.LinuxCPU {
 	setIfGiven(&c.Idle, change.Idle)
 	setIfGiven(&c.RealtimePeriod, change.RealtimePeriod)
 	setIfGiven(&c.RealtimeRuntime, change.RealtimeRuntime)
-	// cpu.max holds both: the one that the change lacks is that of before.
+	// cpu.max holds both: where the change has only one, the other stays.
 	if value(change.Quota) != 0 {
 		c.Quota = change.Quota
 	}

@@ -90,7 +90,7 @@ func validateNames(spec *specs.Spec) error {
 	return nil
 }
 
-// validateLinux checks the section of that name.
+// validateLinux checks the spec's linux section.
 func validateLinux(spec *specs.Spec, env *environment) error {
 	l := spec.Linux
 	if err := validateNamespaces(spec, env); err != nil {
@@ -148,8 +148,8 @@ const (
 	nodesSome
 )
 
-// validateMemoryPolicy checks what set_mempolicy(2) is to be given. The guest
-// has one memory node, so a policy can name no other.
+// validateMemoryPolicy checks the arguments for set_mempolicy(2). The guest has only
+// memory node 0, so a policy cannot name another.
 func validateMemoryPolicy(l *specs.Linux) error {
 	policy := l.MemoryPolicy
 	if policy == nil {

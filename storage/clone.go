@@ -23,17 +23,17 @@ type Mount struct {
 	File *os.File
 }
 
-// CloseMounts lets go of trees; those that are not attached are gone then.
+// CloseMounts closes the files of trees. A tree that is not attached ends with its file.
 func CloseMounts(mounts []Mount) {
 	for _, m := range mounts {
 		_ = m.File.Close()
 	}
 }
 
-// Clone clones a container's rootfs and volumes as this process sees them: the
-// places that they have here may be unmounted afterwards. It also gives the
-// mounts below them that come along, relative to the container's part of the
-// shared directory, each after the one that it is in.
+// Clone clones a container's rootfs and volumes as this process sees them. The
+// originals may be unmounted afterwards. It also returns the paths of the mounts below
+// them that are cloned along, relative to the container's part of the shared
+// directory, each after the mount that contains it.
 func Clone(rootfs string, binds []oci.Bind) (mounts []Mount, submounts []string, err error) {
 	defer func() {
 		if err != nil {
@@ -57,8 +57,8 @@ func Clone(rootfs string, binds []oci.Bind) (mounts []Mount, submounts []string,
 	return mounts, submounts, err
 }
 
-// cloneBind clones one, with the attributes that it is to have in the guest. An overlay is
-// made for it, at a directory that is there.
+// cloneBind clones the source of a bind and sets the attributes that it has in the guest.
+// It makes an overlay where the bind is one, with dir as the mount point for a moment.
 func cloneBind(b oci.Bind, dir string) (tree *mountTree, err error) {
 	if b.Overlay != nil {
 		tree, err = newOverlay(dir, b.Overlay)
@@ -84,8 +84,8 @@ func cloneBind(b oci.Bind, dir string) (tree *mountTree, err error) {
 	return tree, nil
 }
 
-// maxSubmounts bounds what Clone lists. Those beyond it are found by the guest
-// when they are used.
+// maxSubmounts bounds the list of mounts from Clone. The guest finds the others when
+// they are used.
 const maxSubmounts = 1024
 
 // submountsOf lists the mounts below the sources.
@@ -98,7 +98,7 @@ func submountsOf(binds []oci.Bind) ([]string, error) {
 	for _, b := range binds {
 		source, err := filepath.EvalSymlinks(b.Source)
 		if err != nil || !b.Recursive {
-			continue // the links of /proc/PID/fd lead to no path
+			continue // the target of a link in /proc/PID/fd need not be a path
 		}
 		for _, m := range mounts {
 			rel, err := filepath.Rel(source, m.Mountpoint)

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// JoinView gives this process, whose mount namespace is its own copy of the
-// host's, the same `/` as the shim of pid has, and lets go of the host's. A
-// multi-threaded process cannot join a mount namespace; a thread of it can, to
-// clone what is there.
+// JoinView gives this process the same `/` as the shim with this pid, and detaches
+// the host's mounts. The process must have its own copy of the host's mount namespace.
+// A multi-threaded process cannot join a mount namespace (setns(2)), so a thread
+// joins the shim's and clones the mounts there.
 func JoinView(pid int) error {
 	view, err := viewOf(pid)
 	if err != nil {
@@ -49,7 +49,7 @@ func viewOf(pid int) (*mountTree, error) {
 	var tree *mountTree
 	namespace.Do(func() bool {
 		tree, err = cloneIn(ns)
-		return false // its root is its own for ever
+		return false // the thread has another root and mount namespace than the process
 	})
 	return tree, err
 }

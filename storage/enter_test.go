@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Whichever thread looks into the other mount namespace, the process is where it was.
+// TestViewOf checks that the process stays in its mount namespace, whichever of its threads
+// joins the other one.
 func TestViewOf(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root to join a mount namespace")
@@ -23,7 +24,7 @@ func TestViewOf(t *testing.T) {
 		_ = other.Wait()
 	})
 	own := mountNS(t)
-	// The thread is drawn by lot, and the first of the process has to be drawn.
+	// The scheduler chooses the thread. Repeat, so that it chooses the process's first one, too.
 	for range 50 {
 		tree, err := viewOf(other.Process.Pid)
 		if err != nil {

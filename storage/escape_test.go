@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// covered runs a body with mounts on top of the host's root, as a live system has. They go
-// with it.
+// covered runs a body with mounts on top of the host's root, as a live system has. They
+// must be detached together with that root.
 func covered(body func(string) error) func(string) error {
 	return func(dir string) error {
 		if os.Getenv(insideTest+"_PID") != "" {
@@ -34,8 +34,8 @@ func TestNothingOfACoveredRootIsLeft(t *testing.T) {
 	}
 }
 
-// servedBody does in the shared directory, as virtiofsd does for the guest, what would put
-// a link in the place of a share.
+// servedBody tries in the shared directory, as virtiofsd does for the guest, the steps that
+// would put a link in the place of a share.
 func servedBody(dir string) error {
 	t, err := shared(dir)
 	if err != nil {

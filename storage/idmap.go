@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mapIDs shows the owners of the tree's files as others. It can only be done
-// here: a mount that was ever attached keeps its ids. source is for the error,
-// which has runc's text.
+// mapIDs id-maps the tree, which must never have been attached: the kernel refuses to
+// id-map a mount that was (mount_setattr(2)). source is for the error, which has
+// runc's text.
 func (t *mountTree) mapIDs(source string, m *oci.IDMap) error {
 	ns, err := newUserNamespace(m)
 	if err != nil {
@@ -42,11 +42,11 @@ func (t *mountTree) mapIDs(source string, m *oci.IDMap) error {
 	return fmt.Errorf("failed to set MOUNT_ATTR_IDMAP on %s: %w%s", source, err, hint)
 }
 
-// newUserNamespace makes a user namespace with these mappings that no process
-// is in. The kernel has none without a process: one is made, which a tracer,
-// this thread, keeps from running anything, and which is ended here.
+// newUserNamespace makes a user namespace with these mappings and no process in it.
+// The kernel makes one only for a process, so a process is started and killed here.
+// This thread is its tracer and keeps it from running anything.
 func newUserNamespace(m *oci.IDMap) (*os.File, error) {
-	runtime.LockOSThread() // a tracer that ends lets go
+	runtime.LockOSThread() // the process would run if its tracer ended
 	defer runtime.UnlockOSThread()
 	p, err := os.StartProcess("/proc/self/exe", []string{"idmap"}, &os.ProcAttr{Sys: &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER,
@@ -56,7 +56,7 @@ func newUserNamespace(m *oci.IDMap) (*os.File, error) {
 	if err != nil {
 		var failed *os.PathError
 		if errors.As(err, &failed) {
-			err = failed.Err // the program is none that anybody asked for
+			err = failed.Err // without the path: no caller has named this program
 		}
 		return nil, err
 	}

@@ -36,7 +36,7 @@ func owned(path string, uid, gid uint32) error {
 	return nil
 }
 
-// nobody is who is in no mapping.
+// nobody is the kernel's overflow id, which an owner without a mapping shows as.
 const nobody = 65534
 
 // idMapBody shares a volume that has another directory mounted in it, with the
@@ -50,7 +50,7 @@ func idMapBody(dir string) error {
 		os.Mkdir(other, 0o750), os.Mkdir(filepath.Join(volume, "below"), 0o750), unix.Mount(other, filepath.Join(volume, "below"), "", unix.MS_BIND, ""),
 		os.WriteFile(filepath.Join(other, "file"), nil, 0o600), os.WriteFile(filepath.Join(volume, "roots"), nil, 0o600),
 	)
-	// A directory of somebody who is not mapped can be written to by nobody.
+	// No user can write to a directory whose owner is not mapped.
 	for _, path := range []string{volume, other, filepath.Join(volume, "file"), filepath.Join(other, "file")} {
 		err = errors.Join(err, os.Chown(path, 1000, 1001))
 	}
@@ -76,7 +76,7 @@ func idMapBody(dir string) error {
 		makeAs(filepath.Join(mounts, "0/volume"), "new", 2000, 2001), owned(filepath.Join(volume, "new"), 1000, 1001),
 		noChildren(),
 	)
-	// Root is in no mapping, so no file can be its own.
+	// Root is in no mapping, so it cannot own a new file.
 	if e := os.WriteFile(filepath.Join(mounts, "0/volume/mine"), nil, 0o600); !errors.Is(e, unix.EOVERFLOW) {
 		err = errors.Join(err, fmt.Errorf("make a file as somebody who is not mapped: %w", e))
 	}
@@ -106,7 +106,7 @@ func makeAs(dir, name string, uid, gid int) error {
 	defer d.Close()
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // never unlocked: it ends with who it has become
+		runtime.LockOSThread() // never unlocked: the thread has another user now, and ends with the goroutine
 		if err := errors.Join(unix.Setfsgid(gid), unix.Setfsuid(uid)); err != nil {
 			done <- err
 			return
@@ -123,7 +123,7 @@ func makeAs(dir, name string, uid, gid int) error {
 	return nil
 }
 
-// noChildren tells that the process has none, not even one that has ended.
+// noChildren checks that the process has no child, not even a zombie.
 func noChildren() error {
 	pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
 	if !errors.Is(err, unix.ECHILD) {
@@ -132,7 +132,7 @@ func noChildren() error {
 	return nil
 }
 
-// refusedIDMapBody maps what cannot be.
+// refusedIDMapBody tries mappings that the kernel refuses.
 func refusedIDMapBody(dir string) error {
 	if err := SlaveMounts(); err != nil {
 		return err
@@ -150,7 +150,7 @@ func refusedIDMapBody(dir string) error {
 	)
 }
 
-// foreignIDMapBody maps what does not belong to this user namespace.
+// foreignIDMapBody tries to map a file system that does not belong to this user namespace.
 func foreignIDMapBody(dir string) error {
 	if err := SlaveMounts(); err != nil {
 		return err
@@ -174,8 +174,8 @@ func refused(source string, m *oci.IDMap, want string) error {
 	return nil
 }
 
-// onIDMappable skips a test where the temporary files are on a file system that
-// is known not to do it; all that the others can fail at is a failure.
+// onIDMappable skips a test where the temporary files are on a file system that is
+// known not to support id-mapped mounts. On any other, an error fails the test.
 func onIDMappable(t *testing.T) {
 	t.Helper()
 	var st unix.Statfs_t

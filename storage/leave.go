@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Leave makes the tree the root of the mount namespace and lets go of everything of the
-// host's that was copied with the namespace. A child that still had the host's root has
-// the tree's from then on. /proc is taken along until it is moved into the view: paths in
-// the rootfs are looked up with its help, and in a user namespace the kernel lets nobody
-// mount a new one where none is visible.
+// Leave makes the tree the root of the mount namespace and detaches all mounts of the
+// host that were copied with the namespace. pivot_root(2) changes the root of children
+// that still have the host's, too. Leave keeps /proc until EnterView moves it into the
+// view: the lookup of paths in the rootfs needs it, and in a user namespace the kernel
+// refuses to mount a new proc where none is visible.
 func (t *Tree) Leave() error {
 	if err := t.takeProc(); err != nil {
 		return err
@@ -29,7 +29,7 @@ func (t *Tree) Leave() error {
 	if err := os.Chdir("/"); err != nil {
 		return fmt.Errorf("chdir to the sandbox's tree: %w", err)
 	}
-	// Where the host has mounts on top of its root, each is one to let go of.
+	// The host may have several mounts on top of its root: detach each.
 	var err error
 	for err == nil {
 		err = unix.Unmount(oldDir, unix.MNT_DETACH)
@@ -40,20 +40,20 @@ func (t *Tree) Leave() error {
 	return t.writable.Remove(inTree(oldDir))
 }
 
-// procDir is where /proc is, between Leave and the view too. oldDir is where the host's
-// root is during Leave.
+// procDir is where /proc is, in the tree, too, between Leave and EnterView. oldDir is where
+// the host's root is during Leave.
 const (
 	procDir = "/proc"
 	oldDir  = "/old"
 )
 
-// inTree is a path of the namespace's root as the writable clone has it.
+// inTree converts a path in the namespace's root to one in the writable clone.
 func inTree(path string) string { return strings.TrimPrefix(path, "/") }
 
-// DropProc removes the /proc that Leave has taken along, or the place where it was:
-// the VMM stays in the tree. Called after Leave.
+// DropProc unmounts the /proc that Leave has kept, if it is still there, and removes its
+// directory: the VMM stays in the tree and needs no /proc. Call it after Leave.
 func (t *Tree) DropProc() error {
-	// It is no mount any more where it was moved into a view.
+	// It is no mount any more (EINVAL) if it was moved into a view.
 	if err := unix.Unmount(procDir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("take /proc off the tree: %w", err)
 	}

@@ -1,8 +1,8 @@
 // Package storage owns what a sandbox shares with its guest: one directory in
 // a private mount namespace, the clones of rootfs and volumes in it, the
 // virtiofsd that serves it, and the view of a container that its shim shows
-// as its `/`. It must be used by the process whose mount namespace that is,
-// and before that process has other plans with it.
+// as its `/`. It changes the mounts and the root of the calling process, which
+// must have a mount namespace of its own.
 package storage
 
 import (
@@ -19,8 +19,7 @@ type mountTree struct {
 }
 
 // cloneTree clones the mount that path is on, from path downward; recursive
-// takes the mounts below it along. The clone holds nothing of the original's
-// place: it may be unmounted there.
+// takes the mounts below it along. The original may be unmounted afterwards.
 func cloneTree(path string, recursive bool) (*mountTree, error) {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if recursive {
@@ -55,9 +54,9 @@ func newTmpfs(size string, attr int) (*mountTree, error) {
 	return &mountTree{fd: fd}, nil
 }
 
-// newOverlay makes an overlay with these options. It is mounted on dir for a moment, in
-// this mount namespace alone: fsconfig(2) takes an option of up to 255 bytes, which may
-// not do for the paths of one, and mount(2) a page of them all.
+// newOverlay makes an overlay with these options. It mounts the overlay on dir for a
+// moment, in this mount namespace alone: fsconfig(2) limits each option to 255 bytes, too
+// few for some lists of paths. mount(2) limits only all options together, to a page.
 func newOverlay(dir string, options []string) (*mountTree, error) {
 	data := strings.Join(options, ",")
 	if err := unix.Mount("overlay", dir, "overlay", 0, data); err != nil {
@@ -113,7 +112,7 @@ func (t *mountTree) attachPath(path string) error {
 	return t.attach(target)
 }
 
-// treeOf is the tree behind a file of open_tree(2), which stays the caller's.
+// treeOf is the tree of a file from open_tree(2). The caller still has to close the file.
 func treeOf(f *os.File) *mountTree { return &mountTree{fd: int(f.Fd())} }
 
 // isDir tells a directory, or the tree of one, from a single file.

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// moveProc gives the view the process's own /proc, where the rootfs has the
-// directory for one. Who enters the view looks there for the container's processes.
+// moveProc moves the process's own /proc into the view, if the rootfs has a directory
+// for it. A process that enters the view looks there for the container's processes.
 func moveProc(root *os.File) error {
 	target, err := openInView(root, procDir)
 	if err != nil || target == nil {
@@ -28,10 +28,10 @@ func moveProc(root *os.File) error {
 	return nil
 }
 
-// coverProcesses puts an empty directory over each process in /proc but this one.
-// While a view is built those are the VMM and virtiofsd, which are in the same pid
-// namespace and none of the container's. Who lists the processes finds nothing of
-// them, as of one that has just ended.
+// coverProcesses mounts an empty directory over each process in /proc except this one.
+// While a view is built these are the VMM and virtiofsd, which are in the same pid
+// namespace but do not belong to the container. A program that lists the processes
+// finds them empty, like one that has just ended.
 func coverProcesses() error {
 	proc, err := os.Open(procDir)
 	if err != nil {

@@ -30,7 +30,7 @@ func processesBody(dir string) error {
 	if _, err := os.Stat("/proc/1/stat"); err != nil {
 		return err
 	}
-	// Its own end is seen all the same, and takes the cover away.
+	// The end of the child is still visible: the kernel removes its entry with the cover.
 	cancel()
 	_ = child.Wait() // killed
 	if _, err := os.Stat(filepath.Join("/proc", strconv.Itoa(child.Process.Pid))); !errors.Is(err, os.ErrNotExist) {

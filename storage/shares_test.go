@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leaveBody shares and unshares while the tree is no longer to be seen.
+// leaveBody shares and unshares after the view has covered the tree.
 func leaveBody(dir string) error {
 	if err := SlaveMounts(); err != nil {
 		return err
@@ -101,8 +101,8 @@ func halfBody(dir string) error {
 
 func TestAShareThatFailsHalfWayIsRemoved(t *testing.T) { inNamespaces(t, "half") }
 
-// overlayBody shares an overlay, of the volume below and a tmpfs above: an upper
-// directory cannot be on any file system.
+// overlayBody shares an overlay of the volume as the lower directory and a tmpfs for the
+// upper one, since not every file system can hold an upper directory.
 func overlayBody(dir string) error {
 	if err := SlaveMounts(); err != nil {
 		return err

@@ -19,12 +19,12 @@ import (
 //	<dir>/own/shared    what virtiofsd serves: <share>/rootfs, <share>/mounts/<n>/<name>
 //	<dir>/view          where the view of the holder's own container is put together
 //
-// The tmpfs is read-only where it is mounted: the guest cannot put a link in the way of
-// what this process mounts there. It is written through a clone that is mounted nowhere.
+// The tmpfs is read-only where it is mounted, so the guest cannot replace the directories
+// above a mount point by a link. This process writes through a clone that is mounted nowhere.
 //
-// What is shared may change as long as the tree lives: it is reached by a
-// descriptor, whatever the process's root is by then. The namespace dies with the
-// last process in it, and the tree with it.
+// Shares can be added and removed as long as the tree lives: it reaches the shared
+// directory by a file descriptor, whatever the process's root is. The tree ends with the
+// mount namespace, when the last process in it ends.
 type Tree struct {
 	dir    string
 	shared *os.File
@@ -45,9 +45,9 @@ var ErrNoShare = errors.New("no such share")
 // treeSize bounds the tmpfs, which holds mount points only.
 const treeSize = "1m"
 
-// passage is the mode of what leads to a rootfs or a volume. In the guest a
-// container's init may be root of its user namespace alone, and passes through
-// as any other user does.
+// passage is the mode of the directories that lead to a rootfs or a volume. A
+// container's init that is root only in its user namespace has no more rights to
+// them than any other user.
 const passage = 0o711
 
 // NewTree makes the tree at dir, an empty directory, in the process's own
@@ -71,7 +71,7 @@ func NewTree(dir string) (*Tree, error) {
 	if t.writable, err = t.clone.root(); err != nil {
 		return nil, err
 	}
-	// An unprivileged VMM shares the namespace: it gets no further than own.
+	// An unprivileged VMM is in this mount namespace, too. The mode of own stops it.
 	for path, mode := range map[string]os.FileMode{"own": 0o700, viewDir: 0o700} {
 		if err := t.writable.Mkdir(path, mode); err != nil {
 			return nil, fmt.Errorf("make the sandbox's tree: %w", err)
@@ -117,7 +117,7 @@ func (t *Tree) Share(name string, mounts []Mount) error {
 		t.shares[name] = nil
 	}
 	for _, m := range mounts {
-		// First, so that Unshare removes what an attach leaves that fails.
+		// Record the path first, so that Unshare cleans up after an attach that fails.
 		t.shares[name] = append(t.shares[name], m.Path)
 		if err := t.attach(name, m); err != nil {
 			return fmt.Errorf("share %s: %w", m.Path, err)
@@ -160,9 +160,9 @@ func (t *Tree) touch(path string, dir bool) error {
 	return f.Close()
 }
 
-// Protect makes a share's rootfs read-only from the host's side, whatever the
-// guest does. The guest has made its mount points by then. It reaches virtiofsd
-// because that is in this mount namespace too.
+// Protect makes a share's rootfs read-only on the host, whatever the guest does. Call
+// it after the guest has made its mount points. It has an effect on virtiofsd because
+// that is in the same mount namespace.
 func (t *Tree) Protect(name string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -193,8 +193,8 @@ func (t *Tree) Clones(name string) (mounts []Mount, err error) {
 	return mounts, nil
 }
 
-// Unshare detaches what is mounted for a share, and removes its directory. A name
-// that is not there is no error: somebody has asked for it before.
+// Unshare detaches what is mounted for a share, and removes its directory. An unknown
+// name is no error: the share may have been removed before.
 func (t *Tree) Unshare(name string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -209,8 +209,8 @@ func (t *Tree) Unshare(name string) error {
 	return t.removeDirs(name, paths)
 }
 
-// detach unmounts paths of a share, the last one first. umount(2) takes a path
-// from the working directory, so a thread gets one of its own.
+// detach unmounts paths of a share, the last one first. umount(2) takes no file
+// descriptor, so a thread gets the shared directory as its own working directory.
 func (t *Tree) detach(name string, paths []string) (err error) {
 	namespace.Do(func() bool {
 		if err = unix.Unshare(unix.CLONE_FS); err != nil {
@@ -221,8 +221,8 @@ func (t *Tree) detach(name string, paths []string) (err error) {
 		}
 		for _, path := range slices.Backward(paths) {
 			err = unix.Unmount(filepath.Join(name, path), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-			// No mount is there, or not even the place for it, after an attach that failed
-			// or where this is the second try.
+			// After an attach that failed, or on a second try, there may be no mount
+			// (EINVAL) or no mount point (ENOENT).
 			if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 				return false
 			}

@@ -17,7 +17,7 @@ import (
 )
 
 // The tree changes the root of the process that makes it, so each test runs its
-// body in a child of its own: insideTest is what the child is told to do.
+// body in a child of its own. insideTest is the variable that names the body.
 const insideTest = "RUNCH_STORAGE_TEST"
 
 var bodies = map[string]func(dir string) error{
@@ -180,7 +180,8 @@ func TestViewIsTheContainer(t *testing.T) {
 	}
 }
 
-// As a user's podman runs it: without a /proc to be seen none can be mounted there.
+// TestViewInAUserNamespace runs as under rootless podman: the kernel mounts a proc there
+// only where one is visible.
 func TestViewInAUserNamespace(t *testing.T) {
 	all := []syscall.SysProcIDMap{{Size: 1 << 16}}
 	inNamespacesOf(t, "view", &syscall.SysProcAttr{
@@ -217,7 +218,8 @@ func checkNothingOfTheHost(dir string) error {
 	return checkTop()
 }
 
-// checkTop: who enters the mount namespace gets what is mounted last on its root.
+// checkTop checks that nothing is mounted on top of the view: a process that enters the
+// mount namespace gets the topmost mount of its root.
 func checkTop() error {
 	root, err := mountAt("/")
 	if err != nil {
@@ -254,7 +256,7 @@ func enterBody(dir string) error {
 		return err
 	}
 	child := exec.Command("/bin/sh", "-c", "read -r go; exec "+exe) //nolint:noctx // this test's own program, waited for below
-	// The /proc is still the host's, where this process has another number.
+	// This /proc is still the host's, where this process has another pid.
 	self, err := os.Readlink("/proc/self")
 	if err != nil {
 		return err
@@ -284,8 +286,8 @@ func enterBody(dir string) error {
 
 func TestJoinView(t *testing.T) { inNamespaces(t, "enter") }
 
-// memberBody makes the view of a process that holds no tree, as the shim of a
-// container is whose VM another process holds.
+// memberBody makes the view of a process that holds no tree, like the shim of a
+// container whose VM another process holds.
 func memberBody(dir string) error {
 	if err := SlaveMounts(); err != nil {
 		return err

@@ -17,15 +17,15 @@ import (
 type View struct {
 	// Binds are the container's volumes, in the order of its mounts.
 	Binds []oci.Bind
-	// Tmpfs are the destinations of file systems that live in the guest
-	// alone. The view has an empty read-only one there, so that a copy to
-	// it fails instead of going to a file that nobody in the guest sees.
+	// Tmpfs are the destinations of file systems that exist only in the
+	// guest. The view has an empty read-only tmpfs there, so that a copy to
+	// it fails instead of making a file that nobody in the guest sees.
 	Tmpfs []string
 }
 
-// EnterView puts the container's rootfs and volumes together and makes that `/`
-// for this process, the tree's holder, and for whoever enters its mount
-// namespace. The guest has made the mount points by then. Called after Leave.
+// EnterView assembles the container's view from its rootfs and volumes and makes it
+// the `/` of this process, the tree's holder, and of every process that enters its
+// mount namespace. Call it after Leave, and after the guest has made the mount points.
 func (t *Tree) EnterView(mounts []Mount, v View) error {
 	if err := assemble(t.view(), mounts, v); err != nil {
 		return err
@@ -36,9 +36,9 @@ func (t *Tree) EnterView(mounts []Mount, v View) error {
 	return coverRoot(t.view())
 }
 
-// EnterView is Tree's for a process that holds no tree. Its mount namespace is a
-// slave copy of the host's (SlaveMounts), of which nothing is left then. dir
-// is any directory in there.
+// EnterView is Tree.EnterView for a process that holds no tree. The process's mount
+// namespace must be a slave copy of the host's (SlaveMounts); nothing of the host's is
+// left in it afterwards. dir is any directory in it, to mount the view on.
 func EnterView(dir string, mounts []Mount, v View) error {
 	if err := assemble(dir, mounts, v); err != nil {
 		return err
@@ -126,7 +126,8 @@ func coverGuestOnly(root *os.File, files map[string]*os.File, dest string, binds
 	return tmpfs.attach(target)
 }
 
-// bindInView attaches a volume where the view has a mount point of its kind.
+// bindInView attaches a volume if the view has a mount point of the same kind, a
+// directory or a file, at its destination.
 func bindInView(root, volume *os.File, b oci.Bind) error {
 	target, err := openInView(root, b.Destination)
 	if err != nil || target == nil {
@@ -144,9 +145,9 @@ func bindInView(root, volume *os.File, b oci.Bind) error {
 	return treeOf(volume).attach(target)
 }
 
-// coverRoot moves the mount at dir over the namespace's root. Whoever enters
-// the namespace with setns(2) lands on what is mounted there last; the
-// sandbox's tree stays below it, for the children whose root it is.
+// coverRoot moves the mount at dir over the namespace's root. A process that enters
+// the namespace with setns(2) gets the topmost mount there as its root. The sandbox's
+// tree stays below it, for the children whose root it is.
 func coverRoot(dir string) error {
 	if err := os.Chdir(dir); err != nil {
 		return fmt.Errorf("chdir to the view: %w", err)
@@ -164,12 +165,12 @@ func coverRoot(dir string) error {
 }
 
 // pivotHere makes the working directory, a mount, the root of the mount namespace
-// and lets go of the host's.
+// and detaches the host's root.
 func pivotHere() error {
 	if err := uncoverRoot(); err != nil {
 		return err
 	}
-	// The old root ends up on top of the new one, and goes from there.
+	// pivot_root(2) puts the old root on top of the new one, from where it is unmounted.
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("pivot_root to the view: %w", err)
 	}
@@ -182,9 +183,9 @@ func pivotHere() error {
 	return nil
 }
 
-// uncoverRoot detaches what is mounted on top of this process's root. It would be on top
-// of the old root after pivot_root(2), be detached in its place, and leave the host's files
-// to whoever enters the namespace: unlike "/", "/.." is what is mounted there last.
+// uncoverRoot detaches the mounts on top of this process's root. After pivot_root(2) they
+// would be on top of the old root and be detached in its place, and a process that enters
+// the namespace would get the host's files. "/.." is the topmost mount, "/" is not.
 func uncoverRoot() error {
 	for {
 		root, err := mountAt("/")
@@ -210,9 +211,9 @@ func mountAt(path string) (uint64, error) {
 	return st.Mnt_id, nil
 }
 
-// mountPointFor makes the mount point dest under root, a directory or a file
-// as the volume is one. It may be there already, for another volume at the same
-// destination, of which the later one is seen.
+// mountPointFor makes the mount point dest under root: a directory or a file, like
+// the volume. It may exist already, for an earlier volume at the same destination,
+// which this one covers.
 func mountPointFor(root *os.File, dest string, volume *os.File) error {
 	isDir, err := isDir(volume)
 	if err != nil {

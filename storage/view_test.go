@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// samePlaceBody has volumes at one destination below a tmpfs, written in several ways. The
-// last one of each is seen, as in the guest.
+// samePlaceBody has volumes at the same destinations below a tmpfs, which are written in
+// several ways. The last volume at each is visible, as in the guest.
 func samePlaceBody(dir string) error {
 	if err := SlaveMounts(); err != nil {
 		return err
@@ -38,7 +38,7 @@ func samePlaceBody(dir string) error {
 
 func TestVolumesAtTheSamePlace(t *testing.T) { inNamespaces(t, "same-place") }
 
-// TestMountPointIsNoLink: what is there of another kind is no mount point.
+// TestMountPointIsNoLink checks that a directory or a link is no mount point for a file.
 func TestMountPointIsNoLink(t *testing.T) {
 	dir := t.TempDir()
 	root, err := os.Open(dir)

@@ -14,7 +14,7 @@ import (
 	"runch/unixsocket"
 )
 
-// virtiofsdPlaces are where distributions put it; it is on no PATH.
+// virtiofsdPlaces are where distributions install virtiofsd, outside of any PATH.
 var virtiofsdPlaces = []string{
 	"/usr/libexec/virtiofsd",       // the one in Rust: Debian 13, Fedora
 	"/usr/lib/virtiofsd",           // the same on Arch
@@ -23,10 +23,10 @@ var virtiofsdPlaces = []string{
 	"/usr/local/libexec/virtiofsd", // built by hand
 }
 
-// ErrNoVirtiofsd says that none of the places has one.
+// ErrNoVirtiofsd says that virtiofsd is in none of virtiofsdPlaces.
 var ErrNoVirtiofsd = errors.New("no virtiofsd found: install the package virtiofsd (Debian 13) or qemu-system-common (Debian 12), or name one in the configuration")
 
-// Flavour tells the two programs of that name apart: they take different options.
+// Flavour tells the two programs named virtiofsd apart: they take different options.
 type Flavour string
 
 // The two programs.
@@ -71,10 +71,10 @@ func flavourOf(path string) Flavour {
 }
 
 // Args gives the command line that serves dir on the listening socket that is
-// file descriptor fd of the program. How many files it may have open is its starter's to
-// say (rlimit-nofile=0). The guest sees each of our mounts as one (announce_submounts),
-// keeps file capabilities (xattr), and sees changes made on the host within a second
-// (cache=auto).
+// file descriptor fd of the program. The program keeps the limit of open files that it is
+// started with (rlimit-nofile=0). The guest sees each mount in dir as a mount
+// (announce_submounts), keeps file capabilities (xattr), and sees changes made on the host
+// within a second (cache=auto).
 func (v *Virtiofsd) Args(dir string, fd int) []string {
 	if v.Flavour == FlavourC {
 		return []string{
@@ -96,9 +96,9 @@ type Server struct {
 	err  error
 }
 
-// Serve starts virtiofsd for dir, on a socket that can be connected to when it
-// returns. It ends when its one client, the VMM, leaves. Its output goes to log. The
-// socket is the caller's to remove.
+// Serve starts virtiofsd for dir. When Serve returns, the VMM can connect to the socket,
+// which the caller has to remove. virtiofsd ends when the VMM, its only client,
+// disconnects. Its output goes to log.
 func (v *Virtiofsd) Serve(dir, socket string, log io.Writer) (*Server, error) {
 	listener, err := unixsocket.Listen(socket)
 	if err != nil {
@@ -133,8 +133,8 @@ func (v *Virtiofsd) Serve(dir, socket string, log io.Writer) (*Server, error) {
 // maxFiles is how many files virtiofsd may have open: one for each that the guest's kernel remembers.
 const maxFiles = 1_000_000
 
-// raiseFileLimit gives a process that limit, or where that is not allowed, as in a user namespace, the highest that the
-// caller itself may have.
+// raiseFileLimit sets a process's limit to maxFiles, or to the caller's hard limit if that is higher. Where raising is
+// not allowed, as in a user namespace, it sets the caller's hard limit.
 func raiseFileLimit(pid int) error {
 	var own unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil {

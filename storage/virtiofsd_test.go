@@ -20,7 +20,7 @@ func TestServeFileLimit(t *testing.T) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil {
 		t.Fatal(err)
 	}
-	// What the caller has by itself is lower.
+	// The caller's own soft limit is lower.
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: own.Max - 1, Max: own.Max}); err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestServeFileLimit(t *testing.T) {
 	if err := unix.Prlimit(s.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &has); err != nil {
 		t.Fatal(err)
 	}
-	// Who may not have more than that is no privileged user.
+	// Without privileges, the caller's hard limit is the most that is allowed.
 	if has.Cur != has.Max || has.Cur != own.Max && has.Cur != maxFiles {
 		t.Errorf("the limit is %d of %d, want %d or %d", has.Cur, has.Max, own.Max, maxFiles)
 	}

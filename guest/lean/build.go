@@ -49,7 +49,7 @@ type build struct {
 	say             func(string, ...any)
 }
 
-// run builds the kernel into the directory, which must not be there.
+// run builds the kernel into the directory, which must not exist.
 func (b *build) run(ctx context.Context, kernel string) error {
 	if err := os.Mkdir(b.objects, 0o755); err != nil {
 		return fmt.Errorf("make a directory for the build: %w", err)
@@ -83,8 +83,8 @@ func (b *build) configure(ctx context.Context) error {
 	return nil
 }
 
-// lostOptions are the lines of a fragment that a configuration has not got: what it
-// depends on is missing, or the source knows no such option.
+// lostOptions are the lines of a fragment that are not in a configuration: what an option
+// depends on is off, or the source has no such option.
 func lostOptions(fragment, config []byte) []string {
 	has := map[string]bool{}
 	for line := range bytes.Lines(config) {
@@ -104,8 +104,8 @@ func lostOptions(fragment, config []byte) []string {
 	return lost
 }
 
-// make runs make in the tree. The kernel has the builder's name, the host's and the time
-// in it, unless it is told others.
+// make runs make in the tree. It sets the builder's name, the host's and the time, which
+// the kernel would otherwise take from this machine.
 func (b *build) make(ctx context.Context, args ...string) error {
 	const builder = "runch"
 	cmd := exec.CommandContext(ctx, "make", append([]string{
@@ -113,7 +113,7 @@ func (b *build) make(ctx context.Context, args ...string) error {
 		"KBUILD_BUILD_USER=" + builder, "KBUILD_BUILD_HOST=" + builder, "KBUILD_BUILD_VERSION=1",
 		"KBUILD_BUILD_TIMESTAMP=" + b.epoch.UTC().Format(time.UnixDate),
 	}, args...)...)
-	// What a caller's make or shell has set is not for this one.
+	// Variables of the caller's make or shell must not change the build.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TMPDIR=" + b.objects}
 	stderr := &tail{}
 	cmd.Stderr = stderr
@@ -131,7 +131,7 @@ func (b *build) make(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// count reads what make says, and says from time to time how much it has compiled.
+// count reads make's output, and reports from time to time how many files are compiled.
 func (b *build) count(out io.Reader) {
 	compiled, said := 0, time.Now()
 	for lines := bufio.NewScanner(out); lines.Scan(); {
@@ -143,7 +143,7 @@ func (b *build) count(out io.Reader) {
 			said = time.Now()
 		}
 	}
-	_, _ = io.Copy(io.Discard, out) // behind a line that is too long
+	_, _ = io.Copy(io.Discard, out) // the scanner stops at a line that is too long
 }
 
 // collect puts together what is kept of the build: the kernel without its symbols,
@@ -179,7 +179,7 @@ func (b *build) collect(ctx context.Context, kernel string) error {
 	return nil
 }
 
-// tail keeps the end of what a program says on stderr.
+// tail keeps the end of a program's stderr.
 type tail struct{ data []byte }
 
 // tailSize is how much is kept, in bytes: some lines of a compiler.

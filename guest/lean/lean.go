@@ -1,5 +1,5 @@
 // Package lean builds the small kernel for guests: Linux's source as the distribution
-// ships it, configured with just what a VM of ours has and containers expect of a
+// ships it, configured with only what the VMs of runch have and containers expect of a
 // kernel (kernel.config), and linked into one uncompressed file that the VMMs enter
 // directly.
 //
@@ -23,7 +23,7 @@ import (
 // errInput is wrapped by every error about what Build was given.
 var errInput = errors.New("cannot build a kernel")
 
-// fragment is what is set on top of a configuration with everything off.
+// fragment has the options to set; all others are off.
 //
 //go:embed kernel.config
 var fragment []byte
@@ -33,16 +33,16 @@ type Options struct {
 	// Source is Debian's package of Linux's source (a file), the tar file in it, or a
 	// directory with a source tree, which is only read.
 	Source string
-	// Cache is the directory that keeps kernels, and in which they are built: 2 GiB
-	// while that lasts, 20 MiB then. It is made if it is missing.
+	// Cache is the directory in which kernels are built and kept. A build takes 2 GiB
+	// there, a kernel 20 MiB. It is made if it is missing.
 	Cache string
-	// Epoch is when the kernel says that it was built; the zero value means 1970.
+	// Epoch is the build time in the kernel; the zero value means 1970.
 	Epoch time.Time
 	// Progress gets a line for each step; nil for none.
 	Progress io.Writer
 }
 
-// Build makes the kernel, if Cache has not got it, and returns a directory with boot
+// Build makes the kernel, if Cache does not have it, and returns a directory with boot
 // and lib/modules as an unpacked kernel package has them, except that the kernel is
 // an ELF file, boot/vmlinux-RELEASE. When it fails, it leaves nothing.
 func Build(ctx context.Context, o Options) (string, error) {
@@ -70,7 +70,7 @@ func Build(ctx context.Context, o Options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// make runs in other directories, and those who use the kernel may too.
+	// make and the kernel's users may have other working directories.
 	cache, err := filepath.Abs(o.Cache)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", errInput, err)

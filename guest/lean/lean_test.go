@@ -32,7 +32,7 @@ vmlinux:
 	@echo built >>$(LOG)
 `
 
-// fakeSource makes a source tree with these files besides.
+// fakeSource makes a source tree with these files in addition.
 func fakeSource(t *testing.T, more map[string]string) (dir, log string) {
 	t.Helper()
 	dir, log = t.TempDir(), filepath.Join(t.TempDir(), "log")
@@ -48,7 +48,8 @@ func fakeSource(t *testing.T, more map[string]string) (dir, log string) {
 	return dir, log
 }
 
-// fakeTools puts programs that no fake source needs where they are not installed.
+// fakeTools adds stand-ins for programs that Build requires but the fake source does not
+// use, since they may not be installed.
 func fakeTools(t *testing.T) {
 	t.Helper()
 	bin := t.TempDir()
@@ -112,7 +113,7 @@ func TestAKernelIsBuiltOnceForItsInputs(t *testing.T) {
 	if !strings.Contains(said.String(), "lean kernel: built before, in "+dir) {
 		t.Errorf("said %q", said.String())
 	}
-	// Elsewhere the same inputs make the same bytes, others another kernel.
+	// In another directory the same inputs make the same bytes; other inputs make others.
 	o.Cache = t.TempDir()
 	if dir, err = Build(t.Context(), o); err != nil || read(t, dir, "boot/vmlinux-6.12.0-runch") != kernel {
 		t.Errorf("another kernel than in the other place, %v", err)
@@ -212,7 +213,7 @@ func TestLostOptions(t *testing.T) {
 	}
 }
 
-// What runch itself needs of a kernel, whatever else is taken out of it.
+// The fragment must keep what runch itself needs, whatever else is removed from it.
 func TestTheFragmentHasWhatRunchNeeds(t *testing.T) {
 	lines := strings.Split(string(fragment), "\n")
 	seen := map[string]bool{}

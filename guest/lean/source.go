@@ -22,7 +22,7 @@ import (
 // source is Linux's source.
 type source struct {
 	path string
-	// dir says that it is a tree, plain that it is the tar file and not a package with it.
+	// dir says that path is a tree, plain that it is the tar file and not a package with it.
 	dir, plain bool
 }
 
@@ -42,7 +42,7 @@ func openSource(where string) (*source, error) {
 	return &source{path: where, plain: filepath.Ext(where) != ".deb"}, nil
 }
 
-// key is the digest of all that the kernel is made of.
+// key is the digest of everything that determines the kernel's bytes.
 func (s *source) key(ctx context.Context, t *tools, epoch time.Time) (string, error) {
 	h := sha256.New()
 	_, _ = fmt.Fprintf(h, "%s\n%d\n%x\n", t.compiler, epoch.Unix(), sha256.Sum256(fragment))

@@ -16,12 +16,12 @@ import (
 	"testing"
 )
 
-// module is where the schemas are.
+// module is the Go module that has the schemas.
 const module = "github.com/opencontainers/runtime-spec"
 
-// Check compares a document with the schema in that file of the module's schema
-// directory, such as "state-schema.json", and reports what does not fit. Where
-// the go command or the module is not to be had, the test is skipped.
+// Check compares a document with a schema, a file of the module's schema directory
+// such as "state-schema.json", and reports what does not match. It skips the test if
+// the go command or the module is missing.
 func Check(t *testing.T, schema string, document []byte) {
 	t.Helper()
 	var value any
@@ -82,7 +82,7 @@ func (c *checker) load(file string) (any, error) {
 	return schema, nil
 }
 
-// resolve follows a $ref: file#/path/in/it, of which either may be missing.
+// resolve follows a $ref: file#/path/in/it. Either part may be missing.
 func (c *checker) resolve(from place, ref string) (place, error) {
 	file, pointer, _ := strings.Cut(ref, "#")
 	if file == "" {
