@@ -5,13 +5,14 @@ import (
 	"strings"
 )
 
-// Options say which VMM to use; what is empty is up to Choose.
+// Options say which VMM to use. Choose decides about those that are empty.
 type Options struct {
 	// Driver is a driver's name or auto.
 	Driver string
 	// Accel is an accelerator's name or auto.
 	Accel string
-	// CloudHypervisor and QEMU are the paths of the programs, empty for the host's.
+	// CloudHypervisor and QEMU are the paths of the programs. Choose looks for one whose
+	// path is empty.
 	CloudHypervisor, QEMU string
 }
 
@@ -25,9 +26,9 @@ type Choice struct {
 	Slow bool
 }
 
-// Choose takes cloud-hypervisor where there is one and KVM runs guests, else QEMU
-// with KVM, else QEMU with its translator, as far as the options allow it. Where
-// they allow none, the error says why. It starts no process.
+// Choose returns the first of these that the options allow and this host can run:
+// cloud-hypervisor with KVM, QEMU with KVM, QEMU with its translator. If there is none,
+// the error says why. Choose starts no process.
 func Choose(o Options) (*Choice, error) {
 	c, err := o.choose(ProbeKVM)
 	if err == nil && Accel(o.Accel) == AccelKVM {
@@ -39,7 +40,7 @@ func Choose(o Options) (*Choice, error) {
 	return c, nil
 }
 
-// choose calls probe at most once, and only where it decides something.
+// choose calls probe at most once, and only if the choice depends on it.
 func (o Options) choose(probe func() error) (*Choice, error) {
 	accel := Accel(o.Accel)
 	if accel == "" {
@@ -76,7 +77,7 @@ func (o Options) cloudHypervisor(accel Accel, probe func() error) (*Choice, erro
 	return &Choice{Program: *p, Accel: AccelKVM, Why: "the configuration asks for it"}, nil
 }
 
-// qemu resolves the accelerator auto; reasons say why it is QEMU.
+// qemu chooses QEMU, and replaces the accelerator auto. reasons say why it is QEMU.
 func (o Options) qemu(accel Accel, probe func() error, reasons []string) (*Choice, error) {
 	p, err := Find(DriverQEMU, o.QEMU)
 	if err != nil {
@@ -104,7 +105,7 @@ func (o Options) auto(accel Accel, probe func() error) (*Choice, error) {
 	p, err := Find(DriverCloudHypervisor, o.CloudHypervisor)
 	if err != nil {
 		if o.CloudHypervisor != "" {
-			return nil, err // one that is named must be there
+			return nil, err // a configured program has to exist
 		}
 		return o.qemu(accel, probe, []string{"there is no cloud-hypervisor"})
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestChoose: every option with and without KVM and cloud-hypervisor.
+// TestChoose: the options' combinations, with and without KVM and each program.
 func TestChoose(t *testing.T) {
 	dir := t.TempDir()
 	program := func(name string) string {
@@ -24,7 +24,7 @@ func TestChoose(t *testing.T) {
 	for name, tc := range map[string]struct {
 		options Options
 		kvm     error
-		want    string // driver, accelerator, slow; or what is in the error
+		want    string // driver, accelerator, slow; or a part of the error
 		err     error
 	}{
 		"best":                 {Options{CloudHypervisor: ch, QEMU: qemu}, nil, "cloud-hypervisor kvm false", nil},

@@ -22,15 +22,15 @@ type Config struct {
 	// Kernel and Initramfs are files of the host. They need not be readable by
 	// User: the driver opens them itself.
 	Kernel, Initramfs string
-	// Cmdline holds parameters of the guest's kernel; the driver puts its own for
-	// the console and tuning before them, and what Announce gives.
+	// Cmdline holds parameters of the guest's kernel. The driver puts its own for the
+	// console and tuning before them, and those from Announce.
 	Cmdline []string
-	// Announce gives the kernel parameters that tell the guest how it reaches the
-	// host. The driver calls it once, when Listen can be called no more; nil tells
-	// the guest nothing.
+	// Announce returns the kernel parameters that tell the guest how it reaches the
+	// host. The driver calls it at most once, in Boot. If it is nil, the guest is told
+	// nothing.
 	Announce func(transport.Guest) []string
-	// SerialPort is the name of the virtio-serial port that the guest has where it
-	// has no vsock.
+	// SerialPort is the name of the virtio-serial port that a guest without a vsock
+	// gets.
 	SerialPort string
 
 	// CPUs is the number of virtual CPUs; 0 means 1. MaxCPUs is how many there
@@ -50,33 +50,33 @@ type Config struct {
 	Disks []Disk
 
 	// Restore is a directory that Saver.Snapshot has written (see Disk.Path). The
-	// VM continues from there instead of booting, with the devices that it had;
-	// NICs gives the taps of those that are interfaces.
+	// VM continues from there instead of booting, with the devices that it had. NICs
+	// has the taps for its interfaces.
 	Restore string
 
-	// Dir is the sandbox's private directory on the host. The driver's sockets
-	// are in it; nobody else can look into it.
+	// Dir is the sandbox's private directory on the host, for the driver's sockets.
+	// Other users cannot access it.
 	Dir string
-	// Log gets what the VMM writes to its standard error, line by line; nil
-	// drops it.
+	// Log gets what the VMM writes to its standard output and error, line by line;
+	// nil drops it.
 	Log io.Writer
-	// Console gets what the guest writes to its console; nil drops it. A guest whose
-	// console is not read stops, so the driver reads on when Console fails. It is up to
-	// Console to bound what is kept.
+	// Console gets what the guest writes to its console; nil drops it. A guest blocks
+	// when its console is not read, so the driver reads on if Console fails. Console
+	// itself has to bound what it keeps.
 	Console io.Writer
 	// Served, when not nil, is called each time that this process has finished relaying a
 	// connection between another process and the guest.
 	Served func()
-	// User is whom the VMM runs as; nil means the caller's own identity.
+	// User is the user that the VMM runs as; nil means the caller's own identity.
 	User *syscall.Credential
 }
 
-// RunDir is the VMM's working directory for a sandbox's directory. New makes it.
-// While it boots, Config.User can write to it; afterwards only root.
+// RunDir returns the VMM's working directory in a sandbox's directory dir. New makes it.
+// While the VM boots, Config.User may be able to write to it; afterwards only the caller is.
 func RunDir(dir string) string { return filepath.Join(dir, "vmm") }
 
-// InRunDir gives the absolute path for one that is relative to the VMM's working
-// directory.
+// InRunDir returns the absolute path for one that is relative to the VMM's working
+// directory. An absolute path stays as it is.
 func InRunDir(dir, path string) string {
 	if filepath.IsAbs(path) {
 		return path
@@ -89,9 +89,9 @@ type Accel string
 
 // The accelerators.
 const (
-	// AccelAuto is for Choose, which makes one of the others of it.
+	// AccelAuto lets Choose pick one of the others. It is not valid in a Config.
 	AccelAuto Accel = "auto"
-	// AccelKVM is the processor, by the host's KVM.
+	// AccelKVM runs them on the processor, by the host's KVM.
 	AccelKVM Accel = "kvm"
 	// AccelTCG is QEMU's translator, which needs no support by the host.
 	AccelTCG Accel = "tcg"
@@ -104,15 +104,15 @@ const maxCmdline = 2047
 // and of Announce, which need less.
 const driverCmdline = 512
 
-// HotplugStepMiB is the unit in which memory is added: the size of a memory block
-// of Linux on x86, which it takes or refuses as a whole.
+// HotplugStepMiB is the unit in which memory is added, in MiB: the size of a memory block
+// of Linux on x86. The guest's kernel accepts or refuses a block as a whole.
 const HotplugStepMiB = 128
 
-// minMemoryMiB is less than any distribution's kernel needs to boot.
+// minMemoryMiB is a lower bound: every distribution's kernel needs more to boot.
 const minMemoryMiB = 48
 
-// Validate gives an error that wraps ErrConfig and names the field which cannot be
-// honoured. It opens no file.
+// Validate returns an error that wraps ErrConfig and names the invalid value, or nil. It
+// opens no file.
 func (c *Config) Validate() error {
 	switch {
 	case c.Binary == "" || !filepath.IsAbs(c.Binary):
@@ -174,7 +174,7 @@ func (c *Config) validateDevices() error {
 	return nil
 }
 
-// Announced gives the kernel parameters that Announce has for the guest.
+// Announced returns the kernel parameters from Announce, none if that is nil.
 func (c *Config) Announced(guest transport.Guest) []string {
 	if c.Announce == nil {
 		return nil

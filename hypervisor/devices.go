@@ -17,25 +17,25 @@ type Share struct {
 	Socket string
 }
 
-// Disk is a block device with raw bytes of the host behind it.
+// Disk is a block device whose content is a file or block device of the host, in raw format.
 type Disk struct {
-	// ID is as a NIC's.
+	// ID names the device, with the same rules as NIC.ID.
 	ID string
 	// Path is a regular file or a block device. The VMM may open it itself, as
 	// Config.User and in its own mount namespace, whose root is no longer the host's
 	// once a sandbox is set up. A relative path starts at the VMM's working
-	// directory, RunDir(Config.Dir), which stays reachable; a VMM in a landlock
-	// domain opens disks that are added later only there.
+	// directory, RunDir(Config.Dir), which stays reachable. Disks that are added later
+	// have to be in that directory if the VMM is in a landlock domain.
 	Path     string
 	ReadOnly bool
 }
 
-// NIC is a virtual network interface with a tap of the host behind it.
+// NIC is a virtual network interface whose frames go through a tap of the host.
 type NIC struct {
 	// ID names the device: letters, digits, dots, dashes and underscores, a
 	// letter first.
 	ID string
-	// MAC is what the guest identifies the interface by.
+	// MAC is the hardware address, by which the guest identifies the interface.
 	MAC net.HardwareAddr
 	// MTU is offered to the guest; 0 leaves it to the guest.
 	MTU int
@@ -44,7 +44,7 @@ type NIC struct {
 	Tap []*os.File
 }
 
-// Validate gives an error that wraps ErrConfig and says what is wrong with the share.
+// Validate returns an error that wraps ErrConfig and says what is wrong with the share, or nil.
 func (s Share) Validate() error {
 	switch {
 	case len(s.Tag) > 36 || !identifier(s.Tag):
@@ -55,7 +55,7 @@ func (s Share) Validate() error {
 	return nil
 }
 
-// Validate gives an error that wraps ErrConfig and says what is wrong with the disk.
+// Validate returns an error that wraps ErrConfig and says what is wrong with the disk, or nil.
 func (d Disk) Validate() error {
 	switch {
 	case !identifier(d.ID) || len(d.ID) > 32:
@@ -66,7 +66,7 @@ func (d Disk) Validate() error {
 	return nil
 }
 
-// Validate gives an error that wraps ErrConfig and says what is wrong with the interface.
+// Validate returns an error that wraps ErrConfig and says what is wrong with the NIC, or nil.
 func (n NIC) Validate() error {
 	switch {
 	case !identifier(n.ID) || len(n.ID) > 32:

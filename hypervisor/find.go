@@ -16,7 +16,7 @@ import (
 
 // The drivers' names.
 const (
-	// DriverAuto is the best driver that this host has a program for: see Choose.
+	// DriverAuto leaves the driver to Choose.
 	DriverAuto = "auto"
 	// DriverCloudHypervisor is package hypervisor/cloudhypervisor.
 	DriverCloudHypervisor = "cloud-hypervisor"
@@ -32,8 +32,8 @@ type Program struct {
 	Path string
 }
 
-// programs are the drivers' programs by GOARCH, for the architectures that a driver
-// supports.
+// programs are the names of each driver's programs, by the values of GOARCH that the
+// driver supports.
 var programs = map[string]map[string]string{
 	DriverCloudHypervisor: {"amd64": "cloud-hypervisor"},
 	DriverQEMU:            {"amd64": "qemu-system-x86_64"},
@@ -45,9 +45,9 @@ var advice = map[string]string{
 	DriverQEMU:            "install the package qemu-system-x86, or name the program in the configuration (qemu)",
 }
 
-// Find gives the program of a driver: the one at path, or the host's own where
-// path is empty. The error wraps ErrNotFound and says how to get one. It starts no
-// process.
+// Find returns the program of a driver: the one at path, or the one that the host has
+// if path is empty. If there is none, the error wraps ErrNotFound, and says how to get one
+// if path is empty. Find starts no process.
 func Find(driver, path string) (*Program, error) {
 	names, ok := programs[driver]
 	if !ok {
@@ -88,8 +88,8 @@ func checkProgram(path string) (string, error) {
 	return abs, nil
 }
 
-// Version asks the program what it is, for instance "QEMU emulator version
-// 10.0.2". It starts a process, which takes too long for every create.
+// Version returns the first line of the program's version, for instance "QEMU emulator
+// version 10.0.2". It starts a process, which takes too long to do at every create.
 func (p *Program) Version(ctx context.Context) (string, error) {
 	cmd := exec.CommandContext(ctx, p.Path, "--version")
 	cmd.Env = []string{"LC_ALL=C"}

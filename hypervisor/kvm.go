@@ -23,8 +23,8 @@ func openKVM() (int, error) {
 	return device, nil
 }
 
-// accessKVM finds out whether this user may use KVM, where it is to be used whatever
-// ProbeKVM would say of it. The error wraps ErrNoKVM.
+// accessKVM checks that this user may open KVM's device. It is for a configuration that
+// demands KVM, for which Choose does not call ProbeKVM. The error wraps ErrNoKVM.
 func accessKVM() error {
 	device, err := openKVM()
 	if err != nil {
@@ -34,7 +34,7 @@ func accessKVM() error {
 	return nil
 }
 
-// withRemedy adds to an error of KVM's device what to do about it; others stay as they are.
+// withRemedy adds advice to an error that wraps ErrNoKVM, if there is any for it.
 func withRemedy(err error) error {
 	switch {
 	case !errors.Is(err, ErrNoKVM):

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestProbeKVM: the probe gives an answer within its time, whatever this host's
-// KVM is, and the same one again.
+// TestProbeKVM: the probe returns within its time on every host, and any error wraps
+// ErrNoKVM.
 func TestProbeKVM(t *testing.T) {
 	begin := time.Now()
 	err := ProbeKVM()
@@ -24,7 +24,7 @@ func TestProbeKVM(t *testing.T) {
 	}
 }
 
-// TestRemedies: an error of KVM's device says what to do about it, and of nothing else.
+// TestRemedies: only errors that wrap ErrNoKVM get advice.
 func TestRemedies(t *testing.T) {
 	for _, tc := range []struct {
 		err  error

@@ -16,7 +16,7 @@ func fillProbe(memory []byte) {
 	copy(memory[probeCode:], probeProgram)
 }
 
-// maxCPUIDs is more than any KVM has.
+// maxCPUIDs is how many CPUID entries there is room for, more than any KVM has.
 const maxCPUIDs = 256
 
 // setProbeFeatures gives the CPU the features that KVM supports: without them it

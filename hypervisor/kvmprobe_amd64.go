@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// paravirtualKVM exists where KVM runs without hardware virtualization: it emulates
-// what a guest does not do by hypercall.
+// paravirtualKVM exists on hosts whose KVM runs without hardware virtualization (kvm_pvm).
+// That KVM emulates what a guest does not do by hypercall.
 const paravirtualKVM = "/sys/module/kvm_pvm"
 
 // The requests and exits of linux/kvm.h.
@@ -46,11 +46,11 @@ const (
 	// probeLoops, of two instructions each, are enough to tell a processor from an
 	// emulator, which takes a microsecond or more for an instruction.
 	probeLoops = 200_000
-	// probeCPU is the most CPU time that a processor may need for them. It needs some
-	// 0.2 ms, and a few ten milliseconds where KVM itself runs in an emulated
+	// probeCPU is the most CPU time that a processor may need for the loops. It needs
+	// about 0.2 ms, and a few tens of milliseconds if KVM itself runs in an emulated
 	// machine, most of that for one entry into the guest.
 	probeCPU = 100 * time.Millisecond
-	// probeWall bounds the probe on a busy machine.
+	// probeWall bounds the probe's duration, also on a busy machine.
 	probeWall = 2 * time.Second
 )
 
@@ -63,10 +63,10 @@ var probeProgram = append(binary.LittleEndian.AppendUint32([]byte{0xB9}, probeLo
 	0xF4, // hlt
 )
 
-// ProbeKVM finds out whether this host's KVM runs guests. It boots nothing, but runs
-// a small loop in 64-bit mode, as a kernel does, and measures whether that takes the
-// time of a processor. To open the device is not enough: there are hosts where KVM
-// makes a VM, but takes hours to unpack a kernel in it. The error wraps ErrNoKVM.
+// ProbeKVM finds out whether this host's KVM runs guests. It boots no kernel. It runs
+// a small loop in 64-bit mode, as a kernel would, and measures whether the loop runs at the
+// speed of a processor. To open the device is not enough: there are hosts where KVM
+// makes a VM, but needs hours to unpack a kernel in it. The error wraps ErrNoKVM.
 func ProbeKVM() error {
 	if err := probeKVM(); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoKVM, err)
@@ -75,7 +75,7 @@ func ProbeKVM() error {
 }
 
 func probeKVM() error {
-	// The loop would show it too, but takes a tenth of a second there.
+	// The loop would detect kvm_pvm too, but takes a tenth of a second there.
 	if _, err := os.Stat(paravirtualKVM); err == nil {
 		return errors.New("the host's kvm_pvm runs only kernels that were made for it")
 	}
@@ -106,7 +106,7 @@ func probeKVM() error {
 	if err := ioctlPtr(vm, kvmSetUserMemoryRegion, unsafe.Pointer(&region)); err != nil {
 		return fmt.Errorf("give the guest memory: %w", err)
 	}
-	// Older processors of Intel need a place for a TSS; it is outside the memory.
+	// Older Intel processors need an address for a TSS. This one is outside the guest's memory.
 	if _, err := ioctl(vm, kvmSetTSSAddr, 0xFFFBD000); err != nil {
 		return fmt.Errorf("prepare the VM: %w", err)
 	}
@@ -138,8 +138,8 @@ func probeKVM() error {
 func runProbe(vcpu int, run []byte) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	// Only a signal interrupts a thread in KVM_RUN. Go's runtime uses SIGURG for
-	// itself and ignores one that it did not send.
+	// Only a signal interrupts a thread in KVM_RUN. SIGURG does no harm: Go's runtime
+	// uses it for itself, and ignores one that it did not send.
 	var late atomic.Bool
 	thread := unix.Gettid()
 	fired := make(chan struct{})
@@ -193,8 +193,9 @@ func threadTime() (time.Duration, error) {
 	return time.Duration(now.Nano()), nil
 }
 
-// ioctlPtr is ioctl for a request that takes a pointer: it may become a number only in the
-// call of Syscall itself, before which the stack that it points to may still move.
+// ioctlPtr is ioctl for a request that takes a pointer. The pointer is converted to a
+// uintptr in the call of Syscall itself, as package unsafe demands: before that call, the
+// stack that it points to may still move.
 func ioctlPtr(fd int, request uintptr, arg unsafe.Pointer) error {
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
 	if errno != 0 {

@@ -7,7 +7,7 @@ import (
 	"runtime"
 )
 
-// ProbeKVM says whether this host's KVM runs guests.
+// ProbeKVM returns an error that wraps ErrNoKVM: the probe supports amd64 only.
 func ProbeKVM() error {
 	return fmt.Errorf("%w: not on %s", ErrNoKVM, runtime.GOARCH)
 }

@@ -9,7 +9,7 @@ import (
 
 // RefusedError says that the VMM has understood a request and refused it.
 type RefusedError struct {
-	// VMM is the driver's name, Request what was asked for in the VMM's own terms.
+	// VMM is the driver's name, Request the request's name in the VMM's own terms.
 	VMM, Request string
 	// Reasons are the VMM's, the outermost first.
 	Reasons []string
@@ -18,7 +18,7 @@ type RefusedError struct {
 // maxReasons bounds what an error quotes of the reasons, in bytes.
 const maxReasons = 1000
 
-// Error gives one line.
+// Error returns one line: the request and the VMM's reasons.
 func (e *RefusedError) Error() string {
 	reasons := strings.Join(e.Reasons, ": ")
 	return fmt.Sprintf("%s refuses %s: %s", e.VMM, e.Request, plaintext.Line(reasons[:min(len(reasons), maxReasons)]))

@@ -11,20 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// answersName is the name of the filter that answers adds.
+// answersName is the name of the filter that addAnswers adds.
 const answersName = "runch-answers"
 
-// The order of a link's filters.
+// The priorities of a link's filters: the kernel asks the lowest one first.
 const (
 	answersPriority = iota + 1
 	redirectPriority
 )
 
-// addAnswers lets the namespace's own sockets get answers over a link whose frames go to
-// a tap: a packet whose addresses and ports are those of a connected socket in the
-// namespace goes to that socket and not to the tap. ARP replies and neighbour
-// advertisements go to both. It fails on kernels without this kind of filter and in user
-// namespaces.
+// addAnswers adds a filter to a link whose frames are redirected to a tap, so that the
+// namespace's own sockets get answers over the link. A packet with the addresses and
+// ports of a connected socket in the namespace goes to that socket and not to the tap.
+// ARP replies and neighbour advertisements go to both. addAnswers fails on kernels without
+// BPF filters for traffic control, and in user namespaces.
 func addAnswers(ctx context.Context, h *netlink.Handle, link, tap int) error {
 	program, err := ebpf.NewProgramWithOptions(&ebpf.ProgramSpec{
 		Name: "runch_answers", Type: ebpf.SchedCLS, Instructions: answers(tap),
@@ -32,7 +32,7 @@ func addAnswers(ctx context.Context, h *netlink.Handle, link, tap int) error {
 	if err != nil {
 		return fmt.Errorf("load the filter of answers: %w", err)
 	}
-	defer program.Close() // the filter has it
+	defer program.Close() // the filter keeps its own reference
 	filter := &netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: link,
@@ -48,13 +48,13 @@ func addAnswers(ctx context.Context, h *netlink.Handle, link, tap int) error {
 	return nil
 }
 
-// isAnswers reports whether a filter is one of addAnswers.
+// isAnswers reports whether addAnswers added the filter.
 func isAnswers(f netlink.Filter) bool {
 	filter, ok := f.(*netlink.BpfFilter)
 	return ok && filter.Name == answersName
 }
 
-// Where struct __sk_buff and struct bpf_sock of linux/bpf.h have these.
+// The offsets of fields in struct __sk_buff and struct bpf_sock of linux/bpf.h, in bytes.
 const (
 	skbProtocol    = 16
 	skbVLANPresent = 20
@@ -63,7 +63,7 @@ const (
 	sockDstPort    = 48
 )
 
-// Where a frame has these, with an Ethernet header and no options of IPv4.
+// The offsets of fields in a frame with an Ethernet header and no IPv4 options, in bytes.
 const (
 	arpOperation = 20
 	arpEnd       = arpOperation + 2
@@ -85,7 +85,7 @@ const (
 const (
 	arpReply                  = 2
 	ip4NoOptions              = 0x45
-	ip4IsFragment             = 0x3fff // more of them, or an offset
+	ip4IsFragment             = 0x3fff // the flag for more fragments, or an offset
 	neighbourAdvertisement    = 136
 	loopbackNet               = 127
 	currentNamespace          = -1
@@ -98,8 +98,8 @@ const (
 	skb, packet, end, payload = asm.R6, asm.R7, asm.R8, asm.R9
 )
 
-// answers is the filter's program, for the tap of that index. Nothing of a frame is read
-// beyond what has been seen to be there.
+// answers is the filter's program; tap is the tap's index. The program compares each
+// offset with the frame's end before it reads there, as the kernel's verifier demands.
 func answers(tap int) asm.Instructions {
 	var program asm.Instructions
 	for _, part := range []asm.Instructions{begin(), ip4(), ip6(), arp(), lookUp(), verdicts(tap)} {
@@ -108,7 +108,8 @@ func answers(tap int) asm.Instructions {
 	return program
 }
 
-// begin finds the frame and what is in it. In VLANs the namespace has no sockets.
+// begin loads the frame's bounds and branches by its protocol. A frame with a VLAN tag is
+// always the guest's: the namespace has no sockets in VLANs.
 func begin() asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Reg(skb, asm.R1),
@@ -123,7 +124,7 @@ func begin() asm.Instructions {
 	}
 }
 
-// holds goes to the others with a frame that is shorter.
+// holds leaves a frame that is shorter than length to the next filter.
 func holds(length int32) asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Reg(asm.R1, packet),
@@ -132,8 +133,9 @@ func holds(length int32) asm.Instructions {
 	}
 }
 
-// ip4 finds the addresses and ports. A fragment has no ports. Nobody on a link has an
-// address of the loopback network.
+// ip4 finds the addresses and ports of an IPv4 packet. It leaves packets with options,
+// fragments, which need not have ports, and packets to the loopback network, whose
+// addresses no host on a link may use, to the next filter.
 func ip4() asm.Instructions {
 	return append(holds(ip4End),
 		asm.LoadMem(asm.R1, packet, ip4Version, asm.Byte),
@@ -151,7 +153,8 @@ func ip4() asm.Instructions {
 	)
 }
 
-// ip6 is the same. Other headers than the payload's come in no answer that matters.
+// ip6 does the same for IPv6. It supports no extension headers: no answer that matters
+// has any.
 func ip6() asm.Instructions {
 	program := holds(ip6End)
 	program[0] = program[0].WithSymbol(labelIP6)
@@ -177,8 +180,8 @@ func arp() asm.Instructions {
 	)
 }
 
-// lookUp asks whether there is a socket for the addresses and ports at R2, of the length
-// in R3. One that waits for anybody, as a listener, is none: it has no other side.
+// lookUp asks the kernel for a socket with the addresses and ports at R2, whose length is
+// in R3. An unconnected socket, such as a listener, does not count: its remote port is 0.
 func lookUp() asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Reg(asm.R1, skb).WithSymbol(labelLookUp),
@@ -198,7 +201,7 @@ func lookUp() asm.Instructions {
 	}
 }
 
-// verdicts ends the program.
+// verdicts are the ends of the program, one for each verdict.
 func verdicts(tap int) asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Imm(asm.R0, others).WithSymbol(labelOthers),
@@ -212,7 +215,7 @@ func verdicts(tap int) asm.Instructions {
 	}
 }
 
-// network16 is what a program reads where the network has this number.
+// network16 is what a program on this CPU reads for a 16-bit number in network byte order.
 func network16(n uint16) int32 {
 	return int32(binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n)))
 }

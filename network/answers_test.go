@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The addresses of the link and of the other side.
+// The addresses of the two ends of the veth pair.
 var (
 	inside4, outside4 = netip.MustParseAddr("10.88.0.5"), netip.MustParseAddr("10.88.0.9")
 	inside6, outside6 = netip.MustParseAddr("fd00::5"), netip.MustParseAddr("fd00::9")
 )
 
-// wired is attached, with addresses of both families on both sides.
+// wired is attached with IPv4 and IPv6 addresses at both ends.
 func wired(t *testing.T) (pod, outside *testNamespace, tap Tap) {
 	t.Helper()
 	pod, outside, link, tap := attached(t)
@@ -48,7 +48,7 @@ func (n *testNamespace) address(t *testing.T, name, address string) {
 	})
 }
 
-// listenUDP makes a socket in the namespace, which ends with the test.
+// listenUDP makes a socket in the namespace. It is closed when the test ends.
 func (n *testNamespace) listenUDP(t *testing.T, at netip.AddrPort) *net.UDPConn {
 	t.Helper()
 	var conn *net.UDPConn
@@ -60,7 +60,7 @@ func (n *testNamespace) listenUDP(t *testing.T, at netip.AddrPort) *net.UDPConn 
 	return conn
 }
 
-// dial connects a socket in the namespace, which waits no longer than 5 s.
+// dial connects a socket in the namespace, with a deadline of 5 s.
 func (n *testNamespace) dial(t *testing.T, kind string, to netip.AddrPort) net.Conn {
 	t.Helper()
 	var conn net.Conn
@@ -76,7 +76,7 @@ func (n *testNamespace) dial(t *testing.T, kind string, to netip.AddrPort) net.C
 	return conn
 }
 
-// expect reads what is to come.
+// expect reads from conn and checks that it got want.
 func expect(t *testing.T, conn net.Conn, want string) {
 	t.Helper()
 	buf := make([]byte, 64)
@@ -86,8 +86,9 @@ func expect(t *testing.T, conn net.Conn, want string) {
 	}
 }
 
-// A name server's answer reaches who has asked from within the namespace, though the link
-// is the guest's; also when the neighbour was not known.
+// TestOwnSocketsHearAnswers: a name server's answer reaches the socket in the namespace that
+// sent the query, although the link's frames go to the guest. That includes the ARP reply or
+// neighbour advertisement that is needed first.
 func TestOwnSocketsHearAnswers(t *testing.T) {
 	pod, outside, _ := wired(t)
 	for _, address := range []netip.Addr{outside4, outside6} {
@@ -131,8 +132,9 @@ func TestOwnSocketsHearAnswersByTCP(t *testing.T) {
 	}
 }
 
-// What nobody in the namespace has asked for is the guest's, also where a socket of the
-// namespace is open for everybody, and the address of the other side is not the one asked.
+// TestOthersGetWhatTheyDidNotAskForInTheGuest: packets that no socket in the namespace asked
+// for go to the guest. That includes packets to the port of an unconnected socket, and to a
+// connected socket from another address than its peer's.
 func TestOthersGetWhatTheyDidNotAskForInTheGuest(t *testing.T) {
 	pod, outside, tap := wired(t)
 	listener := pod.listenUDP(t, netip.AddrPortFrom(netip.IPv4Unspecified(), 7))
@@ -145,7 +147,7 @@ func TestOthersGetWhatTheyDidNotAskForInTheGuest(t *testing.T) {
 		}
 		expectPayload(t, tap.Files[0], "unasked")
 	}
-	// The socket's own answer comes later than those, which are not there.
+	// The client's first packet is the answer, so none of the earlier ones reached it.
 	asked := outside.listenUDP(t, netip.AddrPortFrom(outside4, 53))
 	if _, err := asked.WriteTo([]byte("asked"), client.LocalAddr()); err != nil {
 		t.Fatal(err)
@@ -155,7 +157,7 @@ func TestOthersGetWhatTheyDidNotAskForInTheGuest(t *testing.T) {
 	expectNothing(t, client)
 }
 
-// Who has an address on the link is told to the guest as well.
+// TestNeighboursAreToldToBoth: the guest sees the ARP replies to the namespace's requests.
 func TestNeighboursAreToldToBoth(t *testing.T) {
 	pod, outside, tap := wired(t)
 	client := pod.dial(t, "udp", netip.AddrPortFrom(outside4, 53))
@@ -169,7 +171,7 @@ func TestNeighboursAreToldToBoth(t *testing.T) {
 	if _, _, err := server.ReadFromUDPAddrPort(make([]byte, 64)); err != nil {
 		t.Fatal(err)
 	}
-	// The reply's end: whose the address is, and who has asked for it.
+	// An ARP reply ends with the sender's addresses, then those of the host that asked.
 	mac, err := net.ParseMAC(outside.mac(t, "peer0"))
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +181,7 @@ func TestNeighboursAreToldToBoth(t *testing.T) {
 	expectPayload(t, tap.Files[0], string(reply))
 }
 
-// expectNothing looks whether there is something to read.
+// expectNothing checks that there is nothing to read.
 func expectNothing(t *testing.T, conn net.Conn) {
 	t.Helper()
 	udp, ok := conn.(*net.UDPConn)
@@ -202,7 +204,7 @@ func expectNothing(t *testing.T, conn net.Conn) {
 	}
 }
 
-// neighbour tells a namespace of a hardware address.
+// neighbour adds a permanent entry to the neighbour table of a link.
 func (n *testNamespace) neighbour(t *testing.T, name string, address netip.Addr, mac net.HardwareAddr) {
 	t.Helper()
 	n.in(t, func(h *netlink.Handle) error {

@@ -14,12 +14,12 @@ import (
 // Attach did not create: a redirect would replace what someone else has set up.
 var ErrTrafficControl = errors.New("link has traffic control of its own")
 
-// busyTimeout bounds the wait for traffic control that another process changes.
+// busyTimeout bounds the wait while another process changes traffic control.
 const busyTimeout = 5 * time.Second
 
 // Attach creates the tap for a link that Scan found in the namespace at nsPath
 // (empty: the caller's own) and redirects all frames between the two. The caller
-// owns the returned files. After an error nothing of it is left.
+// closes the returned files. An error leaves nothing behind.
 func Attach(ctx context.Context, nsPath string, link Link) (Tap, error) {
 	ctx, cancel := context.WithTimeout(ctx, busyTimeout)
 	defer cancel()
@@ -71,8 +71,8 @@ func undoRedirect(h *netlink.Handle, index int) error {
 	return err
 }
 
-// setAllMulticast makes the link accept all multicast groups. macvlan and real NICs
-// filter them, and do not know which groups the guest joins.
+// setAllMulticast makes the link accept all multicast groups, or only the joined ones
+// again. macvlan and real NICs filter by group, and do not know which ones the guest joins.
 func setAllMulticast(h *netlink.Handle, index int, on bool) error {
 	link, err := h.LinkByIndex(index)
 	if err != nil {
@@ -97,8 +97,8 @@ func redirect(ctx context.Context, h *netlink.Handle, from, to int) error {
 	if err != nil {
 		return fmt.Errorf("add ingress discipline to link %d: %w", from, err)
 	}
-	// A u32 filter without a selector matches every frame, as a matchall filter
-	// does, which not every kernel has.
+	// A u32 filter without a selector matches every frame. So does a matchall filter,
+	// but not every kernel has those.
 	filter := &netlink.U32{
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: from,
@@ -114,7 +114,7 @@ func redirect(ctx context.Context, h *netlink.Handle, from, to int) error {
 	return nil
 }
 
-// ingress is the queueing discipline that a redirect is a filter of.
+// ingress is the queueing discipline whose filters redirect frames.
 func ingress(link int) *netlink.Ingress {
 	return &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{
 		LinkIndex: link,
@@ -123,8 +123,8 @@ func ingress(link int) *netlink.Ingress {
 	}}
 }
 
-// retryBusy repeats a change that the kernel refuses with EBUSY while another
-// process works on the same discipline. There is no event to wait for.
+// retryBusy repeats a change until the kernel no longer refuses it with EBUSY, as it
+// does while another process changes the same discipline. There is no event to wait for.
 func retryBusy(ctx context.Context, change func() error) error {
 	const pause = 2 * time.Millisecond
 	for {

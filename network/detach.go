@@ -13,9 +13,9 @@ import (
 )
 
 // Detach undoes what Attach has done to the links of the namespace at nsPath for a VM
-// that is gone. Its taps went with it, so what is left are redirects to nowhere; those
-// to taps of another VM stay. A namespace that does not exist any more is no error.
-// Neither is a path that now leads to the host's own: Attach refuses that one.
+// that is gone. The VM's taps are gone with it, so what is left are redirects whose target
+// does not exist. Redirects to the taps of another VM stay. It is no error if the namespace
+// does not exist any more, or if the path now leads to the host's own, which Attach refuses.
 func Detach(ctx context.Context, nsPath string) error {
 	err := inNamespace(ctx, nsPath, func(h *netlink.Handle) error {
 		links, err := namespace.Dump(h.LinkList)
@@ -37,8 +37,8 @@ func Detach(ctx context.Context, nsPath string) error {
 	return nil
 }
 
-// HasTap reports whether the tap of that name is in the namespace at nsPath: it is for as
-// long as a VMM has it open.
+// HasTap reports whether the tap of that name is in the namespace at nsPath. A tap exists
+// as long as a VMM has it open.
 func HasTap(ctx context.Context, nsPath, tap string) (bool, error) {
 	found := false
 	err := inNamespace(ctx, nsPath, func(h *netlink.Handle) error {
@@ -55,8 +55,8 @@ func HasTap(ctx context.Context, nsPath, tap string) (bool, error) {
 	return found, nil
 }
 
-// DetachLink undoes what Attach has done to a link of the namespace at nsPath for the tap
-// of that name, which its VM may still have open. A link that is gone is no error.
+// DetachLink undoes what Attach has done to the link of the tap of that name, in the
+// namespace at nsPath. The tap may still be open in its VMM. A link that is gone is no error.
 func DetachLink(ctx context.Context, nsPath, tap string) error {
 	err := inNamespace(ctx, nsPath, func(h *netlink.Handle) error {
 		index, err := linkIndex(tap)
@@ -84,7 +84,7 @@ func isAttached(h *netlink.Handle, link netlink.Link) (bool, error) {
 	}), err
 }
 
-// detach removes a link's redirect to nowhere.
+// detach removes a link's redirect if its target does not exist any more.
 func detach(h *netlink.Handle, index int) error {
 	removed, err := removeRedirect(h, index, func(targets []netlink.Link) bool {
 		return len(targets) > 0 && !slices.ContainsFunc(targets, func(to netlink.Link) bool { return to != nil })
@@ -95,7 +95,7 @@ func detach(h *netlink.Handle, index int) error {
 	return offMulticast(h, index)
 }
 
-// offMulticast lets a link filter multicast again, if it is there.
+// offMulticast lets a link filter multicast again. A link that is gone is no error.
 func offMulticast(h *netlink.Handle, index int) error {
 	if err := setAllMulticast(h, index, false); err != nil && !isGone(err) {
 		return err
@@ -103,17 +103,17 @@ func offMulticast(h *netlink.Handle, index int) error {
 	return nil
 }
 
-// removeOurs removes a link's redirect if Attach created it, in a command that was killed
-// perhaps: it leads to a tap of ours, or nowhere.
+// removeOurs removes a link's redirect if Attach created it, perhaps in a command that was
+// killed: its target is one of our taps, or does not exist, or the discipline has no filter.
 func removeOurs(h *netlink.Handle, index int) (removed bool, err error) {
 	return removeRedirect(h, index, func(targets []netlink.Link) bool {
 		return !slices.ContainsFunc(targets, func(to netlink.Link) bool { return to != nil && !isOurTap(to) })
 	})
 }
 
-// removeRedirect removes the ingress discipline of a link whose filters all redirect
-// to other links, if the function says so of these; one that does not exist any more is
-// nil there.
+// removeRedirect removes the ingress discipline of a link if all its filters redirect to
+// other links and remove returns true for these. A target that does not exist any more is
+// nil.
 func removeRedirect(h *netlink.Handle, index int, remove func(targets []netlink.Link) bool) (removed bool, err error) {
 	link, err := h.LinkByIndex(index)
 	if isGone(err) {
@@ -142,8 +142,8 @@ func removeRedirect(h *netlink.Handle, index int, remove func(targets []netlink.
 	return removed, nil
 }
 
-// targetsOf gives the links that a link's ingress filters redirect to; only says that
-// they do nothing else.
+// targetsOf returns the links that a link's ingress filters redirect to, nil for one that
+// does not exist any more. only says that the filters do nothing else.
 func targetsOf(h *netlink.Handle, link netlink.Link) (targets []netlink.Link, only bool, err error) {
 	filters, err := namespace.Dump(func() ([]netlink.Filter, error) {
 		return h.FilterList(link, netlink.MakeHandle(0xffff, 0))

@@ -19,7 +19,7 @@ type testNamespace struct {
 	file *os.File
 }
 
-// needRoot skips, aloud, what only root can do.
+// needRoot skips a test if it does not run as root.
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -27,7 +27,7 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// newNamespace makes a namespace that goes with the test.
+// newNamespace makes a namespace that is removed when the test ends.
 func newNamespace(t *testing.T) *testNamespace {
 	t.Helper()
 	needRoot(t)
@@ -75,7 +75,7 @@ func (n *testNamespace) addVeth(t *testing.T, name, peer string, addresses ...st
 			if err != nil {
 				return err
 			}
-			// No frames of the namespace's own on the pair.
+			// Without an IPv6 address, the namespace sends no frames of its own.
 			_ = h.LinkSetIP6AddrGenMode(link, addrGenNone)
 			if err := h.LinkSetUp(link); err != nil {
 				return err

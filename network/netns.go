@@ -18,12 +18,12 @@ import (
 var ErrHostNetwork = errors.New("the host's own network namespace cannot be used")
 
 // errNoNamespace says that a path leads to no network namespace: it does not exist,
-// or is the file on which one was mounted before.
+// or it is the plain file that is left where a namespace was mounted.
 var errNoNamespace = errors.New("not a network namespace")
 
 // CheckNotHost returns ErrHostNetwork if nsPath leads to the network namespace of
-// the calling process or of its PID 1. It is for processes in the host's namespace.
-// A shim is in the container's, which it names by an empty path.
+// the calling process or of its PID 1. It is for processes in the host's namespace: a
+// shim is in the container's namespace, and refers to that by an empty path.
 func CheckNotHost(nsPath string) error {
 	ns, err := openNS(nsPath)
 	if err != nil {

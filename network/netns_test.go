@@ -13,9 +13,9 @@ import (
 // inUserNS tells the test's second run that it is in a user namespace.
 const inUserNS = "RUNCH_NETWORK_TEST_USERNS"
 
-// As a user's podman runs it: whoever leaves the host's network namespace does
-// not get back, so the thread that went is given up. What it saw counts all the
-// same, and the process is where it was.
+// TestScanFromAUserNamespace: rootless podman runs runch in a user namespace. A thread that
+// leaves the host's network namespace there cannot return, so namespace.Do ends it. The scan
+// still succeeds, and the process stays in its namespace.
 func TestScanFromAUserNamespace(t *testing.T) {
 	needRoot(t)
 	if os.Getenv(inUserNS) == "" {
@@ -40,8 +40,9 @@ func TestScanFromAUserNamespace(t *testing.T) {
 		_ = other.Wait()
 	})
 	path := filepath.Join("/proc", strconv.Itoa(other.Process.Pid), "ns/net")
-	// The thread is drawn by lot, and the first of the process has to be drawn. Were
-	// that one spent, the next time would be refused as the host's namespace.
+	// Go picks the thread, and at least one of the calls has to begin on the process's
+	// first one. If that one had moved, /proc/self would show the other namespace, and the
+	// next Scan would refuse it as the host's.
 	for range 50 {
 		if _, _, err := Scan(within(t), path); err != nil {
 			t.Fatal(err)

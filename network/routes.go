@@ -17,14 +17,14 @@ import (
 // mirrored into a guest.
 var ErrUnsupportedRoute = errors.New("cannot be mirrored into a VM")
 
-// routeFlags are the flags that a route is added with. The kernel sets the others,
-// which tell its state.
+// routeFlags are the flags that a route can be added with. The kernel sets the others
+// itself, to show the route's state.
 const routeFlags = unix.RTNH_F_ONLINK | unix.RTNH_F_PERVASIVE
 
 // routes lists the routes over the mirrored links and the blackhole, unreachable and
-// prohibit routes, of all tables but the local one. Routes that the kernel creates
-// are left out: the guest's kernel creates its own from the addresses. Routes without
-// a gateway come first: a gateway must be reachable for its route to be accepted.
+// prohibit routes, of all tables but the local one. It leaves out routes that the kernel
+// creates: the guest's kernel creates its own from the addresses. Routes without a gateway
+// come first, because the kernel accepts a route only if its gateway is reachable.
 func (s *scanner) routes() error {
 	list, err := namespace.Dump(func() ([]netlink.Route, error) {
 		return s.handle.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
@@ -63,7 +63,7 @@ func (s *scanner) wanted(r *netlink.Route) bool {
 	return false
 }
 
-// has reports whether the guest has a NIC for the link of an index.
+// has reports whether the guest has a NIC for the link with this index.
 func (s *scanner) has(index int) bool {
 	_, ok := s.names[index]
 	return ok

@@ -23,7 +23,7 @@ func (s *scanner) rules() error {
 		}
 		for i := range list {
 			r := &list[i]
-			// For a family that the kernel does not support it lists the rules
+			// Asked for a family that it does not support, the kernel lists the rules
 			// of the other one.
 			if r.Family != family || isDefaultRule(r) {
 				continue

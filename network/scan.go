@@ -29,24 +29,24 @@ type Link struct {
 	MAC net.HardwareAddr
 	// MTU is in bytes, without the Ethernet header.
 	MTU int
-	// Attached says that its frames go to the tap that Attach has made for it.
+	// Attached says that the link's frames go to the tap that Attach made for it.
 	Attached bool
 }
 
 // Scan lists the links of the namespace at nsPath (empty: the caller's own) that
 // the guest gets, ordered by index, and what the guest configures on them. These
-// are the Ethernet links that are up or have an address, without loopback, bridge
-// ports and the taps that Attach created.
+// are the Ethernet links that are up or have an address, without loopback, links with a
+// master (such as bridge ports) and the taps that Attach created.
 //
-// It returns ErrHostNetwork for the host's namespace, ErrUnsupportedLink if a link
-// that is in use cannot be mirrored, and ErrUnsupportedRoute if a route or a routing
-// rule cannot.
+// It returns ErrHostNetwork for the host's namespace, ErrUnsupportedLink for a link
+// without Ethernet that has an address beyond link-local ones, and ErrUnsupportedRoute
+// for a route or a routing rule that cannot be mirrored.
 func Scan(ctx context.Context, nsPath string) ([]Link, *agentproto.Network, error) {
 	return ScanSome(ctx, nsPath, func(string, int) bool { return true })
 }
 
-// ScanSome is Scan of the links that want picks by their names and indexes, and of what
-// the guest configures on those: what cannot be mirrored of others is no error.
+// ScanSome is Scan restricted to the links for which want returns true. Another link, or a
+// route over one, that cannot be mirrored is no error.
 func ScanSome(ctx context.Context, nsPath string, want func(name string, index int) bool) ([]Link, *agentproto.Network, error) {
 	var links []Link
 	var guest *agentproto.Network
@@ -85,7 +85,6 @@ func Links(ctx context.Context, nsPath string) ([]Link, error) {
 	return links, nil
 }
 
-// newLink says what a link is now.
 func newLink(h *netlink.Handle, link netlink.Link) (Link, error) {
 	a := link.Attrs()
 	attached, err := isAttached(h, link)
@@ -97,7 +96,7 @@ type scanner struct {
 	handle  *netlink.Handle
 	want    func(name string, index int) bool
 	links   []Link
-	names   map[int]string // of the links that are mirrored, by index
+	names   map[int]string // the mirrored links' names by index
 	network *agentproto.Network
 }
 
@@ -163,7 +162,8 @@ func (s *scanner) link(link netlink.Link) error {
 // becomes a host address and a route to the peer, because the message to the guest
 // has no peers.
 func (s *scanner) address(iface *agentproto.Interface, addr netlink.Addr) {
-	// Temporary addresses expire, and duplicate ones are not in use.
+	// Temporary addresses expire, and duplicate ones are not in use. IPv4 has no
+	// such flags: the first one's bit is IFA_F_SECONDARY there.
 	if addr.Flags&(unix.IFA_F_TEMPORARY|unix.IFA_F_DADFAILED) != 0 && addr.IP.To4() == nil {
 		return
 	}

@@ -37,7 +37,7 @@ func (n *testNamespace) change(t *testing.T, steps ...func(*netlink.Handle) erro
 	})
 }
 
-// index is a link's number.
+// index is a link's index.
 func (n *testNamespace) index(t *testing.T, name string) int {
 	t.Helper()
 	index := 0
@@ -185,7 +185,8 @@ func TestScanPicksLinks(t *testing.T) {
 	pod.change(t,
 		link(&netlink.Bridge{LinkAttrs: attrs("br0")}, true),
 		link(&netlink.Macvlan{LinkAttrs: macvlan, Mode: netlink.MACVLAN_MODE_BRIDGE}, true),
-		// As pasta and slirp4netns leave one: up, no program of the namespace.
+		// pasta and slirp4netns leave a tap like this: up, and not open in any process of the
+		// namespace.
 		link(&netlink.Tuntap{LinkAttrs: attrs("tap0"), Mode: netlink.TUNTAP_MODE_TAP}, true),
 		// No Ethernet, but nothing uses it.
 		link(&netlink.Tuntap{LinkAttrs: attrs("tun0"), Mode: netlink.TUNTAP_MODE_TUN}, true),
@@ -320,7 +321,7 @@ func TestScanEmptyNamespace(t *testing.T) {
 	}
 }
 
-// What cannot be mirrored of a link that nobody asks for is no error.
+// TestScanSome: a link that is not wanted may be one that cannot be mirrored.
 func TestScanSome(t *testing.T) {
 	pod := newNamespace(t)
 	pod.addVeth(t, "eth0", "peer0", "10.88.0.5/16")

@@ -18,17 +18,17 @@ const tapPrefix = "runch"
 
 // Tap is the guest's end of a mirrored link.
 type Tap struct {
-	// Name is the tap's in the namespace.
+	// Name is the device's name in the namespace.
 	Name string
 	// Files are the tap's open queues, which can be used in every namespace. The
-	// caller closes them once the VMM has its own descriptors; with the last
-	// descriptor the kernel removes the device.
+	// caller closes them once the VMM has its own descriptors. The kernel removes the
+	// device when its last descriptor is closed.
 	Files []*os.File
 	MAC   net.HardwareAddr
 	// MTU is in bytes, without the Ethernet header.
 	MTU int
-	// NoAnswers says why the namespace's own sockets get no answers over the link; nil
-	// where they do.
+	// NoAnswers says why the namespace's own sockets get no answers over the link. It is
+	// nil if they do.
 	NoAnswers error
 }
 
@@ -73,11 +73,12 @@ func openTap(name string) (*os.File, error) {
 		_ = unix.Close(n)
 		return nil, fmt.Errorf("create tap %s: %w", name, err)
 	}
-	// After TUNSETIFF, as NewFile lets epoll watch the descriptor, which needs a device.
+	// NewFile comes after TUNSETIFF: it registers the descriptor with epoll, which the
+	// kernel refuses before the descriptor has a device.
 	return os.NewFile(uintptr(n), name), nil
 }
 
-// tunRemedy is what to do about an error of the device that makes taps.
+// tunRemedy is advice about an error from opening /dev/net/tun, empty if there is none.
 func tunRemedy(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -98,7 +99,8 @@ func setUpTap(h *netlink.Handle, name string, mtu int) (netlink.Link, error) {
 		return nil, fmt.Errorf("set MTU %d of tap %s: %w", mtu, name, err)
 	}
 	// With a link-local address the namespace's own network stack would send
-	// packets to the guest. The error is that of a kernel without IPv6.
+	// packets to the guest. It fails only on a kernel without IPv6, which gives no such
+	// address.
 	_ = h.LinkSetIP6AddrGenMode(tap, addrGenNone)
 	if err := h.LinkSetUp(tap); err != nil {
 		return nil, fmt.Errorf("set tap %s up: %w", name, err)

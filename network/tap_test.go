@@ -18,8 +18,8 @@ import (
 // vnetHeader is the length of the virtio header before a frame on the tap.
 const vnetHeader = 10
 
-// attached makes a namespace whose link eth0 has a tap, with the other end of
-// the pair in a namespace of its own.
+// attached makes a namespace whose link eth0 has a tap. The other end of the veth pair,
+// peer0, is in the namespace outside.
 func attached(t *testing.T) (pod, outside *testNamespace, link Link, tap Tap) {
 	t.Helper()
 	pod, outside = newNamespace(t), newNamespace(t)
@@ -83,7 +83,6 @@ func TestFramesFlowBothWays(t *testing.T) {
 		}
 	}
 
-	// The namespace's stack has the address still and must not answer.
 	pod.in(t, func(h *netlink.Handle) error {
 		got, err := h.LinkByName(tap.Name)
 		if err != nil {
@@ -146,7 +145,8 @@ func TestDetachLeavesNothing(t *testing.T) {
 	expectClean(t, pod, link, tap)
 }
 
-// A VMM may close a tap a moment after it has said so.
+// TestDetachLinkLeavesNothing: a VMM may close a tap some time after it has reported the
+// removal, so DetachLink works with an open tap and with a closed one.
 func TestDetachLinkLeavesNothing(t *testing.T) {
 	pod, _, link, tap := attached(t)
 	for _, there := range []bool{true, false} {
@@ -178,8 +178,7 @@ func TestDetachLinkLeavesNothing(t *testing.T) {
 	}
 }
 
-// A link is attached to a tap that is open, and not to what was made for another link of
-// the same index.
+// TestScanTellsWhatIsAttached: a link is attached only while its tap is open.
 func TestScanTellsWhatIsAttached(t *testing.T) {
 	pod, _, link, tap := attached(t)
 	is := func(want bool) {
@@ -222,7 +221,8 @@ func TestDetachAfterLinkIsGone(t *testing.T) {
 	}
 }
 
-// A namespace may have had another VM before, whose end is told later.
+// TestDetachSparesTheTapOfAnotherVM: Detach for an earlier VM of a namespace may come when
+// a later VM already uses the link.
 func TestDetachSparesTheTapOfAnotherVM(t *testing.T) {
 	pod, outside, link, tap := attached(t)
 	if err := tap.Close(); err != nil {
@@ -375,7 +375,7 @@ func TestHostNamespaceIsRefused(t *testing.T) {
 	}
 }
 
-// expectClean holds that neither the tap nor an ingress discipline is left.
+// expectClean checks that the tap, the ingress discipline and the multicast mode are gone.
 func expectClean(t *testing.T, pod *testNamespace, link Link, tap Tap) {
 	t.Helper()
 	pod.in(t, func(h *netlink.Handle) error {
@@ -402,7 +402,7 @@ func expectClean(t *testing.T, pod *testNamespace, link Link, tap Tap) {
 	})
 }
 
-// TestTunRemedies: an error of the device that makes taps says what to do about it.
+// TestTunRemedies: an error from opening /dev/net/tun says what to do about it.
 func TestTunRemedies(t *testing.T) {
 	for err, want := range map[error]string{unix.EACCES: "chmod 0666 /dev/net/tun", unix.ENOENT: "modprobe tun", unix.EMFILE: ""} {
 		if got := tunRemedy(err); !strings.Contains(got, want) || (want == "") != (got == "") {

@@ -1,14 +1,14 @@
-// Package channel stands in for a vsock where the host has none: it multiplexes
-// connections over one byte stream to the guest, a virtio-serial port. The host
-// is the client of a yamux session, the guest its server; package serial has what
-// each stream begins with.
+// Package channel replaces a vsock on hosts without one: it multiplexes connections
+// over one byte stream to the guest, a virtio-serial port. The host is the client of a
+// yamux session, the guest its server. Package serial defines the bytes that each stream
+// begins with.
 //
 // It owns the byte stream, the session and the unix socket on which other processes
 // reach the guest. It does not know who starts the VM.
 //
-// The guest is hostile: what it can make us hold is bounded (streams and their
-// windows), what it must send first has a deadline, and the worst it can do is to
-// lose its own channel.
+// The guest is not trusted. The memory that it can make the host use is bounded (streams
+// and their windows), the bytes that it has to send first have a deadline, and the most
+// that it can break is its own channel.
 package channel
 
 import (
@@ -31,24 +31,24 @@ const (
 	// maxStreams is how many connections there may be from host to guest, the
 	// number that hypervisors with a vsock of their own allow.
 	maxStreams = 1023
-	// maxGuestStreams is how many streams of the guest's are accepted at one time. It
-	// needs one, for its hello.
+	// maxGuestStreams is how many streams that the guest opened there may be at one
+	// time. The guest needs one, for its hello.
 	maxGuestStreams = 16
 	// preambleTimeout is how long either side may take to name its port.
 	preambleTimeout = 10 * time.Second
-	// never stands for no timeout where yamux takes a number: a guest may be paused for
-	// days.
+	// never is a timeout that does not expire, for yamux, which has no other way to say
+	// that. A guest may be paused for days.
 	never = 10 * 365 * 24 * time.Hour
 	// maxLogLines is how many lines yamux may log in all.
 	maxLogLines = 20
 )
 
-// Errors of a channel. Besides, hypervisor.ErrClosed says that it has ended: by
-// Close, by the VM's end, or because the guest broke the protocol.
+// Errors of a channel. There is also hypervisor.ErrClosed, which says that the channel has
+// ended: by Close, with the VM, or because the guest broke the protocol.
 var (
 	// ErrProtocol says that the guest sent a frame that it must not send.
 	ErrProtocol = errors.New("the guest broke the channel's protocol")
-	// ErrTooMany says that there are as many connections as there can be.
+	// ErrTooMany says that the maximum number of connections exists already.
 	ErrTooMany = errors.New("too many connections to the guest")
 )
 
@@ -66,8 +66,8 @@ type Channel struct {
 	work sync.WaitGroup
 }
 
-// New begins a session on conn, which it owns from now on. yamux logs errors of the
-// guest to log, a few lines at most.
+// New begins a session on conn. If it succeeds, the channel owns conn. yamux logs the
+// guest's errors to log, a few lines at most. log may be nil.
 func New(conn io.ReadWriteCloser, log io.Writer) (*Channel, error) {
 	config := yamux.DefaultConfig()
 	config.EnableKeepAlive = false
@@ -92,10 +92,10 @@ func New(conn io.ReadWriteCloser, log io.Writer) (*Channel, error) {
 	return c, nil
 }
 
-// Dial opens a connection to a port of the guest. It does not wait for the guest:
-// what is written waits until the guest reads. A port without a listener ends the
-// connection. When the connection is closed, the guest sees its end, and what the
-// guest still sends is dropped.
+// Dial opens a connection to a port of the guest. It does not wait for the guest: data
+// that is written waits until the guest reads. If the port has no listener, the
+// connection ends. When the caller closes the connection, the guest sees its end, and
+// data that the guest still sends is dropped.
 func (c *Channel) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 	conn, err := c.open(ctx, port)
 	if err != nil {
@@ -155,7 +155,8 @@ func (c *Channel) openStream(port uint32) (*conn, error) {
 	return conn, nil
 }
 
-// start runs f unless the channel is closed; Close waits for it.
+// start runs f in a goroutine that Close waits for. It returns false if the channel is
+// closed.
 func (c *Channel) start(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,8 +170,8 @@ func (c *Channel) start(f func()) bool {
 // Done is closed when the session has ended.
 func (c *Channel) Done() <-chan struct{} { return c.session.CloseChan() }
 
-// Close ends the session, all connections and listeners, and what Serve has open;
-// it returns when all of that has ended.
+// Close ends the session, all connections and listeners, and Serve with its clients. It
+// returns when all of these have ended.
 func (c *Channel) Close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -197,7 +198,7 @@ func (c *Channel) Close() error {
 	return nil
 }
 
-// boundedLogger bounds what yamux logs: the guest decides how often it has reason to.
+// boundedLogger bounds what yamux logs, because the guest can cause any number of errors.
 type boundedLogger struct {
 	to io.Writer
 	n  atomic.Int32
@@ -205,7 +206,7 @@ type boundedLogger struct {
 
 // Printf writes one line, up to maxLogLines.
 func (c *boundedLogger) Printf(format string, v ...any) {
-	// It does not count on: the number would be negative in the end.
+	// The counter stops near the maximum: it would overflow otherwise.
 	if c.to == nil || c.n.Load() >= maxLogLines || c.n.Add(1) > maxLogLines {
 		return
 	}
@@ -215,5 +216,5 @@ func (c *boundedLogger) Printf(format string, v ...any) {
 // Print is Printf without a format.
 func (c *boundedLogger) Print(v ...any) { c.Printf("%s", fmt.Sprint(v...)) }
 
-// Println is Print: each line has its end.
+// Println is Print, which ends the line.
 func (c *boundedLogger) Println(v ...any) { c.Printf("%s", fmt.Sprint(v...)) }

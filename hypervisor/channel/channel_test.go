@@ -21,7 +21,7 @@ import (
 	"runch/transport/serial"
 )
 
-// pair makes a connected pair of sockets, as QEMU's serial port is one.
+// pair makes a connected pair of sockets, like that of QEMU's serial port.
 func pair(t *testing.T) (ours, theirs net.Conn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -40,7 +40,7 @@ func pair(t *testing.T) (ours, theirs net.Conn) {
 	return ends[0], ends[1]
 }
 
-// open makes a channel with a guest whose side of the session the test has.
+// open makes a channel, and the guest's side of its session for the test.
 func open(t *testing.T) (*Channel, *yamux.Session) {
 	t.Helper()
 	ours, theirs := pair(t)
@@ -175,8 +175,8 @@ func TestListen(t *testing.T) {
 	}
 }
 
-// TestHostileGuest breaks the protocol in each way that the channel bounds; it
-// loses the session, and the host nothing.
+// TestHostileGuest: if the guest breaks the protocol in a way that the channel checks, the
+// session ends, and the host is not harmed.
 func TestHostileGuest(t *testing.T) {
 	frame := func(kind byte, flags uint16, id uint32) []byte {
 		f := make([]byte, frameHeader)
@@ -324,7 +324,7 @@ func TestServeRefusesWhatIsNoRequest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = conn.Write([]byte(request)) // it may be closed by then
+		_, _ = conn.Write([]byte(request)) // the channel may have closed it by then
 		got, _ := io.ReadAll(conn)
 		if len(got) != 0 {
 			t.Errorf("%q: got %q", request, got)
@@ -333,8 +333,7 @@ func TestServeRefusesWhatIsNoRequest(t *testing.T) {
 	}
 }
 
-// FuzzGuestBytes gives the channel what a guest might send: it ends or goes on,
-// and Close always comes back.
+// FuzzGuestBytes: whatever bytes the guest sends, Close returns.
 func FuzzGuestBytes(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0})
 	f.Add([]byte{0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 4, 2})
@@ -357,7 +356,7 @@ func FuzzGuestBytes(f *testing.F) {
 	})
 }
 
-// FuzzRequest holds the request's reader to one line.
+// FuzzRequest: readRequest reads exactly one line.
 func FuzzRequest(f *testing.F) {
 	f.Add([]byte("CONNECT 1024\nrest"))
 	f.Add([]byte("connect 1\n"))

@@ -12,14 +12,14 @@ import (
 	"github.com/hashicorp/yamux"
 )
 
-// conn is a stream with a Close like that of other connections: yamux's own ends one
-// direction only and leaves a blocked Read waiting.
+// conn is a stream whose Close works as net.Conn demands. yamux's own Close ends one
+// direction only, and does not unblock a Read.
 type conn struct {
 	*yamux.Stream
 	channel *Channel
 	release func()
 
-	reading sync.Mutex // held by Read, not by the drain after Close
+	reading sync.Mutex // held by Read, so that drain can wait for it
 	closing sync.Once
 	closed  chan struct{}
 }
@@ -45,7 +45,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, c.translate(err)
 }
 
-// translate gives the errors that users of a net.Conn expect.
+// translate turns yamux's errors into those that users of a net.Conn expect.
 func (c *conn) translate(err error) error {
 	switch {
 	case err == nil, errors.Is(err, io.EOF):
@@ -73,7 +73,7 @@ func (c *conn) isClosed() bool {
 func (c *conn) Close() error {
 	c.closing.Do(func() {
 		close(c.closed)
-		// A blocked Read or Write returns.
+		// This unblocks Read and Write.
 		_ = c.SetDeadline(time.Unix(1, 0))
 		if !c.channel.start(c.drain) {
 			c.release()
@@ -85,7 +85,7 @@ func (c *conn) Close() error {
 func (c *conn) drain() {
 	defer c.release()
 	_ = c.Stream.Close()
-	// A Read that is under way returns first; a later one sees that it is closed.
+	// Wait for a Read that has begun. A later one returns net.ErrClosed.
 	c.reading.Lock()
 	c.reading.Unlock() //nolint:staticcheck // to wait for the reader is all it is for
 	_ = c.SetReadDeadline(time.Time{})

@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// The frames of yamux, see spec.md of github.com/hashicorp/yamux: version, type,
+// The header of yamux's frames, see spec.md of github.com/hashicorp/yamux: version, type,
 // two bytes of flags, four of stream id, four of length.
 const (
 	frameHeader = 12
@@ -16,11 +16,10 @@ const (
 	flagSYN     = 1
 )
 
-// guard reads the guest's bytes and refuses frames that yamux does not check: streams
-// that the guest opens with ids of our half, and pings, which the agent does not send.
-// yamux starts a goroutine for each ping, which lives until the answer is written: a
-// guest that pings and does not read could fill our memory. All else is bounded by
-// yamux's own windows.
+// guard refuses frames from the guest that yamux accepts but the agent never sends:
+// streams with an id that only the host may use, and pings. yamux starts a goroutine for
+// each ping, which lives until the answer is written, so a guest that pings and does not
+// read could fill our memory. yamux's own windows bound everything else.
 type guard struct {
 	io.ReadWriteCloser
 	header  [frameHeader]byte

@@ -15,8 +15,8 @@ import (
 // backlog is how many connections wait for Accept; more are refused.
 const backlog = 8
 
-// Listen takes the connections that the guest makes to a port of the host.
-// Close ends it; so does the channel's end.
+// Listen takes the connections that the guest makes to a port of the host. The listener
+// ends when it is closed, or with the channel.
 func (c *Channel) Listen(port uint32) (net.Listener, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,8 +84,8 @@ type addr uint32
 func (addr) Network() string  { return "runch-guest" }
 func (a addr) String() string { return fmt.Sprintf("port %d", uint32(a)) }
 
-// accept takes the guest's streams until the session ends. A guest that opens too
-// many loses the session.
+// accept handles the guest's streams until the session ends. If the guest opens too many,
+// accept ends the session.
 func (c *Channel) accept() {
 	for {
 		stream, err := c.session.AcceptStream()

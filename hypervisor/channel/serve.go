@@ -17,14 +17,14 @@ import (
 // maxRequest bounds the line `CONNECT <port>\n`, in bytes.
 const maxRequest = 32
 
-// hostPort is the first of the numbers in the answers: hybrid vsock gives the host's
-// port there, and nothing here uses it.
+// hostPort is the first of the numbers in the answers `OK <n>`. In hybrid vsock n is the
+// port on the host; no client uses it.
 const hostPort = 1 << 30
 
-// Serve lets other processes reach the guest: on each connection that ln accepts,
-// `CONNECT <port>\n` is answered by `OK <n>\n`, after which the bytes are the
-// guest's. It owns ln and returns when ln or the channel has ended. served, when not
-// nil, is called each time that a connection has ended.
+// Serve lets other processes reach the guest by hybrid vsock. On each connection that ln
+// accepts, it answers `CONNECT <port>\n` with `OK <n>\n`, and then relays the bytes to and
+// from that port of the guest. It owns ln, and returns when ln or the channel has ended. It
+// calls served, if not nil, each time that a connection has ended.
 func (c *Channel) Serve(ln *net.UnixListener, served func()) error {
 	if !c.track(ln) {
 		_ = ln.Close()
@@ -59,7 +59,7 @@ func (c *Channel) Serve(ln *net.UnixListener, served func()) error {
 	}
 }
 
-// track has Close close s. It reports false when Close was called before.
+// track makes Close close s. It returns false if Close was called already.
 func (c *Channel) track(s io.Closer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,8 +135,9 @@ func join(client *net.UnixConn, guest *conn) {
 			_ = guest.Stream.Close()
 			return
 		}
-		// The guest reads no more. What the client still sends is read all the same:
-		// otherwise the kernel resets its connection before it has read everything.
+		// The guest reads no more. Keep reading what the client sends: if the socket is
+		// closed with unread data, the kernel resets the client's connection before the
+		// client has read everything.
 		_, _ = io.Copy(io.Discard, client)
 	}()
 	_, err := io.Copy(client, guest.Stream)

@@ -26,15 +26,16 @@ const vmmName = "cloud-hypervisor"
 // maxAnswer bounds an answer, in bytes; vm.info has some ten thousand.
 const maxAnswer = 4 << 20
 
-// api is the VMM's API on its socket. Each call has a connection of its own: the
-// server accepts ten at most, and one that is kept is one less for others.
+// api is the VMM's API on its socket. Each call has a connection of its own: the server
+// accepts ten at most, so a connection that is kept is missing for others.
 type api struct {
-	// dir has the socket: a process may have another root by now.
+	// dir is the directory with the socket. It is open, because the process may have
+	// another root by now.
 	dir *os.File
 }
 
-// call makes a request. body and result may be nil; files are sent with a request
-// that takes them. A refusal is a *hypervisor.RefusedError.
+// call makes a request. body and result may be nil. The descriptors of files are sent with
+// the request. If the VMM refuses it, the error wraps a *hypervisor.RefusedError.
 func (a api) call(ctx context.Context, method, endpoint string, body, result any, files ...*os.File) error {
 	err := a.exchange(ctx, method, endpoint, body, result, files)
 	var refused *hypervisor.RefusedError
@@ -90,8 +91,8 @@ func (a api) exchange(ctx context.Context, method, endpoint string, body, result
 	return nil
 }
 
-// newRequest gives a request and its bytes: net/http cannot send files with them.
-// The server does not support chunks, so the request has a Content-Length.
+// newRequest returns a request and its bytes, because net/http cannot send descriptors with
+// a request. The request has a Content-Length: the server does not support chunks.
 func newRequest(ctx context.Context, method, endpoint string, body any) (*http.Request, []byte, error) {
 	var content io.Reader
 	if body != nil {
@@ -115,7 +116,7 @@ func newRequest(ctx context.Context, method, endpoint string, body any) (*http.R
 	return request, message.Bytes(), nil
 }
 
-// reasons reads those of a refusal: an array of strings, or text in older versions.
+// reasons returns the reasons of a refusal: an array of strings, or text in older versions.
 func reasons(response *http.Response, answer []byte) []string {
 	var list []string
 	if json.Unmarshal(answer, &list) == nil && len(list) > 0 {
@@ -135,7 +136,7 @@ func (a api) put(ctx context.Context, endpoint string, body any, files ...*os.Fi
 	return a.call(ctx, http.MethodPut, endpoint, body, nil, files...)
 }
 
-// add plugs in a device; the error is ErrNoSlot when every slot is taken.
+// add plugs in a device. The error wraps ErrNoSlot if no slot is free.
 func (a api) add(ctx context.Context, endpoint string, body any, files ...*os.File) error {
 	err := a.put(ctx, endpoint, body, files...)
 	var refused *hypervisor.RefusedError
@@ -151,7 +152,7 @@ const noSlotReason = "available device slot"
 // firstVersion is the oldest that is known to support all requests of this driver.
 const firstVersion = 40
 
-// version asks the VMM for its version. It answers as soon as it runs.
+// version returns the VMM's version. The VMM answers as soon as it runs.
 func (a api) version(ctx context.Context) (string, error) {
 	var p pingResponse
 	if err := a.get(ctx, "vmm.ping", &p); err != nil {

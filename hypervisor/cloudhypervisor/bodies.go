@@ -126,7 +126,7 @@ type infoResponse struct {
 	} `json:"config"`
 }
 
-// countersResponse is by device and then by counter.
+// countersResponse has the values by device id and counter name.
 type countersResponse map[string]map[string]uint64
 
 // event is what the event monitor reports.

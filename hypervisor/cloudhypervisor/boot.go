@@ -14,8 +14,8 @@ import (
 	"runch/transport"
 )
 
-// guestCID is the guest's context id. The VMM itself serves the vsock, so all guests
-// can have the same one.
+// guestCID is the guest's context id. All guests can have the same one, because each VMM
+// serves its guest's vsock itself.
 const guestCID = 3
 
 // Boot starts the VMM and returns when the CPUs run. Any error ends the process.
@@ -34,7 +34,7 @@ func (vm *VM) Boot(ctx context.Context) error {
 		return nil
 	}
 	var refused *hypervisor.RefusedError
-	// Without an answer by the API, the VMM is probably ending, and says why.
+	// If the API did not answer, the VMM is probably ending, and says why.
 	return fmt.Errorf("boot: %w", p.Abort(ctx, err, !errors.As(err, &refused)))
 }
 
@@ -48,8 +48,8 @@ func (vm *VM) launch() (*process.Process, error) {
 		p, err := process.Start(process.Spec{
 			VMM: vmmName, Args: append([]string{vm.cfg.Binary}, vm.plan.arguments()...),
 			Name: fmt.Sprintf("%s (%s)", filepath.Base(vm.cfg.Binary), vm.cfg.Name),
-			// By descriptor, since User cannot reach the path. The child changes
-			// directory before exec closes its copies of our descriptors.
+			// By descriptor, because User has no access to the path. The child changes
+			// directory before exec, which closes its copy of the descriptor.
 			Dir:   process.FilePath(run),
 			Files: vm.files.Passed(), User: vm.user, Log: vm.cfg.Log,
 			Drains: []func(){
@@ -57,7 +57,7 @@ func (vm *VM) launch() (*process.Process, error) {
 				func() { vm.events.relay(vm.eventsReader, vm.handleEvent) },
 			},
 		})
-		// Our copies of the VMM's ends are closed, so that ours end when it does.
+		// Close our copies of the VMM's ends, so that our ends see EOF when the VMM ends.
 		vm.files.Close()
 		if err != nil {
 			return nil, err
@@ -114,8 +114,8 @@ func (vm *VM) restore(ctx context.Context) error {
 	return vm.api.put(ctx, "vm.resume", nil)
 }
 
-// fileURL names a directory for the VMM. It takes a relative path, too, from its
-// working directory.
+// fileURL is a directory's URL for the VMM. The path may be relative to the VMM's working
+// directory.
 func fileURL(path string) string { return "file://" + path }
 
 // config is the body of vm.create.
@@ -129,7 +129,8 @@ func (vm *VM) config() *vmConfig {
 		Payload: payloadConfig{Kernel: process.FilePath(vm.plan.kernel), Cmdline: vm.cmdline()},
 		Vsock:   vsockConfig{CID: guestCID, Socket: inRunDir(vsockSocket)},
 		RNG:     rngConfig{Source: "/dev/urandom"},
-		// It is never inflated: the guest reports by it what it does not use any more.
+		// The balloon is never inflated. The guest reports its free pages by it, and the VMM
+		// gives them back to the host.
 		Balloon: balloonConfig{FreePageReporting: true},
 		Serial:  consoleConfig{Mode: "Off"},
 		Console: consoleConfig{Mode: "File", File: inRunDir(consolePipe)},
@@ -148,17 +149,17 @@ func (vm *VM) config() *vmConfig {
 	}
 	if vm.plan.landlock {
 		v.LandlockEnable = true
-		// For what is opened later: sockets of connections and shares, disks.
+		// For files that the VMM opens later: sockets for connections and shares, disks.
 		v.LandlockRules = []landlockRule{{Path: ".", Access: "rw"}}
 	}
 	return v
 }
 
-// inRunDir names a file of the VMM's working directory. The VMM makes landlock rules
-// for the path's parent, so there has to be one in it.
+// inRunDir is the path of a file in the VMM's working directory. It contains the directory,
+// because the VMM makes a landlock rule for the path's parent.
 func inRunDir(name string) string { return "./" + name }
 
-// cmdline gives the kernel's command line. There is no serial port to probe for.
+// cmdline returns the kernel's command line. nr_uarts=0: there is no serial port to probe.
 func (vm *VM) cmdline() string {
 	params := append([]string{"console=hvc0", "8250.nr_uarts=0"}, vm.cfg.KernelParams()...)
 	params = append(params, vm.cfg.Announced(transport.Guest{})...)
@@ -166,8 +167,8 @@ func (vm *VM) cmdline() string {
 }
 
 func newNet(nic hypervisor.NIC) netConfig {
-	// No MTU: the VMM would set it on the host's interface, by a name that belongs to
-	// another network namespace.
+	// No MTU: the VMM would set it on the tap by its name, which is that of a link in another
+	// network namespace.
 	return netConfig{ID: nic.ID, MAC: nic.MAC.String(), NumQueues: 2 * len(nic.Tap)}
 }
 
@@ -180,7 +181,7 @@ func newFS(s hypervisor.Share) fsConfig {
 	return fsConfig{ID: s.Tag, Tag: s.Tag, Socket: inRunDir(shareSocket(s.Tag)), NumQueues: 1, QueueSize: 1024}
 }
 
-// handleEvent ends the VMM when the guest resets: it would boot the guest again.
+// handleEvent kills the VMM when the guest resets, because the VMM would boot the guest again.
 func (vm *VM) handleEvent(e event) {
 	if !e.is("vm", "rebooting") {
 		return
@@ -190,8 +191,8 @@ func (vm *VM) handleEvent(e event) {
 	}
 }
 
-// lockRunDir makes the VMM's directory the caller's again. The VMM needs to create
-// nothing there after the boot, and the caller must be able to trust the names in it.
+// lockRunDir makes the caller the owner of the VMM's working directory again. After the boot
+// the VMM creates nothing there, and the caller has to be able to trust the names in it.
 func (vm *VM) lockRunDir() error {
 	err := vm.run.Chown(os.Geteuid(), os.Getegid())
 	if err = errors.Join(err, vm.run.Chmod(0o711)); err != nil {

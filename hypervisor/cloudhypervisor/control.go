@@ -21,7 +21,7 @@ import (
 type Handle struct {
 	dir string
 	api api
-	// opened is the directory that Close closes, nil where it is the VM's.
+	// opened is the directory that Close closes, nil if it belongs to the VM.
 	opened *os.File
 }
 
@@ -48,7 +48,7 @@ func (vm *VM) Control(ctx context.Context) (hypervisor.Control, error) {
 	return h, nil
 }
 
-// Close closes the directory; there is no connection.
+// Close closes the sandbox's directory, if Attach opened it.
 func (h *Handle) Close() error {
 	if h.opened == nil {
 		return nil
@@ -56,9 +56,9 @@ func (h *Handle) Close() error {
 	return h.opened.Close()
 }
 
-// Capabilities says what this VM can be asked for. VMs with shares cannot be saved:
-// from version 52 on the VMM does it, but 53.0 with virtiofsd 1.13 hangs when it
-// restores one, and the share of the VM that was saved answers no more.
+// Capabilities returns what this VM supports. VMs with shares cannot be saved. The VMM does
+// it from version 52 on, but 53.0 with virtiofsd 1.13 hangs when it restores one, and the
+// share of the VM that was saved no longer answers.
 func (h *Handle) Capabilities(ctx context.Context) (hypervisor.Capabilities, error) {
 	text, err := h.api.version(ctx)
 	if err != nil {
@@ -80,7 +80,7 @@ func (h *Handle) AddNIC(ctx context.Context, nic hypervisor.NIC) error {
 	return nil
 }
 
-// AddDisk plugs in a disk, which the VMM opens.
+// AddDisk plugs in a disk. The VMM opens it: see hypervisor.Disk.
 func (h *Handle) AddDisk(ctx context.Context, disk hypervisor.Disk) error {
 	if err := disk.Validate(); err != nil {
 		return err
@@ -105,7 +105,7 @@ func (h *Handle) AddShare(ctx context.Context, share hypervisor.Share) error {
 	return nil
 }
 
-// unlinkShare removes what linkShare has made, if id is that of a share.
+// unlinkShare removes the socket that linkShare made. It does nothing if id is not a share's.
 func (h *Handle) unlinkShare(id string) error {
 	err := os.Remove(filepath.Join(hypervisor.RunDir(h.dir), shareSocket(id)))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -122,8 +122,9 @@ func (h *Handle) Remove(ctx context.Context, id string) error {
 	return h.unlinkShare(id)
 }
 
-// remove connects to the events before its request: the answer says only that the
-// guest was asked, and the event may come before anything else.
+// remove waits for the event that the guest has released the device: the answer to the
+// request says only that the guest was asked. It connects to the events before the request,
+// because the event may come before the answer.
 func (h *Handle) remove(ctx context.Context, id string) error {
 	conn, err := unixsocket.DialAt(h.api.dir, eventsSocket)
 	if err != nil {
@@ -167,7 +168,7 @@ func (h *Handle) Resume(ctx context.Context) error { return h.api.put(ctx, "vm.r
 // Stop ends the VMM, which flushes its disks first.
 func (h *Handle) Stop(ctx context.Context) error { return h.api.put(ctx, "vmm.shutdown", nil) }
 
-// Counters gives what went through the devices.
+// Counters returns the counters of disks and interfaces.
 func (h *Handle) Counters(ctx context.Context) (*hypervisor.Counters, error) {
 	var all countersResponse
 	if err := h.api.get(ctx, "vm.counters", &all); err != nil {
@@ -189,7 +190,8 @@ func (h *Handle) Counters(ctx context.Context) (*hypervisor.Counters, error) {
 	return c, nil
 }
 
-// Snapshot saves a paused VM. The VMM writes the files itself, as its own user.
+// Snapshot saves a paused VM. The VMM writes the files itself, as its own user, to whom the
+// directory belongs meanwhile.
 func (h *Handle) Snapshot(ctx context.Context, dir string) error {
 	var vm infoResponse
 	if err := h.api.get(ctx, "vm.info", &vm); err != nil {

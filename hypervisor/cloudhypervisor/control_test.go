@@ -20,7 +20,8 @@ import (
 	"runch/unixsocket"
 )
 
-// TestControl: every request as it is documented, by a handle like another process's.
+// TestControl makes every request of a Handle from Attach, and checks them against the
+// documentation.
 func TestControl(t *testing.T) {
 	r, h := booted(t, fakeOptions{})
 	ctx := bounded(t)
@@ -90,7 +91,7 @@ func TestControl(t *testing.T) {
 	}
 }
 
-// TestRefused: what the VMM refuses, and what it would answer wrongly with yes.
+// TestRefused: requests that the VMM refuses, and those that it would wrongly accept.
 func TestRefused(t *testing.T) {
 	r, h := booted(t, fakeOptions{})
 	ctx := bounded(t)
@@ -143,7 +144,7 @@ func TestRefused(t *testing.T) {
 	r.requests()
 }
 
-// TestControlFaults: a request to a VMM that misbehaves ends, and says so.
+// TestControlFaults: a request to a VMM that misbehaves ends with an error of one line.
 func TestControlFaults(t *testing.T) {
 	for _, fault := range []fault{refuse, plain, hang, cut, malformed, endless, die, ignore} {
 		t.Run(string(fault), func(t *testing.T) {
@@ -203,7 +204,7 @@ func TestSaveAndRestore(t *testing.T) {
 	}
 }
 
-// TestParallelRemovals: handles of several processes each get the event of their device.
+// TestParallelRemovals: each of several Handles gets the event of its own device.
 func TestParallelRemovals(t *testing.T) {
 	r, h := booted(t, fakeOptions{})
 	ctx := bounded(t)

@@ -19,7 +19,7 @@ import (
 	"runch/unixsocket"
 )
 
-// TestBoot: the whole way of a boot, each request as it is documented.
+// TestBoot: a whole boot, with requests that fit the documentation.
 func TestBoot(t *testing.T) {
 	cfg := testConfig(t, fakeOptions{})
 	read, tap, err := os.Pipe()
@@ -80,8 +80,8 @@ func TestBoot(t *testing.T) {
 	}
 }
 
-// TestBootFaults: whatever the VMM does at any step of a boot, Boot gives one line
-// that says why, within its time, and the VMM is gone.
+// TestBootFaults: if the VMM misbehaves at any step of a boot, Boot returns an error of one
+// line in time, and the VMM is gone.
 func TestBootFaults(t *testing.T) {
 	texts := map[fault]string{
 		refuse: "The fault was asked for: a root cause?[2J", plain: "BadReason", hang: "enough", cut: "unexpected EOF",
@@ -90,8 +90,8 @@ func TestBootFaults(t *testing.T) {
 	for _, at := range []string{"vmm.ping", "vm.create", "vm.boot"} {
 		for fault, want := range texts {
 			t.Run(at+" "+string(fault), func(t *testing.T) {
-				// No program can be written while another is started: its child has the file open for a moment, and
-				// what is open for writing cannot be executed.
+				// testConfig writes the fake's script, so it runs before t.Parallel: a process that another test
+				// forks meanwhile would inherit the file, and a file open for writing cannot be executed (ETXTBSY).
 				cfg := testConfig(t, fakeOptions{At: at, Fault: fault})
 				t.Parallel()
 				r := newRig(t, cfg)
@@ -119,8 +119,8 @@ func TestBootFaults(t *testing.T) {
 	}
 }
 
-// TestDialsByDescriptor: the guest is reached also where its directory has no path
-// any more, as in a process that has changed its root.
+// TestDialsByDescriptor: Dial works when the directory's path does not exist any more, as in
+// a process that has changed its root.
 func TestDialsByDescriptor(t *testing.T) {
 	r, _ := booted(t, fakeOptions{})
 	if err := os.Rename(r.cfg.Dir, r.cfg.Dir+"-moved"); err != nil {
@@ -129,7 +129,7 @@ func TestDialsByDescriptor(t *testing.T) {
 	r.echo()
 }
 
-// TestVersions: what is too old, or no version, is refused.
+// TestVersions: a VMM that is too old, or gives no valid version, is refused.
 func TestVersions(t *testing.T) {
 	for version, want := range map[string]string{
 		"v40.0": "", "v53.0.0": "", "54.0.0-dirty": "", "v39.0": "too old", "": "for its version", "v\x1b[1m": "for its version",
@@ -147,16 +147,16 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// TestEnds: the guest's end is the VMM's, and no error.
+// TestEnds: when the guest ends, the VMM ends, and Wait returns nil unless the VMM was killed.
 func TestEnds(t *testing.T) {
 	for _, then := range []string{"rebooting", "exit"} {
 		t.Run(then, func(t *testing.T) {
 			r, h := booted(t, fakeOptions{Then: then})
-			_, _ = h.Counters(bounded(t)) // which the end may come before
+			_, _ = h.Counters(bounded(t)) // the VMM may end before it answers
 			if err := r.ended(); err != nil {
 				t.Errorf("Wait: %v", err)
 			}
-			// The hello is in its queue.
+			// The hello's connection may still be in the queue.
 			if conn, err := r.hello.Accept(); err == nil {
 				_ = conn.Close()
 				_, err = r.hello.Accept()
@@ -182,7 +182,7 @@ func TestEnds(t *testing.T) {
 	})
 }
 
-// TestSchemaHasTeeth: the documentation is not so wide that all goes through.
+// TestSchemaHasTeeth: checkBody refuses bodies that differ from the documentation.
 func TestSchemaHasTeeth(t *testing.T) {
 	for endpoint, body := range map[string]string{
 		"vm.create": `{"payload":{"kernel":"k"},"kernal":1}`, "vm.add-net": `{"id":1}`, "vm.add-fs": `{"tag":"a","socket":"s","num_queues":1}`,

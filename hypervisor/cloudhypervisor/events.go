@@ -10,9 +10,9 @@ import (
 	"runch/unixsocket"
 )
 
-// events relays the VMM's events to the driver, and on a socket to the handles of
-// other processes: the event monitor is one stream, which only the process that
-// started the VMM can read.
+// events relays the VMM's events to the driver, and on a socket to the Handles of all
+// processes. The event monitor itself is one stream, which only the process that started
+// the VMM can read.
 type events struct {
 	listener *net.UnixListener
 	mu       sync.Mutex
@@ -20,19 +20,18 @@ type events struct {
 	closed   bool
 }
 
-// maxClients bounds the handles that are connected at once: each waits for one
-// removal.
+// maxClients bounds the clients that are connected at once. Each waits for one removal.
 const maxClients = 64
 
-// sendTimeout is how long a handle that does not read holds up the others.
+// sendTimeout is how long a client that does not read can hold up the others.
 const sendTimeout = time.Second
 
 func newEvents(l *net.UnixListener) *events {
 	return &events{listener: l, clients: make(map[net.Conn]struct{})}
 }
 
-// accept takes handles until the listener is closed. A handle gets a byte first: it
-// misses no event after that.
+// accept accepts clients until the listener is closed. Each gets a byte first. From then on
+// it misses no event.
 func (e *events) accept() {
 	for {
 		conn, err := unixsocket.Accept(e.listener.Accept)
@@ -49,8 +48,9 @@ func (e *events) accept() {
 	}
 }
 
-// relay reads the VMM's events to their end, also when one cannot be decoded: the
-// VMM drops events when the pipe is full.
+// relay reads the VMM's events until the VMM ends, and passes them to handle and to the
+// clients. After one that cannot be decoded it still reads on, because the VMM drops events
+// when the pipe is full.
 func (e *events) relay(r io.Reader, handle func(event)) {
 	in := json.NewDecoder(r)
 	for {
@@ -84,7 +84,7 @@ func send(conn net.Conn, line []byte) bool {
 	return err == nil
 }
 
-// close ends the listener and the handles' connections.
+// close closes the listener and the clients' connections.
 func (e *events) close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

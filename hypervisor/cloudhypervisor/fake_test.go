@@ -17,7 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeVariable makes this test program a VMM: it holds a fakeOptions.
+// fakeVariable is the environment variable that makes this test program the fake VMM. It
+// holds a fakeOptions.
 const fakeVariable = "RUNCH_FAKE_VMM"
 
 func TestMain(m *testing.M) {
@@ -29,14 +30,14 @@ func TestMain(m *testing.M) {
 
 // fakeOptions say how the fake behaves.
 type fakeOptions struct {
-	// Log is where it writes what it was asked, a line for each request.
+	// Log is the file for its requests, one line each.
 	Log string
-	// Version is what it says it is.
+	// Version is the version that it reports.
 	Version string
-	// At names the endpoint where the fault is, the first time that it is asked.
+	// At is the endpoint whose first request gets Fault.
 	At    string
 	Fault fault
-	// Then is an event that follows the first question for its counters: rebooting, or the end.
+	// Then is what vm.counters causes: an event of this name, or, for exit, the fake's end.
 	Then string
 	// Keeps is how many requests are refused before the guest releases CPUs.
 	Keeps int
@@ -45,14 +46,14 @@ type fakeOptions struct {
 type fault string
 
 const (
-	refuse    fault = "refuse"    // an error as it is documented
-	plain     fault = "plain"     // an error of older versions, a word
+	refuse    fault = "refuse"    // an error in the documented format
+	plain     fault = "plain"     // an error in the format of older versions: plain text
 	hang      fault = "hang"      // no answer
 	cut       fault = "cut"       // half of an answer
-	malformed fault = "malformed" // an answer that is none
+	malformed fault = "malformed" // an answer that is not HTTP
 	endless   fault = "endless"   // an answer without an end
 	die       fault = "die"       // the VMM ends
-	ignore    fault = "ignore"    // a yes, and nothing done
+	ignore    fault = "ignore"    // success, but nothing is done
 )
 
 // fakeRequest is a line of the fake's log.
@@ -60,7 +61,7 @@ type fakeRequest struct {
 	Endpoint string
 	Body     json.RawMessage `json:",omitempty"`
 	Files    int             `json:",omitempty"`
-	// Problem says where the request leaves the documentation.
+	// Problem says where the request differs from the documentation.
 	Problem string `json:",omitempty"`
 }
 
@@ -73,7 +74,8 @@ type fake struct {
 	state   string
 	ids     map[string]bool
 	open    []io.Closer
-	// here are the CPUs that the guest has, staying those that it has in the end.
+	// here is how many CPUs the guest has, staying how many it keeps. refusals counts the
+	// refused requests: see fakeOptions.Keeps.
 	here, staying, refusals int
 }
 
@@ -128,7 +130,7 @@ func complain(err error) int {
 	return 1
 }
 
-// event writes as the real one does: over several lines, with a blank one after it.
+// event writes an event like the real VMM: on several lines, with a blank one after it.
 func (f *fake) event(source, name string, properties map[string]string) {
 	text, _ := json.MarshalIndent(map[string]any{
 		"timestamp": map[string]int{"secs": 1, "nanos": 2}, "source": source, "event": name, "properties": properties,
@@ -136,7 +138,7 @@ func (f *fake) event(source, name string, properties map[string]string) {
 	_, _ = f.events.Write(append(text, '\n', '\n'))
 }
 
-// readRequest reads a request and the files that ride on it.
+// readRequest reads a request with its body and its descriptors.
 func readRequest(conn *net.UnixConn) (*http.Request, []byte, []int, error) {
 	var all []byte
 	var files []int

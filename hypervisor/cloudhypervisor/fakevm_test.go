@@ -17,7 +17,7 @@ import (
 // The states of a VM, as vm.info names them.
 const created, running, paused = "Created", "Running", "Paused"
 
-// do carries a request out as far as there is no VM for it.
+// do carries out a request, as far as that is possible without a VM.
 func (f *fake) do(endpoint string, body []byte, files []int) (int, any) {
 	fail := func(reasons ...string) (int, any) {
 		return http.StatusInternalServerError, append([]string{"Error from API"}, reasons...)
@@ -106,8 +106,8 @@ func (f *fake) do(endpoint string, body []byte, files []int) (int, any) {
 	return http.StatusNoContent, nil
 }
 
-// resize changes the number of CPUs as the real one does, whose guest takes its time to
-// release them.
+// resize changes the number of CPUs like the real VMM, with a guest that releases removed
+// ones only after some refusals.
 func (f *fake) resize(want int) (int, any) {
 	switch {
 	case want == 0:
@@ -139,7 +139,7 @@ func (f *fake) plugged(id string) (int, any) {
 	return http.StatusOK, map[string]string{"id": id, "bdf": "0000:00:06.0"}
 }
 
-// boot opens what the real one opens: by path, in the working directory.
+// boot opens the files that the real VMM opens: by path, in the working directory.
 func (f *fake) boot(endpoint string) error {
 	if endpoint == "vm.restore" {
 		f.config = &vmConfig{Vsock: vsockConfig{Socket: "./" + vsockSocket}, Console: consoleConfig{File: "./" + consolePipe}}

@@ -14,7 +14,7 @@ import (
 	"runch/unixsocket"
 )
 
-// open opens what has a path, and makes the sockets and pipes.
+// open opens everything that has a path, and makes the sockets and pipes.
 func (vm *VM) open() error {
 	if err := vm.openRunDir(); err != nil {
 		return err
@@ -57,7 +57,7 @@ func (vm *VM) openRunDir() error {
 			return err
 		}
 	}
-	// The VMM binds it, which fails where a killed predecessor has left one.
+	// The VMM binds the vsock socket. That would fail if a killed VMM had left one.
 	if err := os.Remove(filepath.Join(dir, vsockSocket)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("make the VMM's directory: %w", err)
 	}
@@ -128,12 +128,11 @@ func (vm *VM) openConsole() error {
 	return nil
 }
 
-// shareSocket is a share's socket in the VMM's working directory.
+// shareSocket is the name of a share's socket in the VMM's working directory.
 func shareSocket(tag string) string { return tag + ".sock" }
 
-// linkShare links virtiofsd's socket into the VMM's working directory and lets the
-// VMM's user connect to it. Other users cannot reach it: the directories above are
-// the caller's alone.
+// linkShare links virtiofsd's socket into the VMM's working directory, and allows the VMM's
+// user to connect. It allows all users, but others have no access to the directories above.
 func linkShare(dir string, s hypervisor.Share) error {
 	path := filepath.Join(hypervisor.RunDir(dir), shareSocket(s.Tag))
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

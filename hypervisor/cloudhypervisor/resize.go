@@ -10,16 +10,16 @@ import (
 	"runch/state"
 )
 
-// errReleasePending says that the guest has yet to release CPUs: the VMM changes the
-// number of CPUs only after that.
+// errReleasePending says that the guest has not yet released CPUs that were removed. The VMM
+// refuses to change the number of CPUs before that.
 var errReleasePending = errors.New("the guest has not yet released the CPUs that it is to have no longer")
 
-// releasePoll is the time between two tries of what is refused for errReleasePending: no
-// event tells of a CPU's release.
+// releasePoll is the time between two tries while the VMM refuses with errReleasePending:
+// there is no event for the release of a CPU.
 const releasePoll = 20 * time.Millisecond
 
-// Resize changes the number of CPUs and the memory. Where more CPUs are to come and the
-// guest has yet to release others since an earlier call, it waits for that.
+// Resize changes the number of CPUs and the memory. Before it adds CPUs, it waits until the
+// guest has released those that an earlier call removed.
 func (h *Handle) Resize(ctx context.Context, size state.VMSize) error {
 	var info infoResponse
 	if err := h.api.get(ctx, "vm.info", &info); err != nil {
@@ -30,10 +30,10 @@ func (h *Handle) Resize(ctx context.Context, size state.VMSize) error {
 			return err
 		}
 	}
-	// The VMM compares a request with the number of CPUs that the guest still has. It
-	// accepts that same number though the guest is about to release some of them, and
-	// adds none. A request for the number that was asked for last changes nothing, and is
-	// refused until the guest has released them: so it tells when that is done.
+	// The VMM compares the requested number with the CPUs that the guest still has. If they
+	// are equal, it accepts the request and adds none, even if the guest is about to
+	// release some. So first repeat the request for the last number, which changes nothing:
+	// the VMM refuses it until the guest has released all that it has to.
 	if last := info.Config.CPUs.Boot; size.CPUs > last {
 		if err := h.awaitRelease(ctx, last); err != nil {
 			return err
@@ -42,8 +42,8 @@ func (h *Handle) Resize(ctx context.Context, size state.VMSize) error {
 	return h.api.put(ctx, "vm.resize", resizeRequest{VCPUs: size.CPUs, RAM: int64(size.MemoryMiB) << 20})
 }
 
-// awaitRelease asks for the last number of CPUs again for as long as the guest has others
-// to release. When ctx ends before, the error wraps the refusal and its cause.
+// awaitRelease requests the last number of CPUs until the VMM no longer refuses it with
+// errReleasePending. If ctx ends first, the error wraps the refusal and ctx's cause.
 func (h *Handle) awaitRelease(ctx context.Context, last int) error {
 	var pending error
 	for {
@@ -62,8 +62,8 @@ func (h *Handle) awaitRelease(ctx context.Context, last int) error {
 	}
 }
 
-// checkMemory refuses a size out of bounds: a VMM without hot-plug memory accepts
-// every size, and does nothing.
+// checkMemory refuses a size out of bounds. A VMM without hot-plug memory would accept every
+// size and do nothing.
 func checkMemory(m memoryConfig, mib int) error {
 	if want := int64(mib) << 20; want < m.Size || want > m.Size+m.HotplugSize {
 		return &hypervisor.RefusedError{VMM: vmmName, Request: "vm.resize", Reasons: []string{

@@ -11,8 +11,8 @@ import (
 	"runch/state"
 )
 
-// TestResizeAwaitsRelease: CPUs come right after others went, once the guest has released
-// those. That yet more go is refused until then, and is not waited for.
+// TestResizeAwaitsRelease: CPUs can be added right after others were removed, once the guest
+// has released those. Until then removing more is refused, without a wait.
 func TestResizeAwaitsRelease(t *testing.T) {
 	r, h := booted(t, fakeOptions{Keeps: 3})
 	resizeTo(t, h, 3, 2)
@@ -27,8 +27,8 @@ func TestResizeAwaitsRelease(t *testing.T) {
 	r.requests()
 }
 
-// TestResizeGivesUp: where the guest keeps its CPUs, the error says so when the context
-// ends.
+// TestResizeGivesUp: if the guest never releases its CPUs, Resize fails when the context ends,
+// and the error says why.
 func TestResizeGivesUp(t *testing.T) {
 	r, h := booted(t, fakeOptions{Keeps: math.MaxInt})
 	resizeTo(t, h, 3, 1)
@@ -38,7 +38,7 @@ func TestResizeGivesUp(t *testing.T) {
 	before := len(r.requests())
 	done := make(chan error, 1)
 	go func() { done <- h.Resize(ctx, state.VMSize{CPUs: 3}) }()
-	// vm.info, and what is refused and made again.
+	// Three requests: vm.info, the refused one, and its repetition.
 	for len(r.requests()) < before+3 && ctx.Err() == nil {
 		<-time.After(releasePoll)
 	}

@@ -68,7 +68,7 @@ func testConfig(t *testing.T, o fakeOptions) *hypervisor.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The driver gives the VMM no environment of ours.
+	// A script sets the variable, because the driver does not pass on its environment.
 	program := filepath.Join(dir, "fake")
 	script := fmt.Sprintf("#!/bin/sh\nexport %s='%s'\nexec %s \"$@\"\n", fakeVariable, encoded, self)
 	write(t, program, script, 0o700)
@@ -120,7 +120,7 @@ func newRig(t *testing.T, cfg *hypervisor.Config) *rig {
 	return r
 }
 
-// requests are what the fake was asked. None may leave the documentation.
+// requests returns the fake's requests. The test fails if one differs from the documentation.
 func (r *rig) requests() []fakeRequest {
 	r.t.Helper()
 	data, err := os.ReadFile(r.log)
@@ -175,7 +175,7 @@ func (r *rig) ended() error {
 	}
 }
 
-// echo talks to the guest by the vsock.
+// echo checks that the fake's guest answers by the vsock.
 func (r *rig) echo() {
 	r.t.Helper()
 	conn, err := r.Dial(bounded(r.t), 7)

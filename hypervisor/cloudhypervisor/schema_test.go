@@ -12,7 +12,7 @@ import (
 
 // The documented bodies of the requests that the driver makes: the fields of
 // cloud-hypervisor's OpenAPI description (version 0.3.0, release 53), without the
-// parts that are of no concern here. A field that is marked must be there.
+// parts that the driver does not use. Fields marked with must are required.
 type (
 	object map[string]any // a schema for each field
 	list   struct{ of any }
@@ -80,13 +80,13 @@ var (
 		"landlock_rules":  list{object{"path": must{text}, "access": must{text}}},
 	}
 
-	// bodies are by endpoint; nil is none.
+	// bodies are the requests' bodies by endpoint, nil for one without a body.
 	bodies = map[string]object{
 		"vm.create": vmSchema, "vm.add-net": netSchema, "vm.add-disk": diskSchema, "vm.add-fs": fsSchema,
 		"vm.remove-device": {"id": text},
 		"vm.resize":        {"desired_vcpus": number, "desired_ram": number, "desired_balloon": number},
 		"vm.snapshot":      {"destination_url": text},
-		// The taps of a restore are in the documents of the program, not in the description.
+		// net_fds is in the program's documents, not in the OpenAPI description.
 		"vm.restore": {
 			"source_url": must{text}, "prefault": boolean, "memory_restore_mode": enum{"Copy", "OnDemand"}, "resume": boolean,
 			"net_fds": list{object{"id": must{text}, "num_fds": must{number}}},
@@ -106,7 +106,7 @@ func with(parts ...object) object {
 	return all
 }
 
-// judge holds a request to what the real server takes.
+// judge returns an error for a request that the real server would not accept.
 func judge(r *http.Request, isAPI bool, endpoint string, body []byte) error {
 	const maxBody, maxLine = 51200, 1023
 	switch {
@@ -134,7 +134,7 @@ func judge(r *http.Request, isAPI bool, endpoint string, body []byte) error {
 	return checkBody(endpoint, body)
 }
 
-// checkBody says where a body leaves the documentation.
+// checkBody returns an error that says where a body differs from the documentation.
 func checkBody(endpoint string, body []byte) error {
 	schema, ok := bodies[endpoint]
 	switch {

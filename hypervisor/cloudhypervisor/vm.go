@@ -3,9 +3,9 @@
 // guest: a vsock that the VMM itself serves on a unix socket, for which the host's
 // kernel needs no vhost-vsock.
 //
-// What the VMM opens by path, sockets and the console's pipe, is in its working
-// directory and named relative to it: so the VMM finds it when its root changes, and
-// a saved VM can be restored in another place.
+// The sockets and the console's pipe that the VMM opens by path are in its working
+// directory, and their paths are relative to it. So the VMM finds them after its root has
+// changed, and a saved VM can be restored in another place.
 package cloudhypervisor
 
 import (
@@ -25,7 +25,7 @@ import (
 	"runch/unixsocket"
 )
 
-// The driver's files: the sockets of Config.Dir, and those of the VMM's working
+// The driver's files: the first two in Config.Dir, the others in the VMM's working
 // directory.
 const (
 	apiSocket    = "api.sock"
@@ -39,15 +39,15 @@ type VM struct {
 	cfg    hypervisor.Config
 	user   *syscall.Credential
 	api    api
-	files  process.Files // what the VMM gets; empty after Boot
+	files  process.Files // the files that the VMM inherits; empty after Boot
 	plan   plan
 	run    *os.File // the VMM's working directory
 	events *events
-	// Our ends of pipes. The console's writer keeps its reader from seeing an end
-	// before the VMM has opened the pipe.
+	// Our ends of pipes. As long as consoleWriter is open, console does not see EOF: the
+	// VMM opens the pipe only later.
 	console, consoleWriter, eventsReader *os.File
 
-	listeners map[uint32]*listener // does not change once the process was started
+	listeners map[uint32]*listener // does not change after Boot has begun
 	work      sync.WaitGroup
 	lifecycle *process.Lifecycle
 }
@@ -65,9 +65,9 @@ var (
 	_ hypervisor.Control = (*Handle)(nil)
 )
 
-// New prepares a VM: it opens what has a path and starts nothing. Accel is KVM, as the
-// VMM has no other. The caller closes the VM. Errors wrap hypervisor.ErrConfig and
-// hypervisor.ErrNotFound where they apply.
+// New prepares a VM: it opens everything that has a path, and starts nothing. Accel has to
+// be KVM, because the VMM has no other. The caller closes the VM. The error can wrap
+// hypervisor.ErrConfig or hypervisor.ErrNotFound.
 func New(cfg *hypervisor.Config) (hypervisor.VM, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -130,8 +130,8 @@ func (vm *VM) Endpoint() transport.Endpoint {
 	return transport.Endpoint{Unix: filepath.Join(hypervisor.RunDir(vm.cfg.Dir), vsockSocket)}
 }
 
-// Dial connects to a port of the guest. It goes by a directory that is open, since
-// this process may have another root by now.
+// Dial connects to a port of the guest. It uses the open working directory, because this
+// process may have another root by now.
 func (vm *VM) Dial(ctx context.Context, port uint32) (net.Conn, error) {
 	conn, err := unixsocket.DialAt(vm.run, vsockSocket)
 	if err != nil {
@@ -160,7 +160,7 @@ func (vm *VM) Close() error {
 	return nil
 }
 
-// closeListeners ends what waits for connections of the guest, or for events.
+// closeListeners closes the listeners for the guest, and the one for events with its clients.
 func (vm *VM) closeListeners() {
 	if vm.events != nil {
 		vm.events.close()

@@ -2,8 +2,8 @@ package process
 
 import "io"
 
-// DrainConsole copies a guest's console to its end, and reads on when the writer
-// fails: a guest stops when nobody reads its console. A nil writer drops it.
+// DrainConsole copies a guest's console to a writer until the console ends. If the writer is
+// nil or fails, it still reads on, because a guest blocks when its console is not read.
 func DrainConsole(console io.Reader, to io.Writer) {
 	buf := make([]byte, 4096)
 	for {

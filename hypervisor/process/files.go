@@ -19,29 +19,29 @@ import (
 
 // Files collects what a program inherits, in the order of their descriptors.
 type Files struct {
-	files []*os.File // what is passed
-	own   []*os.File // those of them that we opened
+	files []*os.File // all that are passed
+	own   []*os.File // those of them that Close closes
 }
 
 // firstFile is the descriptor of the first of exec.Cmd.ExtraFiles.
 const firstFile = 3
 
-// Borrow passes a file of the caller's and gives its descriptor in the program.
+// Borrow adds a file that the caller closes, and returns its descriptor in the program.
 func (l *Files) Borrow(f *os.File) int {
 	l.files = append(l.files, f)
 	return firstFile + len(l.files) - 1
 }
 
-// Take is Borrow for a file that Close closes.
+// Take adds a file that Close closes, and returns its descriptor in the program.
 func (l *Files) Take(f *os.File) int {
 	l.own = append(l.own, f)
 	return l.Borrow(f)
 }
 
-// Passed gives the files for Spec.
+// Passed returns the files for Spec.Files.
 func (l *Files) Passed() []*os.File { return l.files }
 
-// Close closes our copies; the program keeps its own.
+// Close closes the files from Take. A program that was started keeps its own copies.
 func (l *Files) Close() {
 	for _, f := range l.own {
 		_ = f.Close()
@@ -50,9 +50,9 @@ func (l *Files) Close() {
 }
 
 // OpenPayload opens a kernel or an initramfs so that user can read it through
-// the descriptor. A VMM opens /proc/self/fd/N, for which the kernel checks the mode
-// of the file, though not of the directories above it; where user may not read the
-// file, the VMM gets a copy, made in dir and unlinked.
+// the descriptor. A VMM opens /proc/self/fd/N. The kernel then checks the mode of the
+// file, but not of the directories above it. If user may not read the file, OpenPayload
+// returns a copy, made in dir and unlinked. what names the file in errors.
 func OpenPayload(what, path string, user *syscall.Credential, dir string) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -92,10 +92,10 @@ func readableCopy(what string, f *os.File, dir string) (*os.File, error) {
 	return c, nil
 }
 
-// FilePath is a path by which a program opens its descriptor fd anew.
+// FilePath returns a path by which a program can open the file of its descriptor fd again.
 func FilePath(fd int) string { return filepath.Join("/proc/self/fd", strconv.Itoa(fd)) }
 
-// MakeRunDir makes the VMM's working directory below a sandbox's.
+// MakeRunDir makes the VMM's working directory in a sandbox's directory. It may exist.
 func MakeRunDir(dir string) error {
 	if err := os.Mkdir(hypervisor.RunDir(dir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make the VMM's directory: %w", err)
@@ -103,8 +103,8 @@ func MakeRunDir(dir string) error {
 	return nil
 }
 
-// Descriptor is the file's, whose mode stays as it is: os.File.Fd may set it to
-// blocking, which a tap must not be.
+// Descriptor returns a file's descriptor without changing its mode. os.File.Fd may set it
+// to blocking, which a tap must not be.
 func Descriptor(f *os.File) (int, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -117,7 +117,7 @@ func Descriptor(f *os.File) (int, error) {
 	return descriptor, nil
 }
 
-// SendWithFiles writes a message to a socket, and sends the files with it.
+// SendWithFiles writes a message to a socket, with the files' descriptors (SCM_RIGHTS).
 func SendWithFiles(conn *net.UnixConn, message []byte, files []*os.File) error {
 	fds := make([]int, 0, len(files))
 	for _, f := range files {

@@ -7,8 +7,8 @@ import (
 	"runch/hypervisor"
 )
 
-// Lifecycle is that of a VMM process: prepared, started once, closed for good. Its
-// methods may be called by several goroutines.
+// Lifecycle keeps the state of a VMM process: prepared, started at most once, closed for
+// good. Its methods may be called by several goroutines.
 type Lifecycle struct {
 	mu      sync.Mutex
 	process *Process
@@ -17,14 +17,14 @@ type Lifecycle struct {
 	closed  bool
 }
 
-// NewLifecycle is that of a process which was not started.
+// NewLifecycle returns the Lifecycle of a process that was not started yet.
 func NewLifecycle() *Lifecycle { return &Lifecycle{began: make(chan struct{})} }
 
 // errNoListen says that a call came after Boot.
 var errNoListen = fmt.Errorf("listen for the guest: %w: Boot was called", hypervisor.ErrState)
 
-// Prepare calls do, unless the process was started or closed. Neither can happen
-// while do runs.
+// Prepare calls do, unless the process was started (hypervisor.ErrState) or the Lifecycle is
+// closed (hypervisor.ErrClosed). Neither can happen while do runs.
 func (l *Lifecycle) Prepare(do func() error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -37,7 +37,8 @@ func (l *Lifecycle) Prepare(do func() error) error {
 	return do()
 }
 
-// Begin calls start, which starts the process, once. Close waits for it.
+// Begin calls start, which starts the process. A second call is hypervisor.ErrState, and
+// after Close it is hypervisor.ErrClosed. Close waits while start runs.
 func (l *Lifecycle) Begin(start func() (*Process, error)) (*Process, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -66,7 +67,8 @@ func (l *Lifecycle) Process() *Process {
 	return l.process
 }
 
-// Wait returns when the process has ended, and says how: see (*Process).Err.
+// Wait waits until the process has ended, and returns its Err. It returns
+// hypervisor.ErrClosed if the process was never started.
 func (l *Lifecycle) Wait() error {
 	p := l.Process()
 	if p == nil {
@@ -76,7 +78,7 @@ func (l *Lifecycle) Wait() error {
 	return p.Err()
 }
 
-// Close ends the process and returns when it is gone. It may be called again.
+// Close kills the process and returns when it is gone. It may be called again.
 func (l *Lifecycle) Close() {
 	l.mu.Lock()
 	p := l.process

@@ -1,5 +1,5 @@
-// Package process starts a VMM's program and watches it: what it inherits, whom it
-// runs as, what it writes to its standard error, and how it ends. It knows no VMM.
+// Package process starts a VMM's program with the files and the user that it is to have,
+// collects its output, and tells how it ends. It depends on no particular VMM.
 package process
 
 import (
@@ -20,21 +20,21 @@ import (
 type Spec struct {
 	// VMM is the driver's name, for messages.
 	VMM string
-	// Args are the program's absolute path and its arguments; Name, where not
-	// empty, is what process lists show for the path.
+	// Args are the program's absolute path and its arguments. Process lists show Name, if
+	// not empty, in place of the path.
 	Args []string
 	Name string
 	// Dir is the working directory.
 	Dir string
-	// Files become the descriptors from FirstFile on.
+	// Files become the program's descriptors from 3 on.
 	Files []*os.File
-	// User is whom it runs as, nil for the caller's own identity.
+	// User is the user that it runs as, nil for the caller's own identity.
 	User *syscall.Credential
 	// Log gets what it writes to its standard output and error, line by line; nil
 	// drops it.
 	Log io.Writer
-	// Drains run on goroutines of their own and return when the process has closed
-	// its ends of what they read.
+	// Drains read the program's other output, such as the console. Each runs in its own
+	// goroutine, and returns when the process has closed its end.
 	Drains []func()
 }
 
@@ -63,7 +63,7 @@ func Start(s Spec) (*Process, error) {
 	cmd.Dir = s.Dir
 	cmd.Stdout, cmd.Stderr = write, write
 	cmd.ExtraFiles = s.Files
-	// A process group of its own: a signal from a terminal is for ours only.
+	// A process group of its own, so that a terminal's signals do not reach the VMM.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.User}
 	err = namespace.OnAllCPUs(cmd.Start)
 	_ = write.Close()
@@ -76,14 +76,16 @@ func Start(s Spec) (*Process, error) {
 	return p, nil
 }
 
-// Done is closed when the process is gone and all that it wrote is read.
+// Done returns a channel that is closed when the process is gone and its output is read.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err is how it ended, only after Done: nil for exit status 0 and after Finish,
-// hypervisor.ErrKilled after Kill, else a *hypervisor.ExitError.
+// Err says how the process ended: nil for exit status 0 and after Finish,
+// hypervisor.ErrKilled after Kill, else a *hypervisor.ExitError. It is valid once Done is
+// closed.
 func (p *Process) Err() error { return p.err }
 
-// Failure is Err where any end is an error, exit status 0 too.
+// Failure is Err for a process that must not end: exit status 0 is a *hypervisor.ExitError
+// too.
 func (p *Process) Failure() error {
 	if p.err != nil {
 		return p.err
@@ -136,9 +138,9 @@ func (p *Process) Finish() {
 // endTimeout is how long a VMM may take to end after its control connection has.
 const endTimeout = 2 * time.Second
 
-// Abort kills a process whose boot failed with err, and gives the reason. With ending,
-// the process may be about to end by itself: then its own reason, which says more
-// than err, is awaited for a moment.
+// Abort kills a process whose boot failed with err, and returns the reason. If the process
+// ends by itself, that is its Failure, which says more than err; otherwise it is err. With
+// ending, Abort first waits a moment for such an end.
 func (p *Process) Abort(ctx context.Context, err error, ending bool) error {
 	if ending {
 		select {

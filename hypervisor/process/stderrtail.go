@@ -24,8 +24,8 @@ type stderrTail struct {
 	kept []string
 }
 
-// drain reads r to its end, whatever becomes of the log: a program whose pipe nobody
-// reads stops as soon as the pipe is full.
+// drain reads r to its end, even if the log fails. A program blocks when its pipe is full
+// and not read.
 func (t *stderrTail) drain(r io.Reader) {
 	in := bufio.NewReaderSize(r, maxLine)
 	for {

@@ -15,15 +15,17 @@ import (
 // kvmDevice is a device that a VMM opens itself.
 const kvmDevice = "/dev/kvm"
 
-// overflowID is the owner that a file shows where its own is not mapped into the user
-// namespace, see user_namespaces(7).
+// overflowID is the owner or group that stat(2) shows for a file whose own is not mapped
+// into the user namespace, see user_namespaces(7).
 const overflowID = 65534
 
-// UserFor gives the identity that a VMM can run as: user, with the group of /dev/kvm
-// added where it can open the device only so; or nil, the caller's own identity, where it
-// cannot open it at all. A process can only be given ids that are mapped into this user
-// namespace: the result is nil for a user that is not mapped, as where somebody has no
-// subordinate ids, and a group of the device that is not mapped does not count.
+// UserFor returns the identity for a VMM to run as. This is user, with the group of /dev/kvm
+// added if user can open the device only that way. It is nil, the caller's own identity, if
+// user cannot open the device at all.
+//
+// A process can only have ids that are mapped into this user namespace. So the result is
+// also nil for a user that is not mapped, as when the caller has no subordinate ids, and a
+// group of the device that is not mapped is not added.
 func UserFor(user *syscall.Credential, accel hypervisor.Accel) *syscall.Credential {
 	if user == nil || !mapped(user.Uid, idmap.CurrentProcessUIDMap) || !mapped(user.Gid, idmap.CurrentProcessGIDMap) {
 		return nil
@@ -42,7 +44,8 @@ func UserFor(user *syscall.Credential, accel hypervisor.Accel) *syscall.Credenti
 	return userFor(user, stat, userns.RunningInUserNS())
 }
 
-// mapped tells whether an id is one of this user namespace, whose map that is.
+// mapped reports whether id is mapped into this user namespace, whose map read returns. If
+// the map cannot be read, it returns true.
 func mapped(id uint32, read func() ([]idmap.IDMap, error)) bool {
 	ids, err := read()
 	return err != nil || slices.ContainsFunc(ids, func(m idmap.IDMap) bool {

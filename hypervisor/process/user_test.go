@@ -37,8 +37,8 @@ func TestUserFor(t *testing.T) {
 	}
 }
 
-// TestUserForIsMapped: where a user has no subordinate ids there is nobody in the user
-// namespace whom a VMM could run as but root, that user. The test runs again in such a one.
+// TestUserForIsMapped: without subordinate ids, the only user in the user namespace is root,
+// which is the caller. The test runs itself again in such a namespace.
 func TestUserForIsMapped(t *testing.T) {
 	const inside = "RUNCH_TEST_IN_USER_NAMESPACE"
 	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}

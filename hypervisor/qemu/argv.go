@@ -19,8 +19,8 @@ type plan struct {
 	qmp, console      int // sockets: the monitor's listener, the serial line
 	kernel, initramfs int // files; initramfs 0 when there is none
 	share             int // a connection to virtiofsd, 0 when there is none
-	channel           int // the serial channel to the agent, 0 with a vsock
-	vsock             int // an open /dev/vhost-vsock, 0 without
+	channel           int // a socket for the virtio-serial port, 0 with a vsock
+	vsock             int // an open /dev/vhost-vsock, 0 without a vsock
 	cid               uint32
 	announced         []string   // kernel parameters: how the guest reaches the host
 	taps              [][]int    // for each of cfg.NICs
@@ -45,7 +45,8 @@ func (p *plan) arguments() []string {
 		"-serial", "chardev:console",
 		"-object", "rng-builtin,id=rng",
 		"-device", "virtio-rng-pci,rng=rng"+noROM,
-		// It is never inflated: the guest reports by it what it does not use any more.
+		// The balloon is never inflated. The guest reports its free pages by it, and QEMU
+		// gives them back to the host.
 		"-device", "virtio-balloon-pci,free-page-reporting=on"+noROM)
 	a = append(a, p.transport()...)
 	if s := p.cfg.Share; s != nil {
@@ -53,7 +54,7 @@ func (p *plan) arguments() []string {
 			"-chardev", fmt.Sprintf("socket,id=%s,fd=%d", shareName(s.Tag), p.share),
 			"-device", options(shareDevice(*s)))
 	}
-	// An interface can only be unplugged out of a slot, so those of the boot have slots too.
+	// Only devices in slots can be unplugged, so the interfaces of the boot are in slots too.
 	for i := range len(p.cfg.NICs) + p.cfg.HotplugSlots {
 		a = append(a, "-device", fmt.Sprintf("pcie-root-port,id=%s,chassis=%d,slot=%d", slotName(i), i+1, i+1))
 	}
@@ -77,11 +78,11 @@ func (p *plan) arguments() []string {
 	return a
 }
 
-// noROM is for a device without a boot ROM: nothing boots from it.
+// noROM leaves out a device's boot ROM, because nothing boots from the device.
 const noROM = ",romfile="
 
-// tcg is QEMU's translator. Its cache of translated code may by default grow to
-// 1 GiB, which a container's cgroup on the host has no room for.
+// tcg is QEMU's translator. By default its cache of translated code may grow to 1 GiB,
+// too much for the sandbox's cgroup on the host.
 const tcg = "tcg,tb-size=128"
 
 // tcgCPU is every feature of the translator except fast string instructions: Linux
@@ -89,8 +90,8 @@ const tcg = "tcg,tb-size=128"
 // byte.
 const tcgCPU = "max,erms=off,fsrm=off"
 
-// slotPrefix begins the names of the ports that devices are plugged into while
-// the guest runs.
+// slotPrefix begins the names of the slots: the PCIe ports that devices can be plugged into
+// and out of while the guest runs.
 const slotPrefix = "slot"
 
 func slotName(i int) string { return slotPrefix + strconv.Itoa(i) }
@@ -153,21 +154,21 @@ func (p *plan) cmdline() string {
 	params := append([]string{"console=ttyS0", "8250.nr_uarts=1"}, p.cfg.KernelParams()...)
 	if p.cfg.Accel == hypervisor.AccelTCG {
 		params = append(params,
-			// To relocate the kernel takes seconds of translated code, and protects
-			// nothing: the translator's timing reveals the address.
+			// Relocating the kernel takes seconds of translated code. It protects nothing,
+			// because the translator's timing reveals the address.
 			"nokaslr",
 			// On a busy host the kernel calibrates the translator's TSC wrong, and the
-			// guest's clock runs several times too fast. The HPET follows the host's
-			// clock.
+			// guest's clock runs several times too fast. It then uses the HPET, which
+			// follows the host's clock.
 			"tsc=unstable",
-			// To measure the local timers takes 0.2 s, a tenth of the boot. Events come by the
-			// HPET in their place.
+			// Calibrating the local APIC's timers takes 0.2 s, a tenth of the boot. The HPET
+			// replaces them.
 			"nolapic_timer",
-			// To take locked instructions out of a kernel with one CPU, and to put them in
-			// again with a second, has each place translated anew.
+			// With one CPU the kernel would remove its lock prefixes, and put them back when
+			// a second one comes. Each patched place has to be translated again.
 			"noreplace-smp",
-			// Self-tests of the entropy in the processor's timing, which a translator
-			// does not have, and of a key derivation: a tenth of the boot.
+			// Two self-tests, a tenth of the boot: of the entropy in the processor's timing,
+			// which a translator does not have, and of a key derivation.
 			"initcall_blacklist=jent_mod_init,crypto_kdf108_init")
 	}
 	params = append(params, p.announced...)
@@ -200,5 +201,5 @@ func fdList(fds []int) string {
 // escape doubles the commas of a value, since commas separate QEMU's options.
 func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 
-// agentChardev is what QEMU calls the serial channel.
+// agentChardev is QEMU's id for the socket behind the virtio-serial port.
 const agentChardev = "agent"

@@ -37,7 +37,7 @@ func (vm *VM) launch() (p *process.Process, m *monitor, err error) {
 			VMM: vmmName, Args: append([]string{vm.cfg.Binary}, vm.plan.arguments()...), Dir: "/",
 			Files: vm.files.Passed(), User: vm.user, Log: vm.cfg.Log, Drains: []func(){drain},
 		})
-		// Our copies of QEMU's ends are closed, so that ours end when it does.
+		// Close our copies of QEMU's ends, so that our ends see EOF when QEMU ends.
 		vm.files.Close()
 		if err != nil {
 			return nil, err

@@ -19,9 +19,9 @@ type Handle struct {
 	leaving *leavingCPUs
 }
 
-// Attach gives control over the running VM whose sandbox directory is dir. QEMU
-// serves one such client at a time: the caller closes it soon, and ctx bounds the
-// wait for others.
+// Attach returns control over the running VM whose sandbox directory is dir. QEMU serves
+// one client at a time, so the caller closes the Control soon. ctx bounds the wait for
+// other clients.
 func Attach(ctx context.Context, dir string) (hypervisor.Control, error) {
 	conn, err := unixsocket.Dial(filepath.Join(dir, monitorSocket))
 	return control(ctx, dir, new(leavingCPUs), conn, err)
@@ -33,8 +33,8 @@ func (vm *VM) Control(ctx context.Context) (hypervisor.Control, error) {
 	return control(ctx, vm.cfg.Dir, &vm.leaving, conn, err)
 }
 
-// control greets the monitor at the other end of conn. err is that of the attempt to
-// connect; where it is not nil, control gives it back.
+// control makes a Handle of a connection to QEMU's monitor. err is the error of the attempt
+// to connect; if it is not nil, control returns it.
 func control(ctx context.Context, dir string, leaving *leavingCPUs, conn *net.UnixConn, err error) (hypervisor.Control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to QEMU's monitor: %w", err)
@@ -50,7 +50,7 @@ func control(ctx context.Context, dir string, leaving *leavingCPUs, conn *net.Un
 // Close ends the connection to QEMU.
 func (h *Handle) Close() error { return h.monitor.Close() }
 
-// Capabilities says what this VM can be asked for.
+// Capabilities returns what this VM supports.
 func (h *Handle) Capabilities(ctx context.Context) (hypervisor.Capabilities, error) {
 	v := h.monitor.version
 	c := hypervisor.Capabilities{VMM: vmmName, Version: fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Micro)}
@@ -79,7 +79,7 @@ type blockStats struct {
 	} `json:"stats"`
 }
 
-// Counters gives what went through the disks; QEMU has no counters of interfaces.
+// Counters returns the counters of the disks. QEMU has none of interfaces.
 func (h *Handle) Counters(ctx context.Context) (*hypervisor.Counters, error) {
 	var all []blockStats
 	if err := h.monitor.run(ctx, "query-blockstats", nil, &all); err != nil {
@@ -110,11 +110,12 @@ func (h *Handle) Remove(ctx context.Context, id string) error {
 
 func (h *Handle) remove(ctx context.Context, id string) error {
 	var kind string
-	// This part of QEMU's object tree has the devices with an id only, and none of the
-	// machine's own: those cannot be removed.
+	// This part of QEMU's object tree has only the devices with an id. The machine's own
+	// devices, which cannot be removed, are not in it.
 	err := h.monitor.run(ctx, "qom-get", map[string]any{"path": "/machine/peripheral/" + id, "property": "type"}, &kind)
 	if err != nil {
-		// A guest may release an interface after its removal was given up.
+		// An earlier Remove may have given up before the guest released the interface. Its
+		// backend still has to be removed then.
 		if h.monitor.run(ctx, "netdev_del", map[string]any{"id": netName(id)}, nil) == nil {
 			return nil
 		}
@@ -136,7 +137,7 @@ func (h *Handle) remove(ctx context.Context, id string) error {
 	return h.dropBackend(ctx, kind, id)
 }
 
-// dropBackend removes what was behind a device.
+// dropBackend removes the backend of a device that is gone.
 func (h *Handle) dropBackend(ctx context.Context, kind, id string) error {
 	switch kind {
 	case "virtio-net-pci":

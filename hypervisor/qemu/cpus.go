@@ -17,21 +17,21 @@ type cpuSlot struct {
 	Path string `json:"qom-path"`
 }
 
-// number is the CPU's. Each CPU of our machines is a socket of its own.
+// number is the CPU's number. Each CPU of our machines is a socket of its own.
 func (s cpuSlot) number() int { return s.Props["socket-id"] }
 
-// id is the device's of a CPU that was added.
+// id is the device id that the slot's CPU gets when it is added.
 func (s cpuSlot) id() string { return fmt.Sprintf("cpu-%d", s.number()) }
 
-// cpuSlots are a machine's, in order.
+// cpuSlots are a machine's CPU slots, each list in the order of their numbers.
 type cpuSlots struct {
-	// free have no CPU, staying have one, and leaving have one that the guest was asked to
-	// release.
+	// free slots have no CPU. staying and leaving slots have one; the guest was asked to
+	// release those in leaving.
 	free, staying, leaving []cpuSlot
 }
 
-// leavingCPUs are the ids of those CPUs that the guest was asked to release. QEMU lists
-// them like others until the guest has done so, and tells nobody that it was asked.
+// leavingCPUs are the ids of the CPUs that the guest was asked to release. QEMU lists these
+// like other CPUs until the guest has released them, so the driver has to remember them.
 type leavingCPUs struct {
 	mu  sync.Mutex
 	ids map[string]bool
@@ -46,7 +46,8 @@ func (l *leavingCPUs) add(id string) {
 	l.ids[id] = true
 }
 
-// sort tells slots from each other, and forgets the CPUs that the guest has released.
+// sort divides the slots into free, staying and leaving ones, and forgets the CPUs that the
+// guest has released.
 func (l *leavingCPUs) sort(slots []cpuSlot) cpuSlots {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,8 +97,8 @@ func (h *Handle) cpuSlots(ctx context.Context) (cpuSlots, error) {
 	return h.leaving.sort(slots), nil
 }
 
-// awaitRelease waits until QEMU tells that the guest has released one of these CPUs. An
-// event may be that of an earlier removal: who calls it looks again.
+// awaitRelease waits for QEMU's event that the guest has released one of these CPUs. The
+// event may be of an earlier removal, so the caller has to list the slots again.
 func (h *Handle) awaitRelease(ctx context.Context, cpus []cpuSlot) error {
 	_, err := h.monitor.await(ctx, func(m *message) bool {
 		var u unplugged
@@ -123,7 +124,7 @@ func (h *Handle) addCPUs(ctx context.Context, slots []cpuSlot) error {
 	return nil
 }
 
-// removeCPUs asks the guest to release all but the first of its CPUs, the last one first.
+// removeCPUs asks the guest to release all CPUs after the first want, the last one first.
 func (h *Handle) removeCPUs(ctx context.Context, cpus []cpuSlot, want int) error {
 	for i := len(cpus) - 1; i >= want; i-- {
 		if !strings.HasSuffix(cpus[i].Path, "/"+cpus[i].id()) {

@@ -26,19 +26,19 @@ type release int
 
 const (
 	never       release = iota
-	awaited             // after QEMU was asked for its CPUs: its event tells of it
-	unconnected         // while nobody is connected: no event is heard
+	awaited             // right after query-hotpluggable-cpus, so that the client gets the event
+	unconnected         // while no client is connected, so that the event is lost
 )
 
-// cpuMachine is a QEMU with three CPUs at most, one of them from the boot.
+// cpuMachine is a fake QEMU with at most three CPUs, one of them from the boot.
 type cpuMachine struct {
 	t       *testing.T
 	release release
-	leaving leavingCPUs // as a VM has it
+	leaving leavingCPUs // shared by all handles, as in a VM
 
 	mu    sync.Mutex
 	here  [3]bool
-	asked [3]bool // to be released
+	asked [3]bool // the guest was asked to release it
 }
 
 // connect gives a handle, as each request has its own.
@@ -118,7 +118,7 @@ func (m *cpuMachine) do(command, id string) any {
 	return map[string]any{}
 }
 
-// eject releases what the guest was asked to release, and writes the events of it.
+// eject releases the CPUs that the guest was asked to release, and writes the events.
 func (m *cpuMachine) eject(events io.Writer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -152,8 +152,8 @@ func (m *cpuMachine) resize(h hypervisor.Resizer, n int) {
 	}
 }
 
-// TestResizeAwaitsRelease: CPUs come right after others went, once the guest has released
-// those.
+// TestResizeAwaitsRelease: CPUs can be added right after others were removed, once the guest
+// has released those.
 func TestResizeAwaitsRelease(t *testing.T) {
 	for name, release := range map[string]release{"awaited": awaited, "not heard": unconnected} {
 		t.Run(name, func(t *testing.T) {
@@ -167,7 +167,7 @@ func TestResizeAwaitsRelease(t *testing.T) {
 			}
 		})
 	}
-	// The events of earlier removals are in the connection's way.
+	// On one connection the events of earlier removals come first.
 	t.Run("one connection", func(t *testing.T) {
 		m := &cpuMachine{t: t, release: awaited, here: [3]bool{true}}
 		h := m.connect()
@@ -181,8 +181,8 @@ func TestResizeAwaitsRelease(t *testing.T) {
 	})
 }
 
-// TestResizeGivesUp: where the guest keeps its CPUs, less are asked for without a wait,
-// and more are an error when the context ends.
+// TestResizeGivesUp: if the guest never releases its CPUs, Resize to fewer does not wait,
+// and Resize to more fails when the context ends.
 func TestResizeGivesUp(t *testing.T) {
 	m := &cpuMachine{t: t, release: never, here: [3]bool{true}}
 	for _, n := range []int{3, 2, 1} {

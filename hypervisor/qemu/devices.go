@@ -12,11 +12,11 @@ import (
 	"runch/unixsocket"
 )
 
-// properties are a device's, as arguments of QMP; options gives them for the command
-// line.
+// properties are the properties of a device, as arguments of QMP. options writes them for
+// the command line.
 type properties map[string]any
 
-// moreMemory is the id of the device for the memory that can be added.
+// moreMemory is the id of the virtio-mem device, by which memory is added.
 const moreMemory = "more"
 
 // options writes properties in the order of their names, the driver first.
@@ -73,10 +73,11 @@ func diskDevice(d hypervisor.Disk) properties {
 	return properties{"driver": "virtio-blk-pci", "id": d.ID, "drive": diskName(d.ID), "serial": serialOf(d.ID), "romfile": ""}
 }
 
-// serialOf is what the guest identifies the disk by. virtio-blk has room for 20 bytes.
+// serialOf is the serial number by which the guest identifies the disk. virtio-blk has room
+// for 20 bytes.
 func serialOf(id string) string { return id[:min(len(id), 20)] }
 
-// diskNode is what is behind a disk: the file of a set of descriptors.
+// diskNode is the block node behind a disk. Its file is that of a descriptor set in QEMU.
 func diskNode(d hypervisor.Disk, kind string, set int) properties {
 	return properties{
 		"driver": kind, "node-name": diskName(d.ID), "filename": fmt.Sprintf("/dev/fdset/%d", set), "read-only": d.ReadOnly,
@@ -89,7 +90,8 @@ type planDisk struct {
 	kind string
 }
 
-// openDisk opens what is behind a disk, for QEMU, whose user may lack the permission.
+// openDisk opens a disk's file or block device for QEMU, whose user may lack the permission.
+// It also returns the block driver for it.
 func openDisk(dir string, d hypervisor.Disk) (*os.File, string, error) {
 	flag := os.O_RDWR
 	if d.ReadOnly {

@@ -16,7 +16,7 @@ const (
 	agentSocket   = "agent.sock"
 )
 
-// memoryFile makes an empty file in memory.
+// memoryFile makes an empty memfd.
 func memoryFile(what string) (*os.File, error) {
 	fd, err := unix.MemfdCreate(what, unix.MFD_CLOEXEC)
 	if err != nil {
@@ -25,7 +25,7 @@ func memoryFile(what string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), what), nil
 }
 
-// socketPair makes a connected pair: ours, for the runtime's poller, and QEMU's.
+// socketPair makes a connected pair of sockets: ours and QEMU's.
 func socketPair(what string) (ours net.Conn, theirs *os.File, err error) {
 	pair, theirs, err := unixsocket.Pair(what)
 	if err != nil {

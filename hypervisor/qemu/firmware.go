@@ -11,8 +11,8 @@ const firmware = "qboot.rom"
 // firmwareDirs are where distributions keep QEMU's files.
 var firmwareDirs = []string{"/usr/share/qemu", "/usr/local/share/qemu", "/usr/share/qemu-kvm"}
 
-// findFirmware gives the path of that BIOS: empty where the distribution has none, and
-// QEMU uses its default.
+// findFirmware returns the path of that BIOS. It is empty if the distribution has none;
+// QEMU then uses its default.
 func findFirmware() string {
 	for _, dir := range firmwareDirs {
 		path := filepath.Join(dir, firmware)

@@ -129,7 +129,7 @@ func (h *Handle) removeFDSet(ctx context.Context, set int) error {
 	return h.monitor.run(ctx, "remove-fd", map[string]any{"fdset-id": set}, nil)
 }
 
-// dropNode removes what was behind a disk, and closes its descriptor in QEMU.
+// dropNode removes a disk's block node, and closes its descriptor in QEMU.
 func (h *Handle) dropNode(ctx context.Context, id string) error {
 	if err := h.monitor.run(ctx, "blockdev-del", map[string]any{"node-name": diskName(id)}, nil); err != nil {
 		return err
@@ -157,8 +157,8 @@ func (h *Handle) plug(ctx context.Context, slot string, device properties) error
 	return h.monitor.run(ctx, "device_add", device, nil)
 }
 
-// closeFDs closes descriptors in QEMU that no device uses. QEMU refuses it for those
-// that a failed command has closed.
+// closeFDs closes descriptors in QEMU that no device uses. It ignores refusals: a failed
+// command may have closed them already.
 func (h *Handle) closeFDs(ctx context.Context, names []string) error {
 	var errs []error
 	for _, name := range names {
@@ -181,8 +181,8 @@ type pciBus struct {
 	} `json:"devices"`
 }
 
-// freeSlot gives the name of a PCIe port without a device. It asks QEMU: other
-// processes plug devices in, too.
+// freeSlot returns the name of a PCIe port without a device. It asks QEMU each time,
+// because other processes plug in devices too.
 func (h *Handle) freeSlot(ctx context.Context) (string, error) {
 	var buses []pciBus
 	if err := h.monitor.run(ctx, "query-pci", nil, &buses); err != nil {

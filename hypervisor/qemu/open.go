@@ -11,7 +11,7 @@ import (
 	"runch/unixsocket"
 )
 
-// open opens what has a path, and makes the sockets and pipes.
+// open opens everything that has a path, and makes the sockets and the memory's file.
 func (vm *VM) open() error {
 	if err := process.MakeRunDir(vm.cfg.Dir); err != nil {
 		return err
@@ -42,7 +42,7 @@ func (vm *VM) open() error {
 	return vm.openDevices()
 }
 
-// openDevices opens what is behind the devices of the boot.
+// openDevices opens the backends of the boot's devices, and the saved VM to restore.
 func (vm *VM) openDevices() error {
 	if s := vm.cfg.Share; s != nil {
 		conn, err := dialShare(s.Socket)
@@ -92,8 +92,8 @@ func (vm *VM) openPayload() error {
 	return nil
 }
 
-// openMonitor makes the control socket and connects to it: QEMU answers once it
-// runs, and the connection ends when QEMU does.
+// openMonitor makes the control socket, which QEMU inherits, and connects to it. QEMU
+// answers once it runs, and the connection ends when QEMU ends.
 func (vm *VM) openMonitor() error {
 	l, err := unixsocket.Listen(filepath.Join(vm.cfg.Dir, monitorSocket))
 	if err != nil {

@@ -16,25 +16,25 @@ import (
 )
 
 // monitor is a connection to QEMU's control socket, for one goroutine and one command
-// at a time. It is closed soon: QEMU serves one client, and the next one waits.
+// at a time. It is closed soon, because QEMU serves one client at a time and others wait.
 //
-// The Go libraries for QMP dial by themselves, take no context, and pass a file only
-// to a QEMU that offers out-of-band commands.
+// The Go libraries for QMP do not fit: they dial by themselves, take no context, and pass a
+// file only to a QEMU that offers out-of-band commands.
 type monitor struct {
 	conn *net.UnixConn
 	in   *bufio.Scanner
 	id   uint64
-	// events are the latest of those that came while an answer was awaited.
+	// events are the latest events that came before an answer.
 	events []*message
 	// version is QEMU's, from its greeting.
 	version qemuVersion
 }
 
-// maxEvents bounds the events that are kept: a guest can cause some.
+// maxEvents bounds the events that are kept, because a guest can cause any number.
 const maxEvents = 64
 
-// maxReply bounds a line from QEMU, in bytes; the answer to query-pci with all slots
-// taken has some ten thousand.
+// maxReply bounds a line from QEMU, in bytes. The answer to query-pci with all slots
+// taken has some ten thousand bytes.
 const maxReply = 1 << 20
 
 type message struct {
@@ -78,8 +78,8 @@ func (m *monitor) Close() error {
 	return nil
 }
 
-// greet waits until QEMU runs and has accepted its command line, and makes it accept
-// commands.
+// greet waits for QEMU's greeting, which comes once QEMU has accepted its command line, and
+// switches the connection to command mode.
 func (m *monitor) greet(ctx context.Context) error {
 	stop := m.bound(ctx)
 	defer stop()
@@ -94,8 +94,8 @@ func (m *monitor) greet(ctx context.Context) error {
 	return m.run(ctx, "qmp_capabilities", nil, nil)
 }
 
-// run executes a command. args and result may be nil; files are passed to a command
-// that takes them. A refusal is a *hypervisor.RefusedError.
+// run executes a command. args and result may be nil. The descriptors of files are sent
+// with the command. If QEMU refuses it, the error is a *hypervisor.RefusedError.
 func (m *monitor) run(ctx context.Context, command string, args, result any, files ...*os.File) error {
 	if ctx.Err() != nil {
 		return m.cause(ctx, command, nil)
@@ -143,8 +143,8 @@ func (m *monitor) keep(event *message) {
 	m.events = append(m.events, event)
 }
 
-// await gives the first event for which match is true, of those that are kept and
-// those that come until ctx ends.
+// await returns the first event for which match is true, among those that are kept and
+// those that come before ctx ends. It drops the events before that one.
 func (m *monitor) await(ctx context.Context, match func(*message) bool) (*message, error) {
 	stop := m.bound(ctx)
 	defer stop()

@@ -8,9 +8,9 @@ import (
 	"runch/state"
 )
 
-// Resize changes the number of CPUs and the memory. Those of the boot cannot be
-// removed. Where CPUs are to come and the guest has yet to release others since an earlier
-// call, it waits for that.
+// Resize changes the number of CPUs and the memory. CPUs and memory of the boot cannot be
+// removed. Before it adds CPUs, it waits until the guest has released those that an
+// earlier call removed.
 func (h *Handle) Resize(ctx context.Context, size state.VMSize) error {
 	if size.CPUs != 0 {
 		if err := h.resizeCPUs(ctx, size.CPUs); err != nil {
@@ -55,8 +55,8 @@ func (h *Handle) resizeMemory(ctx context.Context, mib int) error {
 	}, nil)
 }
 
-// refused is a refusal by the driver, of a command that QEMU would accept and not
-// carry out as it is meant.
+// refused is the driver's own refusal of a request that QEMU would accept but not carry out
+// correctly.
 func refused(command, format string, args ...any) error {
 	return &hypervisor.RefusedError{VMM: vmmName, Request: command, Reasons: []string{fmt.Sprintf(format, args...)}}
 }

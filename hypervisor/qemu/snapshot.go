@@ -12,10 +12,10 @@ import (
 	"runch/hypervisor"
 )
 
-// stateFile is a snapshot's file: QEMU's migration stream.
+// stateFile is the only file of a snapshot. It has QEMU's migration stream.
 const stateFile = "qemu-state"
 
-// stateFD is QEMU's name for the file.
+// stateFD is the name under which QEMU gets the file's descriptor.
 const stateFD = "state"
 
 // snapshotObstacle gives the reason why the VM cannot be saved, empty if it can.
@@ -38,7 +38,8 @@ func (h *Handle) snapshotObstacle(ctx context.Context) (string, error) {
 	return obstacle, nil
 }
 
-// migration is the status of one, as an event and as an answer.
+// migration is a migration's status, in the event MIGRATION and in the answer to
+// query-migrate.
 type migration struct {
 	Status string `json:"status"`
 	Error  string `json:"error-desc"`
@@ -93,9 +94,10 @@ func (m *monitor) save(ctx context.Context, f *os.File) error {
 	return failed
 }
 
-// finalized returns when the VM can be resumed, saved or not. That is shortly after
-// the event for the end of the migration, and has no event of its own. Between two
-// commands QEMU's migration thread gets the lock that it needs to finish.
+// finalized returns when the VM can be resumed, whether it was saved or not. This is shortly
+// after the event for the end of the migration, and has no event of its own, so finalized
+// asks again and again. QEMU's migration thread gets the lock that it needs to finish
+// between two commands.
 func (m *monitor) finalized(ctx context.Context) error {
 	for {
 		state, err := m.runState(ctx)

@@ -1,7 +1,7 @@
-// Package qemu runs VMs with QEMU: with KVM where it works, else with QEMU's own
-// translator, so that runch works on any machine. It owns QEMU's command line, its
-// process, its control socket (QMP) and the transport to the guest: AF_VSOCK where
-// the host has it, else a virtio-serial port (package channel).
+// Package qemu runs VMs with QEMU, by KVM or by QEMU's own translator, with which runch
+// works on any machine. It owns QEMU's command line, its process, its control socket (QMP)
+// and the transport to the guest: AF_VSOCK if the host has it, else a virtio-serial port
+// (package channel).
 package qemu
 
 import (
@@ -23,16 +23,16 @@ import (
 type VM struct {
 	cfg   hypervisor.Config
 	plan  plan
-	files process.Files // what QEMU gets; empty after Boot
+	files process.Files // the files that QEMU inherits; empty after Boot
 	user  *syscall.Credential
-	state *os.File // what to restore, nil for a boot
-	dir   *os.File // Config.Dir, which this process may not see any more
+	state *os.File // the saved VM to restore, nil for a boot
+	dir   *os.File // Config.Dir, whose path may lead nowhere once the process has another root
 
 	monitor *monitor         // connected before QEMU runs; nil after Boot
 	console net.Conn         // our end of the serial line
 	channel *channel.Channel // nil with a vsock
-	vsock   *vsockTransport  // nil without
-	served  sync.WaitGroup   // the goroutines that serve agent.sock and await QEMU's end
+	vsock   *vsockTransport  // nil without a vsock
+	served  sync.WaitGroup   // goroutines that serve agent.sock or wait for QEMU's end
 	leaving leavingCPUs
 
 	lifecycle *process.Lifecycle
@@ -44,8 +44,8 @@ var (
 	_ hypervisor.Control = (*Handle)(nil)
 )
 
-// New prepares a VM: it opens what has a path and starts nothing. The caller closes
-// the VM. Errors wrap hypervisor.ErrConfig and hypervisor.ErrNotFound where they apply.
+// New prepares a VM: it opens everything that has a path, and starts nothing. The caller
+// closes the VM. The error can wrap hypervisor.ErrConfig or hypervisor.ErrNotFound.
 func New(cfg *hypervisor.Config) (hypervisor.VM, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -107,7 +107,7 @@ func (vm *VM) Close() error {
 	return vm.release()
 }
 
-// release closes what the driver has open.
+// release closes all that the driver has open. It may be called again.
 func (vm *VM) release() error {
 	var errs []error
 	if vm.channel != nil {

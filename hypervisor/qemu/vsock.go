@@ -24,19 +24,20 @@ const (
 	vhostVsockSetGuestCID = 0x4008AF60
 	// firstCID is the first context id for a guest, see vsock(7).
 	firstCID = 3
-	// cidTries bounds the search for a free context id: few of 2^32 are taken.
+	// cidTries bounds the search for a free context id. It draws from 2^31, few of which
+	// are taken.
 	cidTries = 64
 )
 
 // vsockTransport reaches the guest by the host's own AF_VSOCK.
 type vsockTransport struct {
-	device    *os.File // QEMU's; the context id is taken as long as it is open
+	device    *os.File // QEMU gets a copy; the context id is taken as long as one is open
 	cid       uint32
-	listeners map[uint32]net.Listener // by the port that they are for
+	listeners map[uint32]net.Listener // by the port that listen was called for
 }
 
-// openVsock takes a context id for a guest. It gives nil where the host has no
-// vhost-vsock.
+// openVsock takes a context id for a guest. It returns nil without an error if the host has
+// no vhost-vsock, or this user may not open it.
 func openVsock() (*vsockTransport, error) {
 	device, err := os.OpenFile(vhostVsockDevice, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, fs.ErrPermission) {
@@ -49,7 +50,7 @@ func openVsock() (*vsockTransport, error) {
 		var random [4]byte
 		_, _ = rand.Read(random[:]) // it never fails
 		cid := uint64(max(binary.NativeEndian.Uint32(random[:])>>1, firstCID))
-		// The kernel refuses one that another guest has: to look first would race.
+		// The kernel refuses an id that another guest has, so there is no check before.
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, device.Fd(), vhostVsockSetGuestCID, uintptr(unsafe.Pointer(&cid)))
 		switch {
 		case errno == 0:
@@ -63,8 +64,8 @@ func openVsock() (*vsockTransport, error) {
 	return nil, fmt.Errorf("take a vsock context id: none of %d was free", cidTries)
 }
 
-// listen takes the guest's connections. The host's ports are shared by all guests,
-// so it is any that is free: hostPorts says which.
+// listen listens for the guest's connections to port. All guests share the host's ports, so
+// it really listens on any free port, which hostPorts returns.
 func (t *vsockTransport) listen(port uint32) (net.Listener, error) {
 	if t.listeners[port] != nil {
 		return nil, fmt.Errorf("listen for the guest on port %d: %w", port, hypervisor.ErrInUse)
@@ -79,7 +80,7 @@ func (t *vsockTransport) listen(port uint32) (net.Listener, error) {
 	return own, nil
 }
 
-// hostPorts are the host's ports by those that the listeners are for.
+// hostPorts returns the host's ports by the ports that listen was called for.
 func (t *vsockTransport) hostPorts() map[uint32]uint32 {
 	ports := make(map[uint32]uint32)
 	for port, l := range t.listeners {
@@ -94,8 +95,8 @@ func (t *vsockTransport) dial(ctx context.Context, port uint32) (net.Conn, error
 	return transport.Endpoint{CID: t.cid}.Dial(ctx, port)
 }
 
-// close releases the context id, which ends the connections, and closes the
-// listeners. It may be called again.
+// close closes the device and the listeners. With the device's last copy the context id is
+// released and the connections end. It may be called again.
 func (t *vsockTransport) close() {
 	_ = t.device.Close()
 	for _, l := range t.listeners {

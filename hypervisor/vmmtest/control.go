@@ -39,7 +39,7 @@ func testResizeCPUs(t *testing.T, s *suite) {
 			m.mustAnswer("<nil>", guestports.CPUs, fmt.Sprint(n))
 		}
 	}
-	// Nobody waits here for the guest to release CPUs.
+	// Without a wait in the test for the guest to release its CPUs.
 	for _, n := range []int{3, 1, 3} {
 		if err := h.Resize(ctx, state.VMSize{CPUs: n}); err != nil {
 			t.Fatalf("Resize to %d CPUs right after another: %v; log:\n%s", n, err, m.log)
@@ -62,7 +62,7 @@ func testResizeMemory(t *testing.T, s *suite) {
 			t.Errorf("a resize to %d MiB is taken", mib)
 		}
 	}
-	// The driver has to be there before memory can come.
+	// The command loads the guest's virtio_mem, which is needed before memory can be added.
 	m.mustAnswer("<nil>", guestports.LessMemory, fmt.Sprint(cfg.MemoryMiB))
 	for range 2 {
 		if err := h.Resize(ctx, state.VMSize{MemoryMiB: cfg.MaxMemoryMiB}); err != nil {
@@ -76,7 +76,7 @@ func testResizeMemory(t *testing.T, s *suite) {
 	}
 }
 
-// testPause: a paused guest does nothing, and goes on as if nothing had been.
+// testPause: a paused guest does nothing, and answers after it was resumed.
 func testPause(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
@@ -106,7 +106,7 @@ func testPause(t *testing.T, s *suite) {
 	}
 }
 
-// testStop: the VMM flushes its disks and ends, and that is no error.
+// testStop: after Stop the VMM ends, and Wait returns nil.
 func testStop(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
@@ -131,7 +131,7 @@ func mustRefuse(t *testing.T, what string, err error) {
 	}
 }
 
-// testRefusals: what the VMM refuses is a RefusedError with its reasons.
+// testRefusals: a request that the VMM refuses fails with a RefusedError and its reasons.
 func testRefusals(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
@@ -152,8 +152,8 @@ func testRefusals(t *testing.T, s *suite) {
 	}
 }
 
-// testGone: control over a VM that has ended gives errors, in time; so it does to the
-// process that has booted it.
+// testGone: every request to a VM that has ended fails in time, also in the process that
+// booted it.
 func testGone(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	own, err := m.Control(timeout(t, time.Minute))
@@ -199,7 +199,7 @@ func testUnprivileged(t *testing.T, s *suite) {
 	defer closeNIC(nic)
 	image := &Image{Kernel: secretCopy(t, s.small.Kernel), Initramfs: secretCopy(t, s.small.Initramfs)}
 	cfg := s.config(t, image)
-	// The user of a VMM has no way to its directory.
+	// A VMM's user has no access to the directories above Config.Dir.
 	outer := cfg.Dir
 	cfg.Dir = filepath.Join(outer, "d")
 	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
@@ -232,7 +232,7 @@ func testUnprivileged(t *testing.T, s *suite) {
 	mustEnd(t, secondServer)
 }
 
-// secretCopy is a file that root alone can read.
+// secretCopy makes a copy of a file that only root can read.
 func secretCopy(t *testing.T, path string) string {
 	t.Helper()
 	body, err := os.ReadFile(path)

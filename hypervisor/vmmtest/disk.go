@@ -27,7 +27,7 @@ func newDisk(t *testing.T, cfg *hypervisor.Config, id string) hypervisor.Disk {
 	return hypervisor.Disk{ID: id, Path: id}
 }
 
-// mustHold: the disk's bytes on the host begin with text.
+// mustHold checks that the disk's first line on the host is text.
 func mustHold(t *testing.T, cfg *hypervisor.Config, disk hypervisor.Disk, text string) {
 	t.Helper()
 	body, err := os.ReadFile(hypervisor.InRunDir(cfg.Dir, disk.Path))
@@ -36,7 +36,7 @@ func mustHold(t *testing.T, cfg *hypervisor.Config, disk hypervisor.Disk, text s
 	}
 }
 
-// testColdDisk: disks that are there from the start; one cannot be written to.
+// testColdDisk: two disks of the boot, one of them read-only.
 func testColdDisk(t *testing.T, s *suite) {
 	cfg := s.config(t, s.small)
 	disk, fixed := newDisk(t, cfg, "disk0"), newDisk(t, cfg, "disk1")

@@ -12,7 +12,7 @@ import (
 	"runch/hypervisor"
 )
 
-// testBadKernel: a file that is no kernel fails the boot, or ends the VMM, with a reason.
+// testBadKernel: with a file that is not a kernel, Boot fails or the VMM ends, with a reason.
 func testBadKernel(t *testing.T, s *suite) {
 	cfg := s.config(t, s.small)
 	cfg.Kernel = filepath.Join(cfg.Dir, "kernel")
@@ -33,7 +33,8 @@ func testBadKernel(t *testing.T, s *suite) {
 	}
 }
 
-// testMissingKernel: files that are not there, or are no files, fail New.
+// testMissingKernel: New fails if a file or directory of the Config is missing, or a file is a
+// directory.
 func testMissingKernel(t *testing.T, s *suite) {
 	for name, change := range map[string]func(*hypervisor.Config){
 		"kernel":              func(c *hypervisor.Config) { c.Kernel = filepath.Join(c.Dir, "none") },
@@ -63,15 +64,15 @@ func testMissingKernel(t *testing.T, s *suite) {
 	}
 }
 
-// testMissingProgram: a VMM that is not there fails Boot at the latest.
+// testMissingProgram: if the VMM's program is missing, New or Boot fails.
 func testMissingProgram(t *testing.T, s *suite) {
 	cfg := s.config(t, s.small)
 	cfg.Binary = filepath.Join(cfg.Dir, "none")
 	_ = s.mustFail(t, cfg, "no such file")
 }
 
-// testDyingProgram: a VMM that ends at once leaves the tail of its standard error,
-// bounded and without control characters.
+// testDyingProgram: if the VMM ends at once, the error has the last lines of its standard
+// error, bounded and without control characters.
 func testDyingProgram(t *testing.T, s *suite) {
 	cfg := s.config(t, s.small)
 	cfg.Binary = filepath.Join(cfg.Dir, "dying")
@@ -90,7 +91,7 @@ func testDyingProgram(t *testing.T, s *suite) {
 	}
 }
 
-// testSilentProgram: a VMM that does nothing is ended with Boot's context.
+// testSilentProgram: if the VMM does nothing, Boot kills it when its context ends.
 func testSilentProgram(t *testing.T, s *suite) {
 	cfg := s.config(t, s.small)
 	cfg.Binary = filepath.Join(cfg.Dir, "silent")
@@ -109,7 +110,7 @@ func testSilentProgram(t *testing.T, s *suite) {
 	}
 }
 
-// mustFail runs a configuration for which New or Boot must fail with this text.
+// mustFail checks that New or Boot fails with this text in the error, which it returns.
 func (s *suite) mustFail(t *testing.T, cfg *hypervisor.Config, text string) error {
 	t.Helper()
 	vm, err := s.driver.New(cfg)
@@ -123,7 +124,7 @@ func (s *suite) mustFail(t *testing.T, cfg *hypervisor.Config, text string) erro
 	return err
 }
 
-// testConfig: what cannot be honoured is refused with ErrConfig.
+// testConfig: New refuses invalid values with ErrConfig.
 func testConfig(t *testing.T, s *suite) {
 	for name, change := range map[string]func(*hypervisor.Config){
 		"relative program":   func(c *hypervisor.Config) { c.Binary = "vmm" },

@@ -15,7 +15,7 @@ type Image struct {
 	Kernel, Initramfs string
 }
 
-// findImage gives runch's guest image or skips the test.
+// findImage returns runch's guest image, or skips the test if there is none.
 func findImage(t *testing.T) *Image {
 	t.Helper()
 	dir := os.Getenv("RUNCH_GUEST")
@@ -38,7 +38,8 @@ func moduleRoot(t *testing.T) string {
 	return filepath.Dir(strings.TrimSpace(string(out)))
 }
 
-// buildTestGuest makes the suite's guest the image's init.
+// buildTestGuest makes an initramfs of the image with the suite's guest as init, and returns
+// its path.
 func buildTestGuest(t *testing.T, image *Image) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -49,8 +50,8 @@ func buildTestGuest(t *testing.T, image *Image) string {
 	return path
 }
 
-// findTestGuest gives the suite's guest: the one that RUNCH_TESTGUEST names, for
-// hosts without Go, or one that it builds in dir.
+// findTestGuest returns the path of the suite's guest: RUNCH_TESTGUEST, for hosts without
+// Go, or one that it builds in dir.
 func findTestGuest(t *testing.T, dir string) string {
 	t.Helper()
 	if program := os.Getenv("RUNCH_TESTGUEST"); program != "" {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// leaks is what a test began with.
+// leaks has the descriptors and goroutines that exist before a test.
 type leaks struct {
 	fds        []string
 	goroutines int
@@ -19,10 +19,10 @@ func countLeaks(t *testing.T) *leaks {
 	return &leaks{fds: openFiles(t), goroutines: runtime.NumGoroutine()}
 }
 
-// settle is how long what was closed may take to go.
+// settle is how long descriptors and goroutines may take to go after the test's end.
 const settle = 5 * time.Second
 
-// check fails the test when it left descriptors or goroutines.
+// check fails the test if there are more descriptors or goroutines than before.
 func (l *leaks) check(t *testing.T) {
 	t.Helper()
 	var fds []string
@@ -46,7 +46,7 @@ func (l *leaks) check(t *testing.T) {
 	}
 }
 
-// openFiles names this process's descriptors, but those of the runtime's poller.
+// openFiles returns the names of this process's open files, except those of Go's poller.
 func openFiles(t *testing.T) []string {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

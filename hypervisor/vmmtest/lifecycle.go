@@ -20,13 +20,13 @@ import (
 // endTimeout is how long a VM may take to end once it has a reason to.
 const endTimeout = 20 * time.Second
 
-// testPowerOff: a guest that powers off ends the VM, cleanly.
+// testPowerOff: a guest that powers off ends the VM, and Wait returns nil.
 func testPowerOff(t *testing.T, s *suite) { testGuestEnds(t, s, guestports.PowerOff) }
 
 // testReset: a guest that resets ends the VM, and is not booted again.
 func testReset(t *testing.T, s *suite) { testGuestEnds(t, s, guestports.Reset) }
 
-// testPanic: nor is one that panics, and the console has the kernel's message.
+// testPanic: a guest that panics ends the VM too, and the console has the kernel's message.
 func testPanic(t *testing.T, s *suite) {
 	m := testGuestEnds(t, s, guestports.Panic)
 	if !strings.Contains(m.console.String(), "Kernel panic") {
@@ -58,7 +58,7 @@ func testGuestEnds(t *testing.T, s *suite, how string) *machine {
 	return m
 }
 
-// mustBeDead: a VM that has ended leaves no process, and nothing waits for it.
+// mustBeDead checks that an ended VM leaves no process, and that no call blocks on it.
 func (m *machine) mustBeDead(open net.Conn) {
 	m.t.Helper()
 	if pids := m.pids(); len(pids) > 0 {
@@ -109,7 +109,7 @@ func testClose(t *testing.T, s *suite) {
 	m.mustBeDead(open)
 }
 
-// testKilledFromOutside: a VMM that somebody kills ends Wait and the connections.
+// testKilledFromOutside: if another process kills the VMM, Wait returns and the connections end.
 func testKilledFromOutside(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
@@ -128,9 +128,9 @@ func testKilledFromOutside(t *testing.T, s *suite) {
 	m.mustBeDead(open)
 }
 
-// testConsole: the console is read as long as the VM runs, also when its writer fails.
+// testConsole: the driver reads the console as long as the VM runs, even if the writer fails.
 func testConsole(t *testing.T, s *suite) {
-	// More than any pipe on the way holds.
+	// More than the pipes and sockets between guest and driver can hold.
 	const bytes = 256 << 10
 	for _, refuse := range []bool{false, true} {
 		t.Run(fmt.Sprintf("refuse=%v", refuse), func(t *testing.T) {
@@ -140,8 +140,8 @@ func testConsole(t *testing.T, s *suite) {
 			}
 			m := s.boot(t, cfg)
 			defer m.close()
-			// The guest gives up after a while where a byte takes a millisecond; it must
-			// not block.
+			// On a slow console the guest writes less and stops after a while. It must not
+			// block.
 			wrote, err := strconv.Atoi(m.command(guestports.Console, fmt.Sprint(bytes)))
 			if err != nil {
 				t.Errorf("write to the console: %v", err)
@@ -167,8 +167,8 @@ type refusing struct{}
 
 func (refusing) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
-// testHostileChannel: a guest that breaks the channel's protocol loses its
-// connections, nothing else, and the VM can be ended.
+// testHostileChannel: a guest that breaks the channel's protocol loses only its
+// connections, and the VM can still be closed.
 func testHostileChannel(t *testing.T, s *suite) {
 	for _, how := range []string{guestports.Garbage, guestports.Streams} {
 		t.Run(how, func(t *testing.T) {

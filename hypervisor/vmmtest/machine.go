@@ -29,7 +29,7 @@ type machine struct {
 	log     *boundedBuffer
 }
 
-// config gives a configuration for an image that the test may change.
+// config returns a configuration with an image. The test may change the configuration.
 func (s *suite) config(t *testing.T, image *Image) *hypervisor.Config {
 	t.Helper()
 	return &hypervisor.Config{
@@ -40,8 +40,8 @@ func (s *suite) config(t *testing.T, image *Image) *hypervisor.Config {
 	}
 }
 
-// longTempDir is a directory with a path of more than 300 characters: a socket's
-// address has room for 107.
+// longTempDir makes a directory with a path of more than 300 characters. A socket's address
+// has room for 107, so drivers need another way to name a socket in it.
 func longTempDir(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), strings.Repeat("a", 150), strings.Repeat("b", 150))
@@ -51,7 +51,7 @@ func longTempDir(t *testing.T) string {
 	return dir
 }
 
-// prepare makes a VM that listens for the hello; the test's end closes it.
+// prepare makes a VM that listens for the hello. The test closes it.
 func (s *suite) prepare(t *testing.T, cfg *hypervisor.Config) *machine {
 	t.Helper()
 	vm, err := s.driver.New(cfg)
@@ -68,7 +68,7 @@ func (s *suite) prepare(t *testing.T, cfg *hypervisor.Config) *machine {
 	return m
 }
 
-// boot boots a VM to its hello.
+// boot boots a VM and waits for its hello. The test closes it.
 func (s *suite) boot(t *testing.T, cfg *hypervisor.Config) *machine {
 	t.Helper()
 	m := s.prepare(t, cfg)
@@ -99,7 +99,7 @@ func (m *machine) awaitHello() {
 	}
 }
 
-// close ends the VM; an error is the test's.
+// close closes the VM. An error fails the test.
 func (m *machine) close() {
 	m.t.Helper()
 	if err := m.Close(); err != nil {
@@ -129,7 +129,7 @@ func (s *suite) attach(t *testing.T, m *machine) hypervisor.Control {
 	return h
 }
 
-// mustAnswer gives the guest a command that has to be answered like that.
+// mustAnswer gives the guest a command, and checks that its answer is want.
 func (m *machine) mustAnswer(want string, words ...string) {
 	m.t.Helper()
 	if answer := m.command(words...); answer != want {
@@ -137,8 +137,8 @@ func (m *machine) mustAnswer(want string, words ...string) {
 	}
 }
 
-// command gives the small guest a command and its answer, which is empty when the
-// guest ended instead.
+// command gives the small guest a command and returns the answer. It is empty if the guest
+// ended instead.
 func (m *machine) command(words ...string) string {
 	m.t.Helper()
 	conn := m.dial(guestports.Command)
@@ -153,7 +153,7 @@ func (m *machine) command(words ...string) string {
 	return strings.TrimSpace(line)
 }
 
-// wait gives Wait's answer, which must come within endTimeout.
+// wait returns what Wait returns, and fails the test if that takes longer than endTimeout.
 func (m *machine) wait() error {
 	m.t.Helper()
 	done := make(chan error, 1)
@@ -168,7 +168,7 @@ func (m *machine) wait() error {
 	}
 }
 
-// pids finds the processes whose command line has the VM's name.
+// pids returns the processes whose command line has the names of the VM and of the VMM.
 func (m *machine) pids() []int {
 	m.t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -187,7 +187,7 @@ func (m *machine) pids() []int {
 	return pids
 }
 
-// timeout gives a context that ends before the test does.
+// timeout returns a context that ends after d, or when the test does.
 func timeout(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), d)

@@ -13,11 +13,11 @@ import (
 	"runch/hypervisor/vmmtest/guestports"
 )
 
-// newTap makes a tap that is gone when its file is closed, or skips the test
-// where that is not allowed.
+// newTap makes a tap that exists until its file is closed. It skips the test if this user
+// may not make one.
 func newTap(t *testing.T) *os.File {
 	t.Helper()
-	// A VMM reads until there is nothing more.
+	// O_NONBLOCK: a VMM reads until the tap has no more frames.
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Skipf("no taps here: %v", err)
@@ -45,7 +45,7 @@ func closeNIC(nic hypervisor.NIC) {
 	}
 }
 
-// testColdNIC: an interface that is there from the start, and can go.
+// testColdNIC: an interface of the boot, which can be unplugged.
 func testColdNIC(t *testing.T, s *suite) {
 	nic := newNIC(t, "eth0", 1)
 	defer closeNIC(nic)
@@ -64,8 +64,8 @@ func testColdNIC(t *testing.T, s *suite) {
 	m.mustAnswer("<nil>", guestports.AwaitNoNIC)
 }
 
-// testAddNIC: an interface is plugged into a running guest and out again, by
-// another process than the one that booted it.
+// testAddNIC: an interface is plugged into a running guest and unplugged again, by a handle
+// like that of another process.
 func testAddNIC(t *testing.T, s *suite) {
 	first, second := newNIC(t, "eth0", 1), newNIC(t, "eth1", 2)
 	defer closeNIC(first)

@@ -10,8 +10,8 @@ import (
 	"runch/storage"
 )
 
-// newShare has virtiofsd serve a directory with a file that holds the tag. It ends
-// when the VMM leaves.
+// newShare starts a virtiofsd that serves a directory with a file that contains the tag. The
+// virtiofsd ends when the VMM disconnects.
 func newShare(t *testing.T, cfg *hypervisor.Config, tag string) (hypervisor.Share, *server) {
 	t.Helper()
 	dir := t.TempDir()
@@ -40,7 +40,7 @@ func serve(t *testing.T, cfg *hypervisor.Config, dir, tag string) (hypervisor.Sh
 	return share, &server{Server: process, dir: dir}
 }
 
-// mustEnd: virtiofsd ends when the VMM has left it.
+// mustEnd checks that virtiofsd ends after the VMM has disconnected.
 func mustEnd(t *testing.T, server *server) {
 	t.Helper()
 	select {
@@ -50,7 +50,7 @@ func mustEnd(t *testing.T, server *server) {
 	}
 }
 
-// testColdShare: a directory that is there from the start.
+// testColdShare: a share of the boot.
 func testColdShare(t *testing.T, s *suite) {
 	cfg := s.config(t, s.small)
 	share, server := newShare(t, cfg, "files")

@@ -9,7 +9,7 @@ import (
 	"runch/hypervisor/vmmtest/guestports"
 )
 
-// savedDir makes a directory for a snapshot where the VMM gets at it.
+// savedDir makes a directory for a snapshot in the VMM's working directory.
 func savedDir(t *testing.T, cfg *hypervisor.Config, name string) string {
 	t.Helper()
 	if err := os.MkdirAll(hypervisor.InRunDir(cfg.Dir, name), 0o700); err != nil {
@@ -18,8 +18,8 @@ func savedDir(t *testing.T, cfg *hypervisor.Config, name string) string {
 	return name
 }
 
-// testSnapshot: a VM is saved, resumed, and restored as a second one that knows
-// what the first one knew.
+// testSnapshot: a VM is saved and resumed, and then restored as a second VM with the state
+// that was saved.
 func testSnapshot(t *testing.T, s *suite) {
 	nic := newNIC(t, "eth0", 1)
 	defer closeNIC(nic)
@@ -77,7 +77,7 @@ func testSnapshot(t *testing.T, s *suite) {
 	}
 }
 
-// mustSaveAndResume: a VM that was saved can be resumed at once.
+// mustSaveAndResume checks that a VM can be resumed right after it was saved.
 func mustSaveAndResume(t *testing.T, h hypervisor.Control, dir string) {
 	t.Helper()
 	ctx := timeout(t, time.Minute)
@@ -92,8 +92,8 @@ func mustSaveAndResume(t *testing.T, h hypervisor.Control, dir string) {
 	}
 }
 
-// testSnapshotShare: a VM with a share is saved, and restored with another
-// virtiofsd for the same files; or that is refused.
+// testSnapshotShare: a VM with a share is saved, and restored with another virtiofsd for the
+// same files. A driver without SnapshotShare has to refuse that.
 func testSnapshotShare(t *testing.T, s *suite) {
 	cfg := s.config(t, s.small)
 	share, server := newShare(t, cfg, "files")

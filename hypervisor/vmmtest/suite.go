@@ -1,6 +1,6 @@
-// Package vmmtest holds the suite that every driver of package hypervisor must
-// pass, with real guests: a small one of its own (testguest) to talk to, and the
-// guest image of runch.
+// Package vmmtest has the test suite that every driver of package hypervisor must pass. Its
+// guests are real: runch's guest image, and the same image with a small init that the tests
+// command (testguest).
 package vmmtest
 
 import (
@@ -11,11 +11,11 @@ import (
 	"runch/hypervisor"
 )
 
-// Driver is what the suite is run against.
+// Driver is the driver that the suite tests.
 type Driver struct {
 	// Program is the VMM's absolute path.
 	Program string
-	// Accel is what its guests run on.
+	// Accel is the accelerator for its guests.
 	Accel hypervisor.Accel
 	// New is the driver's constructor.
 	New func(cfg *hypervisor.Config) (hypervisor.VM, error)
@@ -27,9 +27,8 @@ type Driver struct {
 // busy machine is slow.
 const bootTimeout = 3 * time.Minute
 
-// Run runs the suite. It skips, and says what is missing, where there is no
-// guest image: RUNCH_GUEST names its directory, else bin/guest of this
-// repository is taken.
+// Run runs the suite. The guest image is in the directory RUNCH_GUEST, by default bin/guest
+// of this repository. If there is none, Run skips the test and says what is missing.
 func Run(t *testing.T, d Driver) {
 	image := findImage(t)
 	small := &Image{Kernel: image.Kernel, Initramfs: buildTestGuest(t, image)}
@@ -80,9 +79,9 @@ func Run(t *testing.T, d Driver) {
 	}
 }
 
-// suite is what a test gets.
+// suite is the driver and the images for a test.
 type suite struct {
 	driver Driver
-	image  *Image // runch's guest
-	small  *Image // the suite's own
+	image  *Image // runch's guest image
+	small  *Image // the same with the suite's own init
 }

@@ -27,7 +27,7 @@ func testHello(t *testing.T, s *suite) {
 	}
 }
 
-// testAgent: the real image says hello, and its agent answers calls.
+// testAgent: runch's guest image says hello, and its agent answers calls.
 func testAgent(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.image))
 	defer m.close()
@@ -74,7 +74,7 @@ func testTalk(t *testing.T, s *suite) {
 	t.Run("guest ends", func(t *testing.T) {
 		conn := m.dial(guestports.Source)
 		defer conn.Close()
-		// A reader that begins late loses nothing.
+		// A reader that begins late has to get all bytes.
 		<-time.After(500 * time.Millisecond)
 		n, err := io.Copy(io.Discard, conn)
 		if err != nil || n != guestports.SourceBytes {

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// client is who connects, and where to.
+// client identifies a connection by the client's address and the one that it connects to.
 type client struct{ from, to netip.AddrPort }
 
-// clientOf is the other side of an accepted connection.
+// clientOf is the client of an accepted connection.
 func clientOf(conn *net.TCPConn) client {
 	return client{from: addrPort(conn.RemoteAddr()), to: addrPort(conn.LocalAddr())}
 }
@@ -24,36 +24,36 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
 
-// attempt is a connection that is being made; guest is nil until the guest has its end.
+// attempt is a connection that is being made. guest is the connection to the guest, nil
+// until it exists.
 type attempt struct {
 	guest net.Conn
-	// expiry ends it when the client does not come.
+	// expiry ends the attempt if the client's connection is not accepted in time.
 	expiry *time.Timer
 }
 
-// clients are those whose connections are being made, and how many connections there
-// are in all. It is safe for concurrent use.
+// clients has the connections that are being made, and counts all. It is safe for
+// concurrent use.
 type clients struct {
 	mu      sync.Mutex
 	waiting map[client]*attempt
-	// open counts those that are waiting, and those that are carried.
+	// open counts the connections that are being made, and those that are relayed.
 	open int
 }
 
-// standing is what a client's packet finds.
+// standing is how far a client's connection is when a packet of it arrives.
 type standing int
 
 const (
 	isNew standing = iota
 	// isAsked: the guest has not answered yet.
 	isAsked
-	// isConnected: the guest has its end.
+	// isConnected: the connection to the guest exists.
 	isConnected
 	isTooMany
 )
 
-// begin tells of a client's packet. Where the standing is isNew the client is waiting
-// from now on.
+// begin returns the standing for a client's packet. For isNew it records an attempt.
 func (c *clients) begin(who client) standing {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,8 +72,8 @@ func (c *clients) begin(who client) standing {
 	}
 }
 
-// connected keeps the guest's end until the client's arrives. It is closed when that
-// does not.
+// connected keeps the connection to the guest until the client's is accepted, and closes it
+// if that does not happen within arrivalTimeout.
 func (c *clients) connected(who client, guest net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -89,15 +89,15 @@ func (c *clients) connected(who client, guest net.Conn) {
 	})
 }
 
-// forget ends a client's waiting.
+// forget drops a client's attempt after the connection to the guest has failed.
 func (c *clients) forget(who client) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.remove(who)
 }
 
-// take gives the guest's end of a client's connection, which counts until done; nil
-// where there is none.
+// take returns the connection to the guest for an accepted client, nil if there is none.
+// The connection counts as open until done is called.
 func (c *clients) take(who client) net.Conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,14 +110,14 @@ func (c *clients) take(who client) net.Conn {
 	return a.guest
 }
 
-// done is told when a connection that was taken has ended.
+// done is called when a connection that was taken has ended.
 func (c *clients) done() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open--
 }
 
-// end closes what waits.
+// end closes the connections that are being made.
 func (c *clients) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,9 +15,9 @@ import (
 type family struct {
 	// protocol is NFPROTO_IPV4 or NFPROTO_IPV6.
 	protocol byte
-	// hidden is the address that our socket is bound to. It is in a block for
-	// documentation, so nobody can connect to the socket, and no port of the namespace's
-	// addresses is lost to it: only rules of ours lead there.
+	// hidden is the address that our socket is bound to, in a block for documentation
+	// (RFC 5737, RFC 3849). Only our rules lead to it: no process can connect to it
+	// directly, and it takes no port on the namespace's own addresses.
 	hidden netip.Addr
 }
 
@@ -27,8 +27,8 @@ var (
 	families = []family{v4, v6}
 )
 
-// listen makes the socket that a family's connections are led to. It is transparent:
-// the connections have the addresses that their clients have chosen.
+// listen makes the socket that a family's connections are led to. It is transparent: the
+// accepted connections have the local address that the client has connected to.
 func listen(ctx context.Context, f family) (*net.TCPListener, error) {
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var optErr error
@@ -41,7 +41,7 @@ func listen(ctx context.Context, f family) (*net.TCPListener, error) {
 		})
 		return errors.Join(err, optErr)
 	}}
-	config.SetMultipathTCP(false) // which netfilter's lookup of the socket does not know
+	config.SetMultipathTCP(false) // netfilter's lookup does not find an MPTCP socket
 	l, err := config.Listen(ctx, "tcp", netip.AddrPortFrom(f.hidden, 0).String())
 	if err != nil {
 		return nil, err

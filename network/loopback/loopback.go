@@ -1,16 +1,17 @@
-// Package loopback gives a guest the connections that processes on the host make in a
-// network namespace to that namespace itself, on ports where nobody listens there: to
-// 127.0.0.1 and ::1, and to the addresses of its links, which the guest has as well. The
-// other addresses in 127.0.0.0/8 and link-local ones are left alone.
+// Package loopback relays to a guest the TCP connections that processes on the host make in
+// a network namespace to that namespace itself, on ports without a listener there: to
+// 127.0.0.1 and ::1, and to the addresses of the namespace's links, which the guest has as
+// well. Other addresses in 127.0.0.0/8 and link-local ones are left alone.
 //
-// The kernel's netfilter queues the first packet of such a connection. The guest is
-// asked then; where it has a listener the packet goes to one of our sockets, to which it
-// seems to be addressed (a transparent proxy), and where it has none the packet goes on
-// and the kernel refuses the connection, as if nothing had been there. Nothing polls, and
-// connections to a listener of the namespace's own pass untouched.
+// The kernel's netfilter queues the first packet of such a connection, and the package asks
+// the guest for a listener. If there is one, the rules lead the packet to one of the
+// package's sockets, which accepts it although it has another destination address (a
+// transparent proxy). If there is none, the packet goes on and the kernel refuses the
+// connection, as it does without this package. Nothing polls, and connections to a listener
+// of the namespace itself pass untouched.
 //
-// What the package makes belongs to sockets of the process, and ends with them: the
-// kernel then removes the rules, also when the process is killed.
+// The rules and the queue belong to sockets of the process. The kernel removes them when
+// the sockets are closed, also when the process is killed.
 package loopback
 
 import (
@@ -28,27 +29,27 @@ import (
 )
 
 const (
-	// maxConnections bounds the connections at one time, those that are being made
-	// among them; more are refused.
+	// maxConnections bounds the connections at one time, including those that are being
+	// made. More are refused.
 	maxConnections = 256
 	// answerTimeout is how long the guest may take to say whether it listens. After it
 	// the connection is refused.
 	answerTimeout = 10 * time.Second
-	// arrivalTimeout is how long a connection may take to arrive once the guest has
-	// its end: the client may have given up.
+	// arrivalTimeout is how long a connection may take to be accepted once the guest's
+	// end exists. The client may have given up.
 	arrivalTimeout = 10 * time.Second
 )
 
-// Guest is who gets the connections.
+// Guest is the guest that gets the connections.
 type Guest struct {
-	// Connect makes a connection to an address that is the guest's own; an error
-	// refuses the client.
+	// Connect makes a connection to one of the guest's own addresses. If it fails, the
+	// client's connection is refused.
 	Connect func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
-	// Relay carries on with both, until they have ended, and closes them.
+	// Relay copies between the two connections until both have ended, and closes them.
 	Relay func(client *net.TCPConn, guest net.Conn)
 }
 
-// Relay is what gives a network namespace's connections to a guest.
+// Relay relays a network namespace's connections to a guest.
 type Relay struct {
 	guest     Guest
 	queue     *queue
@@ -59,9 +60,9 @@ type Relay struct {
 	work      sync.WaitGroup
 }
 
-// Open begins to take the connections in the network namespace of the calling thread.
-// When ctx is done, those that are not made yet are refused. The caller closes the relay,
-// or ends the process.
+// Open begins to relay the connections in the network namespace of the calling thread.
+// When ctx is done, connections that are not made yet are refused. The caller closes the
+// relay, or ends the process.
 func Open(ctx context.Context, guest Guest) (_ *Relay, err error) {
 	ctx, end := context.WithCancel(ctx)
 	r := &Relay{guest: guest, end: end}
@@ -83,7 +84,7 @@ func Open(ctx context.Context, guest Guest) (_ *Relay, err error) {
 		r.listeners = append(r.listeners, l)
 		ports[f] = l.Addr().(*net.TCPAddr).AddrPort().Port() //nolint:errcheck // it is a TCP listener's
 	}
-	// First who takes from the queue, then the rules that put into it.
+	// The queue comes first: without it, the rules' packets would pass unasked.
 	if r.queue, err = openQueue(queueNumber); err != nil {
 		return nil, fmt.Errorf("make a queue for packets: %w", err)
 	}
@@ -97,8 +98,8 @@ func Open(ctx context.Context, guest Guest) (_ *Relay, err error) {
 	return r, nil
 }
 
-// Close removes the rules and ends every connection's beginning. Those that the guest
-// has taken go on.
+// Close removes the rules and ends the connections that are still being made. Those that
+// were accepted go on.
 func (r *Relay) Close() {
 	r.end()
 	if r.table != nil {
@@ -114,7 +115,7 @@ func (r *Relay) Close() {
 	r.clients.end()
 }
 
-// ask takes the packets from the queue, until that is closed or broken. Without a queue the
+// ask handles the queue's packets until the queue is closed or fails. Without a queue the
 // rules let packets go on, and the kernel refuses the connections.
 func (r *Relay) ask(ctx context.Context) {
 	defer r.queue.close()
@@ -129,7 +130,7 @@ func (r *Relay) ask(ctx context.Context) {
 	}
 }
 
-// decide says what becomes of the packet that begins a connection.
+// decide gives the verdict on a packet that begins a connection, or starts to ask the guest.
 func (r *Relay) decide(ctx context.Context, p packet) {
 	switch r.clients.begin(p.client) {
 	case isNew:
@@ -137,14 +138,14 @@ func (r *Relay) decide(ctx context.Context, p packet) {
 	case isConnected:
 		r.queue.answer(p.id, toUs)
 	case isAsked:
-		// It comes again as long as the guest has not answered.
+		// The client retransmits it until it gets an answer.
 		r.queue.drop(p.id)
 	case isTooMany:
 		r.queue.answer(p.id, toNobody)
 	}
 }
 
-// connect asks the guest, and lets the packet go on.
+// connect asks the guest for a connection, and lets the packet go on to us or to nobody.
 func (r *Relay) connect(ctx context.Context, p packet) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
@@ -158,8 +159,9 @@ func (r *Relay) connect(ctx context.Context, p packet) {
 	r.queue.answer(p.id, toUs)
 }
 
-// accept takes the connections that have a guest's end; another, as of a client that is
-// too late, is reset. Without the socket the kernel refuses connections.
+// accept relays the connections that have a guest's end. It resets others, such as that of
+// a client that comes after arrivalTimeout. When it ends it closes the socket, and the
+// kernel refuses further connections.
 func (r *Relay) accept(l *net.TCPListener) {
 	defer l.Close()
 	for {

@@ -20,8 +20,8 @@ import (
 	"runch/namespace"
 )
 
-// testNamespace is a network namespace with its loopback up, and a guest that gets its
-// connections.
+// testNamespace is a network namespace with its loopback up, whose connections are relayed
+// to a guest.
 type testNamespace struct {
 	t     *testing.T
 	file  *os.File
@@ -29,8 +29,8 @@ type testNamespace struct {
 	guest *testGuest
 }
 
-// testGuest answers each connection with what came, in capitals, and ends after "quit". It
-// listens on port 80.
+// testGuest listens on port 80. It sends back what it gets in capitals, and closes the
+// connection after "quit".
 type testGuest struct {
 	mu    sync.Mutex
 	asked []netip.AddrPort
@@ -137,7 +137,7 @@ func (n *testNamespace) in(fn func() error) {
 	}
 }
 
-// dial connects from the namespace, from a port if it is not 0.
+// dial connects from the namespace. from is the client's port, 0 for any.
 func (n *testNamespace) dial(to string, from uint16) (net.Conn, error) {
 	n.t.Helper()
 	var conn net.Conn
@@ -161,7 +161,7 @@ func reuseAddress(_, _ string, raw syscall.RawConn) error {
 	return raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
 }
 
-// listen listens in the namespace and greets whoever comes.
+// listen listens in the namespace, and sends "host" to each client.
 func (n *testNamespace) listen(at string) {
 	n.t.Helper()
 	n.in(func() error {
@@ -184,7 +184,7 @@ func (n *testNamespace) listen(at string) {
 	})
 }
 
-// exchange says a word of four letters to the guest and gives its answer.
+// exchange sends a word of four letters to the guest and returns the answer.
 func exchange(t *testing.T, conn net.Conn, word string) string {
 	t.Helper()
 	if _, err := io.WriteString(conn, word); err != nil {
@@ -216,8 +216,8 @@ func TestConnectionsReachTheGuest(t *testing.T) {
 	}
 }
 
-// TestConnectIsRefused: it is connect(2) that fails, so that a client tries the next
-// address.
+// TestConnectIsRefused: without a listener in the guest connect(2) itself fails, so that a
+// client tries the next address.
 func TestConnectIsRefused(t *testing.T) {
 	n := newNamespace(t)
 	for _, to := range []string{"127.0.0.1:81", "[::1]:81", "198.51.100.9:81", "[2001:db8:9::9]:81"} {
@@ -230,8 +230,8 @@ func TestConnectIsRefused(t *testing.T) {
 	}
 }
 
-// TestListenersOfTheHost: who listens in the namespace, the other loopback addresses and
-// link-local ones are left alone.
+// TestListenersOfTheHost: listeners in the namespace keep their connections, and other
+// loopback addresses and link-local ones are not relayed.
 func TestListenersOfTheHost(t *testing.T) {
 	n := newNamespace(t)
 	n.listen("127.0.0.1:80")
@@ -259,8 +259,8 @@ func TestListenersOfTheHost(t *testing.T) {
 	}
 }
 
-// TestSamePortAgain: a client's port can be used again at once, though our side keeps
-// the connection that has ended for a while.
+// TestSamePortAgain: a client can use its port again at once, although our side of the
+// ended connection is in TIME_WAIT.
 func TestSamePortAgain(t *testing.T) {
 	n := newNamespace(t)
 	for range 3 {
@@ -269,7 +269,7 @@ func TestSamePortAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		exchange(t, conn, "quit")
-		// The guest's end comes first, so it is our side that keeps the connection.
+		// The guest closes first, so TIME_WAIT is on our side.
 		if rest, err := io.ReadAll(conn); err != nil || len(rest) > 0 {
 			t.Fatalf("%q, %v", rest, err)
 		}
@@ -297,7 +297,8 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
-// TestNothingIsLeft: the rules go with their socket, and then the kernel answers as ever.
+// TestNothingIsLeft: the rules are removed with their socket, and the kernel refuses
+// connections as before.
 func TestNothingIsLeft(t *testing.T) {
 	n := newNamespace(t)
 	tables := func() (found []*nftables.Table) {
@@ -311,7 +312,7 @@ func TestNothingIsLeft(t *testing.T) {
 	if len(found) != 1 || found[0].Name != tableName {
 		t.Fatalf("tables %v", found)
 	}
-	// It belongs to its socket, so that nobody else removes it.
+	// The table belongs to its socket, so no other one can remove it.
 	n.in(func() error {
 		conn := &nftables.Conn{}
 		conn.DelTable(found[0])

@@ -38,23 +38,24 @@ const (
 )
 
 const (
-	// queueNumber is that of our queue. Each network namespace has its own queues.
+	// queueNumber is our queue's number. Each network namespace has its own queues.
 	queueNumber = 0x7275
-	// maxQueued bounds the packets that the kernel keeps for us. Others are dropped, and
-	// come again.
+	// maxQueued bounds the packets that the kernel keeps for us. It drops more, and their
+	// senders retransmit them.
 	maxQueued = 1024
-	// maxIPHeader is how much we see of each packet, in bytes: the longest header of IPv4,
-	// and all of IPv6 that has addresses.
+	// maxIPHeader is how much the kernel copies of each packet, in bytes: the longest IPv4
+	// header, and more than the fixed IPv6 header.
 	maxIPHeader = 60
 	// netlinkTimeout bounds the wait for the kernel's answer to a change, for which it may
 	// have to load modules.
 	netlinkTimeout = 30 * time.Second
 )
 
-// What the mark of a packet is when it leaves the queue.
+// The marks with which packets leave the queue.
 const (
+	// toNobody lets a packet go on, and the kernel refuses the connection.
 	toNobody uint32 = 0
-	// toUs has the rules lead it to our socket.
+	// toUs makes the rules lead a packet to our socket.
 	toUs uint32 = 0x72756e63
 )
 
@@ -64,7 +65,7 @@ type packet struct {
 	client client
 }
 
-// queue is one of netfilter's, of the network namespace that it was opened in.
+// queue is a netfilter queue of the network namespace that it was opened in.
 type queue struct{ conn *netlink.Conn }
 
 func openQueue(number uint16) (*queue, error) {
@@ -80,13 +81,14 @@ func openQueue(number uint16) (*queue, error) {
 	return q, nil
 }
 
-// configure binds the socket to the queue, of whose packets it then gets the mark and the
-// header with the addresses.
+// configure binds the socket to the queue. The socket then gets each packet's mark and
+// first maxIPHeader bytes.
 func (q *queue) configure(number uint16) error {
 	if err := q.conn.SetDeadline(time.Now().Add(netlinkTimeout)); err != nil {
 		return err
 	}
-	// Whoever overruns us has packets dropped, and no error is told for it.
+	// Packets that overrun the socket's buffer are dropped without ENOBUFS, which would end
+	// the queue's reader.
 	if err := q.conn.SetOption(netlink.NoENOBUFS, true); err != nil {
 		return err
 	}
@@ -117,10 +119,10 @@ func queueMessage(kind netlink.HeaderType, flags netlink.HeaderFlags, number uin
 
 func (q *queue) close() { _ = q.conn.Close() }
 
-// receive waits for packets. An error is the queue's end.
+// receive waits for packets. After an error the queue cannot be used any more.
 func (q *queue) receive() ([]packet, error) {
 	messages, err := q.conn.Receive()
-	// It is told of a verdict that came for a packet which had gone.
+	// ENOENT is the answer to a verdict on a packet that was not in the queue any more.
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return nil, err
 	}
@@ -138,8 +140,7 @@ func (q *queue) receive() ([]packet, error) {
 	return packets, nil
 }
 
-// parsePacket reads the attributes of a packet. The mark holds its ports, as the rules
-// have set it.
+// parsePacket reads the attributes of a packet. Its mark holds its ports: see markPorts.
 func parsePacket(data []byte) (packet, error) {
 	attrs, err := netlink.NewAttributeDecoder(data)
 	if err != nil {
@@ -155,7 +156,8 @@ func parsePacket(data []byte) (packet, error) {
 		case attrs.Type() == attrPacket && len(b) >= 6:
 			p.id, protocol = binary.BigEndian.Uint32(b), binary.BigEndian.Uint16(b[4:])
 		case attrs.Type() == attrMark && len(b) == 4:
-			// The kernel's number is in the host's order, of bytes that are in the network's.
+			// The rules stored the ports' four bytes in the mark, a number of the host's byte
+			// order. The queue sends that number as big-endian.
 			binary.NativeEndian.PutUint32(ports[:], binary.BigEndian.Uint32(b))
 		case attrs.Type() == attrPayload:
 			header = b
@@ -175,7 +177,7 @@ func parsePacket(data []byte) (packet, error) {
 	return p, nil
 }
 
-// addresses are those of a packet that begins with this header.
+// addresses returns the source and destination of a packet with this IP header.
 func addresses(protocol uint16, header []byte) (from, to netip.Addr, err error) {
 	if protocol == unix.ETH_P_IPV6 {
 		h, err := ipv6.ParseHeader(header)
@@ -195,14 +197,14 @@ func addresses(protocol uint16, header []byte) (from, to netip.Addr, err error) 
 	return from.Unmap(), to.Unmap(), nil
 }
 
-// answer lets a packet go on with this mark.
+// answer lets a packet go on with a mark: toUs or toNobody.
 func (q *queue) answer(id, mark uint32) { q.decide(id, verdictAccept, mark) }
 
 // drop makes a packet disappear.
 func (q *queue) drop(id uint32) { q.decide(id, verdictDrop, toNobody) }
 
-// decide sends a verdict. Where it cannot be sent the queue has ended, and with it what
-// waited there.
+// decide sends a verdict. It ignores an error: the queue has ended then, and its packets
+// with it.
 func (q *queue) decide(id, verdict, mark uint32) {
 	m, err := queueMessage(queueVerdict, 0, queueNumber,
 		netlink.Attribute{Type: attrVerdict, Data: binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, verdict), id)},

@@ -13,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tableName is the table's in the namespace, of the family inet.
+// tableName is the name of the table in the namespace, of the family inet.
 const tableName = "runch"
 
-// tableOwned is NFT_TABLE_F_OWNER of linux/netfilter/nf_tables.h, of Linux 5.12: the
-// kernel removes the table with the socket that made it.
+// tableOwned is NFT_TABLE_F_OWNER of linux/netfilter/nf_tables.h, since Linux 5.12: the
+// kernel removes the table when the socket that made it is closed.
 const tableOwned = 2
 
-// table holds the rules, for as long as its socket is open.
+// table is the netfilter table with the rules. It exists as long as its socket is open.
 type table struct{ conn *nftables.Conn }
 
 func (t *table) close() { _ = t.conn.CloseLasting() }
@@ -44,7 +44,7 @@ func addTable(ports map[family]uint16) (*table, error) {
 	t.addRules(ports, queueExpr)
 	err = conn.Flush()
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
-		// A kernel may have the queue for iptables alone.
+		// Some kernels can queue only by the target of iptables.
 		t.addRules(ports, queueTarget)
 		err = conn.Flush()
 	}
@@ -55,7 +55,7 @@ func addTable(ports map[family]uint16) (*table, error) {
 	return t, nil
 }
 
-// addOwnedTable makes the table, which the library makes without flags.
+// addOwnedTable makes the table by hand: the library cannot set its flags.
 func addOwnedTable(conn *netlink.Conn) error {
 	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
 		{Type: unix.NFTA_TABLE_NAME, Data: []byte(tableName + "\x00")},
@@ -80,9 +80,9 @@ func addOwnedTable(conn *netlink.Conn) error {
 	return err
 }
 
-// addRules makes two chains for what arrives on the loopback interface. The first has
-// the beginnings of connections queued, unless someone listens in the namespace or the
-// address is left alone; the second leads those that the queue has marked to our sockets.
+// addRules makes two chains for what arrives on the loopback interface. The first queues
+// the packets that begin connections, unless there is a listener in the namespace or the
+// address is left alone. The second leads those with the mark toUs to our sockets.
 func (t *table) addRules(ports map[family]uint16, queue func() expr.Any) {
 	in := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 	before := *nftables.ChainPriorityMangle - 1
@@ -111,7 +111,7 @@ func (t *table) add(in *nftables.Table, chain *nftables.Chain, parts ...[]expr.A
 	t.conn.AddRule(&nftables.Rule{Table: in, Chain: chain, Exprs: exprs})
 }
 
-// reg is the register that the expressions of a rule hand values on in; reg2 is another.
+// reg and reg2 are the registers in which the expressions of a rule pass values on.
 const reg, reg2 = 1, 2
 
 func equal(data []byte) *expr.Cmp { return &expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: data} }
@@ -134,11 +134,11 @@ func beginsOf(f family) []expr.Any {
 	}
 }
 
-// leftAlone lets a packet go on to an address that is not the guest's as well: of IPv4 one
-// in 127.0.0.0/8 that is not 127.0.0.1, where name servers of engines are, of IPv6 a
-// link-local one, fe80::/10.
+// leftAlone lets a packet pass whose destination address is not relayed: for IPv4 one in
+// 127.0.0.0/8 other than 127.0.0.1, where engines have name servers, for IPv6 a link-local
+// one, fe80::/10.
 func leftAlone(f family) []expr.Any {
-	// Where IP has the destination's address.
+	// The offsets of the destination's address in the header, in bytes.
 	const v4Offset, v6Offset = 16, 24
 	if f == v6 {
 		return []expr.Any{
@@ -157,8 +157,9 @@ func leftAlone(f family) []expr.Any {
 	}
 }
 
-// hasSocket lets a packet go on for which there is a socket in the namespace. Ours do not
-// count: one may be left of a connection that has ended.
+// hasSocket lets a packet pass if there is a socket for it in the namespace. Ours, which are
+// transparent, do not count: one of a connection that has ended may remain for a while
+// (TIME_WAIT).
 func hasSocket() []expr.Any {
 	return []expr.Any{
 		&expr.Socket{Key: expr.SocketKeyTransparent, Register: reg},
@@ -167,8 +168,8 @@ func hasSocket() []expr.Any {
 	}
 }
 
-// markPorts puts the packet's two ports into its mark: so the queue need not show the
-// packet's content.
+// markPorts puts the packet's two ports into its mark, so that the queue need not copy more
+// than the IP header.
 func markPorts() []expr.Any {
 	return []expr.Any{
 		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 4},
@@ -176,12 +177,12 @@ func markPorts() []expr.Any {
 	}
 }
 
-// queueExpr queues the packet. Where nobody takes it any more it goes on.
+// queueExpr queues the packet. If no process reads the queue any more, the packet passes.
 func queueExpr() expr.Any {
 	return &expr.Queue{Num: queueNumber, Total: 1, Flag: expr.QueueFlagBypass}
 }
 
-// queueTarget is the same, by the target of iptables: struct xt_NFQ_info_v3 of
+// queueTarget does the same by the target of iptables, with struct xt_NFQ_info_v3 of
 // linux/netfilter/xt_NFQUEUE.h.
 func queueTarget() expr.Any {
 	const bypass = 1
@@ -192,7 +193,7 @@ func queueTarget() expr.Any {
 	return &expr.Target{Name: "NFQUEUE", Rev: 3, Info: &info}
 }
 
-// leadTo gives a packet that the queue has marked to our socket.
+// leadTo leads a packet with the mark toUs to our socket, and clears the mark.
 func leadTo(f family, port uint16) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg},

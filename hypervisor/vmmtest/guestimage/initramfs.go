@@ -8,8 +8,8 @@ import (
 	"github.com/cavaliergopher/cpio"
 )
 
-// WithInit writes to path the initramfs of an image with another init, a program of the host's. The kernel unpacks one
-// archive after the other, so the modules are those of the image.
+// WithInit writes an image's initramfs to path and appends an archive with the host's program init, which replaces the
+// image's init: the kernel unpacks one archive after the other. The modules stay those of the image.
 func WithInit(path, initramfs, init string) (err error) {
 	body, err := os.ReadFile(init)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package guestimage puts another init into runch's guest image, and loads the image's kernel modules for such an init:
-// that of the driver suite, and that of the benchmark.
+// Package guestimage puts another init into runch's guest image, and loads the image's kernel modules in such an init.
+// The driver suite and the benchmark have one each.
 package guestimage
 
 import (
@@ -12,14 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The lists of the image: what is needed to reach the host, by vsock too, and what waits until it is asked for.
+// The image's lists of modules: Boot and, with a vsock, Vsock are needed to reach the host, those of lazy are loaded by
+// name.
 const (
 	Boot  = "/etc/runch/modules"
 	Vsock = "/etc/runch/modules.vsock"
 	lazy  = "/etc/runch/modules.lazy"
 )
 
-// LoadList loads the modules of a list of the image.
+// LoadList loads all modules of a list of the image, Boot or Vsock.
 func LoadList(list string) error {
 	text, err := os.ReadFile(list)
 	if err != nil {
@@ -33,8 +34,8 @@ func LoadList(list string) error {
 	return nil
 }
 
-// Load loads one module of the image's list of lazy ones, without those that it depends
-// on: the caller loads them before it. One that is loaded or built in is no error.
+// Load loads one module of the image's lazy list. The caller loads those that it depends on
+// before. A module that is loaded already, or built in, is no error.
 func Load(name string) error {
 	if _, err := os.Stat("/sys/module/" + name); err == nil {
 		return nil

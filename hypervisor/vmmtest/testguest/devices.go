@@ -16,7 +16,7 @@ import (
 	"runch/hypervisor/vmmtest/guestports"
 )
 
-// device answers the commands that look at devices.
+// device answers the commands about devices.
 func device(word, arg string) string {
 	switch word {
 	case guestports.AwaitNIC:
@@ -62,7 +62,7 @@ func answer(text string, err error) string {
 	return text
 }
 
-// await repeats a look until it gives no error, for a while.
+// await repeats look until it returns no error. It gives up after 30 s, with look's error.
 func await(look func() error) error {
 	deadline := time.After(30 * time.Second)
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -80,7 +80,7 @@ func await(look func() error) error {
 	}
 }
 
-// wantNIC looks for a network controller; its driver need not be here.
+// wantNIC looks for a network controller on the PCI bus. The guest needs no driver for it.
 func wantNIC(want bool) error {
 	classes, err := filepath.Glob("/sys/bus/pci/devices/*/class")
 	if err != nil {
@@ -164,7 +164,7 @@ func readShare(tag string) (string, error) {
 	return firstLine(filepath.Join(at, guestports.FileName))
 }
 
-// wantCPUs uses what CPUs there are and counts them.
+// wantCPUs brings all CPUs online and counts them.
 func wantCPUs(want string) error {
 	offs, err := filepath.Glob("/sys/devices/system/cpu/cpu[0-9]*/online")
 	if err != nil {
@@ -179,7 +179,7 @@ func wantCPUs(want string) error {
 	if err != nil {
 		return err
 	}
-	// One line for each, and one for all.
+	// /proc/stat has one line for each CPU, and one for all.
 	if n := strings.Count("\n"+string(text), "\ncpu") - 1; strconv.Itoa(n) != want {
 		return fmt.Errorf("%d CPUs", n)
 	}

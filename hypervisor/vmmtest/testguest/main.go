@@ -1,6 +1,6 @@
-// Command testguest is the init of a guest for the driver suite. It says hello as the
-// agent does and serves a few ports that the agent does not have: an echo, many bytes,
-// what it sees of its devices, and ways to end. It is no part of runch.
+// Command testguest is the init of the driver suite's guest. It says hello like the agent,
+// and serves the ports of package guestports: an echo, a source of many bytes, and commands
+// that examine devices or end the guest. It is not a part of runch.
 package main
 
 import (
@@ -23,10 +23,10 @@ import (
 
 func main() {
 	fmt.Fprintln(os.Stderr, "testguest:", run())
-	// The kernel panics when init ends, and the VM ends.
+	// When init ends, the kernel panics and the VM ends.
 }
 
-// run serves until it cannot; it always ends with an error.
+// run serves until something fails. It always returns an error.
 func run() error {
 	for _, m := range []struct{ kind, at string }{{"devtmpfs", "/dev"}, {"proc", "/proc"}, {"sysfs", "/sys"}} {
 		if err := os.MkdirAll(m.at, 0o755); err != nil { // #nosec G301 -- public directories
@@ -64,7 +64,7 @@ func hello(conn net.Conn) error {
 	return agentproto.WriteHello(conn, &agentproto.Hello{Protocol: agentproto.Version, AgentVersion: "testguest"})
 }
 
-// serve serves a connection to a port. breaker breaks the channel, if there is one.
+// serve serves a connection to a port. breaker is nil if the guest has a vsock.
 func serve(conn net.Conn, port uint32, breaker *breaker) {
 	defer conn.Close()
 	switch port {
@@ -111,11 +111,10 @@ func command(line string, breaker *breaker) string {
 	}
 }
 
-// floodTime is how long the console is written to at most.
+// floodTime is how long flood writes at most.
 const floodTime = 10 * time.Second
 
-// flood writes n bytes to the console, or less where that takes too long, and says
-// how many.
+// flood writes n bytes to the console, or fewer if that takes too long. It returns how many.
 func flood(n string) (int, error) {
 	count, err := strconv.Atoi(n)
 	if err != nil {

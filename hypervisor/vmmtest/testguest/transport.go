@@ -54,7 +54,7 @@ func runVsock(helloPort string) error {
 	select {}
 }
 
-// runSerial serves on the port that stands in for a vsock.
+// runSerial serves on the virtio-serial port that replaces a vsock.
 func runSerial() error {
 	port, err := serialPort()
 	if err != nil {
@@ -95,8 +95,8 @@ func runSerial() error {
 	}
 }
 
-// serialPort opens the port by its name. The driver for it is in the kernel and
-// done before init runs.
+// serialPort opens the port by its name. Its driver is built into the kernel, so the port
+// exists before init runs.
 func serialPort() (*os.File, error) {
 	names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
 	if err != nil {
@@ -111,7 +111,7 @@ func serialPort() (*os.File, error) {
 	return nil, fmt.Errorf("no port %s", agentproto.SerialPort)
 }
 
-// breaker breaks the serial channel's protocol.
+// breaker breaks the protocol of the serial channel on purpose.
 type breaker struct {
 	raw     io.Writer
 	session *yamux.Session
