@@ -1,8 +1,9 @@
-// Package callers tells the programs that run OCI runtimes (podman, containerd, CRI-O,
-// docker) of runch: it writes the configuration that each of them reads, takes away
-// what it wrote, and says what of it is there. Each caller has a file here, whose
-// functions make content out of content; a Plan ties them to the files of a Host. It
-// makes no containers and knows nothing of runch's own configuration.
+// Package callers configures the programs that run OCI runtimes (podman, containerd,
+// CRI-O, docker) to use runch. It writes the configuration file that each of them reads,
+// removes what it wrote, and reports what is configured. Each caller has a source file
+// here, whose functions turn a file's content into its new content. A Plan applies them
+// to the files of a Host. The package makes no containers and does not know runch's own
+// configuration.
 package callers
 
 import (
@@ -19,8 +20,8 @@ import (
 // runtimeName is what the callers call the runtime.
 const runtimeName = "runch"
 
-// ErrForeign is wrapped by errors about configuration for runch that somebody else
-// wrote: it is neither changed nor removed.
+// ErrForeign is wrapped by errors about configuration for runch that install did not
+// write. Such configuration is neither changed nor removed.
 var ErrForeign = errors.New("not written by runch install")
 
 // Want is what a caller's configuration is to say.
@@ -31,57 +32,58 @@ type Want struct {
 	Default *bool
 }
 
-// Caller is a program that runs OCI runtimes, with the one file that tells it of runch.
+// Caller is a program that runs OCI runtimes, with the one file in which it finds runch.
 type Caller struct {
 	// Name is podman, containerd, crio or docker.
 	Name string
-	// Use is how runch is chosen.
+	// Use tells the user how to run a container with runch.
 	Use string
-	// next is what has to be done after the configuration has changed, afterLoss after
-	// something was taken out of it, where that is more.
+	// next tells the user what to do after the configuration has changed. afterLoss, if
+	// not empty, replaces next after something was removed from it.
 	next, afterLoss string
-	// program is the one that reads the file; where a host has it, it has the caller.
+	// program is the name of the program that reads the file. The caller is installed if
+	// the host has that program.
 	program string
 	// tried are the versions that runch was tried with, as "major.minor".
 	tried []string
 	// file is the path of the file on a host, below its root.
 	file func(Host) string
-	// install and remove make the file's content out of what it is; nil stands for no file.
+	// install and remove make the file's new content out of the present one.
 	install func(source, Want) (edited, error)
 	remove  func(s source, program string) (edited, error)
 	// validate lets the caller read content before it is put in place. It fails with
 	// errNotValidated where the program has no way to do that.
 	validate func(ctx context.Context, v *Version, content []byte) error
-	// look says what the host's configuration has, all files of it taken together.
+	// look reads what all files of the host's configuration together say of runch.
 	look func(ctx context.Context, h Host, v *Version) (Configured, error)
 }
 
-// source is what a new content is made of.
+// source is what a file's new content is made from.
 type source struct {
 	host Host
-	// before is the file's content, nil where there is none.
+	// before is the file's content, nil if there is no file.
 	before []byte
 	// version is nil where the caller's program is not on the host.
 	version *Version
 }
 
-// edited is a file's new content, nil for no file, and what the user should know of it.
+// edited is a file's new content, nil for no file, with notes for the user.
 type edited struct {
 	after []byte
 	notes []string
-	// lost says that something was taken out.
+	// lost says that something was removed, so that Caller.afterLoss applies.
 	lost bool
 }
 
 // errNotValidated says that a caller's program cannot validate a configuration.
 var errNotValidated = errors.New("it has no way to validate a configuration")
 
-// All are the callers, in the order in which they are shown.
+// All returns the callers, in the order in which they are shown.
 func All() []*Caller {
 	return []*Caller{podman(), containerd(), crio(), docker()}
 }
 
-// checkProgram refuses a path that cannot be written into every configuration file as it is.
+// checkProgram refuses a path that would have to be escaped in some configuration file.
 func checkProgram(program string) error {
 	if !path.IsAbs(program) {
 		return fmt.Errorf("the path of the program, %q, is not absolute", program)
@@ -93,13 +95,13 @@ func checkProgram(program string) error {
 	return nil
 }
 
-// isOurs tells whether a configured path is this program or another one of its name.
+// isOurs tells whether a configured path is this program's or ends with runch's name.
 func isOurs(configured, program string) bool {
 	return configured == program || path.Base(configured) == runtimeName
 }
 
-// ownership begins the files that install writes, so that it knows them again: it stays
-// the same in later versions.
+// ownership returns the beginning of the files that install writes, by which it recognizes
+// them. It must not change in later versions.
 func ownership(caller string) string { return fmt.Sprintf("# Written by `runch install %s`", caller) }
 
 // marker is the first line of those files.
@@ -107,7 +109,7 @@ func marker(caller string) string {
 	return fmt.Sprintf("%s, which changes it again; `runch install %s --remove` takes it away.\n", ownership(caller), caller)
 }
 
-// dropIn gives a file that is all ours its new content, and refuses one that is not.
+// dropIn replaces the content of a file that install wrote, and refuses any other file.
 func dropIn(s source, caller, content string) (edited, error) {
 	if err := checkDropIn(s, caller); err != nil {
 		return edited{}, err
@@ -115,7 +117,7 @@ func dropIn(s source, caller, content string) (edited, error) {
 	return edited{after: []byte(marker(caller) + content)}, nil
 }
 
-// removeDropIn takes such a file away.
+// removeDropIn removes such a file.
 func removeDropIn(caller string) func(source, string) (edited, error) {
 	return func(s source, _ string) (edited, error) { return edited{}, checkDropIn(s, caller) }
 }
@@ -127,7 +129,7 @@ func checkDropIn(s source, caller string) error {
 	return nil
 }
 
-// whether is the value of a setting that nil leaves as it is.
+// whether returns the wanted value of a setting, or its present one if wanted is nil.
 func whether(wanted *bool, now bool) bool {
 	if wanted == nil {
 		return now

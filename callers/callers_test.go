@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write the golden files")
 
 const runchPath = "/usr/local/bin/runch"
 
-// yes and no are what the flag --default can say.
+// yes and no return the values that the flag --default can have.
 func yes() *bool { b := true; return &b }
 func no() *bool  { b := false; return &b }
 
@@ -38,7 +38,7 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-// machine is a directory with files in it, to be taken for a host.
+// machine returns a host whose root is a temporary directory with these files.
 func machine(t *testing.T, files map[string]string) Host {
 	t.Helper()
 	h := Host{Root: t.TempDir()}
@@ -54,7 +54,7 @@ func machine(t *testing.T, files map[string]string) Host {
 	return h
 }
 
-// tree is what is below a host's root: files with their content, directories with none.
+// tree returns what is below a host's root: files with their content, directories without.
 func tree(t *testing.T, h Host) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
@@ -108,8 +108,8 @@ func apply(t *testing.T, p *Plan) {
 	}
 }
 
-// What is installed is the same the second time, and what is removed leaves the host as
-// it was, for every caller, on a host that has none of its files.
+// For every caller, on a host without its files: a second install changes nothing, and
+// remove leaves the host as it was.
 func TestInstallTwiceAndRemove(t *testing.T) {
 	for _, c := range All() {
 		t.Run(c.Name, func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestWhatOthersWroteStays(t *testing.T) {
 	}
 }
 
-// foreign are files with a runtime runch that was written by hand.
+// foreign returns files in which a runtime runch was configured by hand.
 func foreign() map[string]string {
 	return map[string]string{
 		"podman by hand":     "[engine.runtimes]\nrunch = [\"/opt/runch\"]\n",

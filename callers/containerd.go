@@ -31,8 +31,8 @@ func containerd() *Caller {
 	}
 }
 
-// criPlugin is the name of the CRI plugin in a file of that version. Versions above 3
-// move other settings.
+// criPlugin returns the name of the CRI plugin in a configuration file of that version.
+// Versions above 3 change other settings only.
 func criPlugin(version int64) string {
 	switch version {
 	case 1:
@@ -44,7 +44,7 @@ func criPlugin(version int64) string {
 	}
 }
 
-// fileVersion is what the file says; where it does not say, it is 1.
+// fileVersion returns the version of a configuration file, 1 if it does not say.
 func fileVersion(t table) int64 {
 	if version, ok := t["version"].(int64); ok && version > 0 {
 		return version
@@ -52,9 +52,9 @@ func fileVersion(t table) int64 {
 	return 1
 }
 
-// installContainerd puts a block for the runtime at the end of config.toml. A file that
-// config.toml imports would not do: up to containerd 1.7 it takes the place of the whole
-// section of the CRI plugin, whose other settings would be lost.
+// installContainerd adds a block for the runtime at the end of config.toml. It does not
+// use a file that config.toml imports: up to containerd 1.7 the CRI plugin's section of an
+// imported file replaces the whole section of config.toml, whose other settings are lost.
 func installContainerd(s source, w Want) (edited, error) {
 	c, err := readContainerdConfig(s)
 	if err != nil {
@@ -89,7 +89,7 @@ func installContainerd(s source, w Want) (edited, error) {
 	return edited{after: []byte(after), notes: c.notes()}, nil
 }
 
-// removeContainerd takes the block away, and gives the default back to the runtime that had it.
+// removeContainerd removes the block, and restores the former default runtime.
 func removeContainerd(s source, _ string) (edited, error) {
 	c, err := readContainerdConfig(s)
 	if err != nil {
@@ -117,10 +117,11 @@ func set(t table, value any, keys ...string) {
 	t[keys[len(keys)-1]] = value
 }
 
-// errUnsafe says that a file is of a form in which no line can be changed by itself.
+// errUnsafe says that a change would alter other settings of the file too, because of the
+// form in which it is written.
 var errUnsafe = errors.New("it cannot be changed without changing more of it")
 
-// holds compares what a file says with what it is to say.
+// holds returns an error unless the content has exactly the wanted values.
 func holds(content string, want table) error {
 	got, err := decode([]byte(content))
 	if err != nil {
@@ -132,7 +133,7 @@ func holds(content string, want table) error {
 	return nil
 }
 
-// notes are said where nothing reads the block.
+// notes returns a note for the user if no plugin reads the block.
 func (c *containerdConfig) notes() []string {
 	for _, name := range asList(c.values["disabled_plugins"]) {
 		if name == "cri" || name == "io.containerd.grpc.v1.cri" {
@@ -142,8 +143,8 @@ func (c *containerdConfig) notes() []string {
 	return nil
 }
 
-// validateContainerd lets containerd print the configuration as it reads it. The file is
-// beside its place, as what it imports may be named relative to that.
+// validateContainerd lets containerd print the configuration as it reads it. The temporary
+// file is in the directory of config.toml, as imports may be relative to that.
 func validateContainerd(ctx context.Context, v *Version, content []byte) error {
 	want, err := decode(content)
 	if err != nil {
@@ -178,7 +179,7 @@ func checkDefault(dump table) error {
 	return nil
 }
 
-// dumpContainerd is a file with all that it imports.
+// dumpContainerd returns the values of a file and of all files that it imports.
 func dumpContainerd(ctx context.Context, v *Version, file string) (table, error) {
 	out, err := output(ctx, os.Environ(), v.Path, "--config", file, "config", "dump")
 	if err != nil {
@@ -187,7 +188,7 @@ func dumpContainerd(ctx context.Context, v *Version, file string) (table, error)
 	return decode([]byte(out))
 }
 
-// findContainerd reads the runtime table, under whatever name of the plugin.
+// findContainerd reads the runtime's table, under each name that the CRI plugin can have.
 func findContainerd(t table) Configured {
 	var c Configured
 	for _, version := range []int64{1, 2, 3} {
@@ -205,8 +206,8 @@ func lookAtContainerd(ctx context.Context, _ Host, v *Version) (Configured, erro
 	return findContainerd(t), err
 }
 
-// systemdCgroup is what runc's options say, so that both have one driver of cgroups; nil
-// where they say nothing.
+// systemdCgroup returns runc's option SystemdCgroup, so that runch gets the same cgroup
+// driver; nil if runc has no such option.
 func (c *containerdConfig) systemdCgroup() *bool {
 	value, ok := at(c.values, "plugins", c.plugin, "containerd", "runtimes", "runc", "options", "SystemdCgroup").(bool)
 	if !ok {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// containerdFiles are config.tomls in the forms that there are.
+// containerdFiles returns config.toml files in the various forms that occur.
 func containerdFiles() map[string]string {
 	return map[string]string{
 		"debian": `version = 2
@@ -82,7 +82,7 @@ func TestContainerdSaysThatNothingReadsIt(t *testing.T) {
 	}
 }
 
-// A file in which the line of the default is not found is left alone, and the user told
+// If install cannot find the line to change, it leaves the file alone and tells the user
 // what to add.
 func TestContainerdConfigOfAnotherForm(t *testing.T) {
 	for content, want := range map[string]string{
@@ -109,7 +109,7 @@ func TestContainerdBlockWithoutEnd(t *testing.T) {
 	}
 }
 
-// The version of a new file is one that the containerd of the host can read.
+// A new file has a version that the host's containerd can read.
 func TestContainerdVersionOfANewFile(t *testing.T) {
 	for major, want := range map[int]string{0: "version = 2\n", 1: "version = 2\n", 2: "version = 3\n", 3: "version = 3\n"} {
 		s := source{version: &Version{major: major}}
@@ -123,8 +123,8 @@ func TestContainerdVersionOfANewFile(t *testing.T) {
 	}
 }
 
-// Whatever a config.toml has: with runch it says the same and runch, and taken away
-// again it is what it was, byte by byte.
+// For any config.toml, install adds runch and keeps all other values, and remove restores
+// the file byte by byte.
 func FuzzContainerdConfig(f *testing.F) {
 	for _, name := range slices.Sorted(maps.Keys(containerdFiles())) {
 		f.Add(containerdFiles()[name])
@@ -151,7 +151,7 @@ func FuzzContainerdConfig(f *testing.F) {
 	})
 }
 
-// A file's runtimes take the place of those built in, up to containerd 1.7.
+// Up to containerd 1.7 a file's runtimes replace the built-in ones.
 func TestContainerdKeepsRunc(t *testing.T) {
 	for name, kept := range map[string]bool{"debian": true, "version 1": true, "no last newline": true, "kubeadm": false, "version 3": false} {
 		h := machine(t, map[string]string{containerdFile: containerdFiles()[name]})

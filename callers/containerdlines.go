@@ -6,14 +6,15 @@ import (
 	"strings"
 )
 
-// What install writes into a config.toml that is the user's, with comments of his: whole
-// lines, which remove knows again by their own comments. Those stay the same in later versions.
+// config.toml belongs to the user, so install changes whole lines of its text and keeps all
+// comments. remove recognizes these lines by the comments on them, which therefore must
+// not change in later versions.
 const (
 	blockBegin = "\n# BEGIN runch: written by `runch install containerd`; `runch install containerd --remove` takes it away.\n"
 	blockEnd   = "# END runch\n"
 
 	defaultRuntimeKey = "default_runtime_name"
-	// ownDefault is a line that was added, replacedDefault one behind which the former line is kept.
+	// ownDefault is an added line. replacedDefault replaces a line, which is kept in its comment.
 	ownDefault      = defaultRuntimeKey + ` = "` + runtimeName + `" # added by runch install`
 	replacedDefault = defaultRuntimeKey + ` = "` + runtimeName + `" # by runch install, in place of: `
 )
@@ -25,9 +26,9 @@ var (
 	tableLine    = regexp.MustCompile(`(?m)^([ \t]*)\[.*\.[ \t]*containerd[ \t]*\][ \t]*(#.*)?\n`)
 )
 
-// containerdConfig is a config.toml without what install has written into it.
+// containerdConfig is a config.toml without the lines that install has written into it.
 type containerdConfig struct {
-	// base is its text, values what that says, plugin the name of the CRI plugin in it.
+	// base is its text, values the decoded text, plugin the name of the CRI plugin in it.
 	base   string
 	values table
 	plugin string
@@ -35,7 +36,7 @@ type containerdConfig struct {
 	own bool
 }
 
-// newContainerdFile is a file in place of none.
+// newContainerdFile returns the content of a file where there is none yet.
 func newContainerdFile(version int64) string {
 	return fmt.Sprintf("%sversion = %d\n", marker("containerd"), version)
 }
@@ -43,7 +44,7 @@ func newContainerdFile(version int64) string {
 func readContainerdConfig(s source) (*containerdConfig, error) {
 	c := &containerdConfig{base: string(s.before)}
 	if s.before == nil {
-		// containerd 2 reads version 2 as well, 1 no other.
+		// containerd 1 reads version 2 but not 3, containerd 2 reads both.
 		version := int64(2)
 		if s.version != nil && s.version.major > 1 {
 			version = 3
@@ -64,7 +65,7 @@ func readContainerdConfig(s source) (*containerdConfig, error) {
 	return c, nil
 }
 
-// strip takes out what install has written.
+// strip removes the lines that install has written.
 func (c *containerdConfig) strip() error {
 	before, rest, found := strings.Cut(c.base, blockBegin)
 	if found {
@@ -81,14 +82,14 @@ func (c *containerdConfig) strip() error {
 	return nil
 }
 
-// isDefault tells whether runch is the default now, by install's doing or the user's.
+// isDefault tells whether runch is the default now, set by install or by the user.
 func (c *containerdConfig) isDefault() bool {
 	return c.own || text(c.values, "plugins", c.plugin, "containerd", defaultRuntimeKey) == runtimeName
 }
 
-// withDefault changes the line of the default, or adds one to its table. Where there is
-// neither, the text is as it was. Which of several like lines is the right one is told by
-// what the file says afterwards.
+// withDefault changes the line that sets the default runtime, or adds one to its table. If
+// there is neither line nor table, it returns the text unchanged. It tries each line that
+// looks right until the decoded text has the wanted values.
 func (c *containerdConfig) withDefault() (string, error) {
 	keys := []string{"plugins", c.plugin, "containerd", defaultRuntimeKey}
 	now, isSet := at(c.values, keys...).(string)
@@ -116,9 +117,9 @@ func (c *containerdConfig) withDefault() (string, error) {
 	return c.base, nil
 }
 
-// losesRunc tells whether containerd's own runtime would be gone with the first runtime
-// that the file names: up to containerd 1.7, whose files have a version of 2 at most, the
-// file's table of runtimes takes the place of the one built in.
+// losesRunc tells whether containerd would lose its built-in runtime runc with the first
+// runtime that the file names: up to containerd 1.7, whose files have version 2 at most,
+// the file's table of runtimes replaces the built-in one.
 func (c *containerdConfig) losesRunc() bool {
 	return fileVersion(c.values) <= 2 && at(c.values, "plugins", c.plugin, "containerd", "runtimes") == nil
 }
@@ -127,7 +128,7 @@ func (c *containerdConfig) losesRunc() bool {
 type block struct {
 	plugin, program string
 	systemdCgroup   *bool
-	// isDefault says that the default has no table of its own in the file.
+	// isDefault says that the block sets the default runtime, as the file has no table for it.
 	isDefault bool
 	// withRunc adds containerd's own runtime.
 	withRunc bool

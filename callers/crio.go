@@ -33,8 +33,8 @@ func installCRIO(s source, w Want) (edited, error) {
 	return dropIn(s, "crio", crioConf(w.Program, isDefault))
 }
 
-// crioConf is the drop-in's content below the marker. The type is that of runtimes with
-// a command line: "vm" is containerd's shim API.
+// crioConf returns the drop-in's content below the marker. The runtime type is "oci", for
+// runtimes with a command line; "vm" is for containerd's shim API.
 func crioConf(program string, isDefault bool) string {
 	var b strings.Builder
 	if isDefault {
@@ -45,7 +45,7 @@ func crioConf(program string, isDefault bool) string {
 	return b.String()
 }
 
-// validateCRIO lets CRI-O read the file beside those that are there.
+// validateCRIO lets CRI-O read the new file together with copies of the other drop-ins.
 func validateCRIO(ctx context.Context, v *Version, content []byte) error {
 	return withDir(func(dir string) error {
 		dropIns := filepath.Join(dir, "crio.conf.d")
@@ -64,8 +64,8 @@ func validateCRIO(ctx context.Context, v *Version, content []byte) error {
 	})
 }
 
-// copyDropIns copies what CRI-O reads there; what a link leads to comes as a file, as the
-// link would lead elsewhere from here.
+// copyDropIns copies the drop-ins that CRI-O reads. It copies a symbolic link's target, as a
+// relative link would be wrong in dir.
 func copyDropIns(dir string) error {
 	names, err := Host{}.glob(filepath.Join(crioDropIns, "*"))
 	if err != nil {
@@ -83,7 +83,7 @@ func copyDropIns(dir string) error {
 	return nil
 }
 
-// lookAtCRIO reads what CRI-O reads.
+// lookAtCRIO reads the files that CRI-O reads.
 func lookAtCRIO(_ context.Context, h Host, _ *Version) (Configured, error) {
 	dropIns, err := h.glob(filepath.Join(crioDropIns, "*"))
 	if err != nil {

@@ -23,7 +23,7 @@ func docker() *Caller {
 	return &Caller{
 		Name: "docker",
 		next: "let dockerd read it: systemctl reload docker",
-		// A reload adds runtimes and removes none, and keeps a default that is not in the file any more.
+		// A reload adds runtimes but removes none, and keeps a default that was removed from the file.
 		afterLoss: "restart docker, which forgets nothing before that: systemctl restart docker",
 		Use:       "use it by: docker run --runtime runch …",
 		program:   "dockerd",
@@ -36,7 +36,7 @@ func docker() *Caller {
 	}
 }
 
-// installDocker puts the runtime into daemon.json. All else of it stays as it is, byte by byte.
+// installDocker adds the runtime to daemon.json. All other bytes of the file stay the same.
 func installDocker(s source, w Want) (edited, error) {
 	d, err := readDaemonJSON(s.before)
 	if err != nil {
@@ -77,7 +77,7 @@ func installDocker(s source, w Want) (edited, error) {
 	return edited{after: after, notes: notes, lost: lost}, err
 }
 
-// removeDocker takes the runtime out again, and runch from the place of the default.
+// removeDocker removes the runtime, and the default runtime if that is runch.
 func removeDocker(s source, own string) (edited, error) {
 	d, err := readDaemonJSON(s.before)
 	if err != nil {
@@ -141,11 +141,12 @@ func lookAtDocker(_ context.Context, h Host, _ *Version) (Configured, error) {
 type daemonJSON struct {
 	value hujson.Value
 	top   *object
-	// base is what it said when it was read.
+	// base is the decoded content as it was read.
 	base map[string]any
 }
 
-// readDaemonJSON reads the file; none, and an empty one, which dockerd takes, is an empty object.
+// readDaemonJSON reads the file. No file and an empty one, which dockerd accepts, count as an
+// empty object.
 func readDaemonJSON(content []byte) (*daemonJSON, error) {
 	if len(bytes.TrimSpace(content)) == 0 {
 		content = []byte("{}\n")
@@ -196,7 +197,7 @@ func (d *daemonJSON) defaultRuntime() string {
 	return name
 }
 
-// pack gives the file's new content. What does not concern runch says what it said.
+// pack returns the file's new content. It fails if that changes any setting that is not runch's.
 func (d *daemonJSON) pack() ([]byte, error) {
 	content := d.value.Pack()
 	after := make(map[string]any)
@@ -209,7 +210,7 @@ func (d *daemonJSON) pack() ([]byte, error) {
 	return content, nil
 }
 
-// others are the settings without runch's.
+// others returns the settings without runch's.
 func others(settings map[string]any) map[string]any {
 	all := make(map[string]any)
 	for key, value := range settings {
@@ -228,7 +229,7 @@ func others(settings map[string]any) map[string]any {
 	return all
 }
 
-// indentation is what the first member of a file is indented by.
+// indentation returns the white space before the first member in a file.
 func indentation(content []byte) string {
 	for line := range strings.Lines(string(content)) {
 		if inner := strings.TrimLeft(line, " \t"); len(inner) < len(line) && strings.HasPrefix(inner, `"`) {

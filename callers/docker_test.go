@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// daemonFiles are daemon.jsons in the forms that people write.
+// daemonFiles returns daemon.json files in the forms that people write.
 func daemonFiles() map[string]string {
 	return map[string]string{
 		"tabs":     "{\n\t\"log-driver\": \"journald\",\n\t\"dns\": [\"192.0.2.1\", \"192.0.2.2\"]\n}\n",
@@ -61,7 +61,7 @@ func TestDockerKeepsWhatTheUserAddedToItsRuntime(t *testing.T) {
 	}
 }
 
-// A program of another name knows its own entry, and one of runch's name elsewhere.
+// An entry whose path does not end with runch belongs only to the program with that path.
 func TestDockerRuntimeOfAnotherName(t *testing.T) {
 	h := machine(t, nil)
 	install(t, docker(), h, Want{Program: "/opt/runch-1"})
@@ -76,7 +76,7 @@ func TestDockerRuntimeOfAnotherName(t *testing.T) {
 	}
 }
 
-// dockerd's reload forgets neither a runtime nor the default.
+// A reload of dockerd removes neither a runtime nor the default.
 func TestDockerHasToBeRestartedToForget(t *testing.T) {
 	h := machine(t, map[string]string{dockerFile: daemonFiles()["tabs"]})
 	next := func(p *Plan, err error) string {
@@ -127,8 +127,8 @@ func TestDaemonJSONThatIsNone(t *testing.T) {
 	}
 }
 
-// Whatever a daemon.json has: what is made of it says the same but for the runtime, and
-// taken away again what it said.
+// For any daemon.json, install changes nothing but the runtime, and remove restores the
+// values.
 func FuzzDaemonJSON(f *testing.F) {
 	for _, name := range slices.Sorted(maps.Keys(daemonFiles())) {
 		f.Add(daemonFiles()[name])

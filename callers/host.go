@@ -21,21 +21,23 @@ import (
 
 // Host is where callers are configured.
 type Host struct {
-	// Root is a directory to take for /, such as that of a package or an image in the
-	// making: then no program is started. Empty is this machine itself.
+	// Root is a directory to take for /, such as that of a package or an image that is
+	// being built. No program is started then. Empty is this machine itself.
 	Root string
 	// ConfigHome is the directory of an ordinary user's own configuration, which podman
 	// reads. Empty is the system's, in /etc.
 	ConfigHome string
 }
 
-// What a caller's program may take to read a configuration, and to say its version.
+// programTimeout bounds how long a caller's program may take to read a configuration,
+// versionTimeout how long to print its version.
 const (
 	programTimeout = time.Minute
 	versionTimeout = 10 * time.Second
 )
 
-// path is where a path of the host is: below its root, whatever links are on the way.
+// path returns the place of a path of the host: always below its root, which symbolic
+// links cannot leave.
 func (h Host) path(name string) (string, error) {
 	root := h.Root
 	if root == "" {
@@ -44,7 +46,7 @@ func (h Host) path(name string) (string, error) {
 	return securejoin.SecureJoin(root, name)
 }
 
-// read gives a file's content, nil where there is no file.
+// read returns a file's content, nil if there is no file.
 func (h Host) read(name string) ([]byte, error) {
 	full, err := h.path(name)
 	if err != nil {
@@ -60,7 +62,8 @@ func (h Host) read(name string) ([]byte, error) {
 	return data, err
 }
 
-// glob gives the paths of the host's files that match a pattern, sorted.
+// glob returns the paths of the host's files that match a pattern, sorted. Only the last
+// element of the pattern may have wildcards.
 func (h Host) glob(pattern string) ([]string, error) {
 	dir, err := h.path(filepath.Dir(pattern))
 	if err != nil {
@@ -78,7 +81,7 @@ func (h Host) glob(pattern string) ([]string, error) {
 	return found, err
 }
 
-// find looks for a program; the path is empty where the host has none, or is not this machine.
+// find returns a program's path, empty if there is none or if the host is not this machine.
 func (h Host) find(name string) string {
 	if h.Root != "" {
 		return ""
@@ -88,19 +91,19 @@ func (h Host) find(name string) string {
 
 // Version is an installed caller.
 type Version struct {
-	// Path is the program's.
+	// Path is the program's path.
 	Path string
-	// Number is its version as it says it, such as 4.3.1.
+	// Number is the version that the program prints, such as 4.3.1.
 	Number string
 	major  int
 	minor  int
 }
 
-// versionNumber is the first in what a program says for --version. containerd's line
-// has a path with "v2" in it before that.
+// versionNumber matches the version in the output of --version. It needs a dot, because
+// containerd's line has a path with "v2" before the version.
 var versionNumber = regexp.MustCompile(`\b[v]?((\d+)\.(\d+)(?:\.\d+)?)\b`)
 
-// version asks an installed caller for its version; nil where it is not installed.
+// version asks a caller's program for its version. It returns nil if that is not installed.
 func (c *Caller) version(ctx context.Context, h Host) (*Version, error) {
 	path := h.find(c.program)
 	if path == "" {
@@ -133,7 +136,7 @@ func output(ctx context.Context, env []string, path string, args ...string) (str
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = env
-	// What it starts may keep its stdout open.
+	// Processes that the program leaves running may keep its stdout open.
 	cmd.WaitDelay = time.Second
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -151,7 +154,7 @@ func output(ctx context.Context, env []string, path string, args ...string) (str
 	return "", fmt.Errorf("%s: %w", what, err)
 }
 
-// withDir gives a function a directory that is gone when it has returned.
+// withDir calls a function with a new temporary directory, and removes that afterwards.
 func withDir(do func(dir string) error) (err error) {
 	dir, err := os.MkdirTemp("", "runch-install-")
 	if err != nil {
@@ -161,8 +164,8 @@ func withDir(do func(dir string) error) (err error) {
 	return do(dir)
 }
 
-// aside gives a function a file with content in a directory, which is gone when it has
-// returned. An empty one stands for that of temporary files.
+// aside calls a function with a new file that has the content, and removes the file
+// afterwards. The file is in dir, or in the directory for temporary files if dir is empty.
 func aside(dir string, content []byte, read func(file string) error) (err error) {
 	f, err := os.CreateTemp(dir, ".runch-install-*")
 	if err != nil {

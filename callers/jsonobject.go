@@ -8,17 +8,17 @@ import (
 	"github.com/tailscale/hujson"
 )
 
-// object changes members of an object of a JSON file, whose other bytes stay.
+// object changes members of an object in a JSON file. All other bytes stay the same.
 type object struct {
 	*hujson.Object
-	// indent is a line's end and the indentation of the object's closing brace, unit what
-	// a member has on top of that.
+	// indent is a newline and the indentation of the object's closing brace. A member is
+	// indented by unit in addition.
 	indent, unit string
 	// flat says that the object is on one line.
 	flat bool
 }
 
-// inner is the object at a key, made where there is none.
+// inner returns the object at a key, which it adds if there is none.
 func (o *object) inner(key string) (*object, error) {
 	value := o.get(key)
 	isNew := value == nil
@@ -49,7 +49,7 @@ func (o *object) get(key string) *hujson.Value {
 
 func (o *object) empty() bool { return len(o.Members) == 0 }
 
-// set gives a member a string.
+// set sets a member to a string.
 func (o *object) set(key, value string) {
 	if v := o.get(key); v != nil {
 		v.Value = hujson.String(value)
@@ -58,7 +58,7 @@ func (o *object) set(key, value string) {
 	o.add(key, hujson.String(value))
 }
 
-// add puts a member at the end: on a line of its own, unless the object is all on one.
+// add adds a member at the end: on a line of its own, unless the whole object is on one line.
 func (o *object) add(key string, value hujson.ValueTrimmed) *hujson.Value {
 	before := o.indent + o.unit
 	if o.flat && o.empty() {
@@ -75,7 +75,7 @@ func (o *object) add(key string, value hujson.ValueTrimmed) *hujson.Value {
 	return &o.Members[len(o.Members)-1].Value
 }
 
-// remove takes a member out.
+// remove removes a member, which must be there.
 func (o *object) remove(key string) {
 	o.Members = slices.Delete(o.Members, o.index(key), o.index(key)+1)
 	if o.empty() {

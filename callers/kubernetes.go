@@ -2,11 +2,12 @@ package callers
 
 import "fmt"
 
-// overheadCPU is what VMM, virtiofsd and shims of a pod take of a processor.
+// overheadCPU is the CPU time that a pod's VMM, virtiofsd and shims need, as a quantity of
+// Kubernetes.
 const overheadCPU = "100m"
 
-// RuntimeClass is the manifest by which pods choose runch. The overhead is in MiB: what
-// a pod's VM takes besides the memory of its containers.
+// RuntimeClass returns the manifest of the RuntimeClass by which pods select runch.
+// overheadMiB is the memory of a pod's VM in addition to that of its containers, in MiB.
 func RuntimeClass(overheadMiB int) string {
 	return fmt.Sprintf(`apiVersion: node.k8s.io/v1
 kind: RuntimeClass

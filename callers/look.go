@@ -9,24 +9,24 @@ import (
 
 // Configured is what a caller's configuration says of runch.
 type Configured struct {
-	// Program is what the caller would call, empty where it knows no runch.
+	// Program is the path that the caller would execute, empty if runch is not configured.
 	Program string
-	// Default says that runch is its default runtime.
+	// Default says that runch is the caller's default runtime.
 	Default bool
-	// Lacks are settings that should name runch as well, and do not.
+	// Lacks are the names of settings that should include runch and do not.
 	Lacks []string
 }
 
 // Found is a caller that is installed on this machine.
 type Found struct {
 	Configured
-	// Version is its version, and Tried whether runch was tried with that.
+	// Version is its version. Tried says whether runch was tried with that version.
 	Version string
 	Tried   bool
 }
 
-// Look finds out what a caller of this machine knows of runch: nil where the caller is
-// not installed. Its program is started, with a deadline.
+// Look reads what the configuration of a caller on this machine says of runch. It returns
+// nil if the caller is not installed. It starts the caller's program, with a deadline.
 func (c *Caller) Look(ctx context.Context, h Host) (*Found, error) {
 	v, err := c.version(ctx, h)
 	if v == nil || err != nil {
@@ -37,7 +37,7 @@ func (c *Caller) Look(ctx context.Context, h Host) (*Found, error) {
 	return f, err
 }
 
-// Tried are the caller's versions that runch was tried with, for people.
+// Tried returns the versions of the caller that runch was tried with, as text for people.
 func (c *Caller) Tried() string {
 	if len(c.tried) == 0 {
 		return "no version"

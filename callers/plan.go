@@ -18,7 +18,7 @@ import (
 type Plan struct {
 	// File is the path of the one file that changes, below the host's root.
 	File string
-	// Notes are what the user should know, a sentence each.
+	// Notes are for the user, a sentence each.
 	Notes []string
 
 	caller *Caller
@@ -28,8 +28,8 @@ type Plan struct {
 	lost   bool
 }
 
-// Install plans what makes a caller know runch. It changes nothing, and starts the
-// caller's program for its version only.
+// Install plans the change that adds runch to a caller's configuration. It changes nothing
+// yet, and starts the caller's program only to get its version.
 func (c *Caller) Install(ctx context.Context, h Host, w Want) (*Plan, error) {
 	if err := checkProgram(w.Program); err != nil {
 		return nil, err
@@ -37,8 +37,8 @@ func (c *Caller) Install(ctx context.Context, h Host, w Want) (*Plan, error) {
 	return c.plan(ctx, h, func(s source) (edited, error) { return c.install(s, w) })
 }
 
-// Remove plans what takes away that which Install has written, and nothing else. The
-// program is the one that does it.
+// Remove plans the removal of what Install has written, and of nothing else. program is the
+// path of the running runch.
 func (c *Caller) Remove(ctx context.Context, h Host, program string) (*Plan, error) {
 	return c.plan(ctx, h, func(s source) (edited, error) {
 		if s.before == nil {
@@ -65,15 +65,15 @@ func (c *Caller) plan(ctx context.Context, h Host, edit func(source) (edited, er
 	return p, nil
 }
 
-// Changes tells whether there is anything to do.
+// Changes tells whether the plan changes the file.
 func (p *Plan) Changes() bool {
 	return (p.source.before == nil) != (p.after == nil) || !bytes.Equal(p.source.before, p.after)
 }
 
-// Removes tells whether the file is gone afterwards.
+// Removes tells whether the plan removes the file.
 func (p *Plan) Removes() bool { return p.after == nil }
 
-// Next is what has to be done for the change to take effect.
+// Next tells the user what to do for the change to take effect.
 func (p *Plan) Next() string {
 	if p.lost && p.caller.afterLoss != "" {
 		return p.caller.afterLoss
@@ -81,7 +81,7 @@ func (p *Plan) Next() string {
 	return p.caller.next
 }
 
-// Diff is the change in the form that patch(1) reads, empty where there is none.
+// Diff returns the change in the form that patch(1) reads, empty if there is none.
 func (p *Plan) Diff() string {
 	from, to := p.File, p.File
 	if p.source.before == nil {
@@ -93,8 +93,8 @@ func (p *Plan) Diff() string {
 	return udiff.Unified(from, to, string(p.source.before), string(p.after))
 }
 
-// Validate lets the caller's own program read the new content, which is not in place
-// yet. Where that cannot be, unchecked says why.
+// Validate lets the caller's own program read the new content before it is put in place.
+// If that is not possible, unchecked says why.
 func (p *Plan) Validate(ctx context.Context) (unchecked string, err error) {
 	if p.after == nil {
 		return "", nil
@@ -116,8 +116,8 @@ func (p *Plan) Validate(ctx context.Context) (unchecked string, err error) {
 	return "", nil
 }
 
-// Apply puts the content in place, at once or not at all. A file that is there keeps
-// owner and mode. With a file that is removed go directories that are left empty.
+// Apply writes the new content, atomically. An existing file keeps its owner and mode. After
+// it has removed the file, it also removes directories that are empty then.
 func (p *Plan) Apply() error {
 	full, err := p.host.path(p.File)
 	if err != nil {
@@ -135,8 +135,8 @@ func (p *Plan) Apply() error {
 	return replace(full, p.after)
 }
 
-// removeEmpty removes the directories that the file was in, as long as they are empty,
-// up to /etc or a user's own directory for configuration.
+// removeEmpty removes the directories above the file that are empty, below /etc or a user's
+// own directory for configuration.
 func (p *Plan) removeEmpty() error {
 	top := "/etc"
 	if p.host.ConfigHome != "" {
@@ -149,7 +149,7 @@ func (p *Plan) removeEmpty() error {
 		}
 		full := filepath.Join(above, path.Base(dir))
 		err = unix.Rmdir(full)
-		// A link to a directory is somebody's decision, and stays.
+		// A symbolic link to a directory (ENOTDIR) stays: somebody made it on purpose.
 		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTDIR) {
 			return nil
 		}
@@ -160,7 +160,7 @@ func (p *Plan) removeEmpty() error {
 	return nil
 }
 
-// replace writes a file beside the one of that name and gives it that name.
+// replace writes a temporary file in the same directory and renames it to full.
 func replace(full string, content []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(full), ".runch-*")
 	if err != nil {
@@ -187,8 +187,8 @@ func replace(full string, content []byte) (err error) {
 	return os.Rename(f.Name(), full)
 }
 
-// likeBefore gives a file owner and mode of the one that it replaces; a new one can be
-// read by all, as configuration in /etc is.
+// likeBefore gives f the owner and mode of the file that it replaces. If there is none, all
+// users can read f, as is usual for configuration in /etc.
 func likeBefore(f *os.File, full string) error {
 	var st unix.Stat_t
 	if err := unix.Stat(full, &st); errors.Is(err, fs.ErrNotExist) {

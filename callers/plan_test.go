@@ -15,7 +15,7 @@ func TestAFileKeepsItsModeAndItsLink(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(h.Root, "etc/docker"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// An absolute link of a host leads into that host.
+	// An absolute symbolic link is resolved below the host's root.
 	link := filepath.Join(h.Root, "etc/docker/daemon.json")
 	if err := os.Symlink("/srv/daemon.json", link); err != nil {
 		t.Fatal(err)

@@ -28,7 +28,7 @@ func podman() *Caller {
 	}
 }
 
-// podmanHome is the directory of containers.conf.
+// podmanHome returns the directory of containers.conf.
 func podmanHome(h Host) string {
 	if h.ConfigHome != "" {
 		return filepath.Join(h.ConfigHome, "containers")
@@ -36,7 +36,7 @@ func podmanHome(h Host) string {
 	return "/etc/containers"
 }
 
-// podmanFiles are the files that podman reads, each over the one before.
+// podmanFiles returns the files that podman reads. Each overrides those before it.
 func podmanFiles(h Host) ([]string, error) {
 	files := []string{"/usr/share/containers/containers.conf"}
 	homes := []string{"/etc/containers"}
@@ -53,15 +53,15 @@ func podmanFiles(h Host) ([]string, error) {
 	return files, nil
 }
 
-// podmanList is a setting that replaces podman's own list of runtimes, which so has to
-// be said again.
+// podmanList is a setting that replaces podman's built-in list of runtimes, and so has to
+// repeat that list.
 type podmanList struct {
 	key string
 	own []string
 }
 
-// podmanLists are the lists that runch belongs to, with what podman 4.3 to 6.0 have in
-// them by themselves. It is not in runtime_supports_nocgroups.
+// podmanLists returns the lists that runch belongs to, with the built-in runtimes of podman
+// 4.3 to 6.0. runch does not belong to runtime_supports_nocgroups.
 func podmanLists() []podmanList {
 	return []podmanList{
 		{"runtime_supports_json", []string{"crun", "runc", "kata", "runsc", "youki", "krun"}},
@@ -69,7 +69,7 @@ func podmanLists() []podmanList {
 	}
 }
 
-// installPodman writes the drop-in. What the files before it say of the lists goes on to hold.
+// installPodman writes the drop-in. Its lists include those of the files that it overrides.
 func installPodman(s source, w Want) (edited, error) {
 	files, err := podmanFiles(s.host)
 	if err != nil {
@@ -90,15 +90,16 @@ func installPodman(s source, w Want) (edited, error) {
 	return dropIn(s, "podman", podmanConf(w.Program, isDefault, before))
 }
 
-// removePodman takes the drop-in away. podman forgets a container whose runtime it does not
-// know, and does not end it.
+// removePodman removes the drop-in. podman does not end a container whose runtime it no
+// longer knows, and loses track of it.
 func removePodman(s source, program string) (edited, error) {
 	e, err := removeDropIn("podman")(s, program)
 	e.notes = []string{"containers that podman made with runch are out of its hands: runch list shows them, runch delete --force ends them"}
 	return e, err
 }
 
-// podmanConf is the drop-in's content below the marker, before being what podman has read until then.
+// podmanConf returns the drop-in's content below the marker. before has the values of the
+// files that podman reads before the drop-in.
 func podmanConf(program string, isDefault bool, before table) string {
 	var b strings.Builder
 	b.WriteString("\n[engine]\n")
@@ -114,8 +115,8 @@ func podmanConf(program string, isDefault bool, before table) string {
 	return b.String()
 }
 
-// with is the list with runch in it, out of what files have set: an array of names, in
-// which podman 5 takes {append = true} for its own list before them.
+// with returns the list with runch in it. set is the value in other files: an array of
+// names, which podman 5 adds to its built-in list if the array contains {append = true}.
 func (l podmanList) with(set any) []string {
 	var names []string
 	elements, isSet := set.([]any)
@@ -137,8 +138,8 @@ func (l podmanList) with(set any) []string {
 	return names
 }
 
-// validatePodman lets a podman with storage and state of its own read the file, and ask
-// the runtime for its version.
+// validatePodman runs a podman with temporary storage and state of its own, which reads the
+// file and asks the runtime for its version.
 func validatePodman(ctx context.Context, v *Version, content []byte) error {
 	t, err := decode(content)
 	if err != nil {
@@ -146,7 +147,8 @@ func validatePodman(ctx context.Context, v *Version, content []byte) error {
 	}
 	program := fmt.Sprint(asList(at(t, "engine", "runtimes", runtimeName))...)
 	if engine, ok := t["engine"].(table); ok {
-		// The locks of the host's podman are in shared memory, and made for its own settings.
+		// By default podman would open the locks of the host's podman, which are in shared
+		// memory and made for that one's settings.
 		engine["lock_type"], engine["events_logger"] = "file", "none"
 	}
 	private, err := toml.Marshal(t)
@@ -165,7 +167,8 @@ func validatePodman(ctx context.Context, v *Version, content []byte) error {
 	})
 }
 
-// podmanRuntime is what a podman whose files are all in a directory calls for runch.
+// podmanRuntime returns the path that podman would execute for runch. All files of that
+// podman are in dir.
 func podmanRuntime(ctx context.Context, v *Version, dir string, conf []byte) (string, error) {
 	file := filepath.Join(dir, "containers.conf")
 	if err := os.WriteFile(file, conf, 0o600); err != nil {
@@ -176,7 +179,8 @@ func podmanRuntime(ctx context.Context, v *Version, dir string, conf []byte) (st
 		"--network-config-dir", filepath.Join(dir, "networks"),
 	}
 	if os.Geteuid() == 0 {
-		// An ordinary user's has the pid of the process that keeps his user namespace.
+		// An ordinary user's podman needs its usual tmpdir, which has the pid of the process
+		// that keeps the user namespace.
 		args = append(args, "--tmpdir", filepath.Join(dir, "tmp"))
 	}
 	args = append(args, "--runtime", runtimeName, "info", "--format", "{{.Host.OCIRuntime.Path}}")
@@ -184,14 +188,14 @@ func podmanRuntime(ctx context.Context, v *Version, dir string, conf []byte) (st
 	return strings.TrimSpace(out), err
 }
 
-// asList is a value of a file that should be an array; nil where it is none.
+// asList returns a value as an array, nil if it is none.
 func asList(value any) []any {
 	list, _ := value.([]any)
 	return list
 }
 
-// lookAtPodman reads what podman reads. Of several paths podman takes the first that
-// exists.
+// lookAtPodman reads the files that podman reads. Of a runtime's paths podman uses the first
+// that exists.
 func lookAtPodman(_ context.Context, h Host, _ *Version) (Configured, error) {
 	files, err := podmanFiles(h)
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What other files say of podman's lists goes on to hold.
+// Names that other files have in podman's lists stay in them.
 func TestPodmanListsOfOtherFiles(t *testing.T) {
 	for name, c := range map[string]struct {
 		file, content, want string

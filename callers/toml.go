@@ -24,7 +24,7 @@ func decode(content []byte) (table, error) {
 	return t, nil
 }
 
-// at gives the value at a path of keys, nil where there is none.
+// at returns the value at a path of keys, nil if there is none.
 func at(t table, keys ...string) any {
 	for i, key := range keys {
 		value := t[key]
@@ -39,13 +39,13 @@ func at(t table, keys ...string) any {
 	return nil
 }
 
-// text gives the string at a path of keys, empty where there is none.
+// text returns the string at a path of keys, empty if there is none.
 func text(t table, keys ...string) string {
 	s, _ := at(t, keys...).(string)
 	return s
 }
 
-// merge puts the values of one table over those of another, table by table.
+// merge copies the values of from into into, recursively. They override those of into.
 func merge(into, from table) {
 	for key, value := range from {
 		inner, isTable := value.(table)
@@ -57,7 +57,7 @@ func merge(into, from table) {
 	}
 }
 
-// readAll reads files one over the other; those that are not there are none.
+// readAll reads files, each of which overrides those before it. It skips missing files.
 func (h Host) readAll(files []string) (table, error) {
 	all := make(table)
 	for _, name := range files {

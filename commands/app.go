@@ -12,10 +12,10 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// name is the program's, whatever it is called by.
+// name is the program's name, even where its file has another one.
 const name = "runch"
 
-// exitError is an error with an exit code of its own; that of any other is 1.
+// exitError is an error with an exit code of its own. Other errors exit with code 1.
 type exitError struct {
 	err  error
 	code int
@@ -25,13 +25,13 @@ func (e *exitError) Error() string { return e.err.Error() }
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// processError is the exit code of a foreground process. It becomes the command's,
-// and no message is printed for it.
+// processError is the exit code of a foreground process. The command exits with the
+// same code and prints no message.
 type processError int
 
 func (e processError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-// statusError is nil for exit code 0.
+// statusError returns a process's exit code as an error, nil for 0.
 func statusError(code int) error {
 	if code == 0 {
 		return nil
@@ -40,7 +40,7 @@ func statusError(code int) error {
 }
 
 // Main runs the command line args, the first of which is the program's name,
-// and gives the exit code. The version is "number" or "number+commit".
+// and returns the exit code. The version is "number" or "number+commit".
 func Main(ctx context.Context, args []string, version string) int {
 	p := newProgram()
 	p.args = args
@@ -81,8 +81,8 @@ func newProgram() *program {
 	return &program{log: newLogHandler(os.Stderr)}
 }
 
-// fail reports the error that ends the program: to the log, and to stderr
-// where that is not the log.
+// fail writes the error that ends the program to the log, and to stderr if the log
+// is a file.
 func (p *program) fail(err error) {
 	text := shorten(err.Error())
 	p.log.error(text)
@@ -109,8 +109,8 @@ func (p *program) app(version string) *cli.App {
 		DisableSliceFlagSeparator: true,
 		EnableBashCompletion:      os.Getenv(completeVariable) != "",
 		OnUsageError:              usageError,
-		// Without this the library exits by itself, with the code of an error such as
-		// *exec.ExitError.
+		// Without this the library calls os.Exit itself, with the code of any error that
+		// has a method ExitCode, such as *exec.ExitError.
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
 	for _, c := range app.Commands {
@@ -119,10 +119,10 @@ func (p *program) app(version string) *cli.App {
 	return app
 }
 
-// applyDefaults sets what all commands have in common, those below c too.
+// applyDefaults sets what all commands have in common, for c and its subcommands.
 func applyDefaults(c *cli.Command) {
 	c.OnUsageError = usageError
-	// Otherwise a container called "help" could not be named.
+	// Otherwise no command could be used for a container called "help".
 	c.HideHelpCommand = true
 	for _, sub := range c.Subcommands {
 		applyDefaults(sub)
@@ -148,12 +148,12 @@ func (p *program) commands() []*cli.Command {
 	return append(commands, unsupportedCommands()...)
 }
 
-// usageError leaves it to Main to print the error: the library would print help too.
+// usageError returns the error for Main to print. The library would print help as well.
 func usageError(_ *cli.Context, err error, _ bool) error { return err }
 
 func unknownCommand(c *cli.Context) error {
 	if c.Args().Present() {
-		// The text begins as that of runc, which callers search for.
+		// The text begins like runc's, which callers search for.
 		return fmt.Errorf("No help topic for '%s': it is no command, see `%s help`", c.Args().First(), name) //nolint:staticcheck // runc's text has a capital letter
 	}
 	return cli.ShowAppHelp(c)

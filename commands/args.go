@@ -35,7 +35,7 @@ func maxArgs(c *cli.Context, n int) error {
 	return nil
 }
 
-// onlyID is the container's id of a command that takes nothing else.
+// onlyID returns the container's id for a command that has no other argument.
 func onlyID(c *cli.Context) (string, error) {
 	if err := exactArgs(c, 1); err != nil {
 		return "", err
@@ -43,7 +43,7 @@ func onlyID(c *cli.Context) (string, error) {
 	return containerID(c)
 }
 
-// containerID is the command's first argument.
+// containerID returns the command's first argument, if it is a valid id.
 func containerID(c *cli.Context) (string, error) {
 	id := c.Args().First()
 	if id == "" {
@@ -52,8 +52,8 @@ func containerID(c *cli.Context) (string, error) {
 	return id, oci.ValidateID(id)
 }
 
-// literal are the commands whose arguments after the first are those of another
-// program: their own flags have to come first.
+// literal are the commands whose arguments after the first belong to another program.
+// The commands' own flags have to come before the first argument.
 var literal = []string{"exec", "ps"}
 
 // reorder moves a command's flags before its arguments, as runc allows either
@@ -97,7 +97,7 @@ func reorder(app *cli.App, args []string) []string {
 	return append(ordered, others...)
 }
 
-// flagsLength is the number of args at the beginning that are flags or their values.
+// flagsLength returns how many args at the beginning are flags or their values.
 func flagsLength(flags []cli.Flag, args []string) int {
 	n := 0
 	for n < len(args) {
@@ -110,8 +110,8 @@ func flagsLength(flags []cli.Flag, args []string) int {
 	return n
 }
 
-// flagLength is the number of args that the flag at their beginning takes with its value;
-// 0 where there is none.
+// flagLength returns how many args the flag at their beginning takes with its value: 1 or
+// 2, or 0 if args[0] is no flag.
 func flagLength(flags []cli.Flag, args []string) int {
 	name, ok := flagName(args[0])
 	if !ok {
@@ -124,7 +124,8 @@ func flagLength(flags []cli.Flag, args []string) int {
 	return 1
 }
 
-// flagName is the name in an argument that is a flag, which "-" and "--" are not.
+// flagName returns the name of the flag in an argument. ok is false if the argument is
+// none; "-" and "--" are none.
 func flagName(arg string) (string, bool) {
 	name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
 	return name, strings.HasPrefix(arg, "-") && name != ""

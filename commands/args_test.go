@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// As in runc, a command's flags may stand behind its arguments, also those of a command
-// below another one.
+// As in runc, flags may follow a command's arguments. This holds for subcommands too.
 func TestFlagsMayComeLast(t *testing.T) {
 	app := newProgram().app("0")
 	for in, want := range map[string]string{

@@ -15,7 +15,8 @@ import (
 // finding is the result of one check.
 type finding struct {
 	Name string `json:"name"`
-	// Needed says that no container runs without it; the rest makes them faster.
+	// Needed says that no container runs without it. Other things are optional, or make
+	// containers faster.
 	Needed bool   `json:"needed"`
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`
@@ -56,7 +57,7 @@ func (p *program) check(c *cli.Context) error {
 	}
 	list := append(lookAtHost(r).findings(), callerFindings(c.Context)...)
 	if c.Bool("run") {
-		// One that is interrupted is removed, too.
+		// SIGINT and SIGTERM cancel the run, and the container is still removed.
 		ctx, stop := signals.Interruptible(c.Context)
 		defer stop()
 		list = append(list, runFinding(ctx, r))
@@ -74,7 +75,7 @@ func (p *program) check(c *cli.Context) error {
 	return verdict(list)
 }
 
-// verdict is an error where containers cannot run.
+// verdict returns an error if containers cannot run.
 func verdict(list []finding) error {
 	var missing []string
 	for _, f := range list {

@@ -9,8 +9,8 @@ import (
 	"runch/sandbox"
 )
 
-// callerFindings are those of the callers that this machine has: what each of them
-// knows of runch.
+// callerFindings returns a finding for each caller that is installed: whether its
+// configuration has runch.
 func callerFindings(ctx context.Context) []finding {
 	var list []finding
 	for _, caller := range callers.All() {

@@ -17,17 +17,18 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// containerFinding is the finding that is not about what is there, but about what works.
+// containerFinding names the finding about running a container. The other findings are
+// about what is installed.
 const containerFinding = "container"
 
-// runTimeout is what a container of check may take besides its boot.
+// runTimeout bounds a container of check, in addition to the VM's boot timeout.
 const runTimeout = time.Minute
 
-// maxSaid bounds what is read of what a container of check says, in bytes.
+// maxSaid bounds the output that is read from a container of check, in bytes.
 const maxSaid = 4096
 
-// runFinding runs a container. It needs no image: its program is this one, which is
-// static, and says its version.
+// runFinding runs a container. It needs no container image: the program is runch itself,
+// which is static, and prints its version.
 func runFinding(ctx context.Context, r *sandbox.Runtime) finding {
 	f := finding{Name: containerFinding, Needed: true}
 	ctx, cancel := context.WithTimeout(ctx, r.Config.BootTimeout+runTimeout)
@@ -46,7 +47,7 @@ func runFinding(ctx context.Context, r *sandbox.Runtime) finding {
 	return f
 }
 
-// runOnce makes a bundle, runs it to its end and gives what it has said. Nothing of it stays.
+// runOnce makes a bundle, runs it to its end, removes both and returns the output.
 func runOnce(ctx context.Context, r *sandbox.Runtime) (said string, err error) {
 	dir, err := os.MkdirTemp("", name+"-check-")
 	if err != nil {
@@ -80,7 +81,7 @@ func runOnce(ctx context.Context, r *sandbox.Runtime) (said string, err error) {
 	if err := r.Start(ctx, id); err != nil {
 		return "", fmt.Errorf("start: %w", err)
 	}
-	// Its end is that of what it says.
+	// The output ends when the container does.
 	data, err := io.ReadAll(io.LimitReader(output, maxSaid))
 	if err != nil {
 		return "", fmt.Errorf("wait for the container's end: %w", errors.Join(ctx.Err(), err))
@@ -88,7 +89,7 @@ func runOnce(ctx context.Context, r *sandbox.Runtime) (said string, err error) {
 	return string(data), nil
 }
 
-// checkBundle makes a bundle with nothing but this program, by a bind mount.
+// checkBundle makes a bundle whose root holds nothing but this program, as a bind mount.
 func checkBundle(dir string) (*oci.Bundle, error) {
 	exe, err := os.Executable()
 	if err != nil {

@@ -10,20 +10,20 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// completeVariable is set by the completion scripts. Without it, the word that
-// asks for completions is an argument like any other: it may be one of the
-// program that exec runs.
+// completeVariable is set by the completion scripts. Without it, the word that asks
+// for completions is an ordinary argument: the program that exec runs may have such
+// a flag.
 const completeVariable = "RUNCH_COMPLETE"
 
-// completing tells whether a completion script asks what may come next.
+// completing tells whether a completion script asks for completions.
 func completing(args []string) bool {
 	return os.Getenv(completeVariable) != "" && args[len(args)-1] == "--"+cli.BashCompletionFlag.Names()[0]
 }
 
-// completable gives args as the flag package has to get them to complete the last one:
-// it takes "--" for the end of the flags even where a flag is being typed. ok is false
-// behind a "--" that does end them: the flag package would not complete those arguments
-// but run the command.
+// completable changes args so that the flag package can complete the last word. If that
+// word is "--", a flag that is being typed, it becomes "-": the package would take "--"
+// for the end of the flags. ok is false after a "--" that does end the flags: the package
+// would run the command instead of completing its arguments.
 func completable(args []string) (question []string, ok bool) {
 	question = slices.Clone(args)
 	if last := len(question) - 2; question[last] == "--" {
@@ -32,9 +32,9 @@ func completable(args []string) (question []string, ok bool) {
 	return question, !slices.Contains(question, "--")
 }
 
-// completesID makes a command complete containers' ids besides its flags. It prints all
-// ids: the scripts pass on the word that is typed only where it is a flag, and the shell
-// selects those that begin with it.
+// completesID makes a command complete containers' ids as well as its flags. It prints all
+// ids: the scripts pass the typed word only if it is a flag, and the shell selects the ids
+// that begin with that word.
 func (p *program) completesID(c *cli.Command) *cli.Command {
 	c.BashComplete = func(ctx *cli.Context) {
 		last := os.Args[max(0, len(os.Args)-2)]

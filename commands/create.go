@@ -25,7 +25,7 @@ func (p *program) createCommand() *cli.Command {
 	}
 }
 
-// createFlags are those that create and run have in common.
+// createFlags are the flags that create and run have in common.
 func createFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "bundle", Aliases: []string{"b"}, Usage: "`DIR` of the bundle (default: the current directory)"},
@@ -51,12 +51,12 @@ func (p *program) create(c *cli.Context) error {
 	return nil
 }
 
-// argumentError is an error of the command line, which names the command itself.
+// argumentError is an error of the command line. Its text already names the command.
 type argumentError struct{ error }
 
 func (e argumentError) Unwrap() error { return e.error }
 
-// commandError says which command has failed, as runc does.
+// commandError adds the command's name to an error, as runc does.
 func commandError(command string, err error) error {
 	var argument argumentError
 	if errors.As(err, &argument) {
@@ -65,8 +65,8 @@ func commandError(command string, err error) error {
 	return fmt.Errorf("%s %s failed: %w", name, command, err)
 }
 
-// createOptions reads the command line and the bundle. It does not come back where the
-// container is passed on to the fallback runtime.
+// createOptions reads the command line and the bundle. If the container is passed on to
+// the fallback runtime, it does not return: the fallback runtime replaces this program.
 func (p *program) createOptions(c *cli.Context, detach bool) (*sandbox.Runtime, sandbox.CreateOptions, error) {
 	var o sandbox.CreateOptions
 	if err := exactArgs(c, 1); err != nil {
@@ -103,8 +103,8 @@ func (p *program) createOptions(c *cli.Context, detach bool) (*sandbox.Runtime, 
 	}, nil
 }
 
-// refuseFDs refuses to pass open files on: they are of this kernel, and the
-// container has another.
+// refuseFDs refuses to pass open files on: they belong to the host's kernel, and the
+// container runs on the guest's.
 func refuseFDs(c *cli.Context) error {
 	switch n := c.Int("preserve-fds"); {
 	case n < 0:

@@ -24,7 +24,7 @@ func (p *program) deleteCommand() *cli.Command {
 			err = p.runtime(c).Delete(c.Context, id, c.Bool("force"))
 			var exit *exec.ExitError
 			if errors.As(err, &exit) {
-				return processError(exit.ExitCode()) // the fallback runtime's, which has said why
+				return processError(exit.ExitCode()) // the fallback runtime has printed the reason
 			}
 			return err
 		},

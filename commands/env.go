@@ -109,8 +109,8 @@ func (h *host) environment(ctx context.Context) *environment {
 	return e
 }
 
-// virtiofsdPart runs the program for its version. The implementation in C prints it to
-// stderr, with the versions of what it is made of.
+// virtiofsdPart runs virtiofsd to get its version. The implementation in C prints it to
+// stderr, together with the versions of its components.
 func virtiofsdPart(ctx context.Context, v *storage.Virtiofsd) part {
 	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
@@ -155,7 +155,7 @@ func (e *environment) print(out io.Writer) error {
 	return w.Flush()
 }
 
-// String is for people.
+// String describes the part in one line, for people.
 func (p part) String() string {
 	fields := []string{p.Path, p.Kind, p.Version, p.Why, p.Error}
 	fields = slices.DeleteFunc(fields, func(s string) bool { return s == "" })

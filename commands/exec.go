@@ -93,7 +93,7 @@ func (p *program) execProcess(c *cli.Context) (int, error) {
 	})
 }
 
-// subCgroup is the value of --cgroup: one path, as the guest has cgroup v2.
+// subCgroup returns the value of --cgroup: a single path, as the guest has cgroup v2.
 func subCgroup(args []string) (string, error) {
 	switch {
 	case len(args) == 0:

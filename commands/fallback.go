@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// passedFlags are the global flags that a fallback runtime gets as they came. --root is
-// another for it, and the rest is about virtual machines, or ignored.
+// passedFlags are the global flags that the fallback runtime gets unchanged. It gets a
+// --root of its own. The other flags are about virtual machines or are ignored.
 var passedFlags = []string{"debug", "log", "log-format", "systemd-cgroup", "rootless"}
 
-// fallbackFlags are those of a command line's global flags that are passed on.
+// fallbackFlags returns the global flags of a command line that are passed on.
 func fallbackFlags(flags []cli.Flag, args []string) []string {
 	var passed []string
 	global, _ := splitGlobal(flags, args)
@@ -33,7 +33,7 @@ func fallbackFlags(flags []cli.Flag, args []string) []string {
 	return passed
 }
 
-// splitGlobal parts the global flags from the command and what belongs to it.
+// splitGlobal separates the global flags from the command with its flags and arguments.
 func splitGlobal(flags []cli.Flag, args []string) (global, command []string) {
 	if len(args) == 0 {
 		return nil, nil
@@ -42,8 +42,8 @@ func splitGlobal(flags []cli.Flag, args []string) (global, command []string) {
 	return args[1 : 1+n], args[1+n:]
 }
 
-// follows makes a command that of the runtime that has the container, where that was
-// passed on.
+// follows wraps a command: if its container was passed on, the fallback runtime that has
+// it executes the command instead.
 func (p *program) follows(c *cli.Command) *cli.Command {
 	own := c.Action
 	c.Action = func(c *cli.Context) error {
@@ -56,8 +56,9 @@ func (p *program) follows(c *cli.Command) *cli.Command {
 	return c
 }
 
-// passOn passes a container that is to be created on to the fallback runtime, which takes
-// this process over; it comes back where the container is to be in a VM.
+// passOn lets the fallback runtime create the container if it cannot be in a VM. The
+// fallback runtime then replaces this program. passOn returns nil if the container is
+// for a VM.
 func (p *program) passOn(c *cli.Context, r *sandbox.Runtime, id string, bundle *oci.Bundle) error {
 	f, err := r.PassOn(c.Context, id, bundle)
 	if f == nil || err != nil {
@@ -66,8 +67,9 @@ func (p *program) passOn(c *cli.Context, r *sandbox.Runtime, id string, bundle *
 	return errors.Join(p.become(c, f), r.Forget(c.Context, id))
 }
 
-// become replaces this program by the runtime, with the same command: so it has the
-// process that the caller waits for and signals, its files, and its environment.
+// become executes the fallback runtime with the same command in place of this program. It
+// so has the pid that the caller waits for and signals, and the same open files and
+// environment.
 func (p *program) become(c *cli.Context, f *sandbox.Fallback) error {
 	flags := c.App.Flags
 	_, command := splitGlobal(flags, p.args)
@@ -80,9 +82,9 @@ func (p *program) become(c *cli.Context, f *sandbox.Fallback) error {
 	return nil
 }
 
-// keepFDs lets the caller's first n files besides stdio go to the next program: main has
-// set close-on-exec for them all. It stops at one that is not open: the next program
-// complains about that itself.
+// keepFDs clears close-on-exec, which main has set for all file descriptors, of the first n
+// after stdio: the next program gets them. It stops at one that is not open, as the next
+// program reports that itself.
 func keepFDs(n int) error {
 	for fd := 3; fd < 3+n; fd++ {
 		_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)

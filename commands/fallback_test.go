@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// asProgram has this test binary be the program, which a fallback runtime then replaces.
+// asProgram makes this test binary run Main, so that a fallback runtime can replace it.
 const asProgram = "RUNCH_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fakeRuntime is a fallback runtime that writes its arguments, and what it has in the
-// place of files, down.
+// fakeRuntime is a fallback runtime that records its arguments, and for exec the content of
+// file descriptor 3, in the file $CALLS. It makes and removes its state directories.
 const fakeRuntime = `#!/bin/sh
 printf '%s|' "$@" >>"$CALLS"
 for id; do :; done
@@ -57,7 +57,7 @@ func newMixed(t *testing.T) *mixed {
 
 func (m *mixed) path(name string) string { return filepath.Join(m.dir, name) }
 
-// command is one of the program, with a file besides stdio.
+// command returns a command that runs the program, with file descriptor 3 open.
 func (m *mixed) command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	extra, w, err := os.Pipe()
@@ -77,7 +77,7 @@ func (m *mixed) command(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// calls are those of the fallback runtime since the last time.
+// calls returns the fallback runtime's calls since the last time.
 func (m *mixed) calls(t *testing.T) string {
 	t.Helper()
 	data, err := os.ReadFile(m.path("calls"))
@@ -111,7 +111,7 @@ func TestEveryCommandIsPassedOn(t *testing.T) {
 		{"exec --preserve-fds 1 c prog -x --root /", "exec|--preserve-fds|1|c|prog|-x|--root|/|fd3", 42},
 		{"list --quiet", "list|--format|json|", 0},
 		{"delete --force c", "delete|--force|c|", 0},
-		{"state c", "", 1}, // it is gone, and here nobody has one of that name
+		{"state c", "", 1}, // the record is gone, and no VM has a container of that name
 	} {
 		out, err := m.command(t, strings.Fields(tt.args)...).CombinedOutput()
 		var exit *exec.ExitError

@@ -23,7 +23,8 @@ func (h *host) findings() []finding {
 	return list
 }
 
-// fallbackFinding is about what containers in VMs do without.
+// fallbackFinding tells whether the fallback runtime is there. Containers in VMs do not
+// need it.
 func fallbackFinding(program string) finding {
 	f := finding{Name: "fallback runtime"}
 	found, err := sandbox.FindFallback(program)
@@ -101,7 +102,7 @@ func (h *host) imageFinding() finding {
 	return f
 }
 
-// imagePlace is where an image is looked for first.
+// imagePlace returns the directory in which a guest image is looked for first.
 func imagePlace() string {
 	exe, err := os.Executable()
 	if err != nil {
@@ -146,11 +147,11 @@ func (h *host) kvm() finding {
 	return f
 }
 
-// joinKVM gives a user the devices of the group that they are for on Debian.
+// joinKVM adds a user to the group of /dev/kvm and /dev/vhost-vsock on Debian.
 const joinKVM = "adduser $USER kvm"
 
-// device is about a device of the kernel: load provides it, and allow gives it to this
-// user.
+// device checks that a device of the kernel can be opened. The command load provides the
+// device, and allow gives this user access to it. without says what its lack means.
 func device(what, path, load, allow string, needed bool, without string) finding {
 	f := finding{Name: what, Needed: needed, Detail: path}
 	if err := openable(path); err != nil {

@@ -55,14 +55,14 @@ func (p *program) before(c *cli.Context) error {
 		return err
 	}
 	if root == "/" {
-		// Abs makes it of "" and ".." too, in some working directories.
+		// Abs also returns / for "" and ".." in some working directories.
 		return errors.New("option --root must not be /")
 	}
 	return c.Set("root", root)
 }
 
-// runtime is for commands that make no virtual machine. They do not read the
-// configuration, so that they work with one that is wrong.
+// runtime returns a Runtime for commands that make no virtual machine. It does not read
+// the configuration, so these commands work even if the configuration is wrong.
 func (p *program) runtime(c *cli.Context) *sandbox.Runtime {
 	return &sandbox.Runtime{
 		Store: state.NewStore(c.String("root")), Config: config.Default(), Log: slog.New(p.log), Systemd: c.Bool("systemd-cgroup"),
@@ -70,8 +70,8 @@ func (p *program) runtime(c *cli.Context) *sandbox.Runtime {
 	}
 }
 
-// configured is runtime with the configuration, for commands that make virtual
-// machines, and the settings that it consists of.
+// configured returns a Runtime with the configuration, for commands that make virtual
+// machines, and the settings that the configuration consists of.
 func (p *program) configured(c *cli.Context) (*sandbox.Runtime, []config.Setting, error) {
 	o := config.Options{File: c.String("config"), Getenv: os.Getenv, Flags: make(map[string]string)}
 	if o.File != "" {

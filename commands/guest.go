@@ -104,7 +104,8 @@ func guestBuild(c *cli.Context) error {
 	return err
 }
 
-// guestKernel gives what to take the kernel from, for which one may have to be built.
+// guestKernel returns the source of the guest's kernel. With --kernel-source it builds the
+// kernel first, unless the cache has it.
 func guestKernel(c *cli.Context, epoch time.Time, progress io.Writer) (string, error) {
 	source := c.String("kernel-source")
 	if source == "" {

@@ -12,8 +12,8 @@ import (
 	"runch/storage"
 )
 
-// host is what this machine has for virtual machines, for check and env. To find it
-// out no process is started.
+// host is what this machine has for virtual machines, for check and env. It is found
+// out without starting any process.
 type host struct {
 	runtime *sandbox.Runtime
 
@@ -24,7 +24,7 @@ type host struct {
 	image        *sandbox.Image
 	manifest     *guest.Manifest
 	imageErr     error
-	// kvmErr says why KVM runs no guests here, chErr why cloud-hypervisor is not found.
+	// kvmErr says why KVM cannot run guests here, chErr why cloud-hypervisor is not found.
 	kvmErr, chErr error
 }
 
@@ -44,8 +44,8 @@ func lookAtHost(r *sandbox.Runtime) *host {
 	return h
 }
 
-// inspect reads the manifest beside the kernel. An image that was put together
-// by hand has none, which is no error.
+// inspect reads the manifest beside the kernel. It returns nil without an error for an
+// image without a manifest, which was put together by hand.
 func inspect(image *sandbox.Image) (*guest.Manifest, error) {
 	dir := filepath.Dir(image.Kernel)
 	if filepath.Dir(image.Initramfs) != dir {
@@ -57,7 +57,7 @@ func inspect(image *sandbox.Image) (*guest.Manifest, error) {
 	return guest.Inspect(dir)
 }
 
-// openable tells why a device cannot be used.
+// openable returns an error if a device cannot be opened.
 func openable(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -66,7 +66,8 @@ func openable(path string) error {
 	return f.Close()
 }
 
-// debianRelease is the number of this host's Debian, empty elsewhere.
+// debianRelease returns the release number of this host's Debian, empty on another
+// distribution.
 func debianRelease() string {
 	data, err := os.ReadFile("/etc/os-release")
 	if err != nil {

@@ -61,7 +61,7 @@ func (i installation) run(c *cli.Context) error {
 	if err := exactArgs(c, 0); err != nil {
 		return err
 	}
-	// What is put aside for the caller to read is removed when this is interrupted, too.
+	// SIGINT and SIGTERM cancel an install, so that its temporary files are removed.
 	ctx, stop := signals.Interruptible(c.Context)
 	defer stop()
 	if err := i.install(ctx, c); err != nil {
@@ -105,7 +105,7 @@ func (i installation) install(ctx context.Context, c *cli.Context) error {
 	if unchecked != "" {
 		plan.Notes = append(plan.Notes, unchecked)
 	}
-	// The rest is for the user of this machine.
+	// The next steps concern this machine only, not a --sysroot.
 	if host.Root == "" {
 		plan.Notes = append(plan.Notes, plan.Next())
 	}
@@ -131,7 +131,7 @@ func printNotes(out io.Writer, notes []string) error {
 	return nil
 }
 
-// installPlan reads what there is and says what there is to change.
+// installPlan reads the present configuration and plans its change.
 func installPlan(ctx context.Context, c *cli.Context, caller *callers.Caller, host callers.Host) (*callers.Plan, error) {
 	program, err := programOn(host)
 	if err != nil {
@@ -151,8 +151,8 @@ func installPlan(ctx context.Context, c *cli.Context, caller *callers.Caller, ho
 	return caller.Install(ctx, host, want)
 }
 
-// installHost is whose configuration is meant: that of a directory, of this machine or, for
-// podman, of an ordinary user.
+// installHost returns the host whose configuration is changed: the directory of --sysroot,
+// this machine or, for podman, an ordinary user's configuration.
 func installHost(c *cli.Context, caller *callers.Caller) (callers.Host, error) {
 	if c.IsSet("sysroot") {
 		root, err := filepath.Abs(c.String("sysroot"))
@@ -188,7 +188,7 @@ func thisHost() callers.Host {
 	return callers.Host{ConfigHome: home}
 }
 
-// programOn is this program's path. Below the directory that is taken for / it is from there.
+// programOn returns this program's path, relative to the host's root if it is below that.
 func programOn(host callers.Host) (string, error) {
 	exe, err := os.Executable()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"runch/config"
 )
 
-// The documents show the files as they are written.
+// The documents show the files exactly as install writes them.
 func TestDocumentsShowWhatInstallWrites(t *testing.T) {
 	c := config.Default()
 	showsText(t, "kubernetes", callers.RuntimeClass(c.OverheadMiB+c.VMMOverheadMiB))
@@ -38,7 +38,7 @@ func TestDocumentsShowWhatInstallWrites(t *testing.T) {
 	}
 }
 
-// showsText looks for a text in a document, indented as code is.
+// showsText fails unless a document has the text, indented as code.
 func showsText(t *testing.T, document, text string) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("../docs", document+".md"))

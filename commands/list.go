@@ -17,7 +17,7 @@ import (
 
 var errFormat = errors.New("invalid format option")
 
-// formatFlag is list's and ps's.
+// formatFlag is the flag --format of list and ps.
 func formatFlag() cli.Flag {
 	return &cli.StringFlag{Name: "format", Aliases: []string{"f"}, Value: "table", Usage: "`FORMAT`: table or json"}
 }
@@ -61,9 +61,9 @@ func (p *program) list(c *cli.Context) error {
 	return errFormat
 }
 
-// states are those of all containers whose record can be read. The first create makes
-// the default root, so without it there are no containers; a root that the command line
-// names has to exist.
+// states returns the states of all containers whose record can be read. A default root
+// that does not exist means that there are no containers: the first create makes it. A
+// root that the command line names has to exist.
 func (p *program) states(c *cli.Context) ([]*sandbox.State, error) {
 	r := p.runtime(c)
 	ids, err := r.Store.IDs()
@@ -79,7 +79,7 @@ func (p *program) states(c *cli.Context) ([]*sandbox.State, error) {
 		switch {
 		case err == nil:
 			states = append(states, s)
-		case !errors.Is(err, state.ErrNotExist): // else it is being made, or has just been deleted
+		case !errors.Is(err, state.ErrNotExist): // a container without a record is being made, or has just been deleted
 			_, _ = fmt.Fprintf(c.App.ErrWriter, "load container %s: %s\n", id, shorten(err.Error()))
 		}
 	}

@@ -17,13 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxMessage bounds an error's text, in bytes: conmon reads 8 KiB of the log, which
-// holds the text as JSON and so with escapes.
+// maxMessage bounds an error's text, in bytes. conmon reads 8 KiB of the log, and the
+// text is longer there: JSON escapes some characters.
 const maxMessage = 4 << 10
 
-// logHandler writes records as logrus does, which runc uses: its callers parse
-// them. By default nothing below a warning is written, because a caller takes
-// the file of a failed command for one single record.
+// logHandler writes records in the formats of logrus, which runc uses and runc's callers
+// parse. By default it writes nothing below a warning, because callers expect a single
+// record in the log file of a failed command.
 type logHandler struct {
 	mu     sync.Mutex
 	out    io.Writer
@@ -108,7 +108,7 @@ func (d *derivedHandler) Handle(ctx context.Context, r slog.Record) error {
 }
 
 func (h *logHandler) error(text string) {
-	// That the log cannot be written could only be logged.
+	// A failure to write the log could only be reported in the log.
 	_ = h.write(record{level: "error", msg: text, time: time.Now()})
 }
 
@@ -155,7 +155,7 @@ func formatText(r record) []byte {
 	return []byte(line.String() + "\n")
 }
 
-// formatTerminal is what logrus gives a terminal, without its colours.
+// formatTerminal is logrus's format for terminals, without colours.
 func formatTerminal(r record) []byte {
 	return fmt.Appendf(nil, "%.4s[0000] %s\n", strings.ToUpper(r.level)+" ", r.msg)
 }

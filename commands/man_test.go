@@ -40,7 +40,7 @@ func dashed(f cli.Flag) []string {
 	return names
 }
 
-// flagsOf are a command's flags and those of its subcommands.
+// flagsOf returns the flags of a command and of its subcommands.
 func flagsOf(c *cli.Command) []string {
 	var names []string
 	for _, f := range c.Flags {
@@ -142,7 +142,7 @@ func TestManualPageOfTheConfiguration(t *testing.T) {
 	}
 }
 
-// An option or a page that is gone must not be named any more, in whatever page.
+// No page names an option or a page that does not exist.
 func TestManualPagesNameNothingThatIsNot(t *testing.T) {
 	app := newProgram().app("0")
 	known := map[string]bool{"--help": true, "--version": true}

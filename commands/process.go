@@ -17,8 +17,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// bundleProcess is the process of a bundle's config.json. The rest of the file is not
-// checked again: what it names may have been removed since create.
+// bundleProcess returns the process of a bundle's config.json. It does not check the rest
+// of the file again: files that it names may have been removed since create.
 func bundleProcess(bundle string) (*specs.Process, error) {
 	path := filepath.Join(bundle, oci.ConfigName)
 	data, err := os.ReadFile(path)
@@ -58,7 +58,7 @@ func applyFlags(c *cli.Context, p *specs.Process) error {
 	}
 	addCapabilities(p, c.StringSlice("cap"))
 	p.Env = append(p.Env, c.StringSlice("env")...)
-	// As in runc, a process gets a terminal by --tty alone, even if the container has one.
+	// As in runc, only --tty gives the process a terminal, even if the container has one.
 	p.Terminal = c.Bool("tty")
 	if !p.Terminal {
 		p.ConsoleSize = nil
@@ -81,8 +81,9 @@ func applyFlags(c *cli.Context, p *specs.Process) error {
 	return nil
 }
 
-// addCapabilities adds to the sets that take effect. Ambient capabilities are
-// possible only for a process that has inheritable ones.
+// addCapabilities adds to the bounding, effective and permitted sets. As in runc, it adds
+// to the ambient set only if there are inheritable capabilities: an ambient capability has
+// to be inheritable (capabilities(7)).
 func addCapabilities(p *specs.Process, names []string) {
 	if len(names) == 0 {
 		return
@@ -99,8 +100,8 @@ func addCapabilities(p *specs.Process, names []string) {
 	}
 }
 
-// setUser reads UID or UID:GID. Names are refused, as in runc: they would be
-// those of the container's /etc/passwd.
+// setUser reads UID or UID:GID. It refuses names, as runc does: they would have to be
+// looked up in the container's /etc/passwd.
 func setUser(u *specs.User, text string) error {
 	uids, gids, both := strings.Cut(text, ":")
 	uid, err := parseID(uids)
@@ -117,8 +118,8 @@ func setUser(u *specs.User, text string) error {
 	return nil
 }
 
-// parseID reads a uid or gid. The highest number is none: chown(2) takes it for "do
-// not change".
+// parseID reads a uid or gid. It refuses the highest number, which means "do not change"
+// to chown(2).
 func parseID(text string) (uint32, error) {
 	n, err := strconv.ParseUint(text, 10, 32)
 	if err != nil {

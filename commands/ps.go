@@ -72,7 +72,7 @@ func (p *program) ps(c *cli.Context) error {
 	}
 }
 
-// psJSON writes an array, also where there are no pids.
+// psJSON writes an array, which is empty rather than null if there are no pids.
 func psJSON(out io.Writer, pids []int) error {
 	return json.NewEncoder(out).Encode(append([]int{}, pids...))
 }
@@ -107,7 +107,7 @@ func started(p sandbox.Process) time.Time {
 	return time.Unix(0, int64(min(p.StartNS, 1<<62)))
 }
 
-// startTime is a time for today, a date for this year, else a year, as in ps(1).
+// startTime formats the start as in ps(1): a time if today, a date if this year, else a year.
 func startTime(p sandbox.Process, now time.Time) string {
 	start := started(p).In(now.Location())
 	switch {
@@ -129,7 +129,7 @@ func bsdTime(p sandbox.Process) string {
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
-// userName is the host's name for the uid, as ps(1) on the host shows it under runc.
+// userName returns the host's name for the uid, as the host's ps(1) shows it under runc.
 func userName(uid int) string {
 	u, err := user.LookupId(strconv.Itoa(uid))
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"runch/sandbox"
 )
 
-// column is one of ps(1).
+// column is a column of ps(1).
 type column struct {
 	name, header string
 	value        func(p sandbox.Process, now time.Time) string
@@ -79,7 +79,7 @@ func errPsOption(arg string) error {
 	return fmt.Errorf("ps option %q is not supported: -e, -A, -f, -x and -o are", arg)
 }
 
-// bsdColumns are those of ps -x, with the first as ps puts it: to the right.
+// bsdColumns returns the columns of ps -x. The first is aligned to the right, as in ps.
 func bsdColumns() ([]column, error) {
 	list, err := namedColumns([]string{"pid", "tty", "stat", "bsdtime", "args"})
 	if err != nil {
@@ -90,12 +90,12 @@ func bsdColumns() ([]column, error) {
 	return list, nil
 }
 
-// fullColumns are those of ps -ef.
+// fullColumns returns the columns of ps -ef.
 func fullColumns() []column {
 	list := slices.DeleteFunc(columns(), func(c column) bool {
 		return c.name == "uid" || c.name == "stat" || c.name == "bsdtime" || c.name == "comm"
 	})
-	list[0].header = "UID" // as ps calls the name there
+	list[0].header = "UID" // as in ps -f, where the column UID has names
 	list[len(list)-1].header = "CMD"
 	return list
 }

@@ -47,7 +47,7 @@ func TestPsFormats(t *testing.T) {
 	}
 }
 
-// A guest says what it likes of its processes.
+// The guest is not trusted: it may report any CPU time.
 func TestPsTakesAnyCPUTime(t *testing.T) {
 	now := time.Unix(1<<30, 0)
 	for _, cpu := range []uint64{1 << 57, 1 << 63, 1<<64 - 1} {

@@ -6,8 +6,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// unsupportedCommands are runc's commands that fail here. They fail with --help too, by
-// which callers find out whether a runtime has them.
+// unsupportedCommands returns the commands of runc that always fail here. They fail with
+// --help too, because callers use that to find out whether a runtime has them.
 func unsupportedCommands() []*cli.Command {
 	reasons := map[string]string{
 		"checkpoint": "a virtual machine's processes cannot be saved by CRIU",

@@ -65,7 +65,7 @@ func updateFlags() []cli.Flag {
 	}
 }
 
-// change is what the command line, or the file that it names, asks for.
+// change returns the resources that the command line, or the file of --resources, asks for.
 func (p *program) change(c *cli.Context) (*specs.LinuxResources, error) {
 	if c.String("l3-cache-schema") != "" || c.String("mem-bw-schema") != "" {
 		return nil, errors.New("updating a non-existent Intel RDT configuration is not supported")
@@ -99,7 +99,7 @@ func readResources(file string) (*specs.LinuxResources, error) {
 	return oci.DecodeResources(f)
 }
 
-// resourcesOf reads the flags.
+// resourcesOf returns the resources that the flags set.
 func resourcesOf(c *cli.Context) (*specs.LinuxResources, error) {
 	cpu, memory := &specs.LinuxCPU{Cpus: c.String("cpuset-cpus"), Mems: c.String("cpuset-mems")}, &specs.LinuxMemory{}
 	r := &specs.LinuxResources{CPU: cpu, Memory: memory}
@@ -142,7 +142,7 @@ func resourcesOf(c *cli.Context) (*specs.LinuxResources, error) {
 // maxWeight is the greatest blkio weight that runc takes.
 const maxWeight = 1000
 
-// number reads a flag that is set.
+// number stores the value of a flag in to, if the flag is set and not empty.
 func number[T any](c *cli.Context, name string, to **T, parse func(string) (T, error)) error {
 	text := c.String(name)
 	if text == "" {

@@ -19,22 +19,22 @@ import (
 	"runch/unixsocket"
 )
 
-// bareGuest is a guest without runch: the same VMM with the same kernel and as much memory as a container's, whose root is a
-// share of virtiofsd with that one's own settings, and whose interface is a tap with nothing behind it but the host.
+// bareGuest is a guest without runch: the same VMM with the same kernel and as much memory as a container's. Its root
+// is shared by a virtiofsd with its default settings. Its network interface is a tap that leads only to the host.
 type bareGuest struct {
 	raw  *rawVM
 	root string
-	// cgroup is made like a container's: the host's scheduler divides its time by them.
+	// cgroup is made like a container's, as the host's scheduler divides CPU time between cgroups.
 	cgroup *cgroup.Cgroup
-	// virtiofsd is its pid.
+	// virtiofsd is the pid of virtiofsd.
 	virtiofsd int
-	// end is where its tap is, nil for none.
+	// end says where its tap is, nil for a guest without one.
 	end *end
 	// work are the workload's arguments.
 	work []string
 }
 
-// addBare adds the guest. Its size is that of a container of runch.
+// addBare adds the guest, with as many CPUs and as much memory as the VM of a container of runch.
 func (b *ioBench) addBare(ctx context.Context) error {
 	record, err := b.sizeOfContainer(ctx)
 	if err != nil {
@@ -74,7 +74,7 @@ func (b *ioBench) addBare(ctx context.Context) error {
 	return nil
 }
 
-// sizeOfContainer is the record of the VM of a container, which is made for that and removed.
+// sizeOfContainer creates a container, returns the record of its sandbox, and removes it.
 func (b *ioBench) sizeOfContainer(ctx context.Context) (record *state.Sandbox, err error) {
 	c := contents{spec: b.options.spec, rootfs: "build/rootfs/busybox", args: []string{"true"}}
 	r, err := newRuntime(ctx, ours, b.options.runch, filepath.Join(b.dir, "sized"), c)
@@ -142,7 +142,7 @@ func (g *bareGuest) life(ctx context.Context, cfg *hypervisor.Config) (err error
 	return errors.Join(cgroup.Join(g.virtiofsd, vmm.pid), vm.Wait(), ctx.Err())
 }
 
-// serve starts virtiofsd with its own settings.
+// serve starts virtiofsd with its default settings.
 func (g *bareGuest) serve(ctx context.Context, socket string) (stop func(), err error) {
 	listener, err := unixsocket.Listen(socket)
 	if err != nil {

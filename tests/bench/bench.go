@@ -14,8 +14,7 @@ type bench struct {
 	options options
 	dir     string
 	host    host
-	// runtimes are runch, another build of it if there is one to compare with, and those of runc and crun that
-	// this host has.
+	// runtimes are runch, another build of it if one is given, and runc and crun if this host has them.
 	runtimes []*runtime
 	exits    *exitCounter
 	samples  samples
@@ -27,8 +26,8 @@ const (
 	boot      = "boot to the agent's hello"
 	firstByte = "create+start to the first byte"
 	bareVMM   = "bare VMM"
-	// before names another build of runch, or one beside another guest image, and bareBefore the VMM with that one's
-	// image.
+	// before names another build of runch, or one beside another guest image. bareBefore names the VMM with the guest
+	// image of that build.
 	before     = "runch before"
 	bareBefore = "bare before"
 )
@@ -74,14 +73,14 @@ func (b *bench) prepare(ctx context.Context) error {
 	return nil
 }
 
-// newRawVM is the VMM that a runtime's VMs are made of.
+// newRawVM describes a bare VMM with the same programs and image as the runtime's VMs.
 func (b *bench) newRawVM(ctx context.Context, name string, r *runtime) (*rawVM, error) {
 	env, err := readEnvironment(ctx, r.program)
 	return &rawVM{name: name, env: env, dir: filepath.Join(r.dir, "raw"), exits: b.exits}, err
 }
 
-// warmUp does everything once and keeps nothing but the record of the container's VM: so no first time, with the
-// files still to be read from the disk, is measured, and the bare VMM can be made like the container's.
+// warmUp does everything once and drops the samples, as the first time includes reading files from the disk. It keeps
+// the record of the container's VM, so that the bare VMM can be made like it.
 func (b *bench) warmUp(ctx context.Context) error {
 	for _, r := range b.runtimes {
 		err := b.launch(ctx, r)
@@ -110,7 +109,7 @@ func (b *bench) close(ctx context.Context) error {
 	return errors.Join(append(errs, removeCgroups(), b.exits.close(), os.RemoveAll(b.dir))...)
 }
 
-// removeCgroups removes what the containers' cgroups were in, where nobody else's are.
+// removeCgroups removes the parent of the containers' cgroups, in each hierarchy.
 func removeCgroups() error {
 	parents, err := filepath.Glob(filepath.Join("/sys/fs/cgroup", "*", cgroupParent))
 	errs := []error{err}

@@ -20,16 +20,16 @@ const commandTimeout = 2 * time.Minute
 // cost is what a command took.
 type cost struct {
 	wall time.Duration
-	// own is the CPU time, user and system, of the command's process; all that of the children that it has
-	// waited for too.
+	// own is the CPU time, user and system, of the command's process. all includes that of the children that the
+	// process has waited for.
 	own, all time.Duration
 }
 
-// spawn starts a command; see runtime.
+// spawn starts a command; see runtime.start.
 type spawn func(*exec.Cmd) error
 
-// measure runs a command with stdout as its standard output (nil for /dev/null) and gives what it took. Its standard
-// error is a file, as Wait reads a pipe until the last process has closed it.
+// measure runs a command with stdout as its standard output (nil for /dev/null) and returns its cost. Its standard
+// error is a file: with a pipe, Wait would block until the last process that inherits it has closed it.
 func measure(ctx context.Context, start spawn, stdout *os.File, argv ...string) (cost, error) {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
@@ -66,7 +66,7 @@ func measure(ctx context.Context, start spawn, stdout *os.File, argv ...string) 
 	return c, nil
 }
 
-// awaitEnd returns when the child has ended and leaves the zombie there.
+// awaitEnd waits until the child has ended, and does not reap it.
 func awaitEnd(pid int) error {
 	for {
 		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
@@ -76,8 +76,8 @@ func awaitEnd(pid int) error {
 	}
 }
 
-// cpuTime is what a process has used so far, all its threads and no child, by its CPU clock: see
-// clock_getcpuclockid(3), which makes the clock's id this way.
+// cpuTime returns the CPU time that all threads of a process have used so far, without its children, by its CPU clock.
+// It makes the clock's id as clock_getcpuclockid(3) does.
 func cpuTime(pid int) (time.Duration, error) {
 	const perProcess = 2 // CPUCLOCK_SCHED
 	var ts unix.Timespec
@@ -87,7 +87,7 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// reap waits for the end of a container's process, which has become our child.
+// reap waits for the end of a container's process, which has been reparented to this process.
 func reap(ctx context.Context, pid int) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()

@@ -11,26 +11,26 @@ import (
 )
 
 const (
-	// tracingInstance is a part of the kernel's tracing that nobody else uses.
+	// tracingInstance is an instance of the kernel's tracing that only the bench uses.
 	tracingInstance = "/sys/kernel/tracing/instances/runch-bench"
 
-	// exitHistogram counts exits by the thread that runs the guest, without what comes with each tick of its clock: an
-	// interrupt of the host's, the window for one of the guest's, and the write to the register that sets the timer. The
-	// number of ticks depends on how fast the machine is. The numbers are AMD's (isa 2; tests/lab/host.bats has them too) and
-	// Intel's (isa 1).
+	// exitHistogram counts exits by the thread that runs the guest. It leaves out those that each tick of the guest's
+	// clock causes, as the number of ticks depends on how fast the machine is: a host interrupt, the window for a guest
+	// interrupt, and the write to the MSR that sets the timer. The numbers are AMD's (isa 2; tests/lab/host.bats has
+	// them too) and Intel's (isa 1).
 	exitHistogram = "hist:keys=common_pid if " +
 		"(isa == 2 && exit_reason != 96 && exit_reason != 100 && exit_reason != 124) || " +
 		"(isa == 1 && exit_reason != 1 && exit_reason != 7 && exit_reason != 32 && exit_reason != 52)"
 )
 
-// exitCounter counts how often KVM leaves the guests, but for their clocks. nil counts nothing.
+// exitCounter counts how often KVM leaves the guests, except for their clocks. A nil counter counts nothing.
 type exitCounter struct {
 	histogram string
 }
 
-// countExits starts counting. The counter is nil where there is no KVM, or no tracing of it.
+// countExits starts counting. It returns nil if the host has no KVM or does not allow tracing it.
 func countExits() (*exitCounter, error) {
-	_ = os.Remove(tracingInstance) // of a bench that was killed
+	_ = os.Remove(tracingInstance) // left by a bench that was killed
 	err := os.Mkdir(tracingInstance, 0o700)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil, nil
@@ -60,7 +60,7 @@ func (c *exitCounter) close() error {
 
 var histogramEntry = regexp.MustCompile(`(?m)^\{ common_pid: +(\d+) +\} hitcount: +(\d+)$`)
 
-// of gives the exits of the VMM with this pid until now, 0 where they are not counted.
+// of returns the number of exits so far of the VM of the VMM with this pid, 0 if exits are not counted.
 func (c *exitCounter) of(pid int) (float64, error) {
 	if c == nil {
 		return 0, nil
@@ -83,7 +83,7 @@ func (c *exitCounter) of(pid int) (float64, error) {
 	return count, nil
 }
 
-// keepExits keeps the exits of a container's VM until the container's first output.
+// keepExits adds a sample: the exits of a container's VM until the container's first output.
 func (b *bench) keepExits(r *runtime) error {
 	if r.bare == nil {
 		return nil

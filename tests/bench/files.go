@@ -9,18 +9,19 @@ import (
 	"runch/tests/bench/measurement"
 )
 
-// The directories that are measured, by their names in the results.
+// The names of the measured directories in the results.
 const (
 	onRootfs = "rootfs"
 	onVolume = "volume"
 
-	// rootfsDir and volumeDir are where they are in a root.
+	// rootfsDir and volumeDir are their paths in a container.
 	rootfsDir = "/work"
 	volumeDir = "/volume"
 )
 
-// fileWork are the workload's arguments for one of them. On the host files are read out of its memory, as by virtiofsd:
-// taken out of that they would come from the disk.
+// fileWork returns the workload's arguments for one of the directories. Only in a guest are files dropped from the page
+// cache before they are read (--cold). On the host they stay in it, as they do for virtiofsd: otherwise the disk would
+// be measured.
 func (b *ioBench) fileWork(inGuest bool, where string) []string {
 	args := []string{partFiles, "--dirs=" + strconv.Itoa(b.options.files/measurement.SmallFiles)}
 	if inGuest {
@@ -30,7 +31,7 @@ func (b *ioBench) fileWork(inGuest bool, where string) []string {
 	return append(args, where+"="+dir)
 }
 
-// makeTrees makes what is read in a directory.
+// makeTrees makes the files that the workload reads in a directory.
 func (b *ioBench) makeTrees(dir string) error {
 	small := bytes.Repeat([]byte("small\n"), measurement.SmallSize)[:measurement.SmallSize]
 	for d := range b.options.files / measurement.SmallFiles {

@@ -9,8 +9,8 @@ import (
 	"runch/state"
 )
 
-// createCPU keeps the CPU time of a create: of the command, what it has waited for and what it has left running,
-// without the VMM.
+// createCPU keeps the CPU time of a create: that of the command, of the children that it has waited for and of the
+// processes that it has left running. That of the VMM is kept separately.
 func (b *bench) createCPU(r *runtime, c cost) error {
 	pid, err := r.pid()
 	if err != nil {
@@ -44,11 +44,11 @@ func (b *bench) createCPU(r *runtime, c cost) error {
 	return nil
 }
 
-// idleTime is how long a container is left alone before its memory is looked at: the shim gives back what it
-// needed for the start only, and so does the agent.
+// idleTime is how long a container is left alone before its memory is measured: by then shim and agent have given back
+// the memory that they needed for the start only.
 const idleTime = 5 * time.Second
 
-// lookInside asks the agent for the guest's timeline, and in the last round for what an idle container uses.
+// lookInside asks the agent for the guest's timeline. In the last round it also measures what an idle container uses.
 func (b *bench) lookInside(ctx context.Context, r *runtime, last bool) error {
 	s, err := r.sandbox()
 	if err != nil {
@@ -73,7 +73,7 @@ func (b *bench) lookInside(ctx context.Context, r *runtime, last bool) error {
 	if err := r.usage.onHost(s); err != nil {
 		return err
 	}
-	// Asking the agent wakes the shim: it is done last.
+	// Ask the agent last, as that wakes the shim.
 	if info, err = askAgent(ctx, r); err != nil {
 		return err
 	}
@@ -81,12 +81,12 @@ func (b *bench) lookInside(ctx context.Context, r *runtime, last bool) error {
 	return nil
 }
 
-// sandboxRecord is what runch keeps of a container's VM.
+// sandboxRecord returns runch's record of a container's sandbox.
 func (r *runtime) sandboxRecord() (*state.Sandbox, error) {
 	return state.NewStore(r.state()).LoadSandbox(r.id())
 }
 
-// askAgent calls Info.
+// askAgent calls the agent's Info.
 func askAgent(ctx context.Context, r *runtime) (*agentproto.InfoResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
@@ -106,12 +106,12 @@ func askAgent(ctx context.Context, r *runtime) (*agentproto.InfoResponse, error)
 	return info, nil
 }
 
-// usage is what an idle container uses, in bytes, and how much of the host's processes there is.
+// usage is what an idle container uses: memory in bytes, and the number of host processes and of the shim's threads.
 type usage struct {
 	ShimPSS      int64 `json:"shim_pss"`
 	VirtiofsdPSS int64 `json:"virtiofsd_pss"`
 	VMMPSS       int64 `json:"vmm_pss"`
-	// VMMOwnPSS is without the guest's memory, which is shared.
+	// VMMOwnPSS does not include the guest's memory, which is shared memory.
 	VMMOwnPSS   int64 `json:"vmm_own_pss"`
 	AgentRSS    int64 `json:"agent_rss"`
 	GuestMemory int64 `json:"guest_memory"`

@@ -23,18 +23,18 @@ const (
 // ioTimeout bounds the work of one contender in one round: in the lab it takes minutes.
 const ioTimeout = 20 * time.Minute
 
-// contender does the work, and has its results in a directory that is its root.
+// contender does the same work as the others, in its own root. It leaves its results there.
 type contender struct {
 	name string
 	root string
-	// works are done one after the other, and each leaves a result.
+	// works are done one after another, and each writes a result.
 	works []func(ctx context.Context) error
-	// remove removes what a failed round has left.
+	// remove removes what a failed round has left behind.
 	remove func(ctx context.Context) error
 }
 
-// ioBench is a run of the part for files or that for the network: the same work (the program workload) in turn in a
-// container of runch, in one of another build of it, in a guest without runch, and in a container of crun.
+// ioBench is a run of the part "files" or "network". The program workload does the same work in turn in a container of
+// runch, in one of another build of runch if one is given, in a guest without runch, and in a container of crun.
 type ioBench struct {
 	options    options
 	dir        string
@@ -69,7 +69,7 @@ func runIO(ctx context.Context, o options) (err error) {
 	return b.report().publish(o.json)
 }
 
-// prepare makes all contenders. That of the guest without runch is made like the container's.
+// prepare makes all contenders.
 func (b *ioBench) prepare(ctx context.Context) error {
 	if b.options.part == partNetwork {
 		var err error
@@ -102,7 +102,7 @@ func (b *ioBench) prepare(ctx context.Context) error {
 func (b *ioBench) addRuntime(ctx context.Context, name, program string) error {
 	dir := filepath.Join(b.dir, dirName(name))
 	c := contents{spec: b.options.spec, rootfs: b.options.rootfs}
-	// Each directory has a container of its own: a virtiofsd may be allowed to open too few files for both.
+	// Each directory is measured in a container of its own: virtiofsd's limit of open files may be too low for both.
 	works := [][]string{b.fileWork(name != crun, onRootfs), b.fileWork(name != crun, onVolume)}
 	if b.options.part == partFiles {
 		c.volume = filepath.Join(dir, "volume")
@@ -138,10 +138,10 @@ func (b *ioBench) addRuntime(ctx context.Context, name, program string) error {
 	return nil
 }
 
-// workloadPath is where each root has the program.
+// workloadPath is the program's path in each root.
 const workloadPath = "/workload"
 
-// fill brings the program into a root, and for files the trees to measure.
+// fill copies the program into a root, and makes the trees to measure for the part "files".
 func (b *ioBench) fill(root, volume string) error {
 	program, err := os.ReadFile(b.options.workload)
 	if err != nil {
@@ -160,7 +160,7 @@ func (b *ioBench) fill(root, volume string) error {
 	return err
 }
 
-// round has each contender do its work once. Whose turn is first changes with the rounds.
+// round lets each contender do its work once. Each round begins with another contender.
 func (b *ioBench) round(ctx context.Context) error {
 	for _, c := range b.contenders {
 		for _, work := range c.works {
@@ -175,7 +175,8 @@ func (b *ioBench) round(ctx context.Context) error {
 	return nil
 }
 
-// keep keeps results. To a guest without runch a volume is what its root is, so its figures are for both.
+// keep adds results to the samples. A guest without runch has no volume: its root is the same kind of share, so its
+// figures count for both.
 func (b *ioBench) keep(of string, list []measurement.Measurement) {
 	for _, m := range list {
 		if m.Where == "" {
@@ -188,7 +189,7 @@ func (b *ioBench) keep(of string, list []measurement.Measurement) {
 	}
 }
 
-// turn does some work, and reads its result.
+// turn does one piece of work and returns its results.
 func turn(ctx context.Context, root string, work func(context.Context) error) ([]measurement.Measurement, error) {
 	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
 	defer cancel()

@@ -17,23 +17,24 @@ import (
 	"runch/tests/bench/measurement"
 )
 
-// links are a server's network namespace and what contenders reach it by: a veth each, out of a namespace of their own, or a tap.
+// links are the servers' network namespace and the contenders' connections to it: a veth into a network namespace of
+// each contender's own, or a tap.
 type links struct {
 	server string
-	// namespaces are those that were made, by their names for ip(8).
+	// namespaces are the names, for ip(8), of the namespaces that were made.
 	namespaces []string
 	servers    []*exec.Cmd
 }
 
-// end is one contender's.
+// end is a contender's end of its connection.
 type end struct {
-	// server is the address that it reaches the server by; address is its own, with the length of the network's prefix.
+	// server is the servers' address on this connection; address is the contender's own, with its prefix length.
 	server, address string
-	// namespace is the path of its network namespace, or for a tap of the server's.
+	// namespace is the path of the contender's network namespace, or of the servers' for a tap.
 	namespace string
 }
 
-// newLinks starts the server. Its iperf3 is that of the root file system: the lab has none.
+// newLinks starts the servers. It runs the iperf3 of the root file system, as the lab's VM has none.
 func newLinks(ctx context.Context, rootfs, workload string) (l *links, err error) {
 	l = &links{server: "bench-server-" + strconv.Itoa(os.Getpid())}
 	defer func() {
@@ -45,7 +46,7 @@ func newLinks(ctx context.Context, rootfs, workload string) (l *links, err error
 		return nil, err
 	}
 	for _, args := range [][]string{
-		// ip(8) gives it a mount namespace of its own.
+		// ip netns exec runs it in a mount namespace of its own, so the bind mount is not seen outside.
 		{"sh", "-c", `mount --bind /dev "$0/dev" && exec chroot "$0" "$@"`, rootfs, "iperf3", "--server", "--port", measurement.IperfPort, "--forceflush"},
 		{workload, "echo"},
 	} {
@@ -56,7 +57,7 @@ func newLinks(ctx context.Context, rootfs, workload string) (l *links, err error
 	return l, nil
 }
 
-// serve starts a server and waits until it says something, which is that it listens.
+// serve starts a server and waits for its first output, which says that it listens.
 func (l *links) serve(ctx context.Context, args []string) error {
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), "ip", append([]string{"netns", "exec", l.server}, args...)...)
 	out, err := cmd.StdoutPipe()
@@ -71,7 +72,7 @@ func (l *links) serve(ctx context.Context, args []string) error {
 	if _, err := out.Read(make([]byte, 1)); err != nil {
 		return err
 	}
-	// What it says later is not read: it gets an error, and no full pipe.
+	// Later output is not read: writing it fails instead of blocking on a full pipe.
 	return out.Close()
 }
 
@@ -114,10 +115,10 @@ func newEnd(number int, namespace string) *end {
 	}
 }
 
-// bare is the end of a guest whose tap is in the server's namespace.
+// bare returns the end for a guest whose tap is in the servers' namespace.
 func (l *links) bare() *end { return newEnd(100, l.server) }
 
-// openTap makes the tap, which goes when it is closed.
+// openTap makes the tap, which disappears when it is closed.
 func (e *end) openTap(ctx context.Context) (*os.File, error) {
 	type result struct {
 		tap *os.File
@@ -149,14 +150,14 @@ func (e *end) openTapHere(ctx context.Context) (*os.File, error) {
 	if err := netlink.LinkAdd(tap); err != nil {
 		return nil, fmt.Errorf("make the tap: %w", err)
 	}
-	// ip(8) is started by this thread, so it is in the namespace.
+	// This thread starts ip(8), which so runs in the servers' namespace.
 	if err := errors.Join(ip(ctx, "address", "add", e.server+"/24", "dev", "tap0"), ip(ctx, "link", "set", "tap0", "up")); err != nil {
 		return nil, errors.Join(err, tap.Fds[0].Close())
 	}
 	return tap.Fds[0], nil
 }
 
-// close ends the server and removes the namespaces.
+// close ends the servers and removes the namespaces.
 func (l *links) close(ctx context.Context) error {
 	if l == nil {
 		return nil

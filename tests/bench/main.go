@@ -1,10 +1,11 @@
-// Command bench measures runch: beside the bare VMM that boots the same guest with the same command line, and
-// beside Debian's runc and crun, which make containers without a VM. All of it is one run, in rounds (A B A B …),
-// and the medians of the pairs' ratios are compared: other load on the machine affects both of a pair.
+// Command bench compares runch with the bare VMM, which boots the same guest with the same command line, and with
+// Debian's runc and crun, which make containers without a VM. It measures all of them in one run, in rounds
+// (A B A B …), and compares the medians of the pairs' ratios: other load on the machine affects both of a pair.
 //
-// Its parts for files and network have a container, a guest without runch and a container of crun do the same work.
+// The parts for files and network compare a container of runch, a guest without runch and a container of crun, which
+// do the same work.
 //
-// It prints a table, and writes every sample to a JSON file.
+// The bench prints a table, and writes every sample to a JSON file.
 package main
 
 import (
@@ -23,7 +24,8 @@ type options struct {
 	part                      string
 	runch, rootfs, spec, json string
 	rounds, execs, files      int
-	// workload is the program for files and network, before another build of runch, or one beside another image.
+	// workload is the program that does the work for files and network. before is another build of runch, or one beside
+	// another guest image.
 	workload, before string
 }
 
@@ -52,7 +54,7 @@ func run(ctx context.Context, o options) (err error) {
 	if o.rounds < 1 || o.execs < 1 {
 		return errors.New("there has to be one round, and one exec in it")
 	}
-	// As a runtime's caller does: the containers' processes become children.
+	// As with a runtime's caller, the containers' processes become this process's children.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become a subreaper: %w", err)
 	}

@@ -13,7 +13,7 @@ import (
 	"runch/hypervisor"
 )
 
-// process is one of the host's.
+// process is a process of the host.
 type process struct {
 	pid, parent int
 	// namespace is its pid namespace.
@@ -33,7 +33,7 @@ func (p process) base() string {
 	return filepath.Base(program)
 }
 
-// processes gives those that are wanted. One that ends meanwhile is left out.
+// processes returns the processes for which wanted is true. It skips those that end meanwhile.
 func processes(wanted func(process) bool) ([]process, error) {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
@@ -72,11 +72,11 @@ func readProcess(dir string) (process, error) {
 	return p, err
 }
 
-// gone makes one error of all that a process's end looks like.
+// gone marks an error as that of a process that has ended, which reads of /proc report in several ways.
 func gone(err error) error { return fmt.Errorf("%w: %w", fs.ErrNotExist, err) }
 
-// statusField reads the number behind a label in a file of /proc/PID: see proc_pid_status(5) and
-// proc_pid_smaps(5), where it is in KiB.
+// statusField reads the number after a label in a file of /proc/PID: see proc_pid_status(5) and proc_pid_smaps(5),
+// where amounts of memory are in KiB.
 func statusField(pid int, file, label string) (int64, error) {
 	path := filepath.Join("/proc", strconv.Itoa(pid), file)
 	text, err := os.ReadFile(path)
@@ -95,7 +95,7 @@ func statusField(pid int, file, label string) (int64, error) {
 // sandbox are the processes of one VM.
 type sandbox struct {
 	shim, vmm, virtiofsd process
-	// others should not be there.
+	// others are unexpected processes.
 	others []process
 }
 

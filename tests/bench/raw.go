@@ -69,21 +69,21 @@ func (e *environment) setting(key string) string {
 	return ""
 }
 
-// rawVM is the VMM without runch: the same program, command line, kernel and initramfs, with an empty directory to
-// share, up to the agent's hello.
+// rawVM is a VM without runch, the "bare VMM" of the results. It has the same program, command line, kernel and
+// initramfs, and shares an empty directory. It is ended after the agent's hello.
 type rawVM struct {
-	// name is what it is called in the results.
+	// name is its name in the results.
 	name  string
 	env   *environment
 	exits *exitCounter
-	// record is that of a container's VM, which this one is to be like.
+	// record is the record of a container's sandbox. This VM is made like that one's.
 	record *state.Sandbox
 	dir    string
-	// commandLine is what it was started with last, for comparison with the container's.
+	// commandLine is the VMM's command line of the last boot, for comparison with the container's.
 	commandLine string
 }
 
-// These are constants of runch's VMs too; sameAs fails where they differ.
+// runch has the same constants for its VMs. sameAs fails if they differ.
 const (
 	hotplugSlots = 4
 	nobody       = 65534
@@ -110,12 +110,12 @@ func (r *rawVM) newVM(cfg *hypervisor.Config) (hypervisor.VM, error) {
 
 // booted is a boot of the bare VMM.
 type booted struct {
-	// took is from the start of the VMM's process to the agent's hello, cpu what the VMM has used by then.
+	// took is the time from the start of the VMM's process to the agent's hello, cpu the VMM's CPU time until then.
 	took, cpu time.Duration
 	timeline  *agentproto.Timeline
-	// exits of the VM by then, 0 where they are not counted.
+	// exits are the VM's exits until then, 0 if they are not counted.
 	exits float64
-	// ended is what it took to kill the VMM and to reap it.
+	// ended is the time that it took to kill and reap the VMM.
 	ended time.Duration
 }
 
@@ -175,7 +175,7 @@ func (r *rawVM) boot(ctx context.Context) (b *booted, err error) {
 	return b, err
 }
 
-// ownVMM is the process of the VMM that this one has started.
+// ownVMM returns the VMM that this process has started. It fails unless there is exactly one.
 func ownVMM() (process, error) {
 	children, err := processes(func(p process) bool { return p.parent == os.Getpid() && p.isVMM() })
 	if err != nil || len(children) != 1 {
@@ -194,10 +194,10 @@ func readHello(ctx context.Context, l net.Listener) (*agentproto.Hello, error) {
 	return agentproto.ReadHello(conn)
 }
 
-// varying are the arguments that differ between any two VMs.
+// varying matches the arguments that differ between any two VMs.
 var varying = regexp.MustCompile(`(guest=|guest-cid=|runch\.hello_port=|cloud-hypervisor \(|/)[^, ]*`)
 
-// sameAs is an error where the container's VMM was started with other arguments: the two could not be compared.
+// sameAs returns an error if the container's VMM was started with other arguments, as the two cannot be compared then.
 func (r *rawVM) sameAs(vmm process) error {
 	a, b := varying.ReplaceAllString(r.commandLine, "$1"), varying.ReplaceAllString(vmm.commandLine, "$1")
 	if a != b {

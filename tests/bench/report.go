@@ -15,7 +15,7 @@ import (
 	"runch/hypervisor"
 )
 
-// report is what the JSON file has.
+// report is the content of the JSON file.
 type report struct {
 	Taken  time.Time `json:"taken"`
 	Part   string    `json:"part"`
@@ -24,7 +24,7 @@ type report struct {
 	Execs  int       `json:"execs_per_round,omitempty"`
 	// Series are all samples.
 	Series []*series `json:"series"`
-	// Usage, by the names of runch and another build of it, and Sizes are there for the part "life".
+	// Usage, by the name of the build of runch, and Sizes are set for the part "life" only.
 	Usage map[string]usage `json:"usage,omitempty"`
 	Sizes *sizes           `json:"sizes,omitempty"`
 	// Targets are the figures to reach.
@@ -33,7 +33,7 @@ type report struct {
 	Missing []string `json:"missing,omitempty"`
 }
 
-// host describes the machine that the figures are from.
+// host describes the machine on which the figures were measured.
 type host struct {
 	Kernel      string            `json:"kernel"`
 	CPU         string            `json:"cpu"`
@@ -84,11 +84,11 @@ func (b *bench) sizes() (sizes, error) {
 	return sizes{Binary: info.Size(), Agent: m.Agent.Size, Initramfs: m.Initramfs.Size}, nil
 }
 
-// target is a figure that is to be reached.
+// target is a limit that a measured figure should keep.
 type target struct {
 	Name  string  `json:"name"`
 	Limit float64 `json:"limit"`
-	// Least says that the figure is to be no less, and else no more.
+	// Least says that Limit is the least allowed figure; otherwise it is the greatest.
 	Least   bool    `json:"least,omitempty"`
 	Figure  float64 `json:"figure"`
 	Reached bool    `json:"reached"`
@@ -100,7 +100,7 @@ func (b *bench) targets(s sizes) []target {
 	ratio := func(a, b *series) float64 { return median(ratios(a, b)) }
 	idle := b.runtimes[0].usage
 	kvm := b.host.Accel == string(hypervisor.AccelKVM)
-	execLimit := 3.0 // a translator translates the start of each process anew
+	execLimit := 3.0 // TCG translates the code of each new process again
 	if kvm {
 		execLimit = 1.2
 	}
@@ -122,7 +122,7 @@ func (b *bench) targets(s sizes) []target {
 		{Name: "agent's memory (RSS), MiB", Limit: 16, Figure: float64(idle.AgentRSS) / mib},
 		{Name: "initramfs, MiB", Limit: 12, Figure: float64(s.Initramfs) / mib},
 	}
-	if kvm { // the translator takes what it likes
+	if kvm { // TCG's memory for translated code is not limited here
 		list = append(list, target{
 			Name: "memory of an idle container (PSS), MiB", Limit: 72,
 			Figure: float64(idle.ShimPSS+idle.VirtiofsdPSS+idle.VMMPSS) / mib,
@@ -152,7 +152,7 @@ func (b *bench) targets(s sizes) []target {
 	return judged(list)
 }
 
-// judged says of each target whether it is reached. A figure of 0 was not measured.
+// judged sets Reached in each target. A figure of 0 was not measured, and does not reach its target.
 func judged(list []target) []target {
 	for i, t := range list {
 		if t.Least {
@@ -183,7 +183,7 @@ func (b *bench) report() (*report, error) {
 	}, nil
 }
 
-// publish prints the table and, where there is a path, saves the samples.
+// publish prints the table and, if path is not empty, saves the samples there.
 func (r *report) publish(path string) error {
 	if err := r.print(os.Stdout); err != nil || path == "" {
 		return err

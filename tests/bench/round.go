@@ -26,7 +26,7 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
-// round does everything once, with the things that are compared next to each other.
+// round does everything once. Things that are compared directly follow each other.
 func (b *bench) round(ctx context.Context, last bool) error {
 	for _, r := range b.runtimes {
 		if r.bare != nil {
@@ -96,12 +96,12 @@ func (b *bench) launch(ctx context.Context, r *runtime) error {
 	if err := <-first; err != nil {
 		return fmt.Errorf("%s: the container writes nothing: %w", r.name, err)
 	}
-	// The time between the two commands is the bench's own.
+	// The time between the two commands does not count: it is the bench's own.
 	b.samples.duration(firstByte, wall, r.name, created.wall+wrote.Sub(began))
 	return b.keepExits(r)
 }
 
-// verb runs one verb and keeps what it took.
+// verb runs one verb and keeps its cost.
 func (b *bench) verb(ctx context.Context, r *runtime, verb string) error {
 	c, err := r.do(ctx, verb)
 	if err != nil {

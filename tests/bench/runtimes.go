@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The runtimes, by which results name them.
+// The names of the runtimes in the results.
 const (
 	ours = "runch"
 	runc = "runc"
@@ -30,21 +30,21 @@ type runtime struct {
 	name, program, version string
 	// dir has the bundle and the runtime's state.
 	dir string
-	// start starts its commands.
+	// start starts the runtime's commands.
 	start spawn
-	// bare is the VMM that its VMs are like, nil where it has no VMs; usage is what its idle container used.
+	// bare is the bare VMM to compare with, nil for a runtime without VMs. usage is what its idle container used.
 	bare  *rawVM
 	usage usage
 }
 
-// cgroupParent is where the containers' cgroups are.
+// cgroupParent is the parent of the containers' cgroups.
 const cgroupParent = "runch-bench"
 
-// contents are what is in a bundle: a spec, changed a little, and a copy of a root file system.
+// contents describe a bundle: a spec, in which args and mounts are changed, and a root file system, which is copied.
 type contents struct {
 	spec, rootfs string
 	args         []string
-	// volume is a directory that is mounted at /volume, network the path of a namespace; both may be empty.
+	// volume is a directory to mount at /volume, network the path of a network namespace. Both may be empty.
 	volume, network string
 }
 
@@ -88,7 +88,7 @@ func copyRootfs(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// dirName is a name of the results as one of a directory.
+// dirName turns a name in the results into one for a directory.
 func dirName(name string) string { return strings.ReplaceAll(name, " ", "-") }
 
 // writeSpec makes the bundle's config.json.
@@ -128,15 +128,15 @@ func (r *runtime) state() string { return filepath.Join(r.dir, "state") }
 
 func (r *runtime) pidFile() string { return filepath.Join(r.dir, "pid") }
 
-// id is the container's. Of several benches at one time each has its own.
+// id returns the container's id, which differs between benches that run at the same time.
 func (r *runtime) id() string {
 	return "bench-" + dirName(r.name) + "-" + strconv.Itoa(os.Getpid())
 }
 
-// verbs of every runtime, in the order of a container's life.
+// verbs are the measured commands of every runtime, in the order of a container's life.
 var verbs = []string{"create", "start", "exec", "kill", "delete"}
 
-// argv is the command line of a verb, the same for every runtime.
+// argv returns the command line of a verb, which has the same form for every runtime.
 func (r *runtime) argv(verb string) []string {
 	argv := []string{r.program, "--root", r.state(), verb}
 	switch verb {
@@ -155,7 +155,7 @@ func (r *runtime) do(ctx context.Context, verb string) (cost, error) {
 	return measure(ctx, r.start, nil, r.argv(verb)...)
 }
 
-// pid is the container's process.
+// pid returns the pid of the container's process.
 func (r *runtime) pid() (int, error) {
 	text, err := os.ReadFile(r.pidFile())
 	if err != nil {
@@ -164,7 +164,7 @@ func (r *runtime) pid() (int, error) {
 	return strconv.Atoi(string(text))
 }
 
-// sandbox are the processes of the container's VM; only runch's containers have one.
+// sandbox returns the processes of the container's VM. Only containers of runch have one.
 func (r *runtime) sandbox() (*sandbox, error) {
 	pid, err := r.pid()
 	if err != nil {
@@ -182,7 +182,7 @@ func (r *runtime) awaitEnd(ctx context.Context) error {
 	return reap(ctx, pid)
 }
 
-// remove deletes what a failed round has left.
+// remove deletes the container that a failed round has left.
 func (r *runtime) remove(ctx context.Context) error {
 	if _, err := os.Stat(r.state()); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -191,8 +191,8 @@ func (r *runtime) remove(ctx context.Context) error {
 	return err
 }
 
-// withoutHybrid starts commands in a mount namespace without cgroup v2 where the host has both versions, each with
-// controllers: crun refuses such a host. The namespace is that of one thread, which does nothing else.
+// withoutHybrid returns a spawn for crun, which refuses a host where both versions of cgroups have controllers. On such
+// a host commands start in a mount namespace without cgroup v2: that of one thread, which does nothing else.
 func withoutHybrid() (spawn, error) {
 	const unified = "/sys/fs/cgroup/unified"
 	controllers, err := os.ReadFile(filepath.Join(unified, "cgroup.controllers"))

@@ -11,10 +11,10 @@ import (
 // The kinds of measure.
 const (
 	wall = "time"
-	// cpuOwn is user and system time of the command's process alone; cpuAll that of everything but the VMM.
+	// cpuOwn is user and system time of the command's process alone, cpuAll that of all processes except the VMM.
 	cpuOwn = "cpu"
 	cpuAll = "cpu_all"
-	// cpuPart is cpuAll's parts; cpuVMM is what the VMM has used.
+	// cpuPart are the parts of cpuAll. cpuVMM is the VMM's CPU time.
 	cpuPart  = "cpu_part"
 	cpuVMM   = "cpu_vmm"
 	syscalls = "syscalls"
@@ -22,7 +22,8 @@ const (
 	exits    = "exits" // of a VM
 )
 
-// series are the samples of one thing, in the order of the rounds: times in milliseconds, system calls and exits in number.
+// series are the samples of one measurement, in the order of the rounds. Times are in milliseconds, system calls and
+// exits are counts.
 type series struct {
 	What    string    `json:"what"`
 	Measure string    `json:"measure"`
@@ -83,7 +84,7 @@ func (s *samples) addBoot(of string, b *booted) {
 	s.addTimeline(of, b.timeline)
 }
 
-// addTimeline keeps a guest's moments up to the hello.
+// addTimeline keeps the phases of a guest's start up to the hello.
 func (s *samples) addTimeline(of string, t *agentproto.Timeline) {
 	s.duration(toAgent, timeline, of, nanoseconds(t.GetAgentStartNs()))
 	s.duration(toModules, timeline, of, nanoseconds(t.GetModulesLoadedNs()-t.GetAgentStartNs()))
@@ -99,7 +100,7 @@ func (s *samples) addContainer(of string, t *agentproto.Timeline) {
 
 func nanoseconds(n uint64) time.Duration { return time.Duration(n) }
 
-// median is of a copy: the samples stay in their order.
+// median does not reorder the samples: it sorts a copy. It is 0 without samples.
 func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)
@@ -113,7 +114,7 @@ func median(values []float64) float64 {
 	}
 }
 
-// ratios are those of a's samples to those of b that were taken in the same round, and nil where there are none.
+// ratios divides each of a's samples by b's of the same round. It returns nil if one of them was not measured.
 func ratios(a, b *series) []float64 {
 	if a == nil || b == nil || len(a.Samples) != len(b.Samples) {
 		return nil
@@ -125,5 +126,5 @@ func ratios(a, b *series) []float64 {
 	return list
 }
 
-// String is for error messages.
+// String describes the series for error messages.
 func (e *series) String() string { return fmt.Sprintf("%s of %s (%s)", e.What, e.Of, e.Measure) }

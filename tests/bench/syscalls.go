@@ -11,10 +11,11 @@ import (
 	"strings"
 )
 
-// tracedRounds is how often system calls are counted at most: a Go program's number varies with its threads.
+// tracedRounds is how often system calls are counted at most. More than once, as a Go program's number of system calls
+// varies with its threads.
 const tracedRounds = 3
 
-// countSyscalls runs all verbs of each runtime once more for each count, with strace around each command.
+// countSyscalls runs all verbs of each runtime under strace, once for each count.
 func (b *bench) countSyscalls(ctx context.Context) error {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
@@ -40,13 +41,13 @@ func (b *bench) countSyscalls(ctx context.Context) error {
 	return nil
 }
 
-// traced runs one verb and counts the system calls of the command alone, all its threads.
+// traced runs one verb and counts the system calls of all threads of the command, without other processes.
 func (b *bench) traced(ctx context.Context, strace string, r *runtime, verb string) (float64, error) {
 	summary := filepath.Join(b.dir, "strace")
 	argv := []string{strace, "-c", "-U", "calls,name", "-o", summary}
 	if r.name != crun {
-		// Threads are followed, and a child until it becomes another program. crun has no threads, and its child
-		// is the container already.
+		// strace follows threads, and a child until its execve. It does not follow for crun, which has no threads
+		// and whose child is already the container.
 		argv = append(argv, "-f", "-b", "execve", "--quiet=attach")
 	}
 	if _, err := measure(ctx, r.start, nil, append(argv, r.argv(verb)...)...); err != nil {

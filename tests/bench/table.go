@@ -29,7 +29,7 @@ func (r *report) print(out io.Writer) error {
 	return w.Flush()
 }
 
-// life writes the sections of the part for a container's life.
+// life writes the sections of the part "life".
 func (t *table) life() {
 	t.comparison("time, ms", wall, "%.1f", boot, "create", "start", firstByte, "exec", "kill", "delete")
 	t.comparison("CPU time of the command alone, ms", cpuOwn, "%.1f", verbs...)
@@ -42,7 +42,7 @@ func (t *table) life() {
 	t.usage()
 }
 
-// table writes lines; Flush returns the first error.
+// table writes lines. Flush returns the first error of all writes.
 type table struct {
 	*bufio.Writer
 	r *report
@@ -52,7 +52,7 @@ func (t *table) line(format string, args ...any) {
 	_, _ = fmt.Fprintf(t, format+"\n", args...)
 }
 
-// section begins with the names of the columns.
+// section begins a section with the names of its columns.
 func (t *table) section(cells ...string) {
 	t.line("")
 	t.row(cells...)
@@ -71,7 +71,7 @@ func (t *table) find(what, measure, of string) *series {
 	return (&samples{t.r.Series}).find(what, measure, of)
 }
 
-// comparison has a column for each of those compared, and one for runch's ratio to each other.
+// comparison writes a section with a column for each contender, and one for runch's ratio to each other contender.
 func (t *table) comparison(title, measure, format string, whats ...string) {
 	header := []string{title}
 	columns := slices.DeleteFunc([]string{bareVMM, bareBefore, before, ours, runc, crun}, func(of string) bool {
@@ -98,7 +98,7 @@ func (t *table) comparison(title, measure, format string, whats ...string) {
 	}
 }
 
-// ratio is runch's figure by the other's. A create and the first byte are compared with the bare VMM's boot.
+// ratio divides runch's figure by the other's. The bare VMM's boot is the other figure for create and the first byte.
 func (t *table) ratio(what, measure, of string) string {
 	other := what
 	if (of == bareVMM || of == bareBefore) && (what == "create" || what == firstByte) {
@@ -118,7 +118,7 @@ func number(s *series, format string) string {
 	return fmt.Sprintf(format, median(s.Samples))
 }
 
-// parts has a line for each part of create's CPU time.
+// parts writes a row for each part of create's CPU time.
 func (t *table) parts(title string) {
 	t.section(title)
 	for _, s := range t.r.Series {

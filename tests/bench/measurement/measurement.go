@@ -1,4 +1,4 @@
-// Package measurement is what the bench and its workload agree on.
+// Package measurement has the names, sizes and file formats that the bench and its workload share.
 package measurement
 
 // Measurement is one figure.
@@ -10,10 +10,10 @@ type Measurement struct {
 	Value float64 `json:"value"`
 }
 
-// ResultFile is where the workload writes a list of them, in its root.
+// ResultFile is the file in the workload's root to which it writes a list of measurements.
 const ResultFile = "/result.json"
 
-// What is measured of files: rates, of which more is better, and times, of which less is.
+// The measurements of files. Of rates more is better, of times less.
 const (
 	SequentialWrite = "sequential write, MiB/s"
 	SequentialRead  = "sequential read, MiB/s"
@@ -24,32 +24,32 @@ const (
 	Mix             = "like a compiler, for a file, us"
 )
 
-// What is measured of the network; up is what the container sends.
+// The measurements of the network. Up is the direction in which the container sends.
 const (
 	Up        = "TCP, sent, Mbit/s"
 	Down      = "TCP, received, Mbit/s"
 	RoundTrip = "request and response, us"
 )
 
-// The ports of the server on the host.
+// The ports of the servers on the host.
 const (
 	IperfPort = "5201"
 	EchoPort  = "5202"
 )
 
-// The trees of a measured directory, which are there before: small files in SmallDir, in directories that have a
-// number, and what a compiler includes in IncludeDir. ObjectDir is for what it writes.
+// The trees that the bench makes in a measured directory: small files in numbered directories below SmallDir, and the
+// files that a compiler includes in IncludeDir. ObjectDir is for the files that it writes.
 const (
 	SmallDir   = "small"
 	IncludeDir = "include"
 	ObjectDir  = "object"
 
-	// SmallFiles are in each directory.
+	// SmallFiles is the number of files in each numbered directory, Includes that in IncludeDir.
 	SmallFiles = 100
 	Includes   = 200
 )
 
-// SmallSize and IncludeSize are the sizes of such files, in bytes.
+// SmallSize and IncludeSize are the sizes of these files, in bytes.
 const (
 	SmallSize   = 1 << 10
 	IncludeSize = 4 << 10

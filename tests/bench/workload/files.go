@@ -15,7 +15,7 @@ import (
 	"runch/tests/bench/measurement"
 )
 
-// files measures in the directory NAME=DIR. --cold has fio take a file out of the guest's memory before it reads it.
+// files measures in the directory of NAME=DIR. With --cold, fio drops its file from the page cache before it reads it.
 func files(ctx context.Context, args []string) ([]measurement.Measurement, error) {
 	flags := flag.NewFlagSet("files", flag.ContinueOnError)
 	cold := flags.Bool("cold", false, "")
@@ -31,7 +31,7 @@ func files(ctx context.Context, args []string) ([]measurement.Measurement, error
 	keep := func(what string, value float64) {
 		list = append(list, measurement.Measurement{What: what, Where: where, Value: value})
 	}
-	// First, while nothing in the guest knows of the files.
+	// Before fio, while the guest has none of these files cached.
 	for _, part := range []struct {
 		what string
 		do   func(dir string, dirs int) (files int, err error)
@@ -72,8 +72,8 @@ func read(path string, buf []byte) error {
 	return err
 }
 
-// compile does what a compiler does to a file system, for as many files as there are directories: it looks for what each of
-// them includes, where most of it is not, reads it, and writes an object, under another name first.
+// compile uses a file system as a compiler does, for as many source files as there are directories. It looks for each
+// included file in two directories without it, then reads it, and writes an object under a temporary name.
 func compile(dir string, dirs int) (int, error) {
 	const included, pieces = 30, 4
 	buf := make([]byte, 2*measurement.IncludeSize)
@@ -121,7 +121,7 @@ func write(path string, piece []byte, times int) error {
 	return f.Close()
 }
 
-// jobs are those of fio, in their order, all with one file.
+// jobs are fio's jobs in their order, all with the same file.
 var jobs = []struct{ what, pattern, block, amount string }{
 	{measurement.SequentialWrite, "write", "1m", "128m"},
 	{measurement.SequentialRead, "read", "1m", "128m"},
@@ -129,7 +129,7 @@ var jobs = []struct{ what, pattern, block, amount string }{
 	{measurement.RandomWrite, "randwrite", "4k", "8m"},
 }
 
-// fio runs the jobs. Without fsync: it is the way to the host that is measured, and not its disk.
+// fio runs the jobs, without fsync: the path to the host is measured, not its disk.
 func fio(ctx context.Context, dir string, cold bool, keep func(what string, value float64)) error {
 	args := []string{
 		"--output-format=json", "--directory=" + dir, "--filename=data", "--size=128m", "--ioengine=psync", "--thread", "--invalidate=0",

@@ -14,8 +14,8 @@ import (
 	"runch/hypervisor/vmmtest/guestimage"
 )
 
-// guest is the init of a guest whose root is the share, mounted as it is, and that has one network interface, configured by
-// hand. It powers off in any case: the host takes a result that is not there for a failure.
+// guest is the init of a guest whose root is the virtiofs share itself, and whose only network interface gets a fixed
+// address. It always powers off: the host takes a missing result for a failure.
 func guest(args []string) error {
 	err := work(args)
 	if err != nil {
@@ -48,7 +48,7 @@ func work(args []string) error {
 	return measure(context.Background(), args[1:])
 }
 
-// mountSystem mounts what programs expect.
+// mountSystem mounts the kernel's file systems that programs expect.
 func mountSystem(root string) error {
 	for _, m := range []struct{ kind, at string }{{"devtmpfs", "dev"}, {"proc", "proc"}, {"sysfs", "sys"}} {
 		at := filepath.Join(root, m.at)
@@ -62,7 +62,7 @@ func mountSystem(root string) error {
 	return nil
 }
 
-// enterShare makes the share the root.
+// enterShare mounts the share and makes it the root.
 func enterShare() error {
 	const root = "/share"
 	if err := os.Mkdir(root, 0o700); err != nil {

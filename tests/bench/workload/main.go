@@ -1,5 +1,5 @@
-// Command workload is what the bench of files and network runs: in containers, and as the init of a guest without an
-// agent, where it mounts its root and does the same. What it has measured it writes to a file of its root.
+// Command workload does the work that the bench measures for files and network. It runs in containers, and as the init
+// of a guest without an agent, where it mounts its root first. It writes the results to a file in its root.
 //
 //	workload files [--cold] --dirs N NAME=DIR   reads and writes in a directory, by fio and by itself
 //	workload network ADDRESS                talks to iperf3 and to "workload echo" there
@@ -29,8 +29,8 @@ func run(args []string) error {
 	if len(args) == 0 {
 		return errors.New("nothing to do")
 	}
-	ctx := context.Background() // whoever runs it ends it
-	// The kernel passes on to init what it does not know of its own command line.
+	ctx := context.Background() // the caller bounds its time
+	// The kernel passes unknown words of its command line to init as arguments, before those after "--".
 	if i := slices.Index(args, "guest"); os.Getpid() == 1 && i > 0 {
 		args = args[i:]
 	}
@@ -44,7 +44,7 @@ func run(args []string) error {
 	}
 }
 
-// measure does what is asked for and writes the results.
+// measure does the work that the arguments ask for and writes the results.
 func measure(ctx context.Context, args []string) error {
 	var list []measurement.Measurement
 	var err error

@@ -12,7 +12,7 @@ import (
 	"runch/tests/bench/measurement"
 )
 
-// network measures TCP streams in both directions, and how long it takes until the answer to one byte is there.
+// network measures the rates of TCP streams in both directions, and the time until one byte is answered.
 func network(ctx context.Context, server string) ([]measurement.Measurement, error) {
 	var list []measurement.Measurement
 	keep := func(what string, value float64) {
@@ -36,7 +36,7 @@ func network(ctx context.Context, server string) ([]measurement.Measurement, err
 	return list, nil
 }
 
-// iperf gives what arrived, in bits per second.
+// iperf returns the rate at which data arrived, in bits per second.
 func iperf(ctx context.Context, server string, args ...string) (float64, error) {
 	args = append([]string{"--client", server, "--port", measurement.IperfPort, "--time", "4", "--json"}, args...)
 	text, err := exec.CommandContext(ctx, "iperf3", args...).Output()
@@ -59,7 +59,7 @@ func iperf(ctx context.Context, server string, args ...string) (float64, error) 
 	return result.End.Received.Rate, nil
 }
 
-// roundTrip is the mean of many, after some that do not count.
+// roundTrip returns the mean of many round trips, after some that do not count.
 func roundTrip(ctx context.Context, server string) (time.Duration, error) {
 	const first, counted = 100, 2000
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(server, measurement.EchoPort))

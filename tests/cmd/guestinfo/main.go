@@ -1,5 +1,5 @@
 // Command guestinfo asks the agent of a container's VM what the guest is and what it uses, and prints the answer as
-// JSON, by the names of agent.proto. The question is a call itself, and counted as one.
+// JSON with the field names of agent.proto. The agent counts this call too.
 //
 //	guestinfo ROOT ID
 package main

@@ -1,6 +1,6 @@
-// Command member makes one more container in the sandbox of a container that runs, by the agent's own protocol: it has
-// that one's root file system, and the guest's at /guest. The program's output goes to stdout, and its exit code is
-// member's. The container ends with member.
+// Command member makes one more container in the sandbox of a running container, by the agent's own protocol. The new
+// container has the running one's root file system, and the guest's at /guest. Its program's output goes to stdout,
+// and its exit code becomes member's. The container ends when member does.
 //
 //	member [-join TYPE=[ID]]... [-user] [-sysfs] [-share NAME] [-submount PATH] [-hostname NAME] [-memory BYTES] ROOT ID NEW PROGRAM [ARG]...
 package main
@@ -44,7 +44,7 @@ type options struct {
 	hostname string
 	memory   int64
 	root, id string
-	// of is the share of the container that runs
+	// of is the share of the running container
 	of   string
 	name string
 	args []string
@@ -134,7 +134,7 @@ func (o *options) start(ctx context.Context, client *agentproto.Client, stdio *a
 	return agentproto.FromAgent(err)
 }
 
-// output copies one stream to stdout, which serves for both.
+// output opens one stream for the container's stdout and stderr, and copies it to this process's stdout.
 func output(ctx context.Context, d agentproto.Dialer) (<-chan error, *agentproto.Stdio, error) {
 	var random [8]byte
 	if _, err := rand.Read(random[:]); err != nil {

@@ -6,7 +6,7 @@ import (
 	"runch/agentproto"
 )
 
-// spec is the container's, as the agent takes it: its paths are the guest's.
+// spec returns the container's spec in the form for the agent: its paths are in the guest.
 func (o *options) spec() *specs.Spec {
 	all := []string{"CAP_SYS_ADMIN", "CAP_KILL", "CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE", "CAP_NET_ADMIN"}
 	spec := &specs.Spec{

@@ -1,6 +1,6 @@
-// Command registry is a registry of container images that are made of directories, for runtimes' callers that pull
-// what they run. It listens on the loopback device, prints its address once all images are there, and serves until it
-// is ended.
+// Command registry is a registry of container images, for callers that pull the images that they run. It makes the
+// images from directories. It listens on the loopback device, prints its address once all images are there, and serves
+// until it is ended.
 //
 //	registry DIR
 //
@@ -64,7 +64,7 @@ func run(args []string) error {
 	return <-served
 }
 
-// push makes the image that is beside a file of names, and gives it to the registry by each of them.
+// push makes the image of the directory that has the file names, and pushes it under each of the names in the file.
 func push(address, names string) error {
 	image, err := build(filepath.Dir(names))
 	if err != nil {

@@ -1,14 +1,14 @@
 // Command subreaper stands in for the caller of an OCI runtime (conmon, a containerd shim): the process that
-// the container's pid is reparented to, and that learns the exit status by wait4 and by nothing else.
+// the container's process is reparented to, and that learns the exit status only by wait4.
 //
 //	subreaper watch --log FILE -- COMMAND [ARG...]
 //	subreaper once [--pid-file FILE] -- COMMAND [ARG...]
 //	subreaper never -- COMMAND [ARG...]
 //
-// watch runs COMMAND and reaps every process that is reparented to it, one JSON line in FILE for each; it ends
+// watch runs COMMAND, reaps every process that is reparented to it, writes one JSON line to FILE for each, and ends
 // with COMMAND's status. once runs COMMAND, then waits for the pid that COMMAND left in the pid file and prints
-// one JSON line about it. never runs COMMAND and waits for nothing else: what COMMAND leaves behind stays a zombie
-// when it ends, until the subreaper does.
+// one JSON line about it. never runs COMMAND and reaps nothing else: a process that COMMAND leaves behind stays a
+// zombie after its end, until the subreaper ends too.
 package main
 
 import (
@@ -42,7 +42,7 @@ func run(args []string) (int, error) {
 	if flags.NArg() == 0 {
 		return 0, errors.New("no command given")
 	}
-	// The attribute survives execve and is not inherited by children: what the command leaves behind comes to us.
+	// The attribute is not inherited by children (prctl(2)), so orphans of the command are reparented to this process.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("become a subreaper: %w", err)
 	}

@@ -29,14 +29,14 @@ type reaped struct {
 	StartTime uint64 `json:"starttime"`
 	// Time is when it was reaped, in milliseconds since 1970.
 	Time int64 `json:"time"`
-	// Command is the status of the command itself and CommandMS how long it took, WaitMS how long after the
-	// command's end the process lived (mode once).
+	// Command is the status of the command itself, CommandMS how long it took, and WaitMS how long the process
+	// lived after the command's end (mode once).
 	Command   int   `json:"command"`
 	CommandMS int64 `json:"command_ms"`
 	WaitMS    int64 `json:"wait_ms"`
 }
 
-// start runs the command with our own stdio and returns its pid. Nothing but reap may wait for it.
+// start runs the command with this process's stdio and returns its pid. Only reap may wait for it.
 func start(args []string) (int, error) {
 	path, err := exec.LookPath(args[0])
 	if err != nil {
@@ -49,7 +49,7 @@ func start(args []string) (int, error) {
 	return proc.Pid, nil
 }
 
-// reap waits for any child, ours or adopted.
+// reap waits for any child, whether started here or reparented.
 func reap() (*reaped, error) {
 	var info unix.Siginfo
 	for {
@@ -82,7 +82,7 @@ func reap() (*reaped, error) {
 	return r, nil
 }
 
-// watch runs the command and logs the processes that it leaves behind and that end before it.
+// watch runs the command and logs the orphans that end before the command does.
 func watch(logFile string, args []string) (int, error) {
 	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -107,7 +107,7 @@ func watch(logFile string, args []string) (int, error) {
 	}
 }
 
-// once runs the command, waits for the pid it left, and prints how that ended.
+// once runs the command, waits for the pid in the pid file, and prints how that process ended.
 func once(pidFile string, args []string) (int, error) {
 	began := time.Now()
 	main, err := start(args)
@@ -144,7 +144,7 @@ func once(pidFile string, args []string) (int, error) {
 	return 0, json.NewEncoder(os.Stdout).Encode(result)
 }
 
-// never runs the command and stays until it is ended.
+// never runs the command and then waits for SIGTERM.
 func never(args []string) (int, error) {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTERM)

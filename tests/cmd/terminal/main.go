@@ -14,7 +14,7 @@
 //	send HEX          type these bytes
 //	close             close the master
 //
-// What appears on the terminal goes to the file of --out, what was learned about it to --report, in JSON.
+// The terminal's output goes to the file of --out, a report about the terminal to that of --report, in JSON.
 package main
 
 import (
@@ -33,12 +33,12 @@ import (
 
 // report is what the program learned about a terminal.
 type report struct {
-	// Name is the payload that came with the master, Descriptors how many descriptors came with it.
+	// Name is the payload of the message with the master, Descriptors the number of descriptors in it.
 	Name        string `json:"name"`
 	Descriptors int    `json:"descriptors"`
 	IsPTYMaster bool   `json:"is_pty_master"`
-	// Status is how the command ended: exit code or 128 plus signal. Restored says whether the terminal's
-	// modes are afterwards what they were before.
+	// Status is the command's exit code, or 128 plus its signal. Restored says whether the terminal has the same
+	// modes after the command as before.
 	Status   int  `json:"status"`
 	Restored bool `json:"restored"`
 }
@@ -94,7 +94,7 @@ func (s *screen) copy(done chan<- error) {
 	done <- errors.Join(err, f.Close())
 }
 
-// write stores the report so that a reader sees all of it or nothing.
+// write stores the report atomically: a reader sees all of it or no file.
 func (s *screen) write(r *report) error {
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -146,7 +146,7 @@ func (s *screen) execute(line string) error {
 	}
 }
 
-// resize sets the window's size. File.Fd would make reads of the master block for ever, so it is not used.
+// resize sets the window's size. It does not use File.Fd, which would set the master to blocking mode.
 func (s *screen) resize(rows, cols uint16) error {
 	return s.control(func(fd int) error {
 		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})

@@ -67,7 +67,7 @@ func (s *screen) take(conn *net.UnixConn) (*report, error) {
 	if len(fds) == 0 {
 		return nil, errors.New("no descriptor in the message")
 	}
-	// Non-blocking, so that closing it ends a read that is under way.
+	// In non-blocking mode, closing the master ends a read that is under way.
 	if err := unix.SetNonblock(fds[0], true); err != nil {
 		return nil, fmt.Errorf("master: %w", err)
 	}

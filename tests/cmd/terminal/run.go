@@ -42,7 +42,7 @@ func (s *screen) run(args []string) error {
 	if err != nil {
 		return fmt.Errorf("read the terminal's modes: %w", err)
 	}
-	// With the last slave closed the master's reader drains what is left and ends.
+	// Once the last slave is closed, copy reads the remaining output and ends.
 	_ = slave.Close()
 	if err := <-done; err != nil {
 		return err

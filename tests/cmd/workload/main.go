@@ -1,5 +1,5 @@
-// Command workload is the program that the tests run inside containers. It is static, so that it is also all
-// there is in a root without a C library, and each of its verbs does one thing that a shell cannot do precisely.
+// Command workload is the program that the tests run inside containers. It is static, so that it also runs as the only
+// file in a root. Each of its verbs does one thing that a shell cannot do precisely.
 //
 //	workload exit N        end with status N, 0 to 255
 //	workload die N         end by signal N, with the default action
@@ -10,11 +10,11 @@
 //	workload self          print what a process can learn about itself, in JSON
 //	workload serve ADDR    answer each TCP connection with one line
 //	workload tally ADDR    read each TCP connection to its end, answer with the number of bytes and their SHA-256
-//	workload listener ADDR on each TCP connection say a line, end that direction, and print what was heard
+//	workload listener ADDR write a line to each TCP connection, shut down that direction, and print what comes
 //	workload fetch ADDR    connect and print what comes
 //	workload send ADDR     connect, send stdin to its end, then print what comes
 //	workload reply ADDR    connect, print what comes to its end, then send stdin
-//	workload crowd ADDR N  N connections at one time to a tally, each with something of its own
+//	workload crowd ADDR N  send different data to a tally on each of N connections at the same time
 //	workload names HOST    ask the name servers for the host by UDP, then by TCP, and print each answer
 //	workload web ADDR      answer each HTTP request with an empty page
 //	workload euid          print the effective user id
@@ -87,7 +87,7 @@ func run(args []string) error {
 	return fmt.Errorf("unknown verb %q", verb)
 }
 
-// count reads stdin to its end.
+// count prints the number of bytes on stdin and their SHA-256.
 func count() error {
 	h := sha256.New()
 	n, err := io.Copy(h, os.Stdin)
@@ -98,7 +98,7 @@ func count() error {
 	return nil
 }
 
-// pattern writes n bytes that differ from place to place, so that a piece lost, doubled or moved shows.
+// pattern writes n pseudo-random bytes, so that the receiver's checksum shows a piece that is lost, doubled or moved.
 func pattern(w io.Writer, n int) error {
 	buf := make([]byte, 0, 64<<10)
 	x := uint32(2463534242)

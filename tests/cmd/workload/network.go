@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// patience is how long a connection may say nothing.
+// patience is how long a client waits for a connection, an answer or a name server.
 const patience = time.Minute
 
-// listen gives each connection to a goroutine.
+// listen accepts connections and runs answer for each in a goroutine.
 func listen(addr string, answer func(*net.TCPConn) error) error {
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	if err != nil {
@@ -52,7 +52,7 @@ func serve(addr string) error {
 	})
 }
 
-// tally answers at the end of what comes.
+// tally answers each connection at the end of its data with the number of bytes and their SHA-256.
 func tally(addr string) error {
 	return listen(addr, func(conn *net.TCPConn) error {
 		h := sha256.New()
@@ -65,7 +65,7 @@ func tally(addr string) error {
 	})
 }
 
-// listener ends what it says before it listens.
+// listener shuts down its own direction of a connection before it reads the other.
 func listener(addr string) error {
 	return listen(addr, func(conn *net.TCPConn) error {
 		if _, err := fmt.Fprintln(conn, "listening"); err != nil {
@@ -113,7 +113,7 @@ func fetch(addr string) error {
 	return err
 }
 
-// send says what stdin holds, ends that direction, and prints the answer.
+// send sends stdin, shuts down that direction, and prints the answer.
 func send(addr string) error {
 	conn, err := connect(addr)
 	if err != nil {
@@ -127,7 +127,7 @@ func send(addr string) error {
 	return err
 }
 
-// ask says all of question and ends that direction; the answer may take as long as patience from then on.
+// ask sends all of question and shuts down that direction. The answer then has to come within patience.
 func ask(conn *net.TCPConn, question io.Reader) error {
 	if _, err := io.Copy(conn, question); err != nil {
 		return err
@@ -138,7 +138,7 @@ func ask(conn *net.TCPConn, question io.Reader) error {
 	return conn.SetReadDeadline(time.Now().Add(patience))
 }
 
-// reply reads to the end of what comes before it says anything.
+// reply reads the connection to its end before it sends anything.
 func reply(addr string) error {
 	conn, err := connect(addr)
 	if err != nil {
@@ -152,7 +152,7 @@ func reply(addr string) error {
 	return err
 }
 
-// crowd has many connections at one time to a tally, and says something else on each.
+// crowd opens n connections to a tally at the same time, and sends different data on each.
 func crowd(addr string, n int) error {
 	var conns []*net.TCPConn
 	for range n {
@@ -185,7 +185,7 @@ func askTally(conn *net.TCPConn, what string) error {
 	return err
 }
 
-// names asks by Go's own resolver, which does as it is told.
+// names uses Go's own resolver, as that can be made to ask by UDP or by TCP.
 func names(host string) error {
 	for _, network := range []string{"udp", "tcp"} {
 		r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, server string) (net.Conn, error) {

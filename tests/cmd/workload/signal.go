@@ -17,13 +17,13 @@ type sigaction struct {
 	mask                     uint64
 }
 
-// die ends this process by the signal. The Go runtime has handlers of its own that turn some signals into an
-// exit with status 2, so the default action is put back by hand first.
+// die ends this process by the signal. It restores the default action first: the Go runtime's own handlers turn some
+// signals into an exit with status 2.
 func die(n int) error {
 	runtime.LockOSThread()
 	var act sigaction
 	_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(n), uintptr(unsafe.Pointer(&act)), 0, 8, 0, 0)
-	// KILL and STOP have no action that could be set.
+	// The action of KILL and STOP cannot be set (sigaction(2)).
 	if errno != 0 && n != int(unix.SIGKILL) && n != int(unix.SIGSTOP) {
 		return fmt.Errorf("reset signal %d: %w", n, errno)
 	}
