@@ -1,5 +1,5 @@
 # runch: `make help` lists the targets. Every target installs what it lacks
-# from Debian's packages and the Go module proxy, and may be run again at once.
+# from Debian's packages and the Go module proxy, and can be repeated at any time.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -13,17 +13,16 @@ VERSION := $(shell cat VERSION)
 COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 FULL_VERSION := $(VERSION)$(if $(COMMIT),+$(COMMIT))
 
-# No installed Go is needed: scripts/go finds or fetches the one of go.mod.
+# Go need not be installed: scripts/go finds or fetches the version in go.mod.
 GO := $(CURDIR)/build/goroot/bin/go
 export GOTOOLCHAIN := local
 export GOFLAGS := -buildvcs=false -mod=readonly
 unexport GOROOT
 TOOLS := $(CURDIR)/build/tools
 
-# Packages are named once: those with Go code of this module.
 LDFLAGS := -s -w -X main.version=$(FULL_VERSION)
-# The command line's library without what makes documents: each start of the program would set that up, by a
-# seventh of its processor time.
+# Leave the generation of documents out of the command line's library (urfave/cli): its initialization would take a
+# seventh of the processor time of each start of runch.
 TAGS := urfave_cli_no_docs
 AGENT_LDFLAGS := $(LDFLAGS) -linkmode external -extldflags -static
 AGENT_TAGS := netgo osusergo seccomp
@@ -34,7 +33,7 @@ SHFMT := $(TOOLS)/shfmt-v3.14.1
 PROTOC_GEN_GO := $(TOOLS)/protoc/protoc-gen-go
 PROTOC_GEN_TTRPC := $(TOOLS)/protoc/protoc-gen-go-ttrpc
 
-# All shell code: what says so in its first line, and what the suites load.
+# All shell code: files with a shell in their first line, and those that the suites load.
 SCRIPTS = $(sort $(shell git ls-files -co --exclude-standard -- scripts packaging .ci tests | xargs grep -lE '^\#!.*(/|env )(sh|bash|bats)$$' 2>/dev/null) $(wildcard tests/*.bash))
 
 FUZZ_INPUTS ?= 2000
@@ -79,7 +78,7 @@ bin/runch: FORCE | build/goroot
 .PHONY: agent
 agent: bin/runch-agent ## bin/runch-agent, the static first process of the guest
 
-# Only replaced when it changed, so that the guest image is not made anew for nothing.
+# Replaced only if it has changed, so that the guest image is not rebuilt for nothing.
 bin/runch-agent: FORCE | build/goroot deps-build
 	@mkdir -p bin build
 	CGO_ENABLED=1 $(GO) build -trimpath -tags '$(AGENT_TAGS)' -ldflags '$(AGENT_LDFLAGS)' -o build/runch-agent ./agent/cmd/runch-agent
@@ -88,7 +87,7 @@ bin/runch-agent: FORCE | build/goroot deps-build
 build/kernel.deb: | scripts/kernel
 	@scripts/kernel $@
 
-# Debian's kernel as it is packaged, or a lean one from Debian's source: see docs/guest.md.
+# The guest's kernel: Debian's package, or a lean one built from Debian's source; see docs/guest.md.
 KERNEL ?= debian
 LINUX_SOURCE ?= /usr/src/linux-source-6.12.tar.xz
 
@@ -104,7 +103,7 @@ kernel-debian: build/kernel.deb
 kernel-lean:
 	@scripts/deps kernel
 
-# Only replaced when another kernel is asked for.
+# Replaced only if another kernel is selected.
 build/kernel.options: FORCE | kernel-$(KERNEL)
 	@mkdir -p build
 	@echo '$(KERNEL_OPTIONS)' | cmp -s - $@ || echo '$(KERNEL_OPTIONS)' >$@
@@ -164,7 +163,7 @@ conformance: all rootfs deps-vm deps-test deps-conformance ## suites that others
 critest: all rootfs deps-vm deps-test deps-conformance ## of these, what Kubernetes' runtimes are validated by, with containerd
 	@tests/external/run critest
 
-# crictl comes with it.
+# This builds crictl too.
 .PHONY: critest-build
 critest-build: rootfs deps-test
 	@CONFORMANCE_SCOPE=build tests/external/run critest
@@ -218,7 +217,7 @@ test-lab-drivers: all lab ## the driver suite in the lab: QEMU with KVM and vsoc
 bench: all rootfs deps-vm deps-test ## figures beside the bare VM, runc and crun
 	@tests/bench/run
 
-# Each kernel's image has a runch beside it.
+# runch uses the guest image beside itself, so there is a copy of runch for each kernel's image.
 .PHONY: bench-kernels
 bench-kernels: all rootfs deps-vm deps-test kernel-debian kernel-lean ## figures with the lean kernel beside those with Debian's
 	@for kernel in 'debian $(KERNEL_OPTIONS_debian)' 'lean $(KERNEL_OPTIONS_lean)'; do \
@@ -249,7 +248,7 @@ lint-go: $(GOFUMPT) $(GOLANGCI) deps-build
 	@out=$$(git ls-files -co --exclude-standard -- '*.go' | grep -v '\.pb\.go$$' | xargs $(GOFUMPT) -l); \
 		[ -z "$$out" ] || { echo "not formatted as gofumpt does (make fmt):"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
-	@# The linter's lock is for the whole machine, its cache is this tree's: another one beside it is no reason to fail.
+	@# The linter's lock is for the whole machine. The cache is this tree's own, so it may run in parallel with others.
 	PATH=$(dir $(GO)):$$PATH GOLANGCI_LINT_CACHE=$(CURDIR)/build/golangci-cache $(GOLANGCI) run --allow-parallel-runners ./...
 
 .PHONY: lint-shell
@@ -282,8 +281,8 @@ fmt: $(GOFUMPT) $(SHFMT) ## format Go and shell code
 .PHONY: tools
 tools: $(GOFUMPT) $(GOLANGCI) $(SHFMT) $(PROTOC_GEN_GO) $(PROTOC_GEN_TTRPC) ## what the checks need besides packages
 
-# Tools are built from source at pinned versions, checked by the module proxy's
-# checksums. A change of version is a change of name.
+# Tools are built from source at pinned versions, which Go's checksum database
+# verifies. Their names have the version, so that a new version is built.
 define tool
 $(1): | build/goroot
 	@mkdir -p $$(TOOLS)
@@ -294,7 +293,7 @@ $(eval $(call tool,$(GOFUMPT),mvdan.cc/gofumpt@v0.12.0))
 $(eval $(call tool,$(GOLANGCI),github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0))
 $(eval $(call tool,$(SHFMT),mvdan.cc/sh/v3/cmd/shfmt@v3.14.1))
 
-# The generators are of the versions that go.mod has, as their output depends on them.
+# The generators have the versions in go.mod, as their output depends on the version.
 $(PROTOC_GEN_GO): go.mod | build/goroot
 	@mkdir -p $(@D)
 	GOBIN=$(@D) CGO_ENABLED=0 $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# The table in README.md is true: each statement of the contract has a test, and the tests are those that it names.
+# The table in README.md is up to date: each statement of the contract has at least one test, and the table names it.
+# The lab runs tests again only if they have lost their guest.
 
 load helpers
 
@@ -7,7 +8,7 @@ load helpers
 	"$TESTS/contract"
 }
 
-# lost: what tests/lab/inside would run again after such an output.
+# lost STATUS: runs tests/lab/lost, which reads a test run's output and prints the filter for the tests to run again.
 lost() {
 	run -"$1" "$TESTS/lab/lost" words='no word|ended'
 }

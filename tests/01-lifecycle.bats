@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# The life of one container, as the commands of its caller make it: create, start, kill, delete; and run.
+# The life of one container by the commands of its caller: create, start, kill, delete; and run.
 
 load helpers
 
@@ -27,7 +27,7 @@ teardown() {
 	bundle
 	script 'echo ran >/ran; sleep 1000'
 	create
-	# Whatever create started is settled now; the program is not among it.
+	# create has returned, and the program has not run.
 	[ ! -e "$B/rootfs/ran" ]
 	runch start "$ID"
 	state_is running
@@ -53,7 +53,7 @@ teardown() {
 	args /bin/broken
 	# The file is there and executable, so create finds nothing wrong with it.
 	create
-	# As with runc, the words come from start, or on the container's own stderr.
+	# As with runc, the message comes from start or is on the container's own stderr.
 	try runch start "$ID"
 	eventually 10 state_is stopped
 	[ "$(exit_status "$PID")" -ne 0 ]
@@ -76,7 +76,7 @@ teardown() {
 	touch "$B/rootfs/go"
 	same "$(exit_status "$PID")" 7
 	same "$(end_of "$PID" | jq .starttime)" "$STARTED"
-	# The caller acts the instant it has reaped the pid: now, not soon, the container is stopped.
+	# A caller acts as soon as it has reaped the pid, so the container has to be stopped at once.
 	state_is stopped
 	same "$(runch state "$ID" | jq .pid)" 0
 	runch delete "$ID"
@@ -93,7 +93,7 @@ teardown() {
 	touch "$B/rootfs/go"
 	same "$(exit_status "$PID")" 0
 	[ -e "$B/rootfs/gone" ]
-	# The program looks every 50 ms; one second for the news to arrive.
+	# 1000 ms are allowed for the end to be reported, the rest for the program, which looks every 50 ms.
 	[ $(($(end_of "$PID" | jq .time) - began)) -lt 1300 ]
 }
 
@@ -111,7 +111,7 @@ teardown() {
 	create
 	state_is created
 	try runch delete "$ID"
-	# runc takes a created container for one that may go; it ends its process.
+	# Like runc, delete accepts a container that is only created, and ends its process.
 	same "$status" 0
 	exit_status "$PID"
 	gone
@@ -202,7 +202,7 @@ teardown() {
 	[[ $stderr == *"cannot exec in a paused container"* ]]
 	try runch pause "$ID"
 	same "$status" 1
-	# The exec above took longer than several of the program's rounds.
+	# The exec above took longer than several rounds of the program.
 	same "$(cat "$B/rootfs/count")" "$before"
 
 	runch resume "$ID"
@@ -262,7 +262,7 @@ teardown() {
 	runch kill "$ID" KILL
 	exit_status "$PID"
 	runch delete "$ID"
-	# Without force: nothing may still hold it.
+	# An ordinary unmount, not a lazy one: it fails with EBUSY if anything still uses the mount.
 	umount "$B/rootfs"
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
-# The exit status is what wait4 tells of the pid in the pid-file, and nothing else tells it: the guest process's
-# code for 0 to 255, and 128+N when it died of signal N; for a container and for each exec, however quick.
-# RUNCH_REPEAT says how often quick exits are repeated (all codes and all signals with RUNCH_TEST_LONG=1).
+# Callers learn the exit status only from wait4 for the pid in the pid-file: the guest process's code, 0 to 255, or
+# 128+N if signal N ended it. This holds for a container and for each exec, even if they end at once.
+# RUNCH_REPEAT says how often quick exits are repeated. RUNCH_TEST_LONG=1 tests all codes and all signals of execs.
 
 load helpers
 
@@ -25,13 +25,13 @@ teardown() {
 	finish
 }
 
-# own: a container of the test's own, beside the shared one.
+# own: makes a bundle for a container of the test's own, in addition to the shared one.
 own() {
 	ID=${T##*/} B=$T/bundle
 	bundle
 }
 
-# exec_status WORD...: what wait4 says of a detached exec, by a subreaper of its own.
+# exec_status WORD...: prints the status of a detached exec, from wait4 in a subreaper of its own.
 exec_status() {
 	"$TOOLS/subreaper" once --pid-file "$T/pid" -- \
 		"$RUNCH" --root "$ROOT" exec --detach --pid-file "$T/pid" "$ID" "$@" </dev/null 3>&- | jq .status
@@ -86,7 +86,7 @@ exec_status() {
 
 # bats test_tags=contract:2
 @test "an exec that died of signal N has the status 128+N" {
-	# All signals whose default action is to end the process; those of 17 to 23, 28 and 0 do not.
+	# All signals whose default action is to end the process: not 17 to 23 and 28. 32 and 33 are the C library's own.
 	local n signals=(1 2 3 6 9 11 13 14 15 34 64)
 	[ "$RUNCH_TEST_LONG" = 0 ] || mapfile -t signals < <(seq 1 16 && seq 24 27 && seq 29 31 && seq 34 64)
 	for n in "${signals[@]}"; do
@@ -113,7 +113,7 @@ exec_status() {
 		result=$("$TOOLS/subreaper" once --pid-file "$T/pid" -- \
 			"$RUNCH" --root "$ROOT" exec --detach --pid-file "$T/pid" "$ID" sh -c "echo line $i; exit $((i % 256))" \
 			</dev/null 2>"$T/err" 3>&-)
-		# The first line is the process's own output, which is there because it was waited for.
+		# The first line is the process's own output, which is complete because wait4 has returned.
 		same "${result%%$'\n'*}" "line $i"
 		same "$(tail -n 1 <<<"$result" | jq .status)" "$((i % 256))"
 		rm "$T/pid"

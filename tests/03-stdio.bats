@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Standard input, output and error: what the caller gives to create and exec is what the process has. Nothing is
-# lost at the end, an end of file passes in both directions, and nobody else holds the caller's pipes.
+# Standard input, output and error: the process uses those that the caller gives to create and exec. No output is
+# lost at the end, an end of file passes in both directions, and no other process keeps the caller's pipes open.
 
 load helpers
 
@@ -33,7 +33,7 @@ own() {
 	bundle
 }
 
-# flooded FILE: the file holds all of what workload flood writes.
+# flooded FILE: the file has the complete output of workload flood.
 flooded() {
 	same "$(sha256sum <"$1")" "$PATTERN"
 }
@@ -58,7 +58,7 @@ flooded() {
 
 # bats test_tags=contract:4
 @test "10 MiB through pipes that are read slowly arrive complete" {
-	# The reader pauses first: the pipes fill up and the guest has to wait, not to drop.
+	# The reader pauses first, so the pipes fill up: the guest has to wait and must not drop output.
 	runch exec "$ID" workload flood "$MIB10" 2>/dev/null </dev/null | (
 		sleep 1
 		sha256sum
@@ -85,7 +85,7 @@ flooded() {
 # bats test_tags=contract:4
 @test "input that comes later is passed on at once, and the end of the pipe is an end of file" {
 	mkfifo "$T/in"
-	exec 9<>"$T/in" # else opening it would wait for the other side
+	exec 9<>"$T/in" # opening one end of a fifo blocks until the other is open (fifo(7))
 	helper "$RUNCH" --root "$ROOT" exec "$ID" sh -c 'while read -r word; do echo "got $word"; done; echo end' <"$T/in" >"$T/out" 9>&-
 	exec 8>"$T/in" 9>&-
 	echo one >&8
@@ -106,7 +106,7 @@ flooded() {
 @test "a process that closes its stdout closes the caller's pipe, though it lives on" {
 	mkfifo "$T/out"
 	runch exec --detach --pid-file "$T/pid" "$ID" sh -c 'echo last; exec >&-; sleep 1000' </dev/null >"$T/out" 2>/dev/null &
-	# cat ends when all writers have closed.
+	# cat ends when all writers have closed the pipe.
 	same "$(timeout 30 cat "$T/out")" last
 	eventually 10 test -e "$T/pid"
 	EXEC=$(<"$T/pid")
@@ -128,7 +128,7 @@ flooded() {
 	own
 	args sleep 1000
 	create
-	# Each output is a pipe that is read to its end; whoever kept it open would keep the reader here.
+	# Each output is a pipe that is read to its end: a process that kept it open would block the reader.
 	local verb
 	for verb in "start $ID" "state $ID" "ps $ID" "list" "pause $ID" "resume $ID" "kill $ID 0" "exec $ID true" "kill $ID KILL"; do
 		# shellcheck disable=SC2086 # the verb and its arguments
@@ -164,7 +164,7 @@ flooded() {
 
 @test "the process gets the caller's three descriptors and no other" {
 	try execute sh -c 'ls /proc/self/fd' 7>"$T/secret"
-	# The fourth is the directory that ls reads.
+	# ls has opened 3 itself, the directory that it reads.
 	same "$(xargs <<<"$output")" "0 1 2 3"
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Signals: `kill` delivers one to the container's process and does nothing else; a signal that the caller sends to
-# the pid of the pid-file, of a container or of an exec, is delivered to the process that the pid stands for.
+# Signals: `kill` delivers one to the container's process and does nothing else. A signal that the caller sends to
+# the pid in a pid-file, of a container or of an exec, is delivered to that process in the guest.
 
 load helpers
 
@@ -26,7 +26,7 @@ teardown() {
 	finish
 }
 
-# told NUMBER [FILE]: the workload says that this signal came.
+# told NUMBER [FILE]: whether the workload has printed that it got this signal.
 told() {
 	grep -qx "got $1" "${2:-$B/stdout}"
 }
@@ -82,7 +82,7 @@ told() {
 	: >"$B/stdout"
 	: >"$T/more.out"
 
-	# and without it only the first
+	# Without --all only the first process gets the signal.
 	runch kill "$ID" HUP
 	eventually 5 told 1
 	run ! told 1 "$T/more.out"
@@ -160,7 +160,7 @@ told() {
 	try runch kill "$ID" TERM
 	same "$status" 1
 	[[ $stderr == *"container not running"* ]]
-	# for those who end what a container without a pid namespace left
+	# Callers use --all to end what a container without a pid namespace has left.
 	runch kill --all "$ID" KILL
 	runch delete "$ID"
 }
@@ -185,7 +185,7 @@ told() {
 	args yes
 	mkfifo "$B/stdout"
 	local reader cpu=
-	exec {reader}<>"$B/stdout" # so the pipe is open, and nobody reads it
+	exec {reader}<>"$B/stdout" # the pipe is open for reading, but nobody reads it
 	launch
 	writes_no_more() {
 		local before=$cpu
@@ -208,7 +208,7 @@ told() {
 			</dev/null >"$T/$i.out" 2>"$T/$i.err"
 		pids+=("$helper")
 	done
-	# None of them ends before the file is there: so the kill has waited for none, and each of them for no other.
+	# No exec ends before the file exists. So kill does not wait for any exec, and no exec waits for another.
 	runch kill "$ID" USR1
 	all_begun() { [ "$(cat "$T"/[0-9].out | grep -c begun)" = 10 ]; }
 	eventually 30 all_begun

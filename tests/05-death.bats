@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Violent ends. The caller may kill the pid of a container or of an exec at any time, and the machine any of the
-# processes behind it: what hangs together ends together, at once, and the rest lives on.
+# Violent ends. The caller may kill the pid of a container or of an exec at any time, and the kernel (out of memory)
+# or an administrator any process of the sandbox. What depends on that process ends at once, and the rest lives on.
 
 load helpers
 
@@ -12,12 +12,12 @@ teardown() {
 	finish
 }
 
-# counting NAME: a shell loop that adds a line to a file of the root file system while it lives.
+# counting NAME: prints a shell loop that keeps adding lines to a file in the root file system.
 counting() {
 	echo "while :; do echo x >>/$1; sleep 0.1; done"
 }
 
-# still NAME: the file has stopped to grow.
+# still NAME: whether the file has stopped growing.
 still() {
 	local before
 	before=$(stat -c %s "$B/rootfs/$1")
@@ -25,13 +25,13 @@ still() {
 	same "$(stat -c %s "$B/rootfs/$1")" "$before"
 }
 
-# shim, vmm, fsd: the pids of the processes behind the container.
+# shim, vmm, fsd: print the pids of the sandbox's processes.
 shim() {
 	echo "$PID"
 }
 
 vmm() {
-	below "$PID" "${VMM_KIND:0:15}" # what fits into comm
+	below "$PID" "${VMM_KIND:0:15}" # comm has at most 15 characters
 }
 
 fsd() {
@@ -60,7 +60,7 @@ fsd() {
 	eventually 5 test -s "$B/rootfs/alive"
 	local group
 	group=$(group "$PID")
-	# The caller of some runtimes kills by the group: it must not be the caller's own.
+	# Some callers kill the whole process group, so it must not be the caller's own.
 	[ "$group" != "$(group $$)" ]
 	[ "$group" = "$PID" ] || skip "the process of ${RUNCH##*/} leads no group"
 	kill -KILL -- "-$group"
@@ -89,7 +89,7 @@ fsd() {
 	alive "$PID"
 	same "$(execute echo yes)" yes
 
-	# When the container ends, its execs do.
+	# When the container ends, its execs end too.
 	runch kill "$ID" KILL
 	exit_status "$PID" 5
 	same "$(exit_status "$two" 2)" 137
@@ -126,7 +126,7 @@ fsd() {
 	same "$(exit_status "$PID" 2)" 137
 	same "$(exit_status "$EXEC" 2)" 137
 	state_is stopped
-	# Who deletes it is told, and where the end of the guest's output is.
+	# delete warns that the exit status is not known, and names the console's log.
 	try runch delete "$ID"
 	same "$status" 0
 	[[ $stderr =~ "how container $ID ended is not known: the VM ended: ".*"ended with signal: killed"(": ".*)?" (the console's log is "($T/logs/[^ ]*\.log) ]]
@@ -182,7 +182,7 @@ fsd() {
 	eventually 10 says ready "$B/stdout"
 	kill -STOP "$(vmm)"
 	kill -USR1 "$PID"
-	# Both at one time: each waits for long.
+	# Both at the same time, as each takes long to give up.
 	DEADLINE=60 runch exec "$ID" true </dev/null >"$T/exec.out" 2>"$T/exec.err" &
 	local exec=$!
 	DEADLINE=60 try runch kill "$ID" TERM
@@ -193,7 +193,7 @@ fsd() {
 	same "$status" 255
 	[ -s "$T/exec.err" ]
 
-	# Answers that come when nobody waits for them any more are no output of the container's.
+	# Answers that come too late must not appear in the container's output.
 	kill -CONT "$(vmm)"
 	eventually 10 says USR1 "$B/stdout"
 	execute true
@@ -218,7 +218,7 @@ fsd() {
 	[ -n "$(fsd)" ]
 	local below
 	below=$(pstree -pT "$PID" | grep -o '([0-9]*)' | wc -l)
-	# Some kinds of virtiofsd are two processes.
+	# Some implementations of virtiofsd have two processes.
 	[ "$below" -ge 3 ] && [ "$below" -le 4 ]
 	runch delete --force "$ID"
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# What callers read: the pid-file, the log, state and list, --version and features. And what they write: flags in
-# every form, an environment that is almost empty.
+# What callers read: the pid-file, the log, state and list, --version and features. And what they pass: flags in
+# every form and an almost empty environment.
 
 load helpers
 
@@ -30,7 +30,7 @@ unprivileged() {
 	env -i setpriv --reuid 65534 --regid 65534 --clear-groups "$RUNCH" "$@"
 }
 
-# logged FILE PATTERN: the file has exactly one line, in the form of the log, and it says this.
+# logged FILE TEXT: the file has exactly one line, in the log's JSON format, and its message contains the text.
 logged() {
 	cat "$1"
 	same "$(wc -l <"$1")" 1
@@ -49,7 +49,7 @@ logged() {
 @test "the pid-file appears at once with all of its content" {
 	own
 	args true
-	# Whoever looks all the time sees no file, or a whole one.
+	# A reader that polls sees either no file or the complete one.
 	(
 		while [ ! -e "$T/done" ]; do
 			if text=$(cat "$B/pid" 2>/dev/null); then echo "<$text>"; fi
@@ -87,7 +87,7 @@ logged() {
 		.bundle == $bundle and .rootfs == $bundle + "/rootfs" and .annotations["org.example.key"] == "a value" and
 		(.created | test("^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?Z$")) and (.owner | type == "string")
 	' "$T/.out"
-	# in pretty JSON there is a space after the colon, for those who search the text
+	# Some callers search the text: indented JSON has a space after the colon.
 	[[ $output == *'"status": "running"'* ]]
 }
 
@@ -99,7 +99,7 @@ logged() {
 	runch create --bundle bundle --pid-file pid "$ID" </dev/null >out 2>err
 	PID=$(<pid)
 	same "$(runch state "$ID" | jq -r .bundle)" "$B"
-	# The container does not depend on where its caller was.
+	# The container does not depend on its caller's working directory.
 	cd /
 	runch start "$ID"
 	same "$(exit_status "$PID")" 0
@@ -190,7 +190,7 @@ logged() {
 	try unprivileged features
 	same "$status" 0
 	same "$stderr" ""
-	[ -n "$output" ] # which jq takes for true
+	[ -n "$output" ] # jq -e succeeds with empty input
 	jq -e '(.ociVersionMin | type == "string") and (.ociVersionMax | type == "string") and
 		(.hooks | index("prestart") and index("createRuntime") and index("poststop")) and
 		(.mountOptions | index("ro") and index("nosuid") and index("rbind")) and
@@ -243,7 +243,7 @@ logged() {
 	gone
 }
 
-# numbers LINE...: the lines as an array in JSON, sorted as numbers.
+# numbers NUMBER...: prints the numbers as a sorted JSON array.
 numbers() {
 	printf '%s\n' "$@" | jq -sc sort
 }
@@ -267,7 +267,7 @@ numbers() {
 		# The guest's process ends within a second after its shim.
 		two_are_left() { [ "$(runch ps "$ID" -o pid | tail -n +2 | wc -l)" = 2 ]; }
 		eventually 5 two_are_left
-		# shellcheck disable=SC2046 # one in each line
+		# shellcheck disable=SC2046 # one pid per word
 		same "$(runch ps --format guest-json "$ID" | jq -c sort)" "$(numbers $(runch ps "$ID" -o pid | tail -n +2))"
 	fi
 	runch kill "$ID" KILL
@@ -309,7 +309,7 @@ numbers() {
 	jq -e '.process.args == ["sh"] and .root.path == "rootfs" and .process.terminal == true' config.json
 	config '.process.terminal = false'
 	script 'echo it runs'
-	# The cgroup file systems of hosts differ; that mount is looked at elsewhere.
+	# runc's spec mounts cgroup, which not every host allows. Other tests are about that mount.
 	is_runch || config '.mounts |= map(select(.type != "cgroup"))'
 	try runch run "$ID"
 	same "$output" "it runs"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What bad input gets: one clear message, runc's exit code, and nothing made.
+# Bad input gets one clear message and runc's exit code, and nothing is made.
 
 load helpers
 
@@ -11,7 +11,7 @@ teardown() {
 	finish
 }
 
-# refused TEXT WORD...: create fails with status 1 and these words, and makes nothing at all.
+# refused TEXT WORD...: create fails with status 1 and a message with this text, and makes nothing.
 refused() {
 	local text=$1
 	shift
@@ -28,7 +28,7 @@ refused() {
 	clean
 }
 
-# broken JQ-FILTER TEXT: a spec that is changed so is refused with these words.
+# broken JQ-FILTER TEXT: create refuses a spec changed by the filter, with this text.
 broken() {
 	cp "$TESTS/config.json" "$B/config.json"
 	config "$1"
@@ -199,7 +199,7 @@ broken() {
 		try runch state "$ID"
 		same "$status" 1
 		[ -n "$stderr" ] && [ "$(wc -l <"$T/.err")" -le 1 ]
-		# The others can still be listed.
+		# list still works, for the other containers.
 		try runch list
 		[[ $output == *STATUS* ]]
 	done
@@ -221,7 +221,7 @@ broken() {
 	mkdir "$B/config.json"
 	refused "config.json"
 	rmdir "$B/config.json"
-	# Whoever opens it waits for a writer that never comes.
+	# Opening it for reading would block until a writer opens it, which never happens.
 	mkfifo "$B/config.json"
 	DEADLINE=20 refused "config.json"
 	rm "$B/config.json"
@@ -282,7 +282,7 @@ broken() {
 		--cwd relative|wd must be an absolute path
 	END
 	state_is running
-	# A pipe is as good as a file.
+	# The process file may be a pipe.
 	same "$(runch exec --process <(process echo yes) "$ID" </dev/null)" yes
 }
 
@@ -310,7 +310,7 @@ broken() {
 	state_is running
 	printf '{' >"$ROOT/$ID/container.json"
 	printf '{' >"$ROOT/@$ID/sandbox.json"
-	# Now nothing says any more what the container's process is.
+	# Now no record tells which process is the container's.
 	runch delete --force "$ID"
 	gone
 	same "$(exit_status "$pid" 5)" 137

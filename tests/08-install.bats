@@ -1,14 +1,15 @@
 #!/usr/bin/env bats
-# What `make install` installs is whole: it works from its prefix, without the tree it was built in, and goes again.
+# `make install` installs everything needed: it works from its prefix without the tree it was built in. `make uninstall`
+# removes all of it.
 
 load helpers
 
 REPO=${TESTS%/*}
 
-# make_quietly ARGUMENT...: make in the tree; what it says is shown when it fails.
+# make_quietly ARGUMENT...: runs make in the tree, and shows its output only if it fails.
 make_quietly() {
 	local log status=0
-	# The suite of the package may be making that, of the same files.
+	# The package's suite may be running make in the same tree.
 	log=$(flock "$REPO/Makefile" make --no-print-directory -C "$REPO" "$@" 2>&1 3>&-) || status=$?
 	[ $status = 0 ] || echo "$log"
 	return $status
@@ -32,7 +33,7 @@ teardown_file() {
 
 setup() {
 	begin
-	RUNCH=$DEST/usr/bin/runch # from here on the installed one
+	RUNCH=$DEST/usr/bin/runch # the installed one from here on
 }
 
 teardown() {
@@ -41,7 +42,7 @@ teardown() {
 
 @test "the installed binary finds guest image and agent under its prefix" {
 	runch env --format json >"$T/env"
-	# The translator boots the kernel that is unpacked, a processor the one that is not.
+	# TCG boots the unpacked kernel (vmlinux), KVM the packed one.
 	[[ $(jq -r .kernel.path "$T/env") == "$DEST/usr/share/runch/guest/"@(kernel|vmlinux) ]]
 	same "$(jq -r .initramfs.path "$T/env")" "$DEST/usr/share/runch/guest/initramfs"
 	same "$(jq -r .version "$T/env")" "$(jq -r .initramfs.version "$T/env")"
@@ -54,7 +55,7 @@ teardown() {
 @test "a copy of the binary elsewhere finds the image that is installed" {
 	mkdir "$T/bin"
 	cp "$RUNCH" "$T/bin/"
-	# In a namespace of its own, for what may be installed on this host.
+	# In a mount namespace of its own, to hide what is installed on this host.
 	in_prefix() {
 		unshare --mount sh -c 'mkdir -p "$0" && mount --bind "$1" "$0" && shift && exec "$@"' "$1" "$DEST/usr/share" "$T/bin/runch" "${@:2}"
 	}
@@ -88,7 +89,7 @@ teardown() {
 	done
 }
 
-# complete_bash WORD...: what bash offers for the last word of a command line.
+# complete_bash WORD...: prints what bash offers for the last word of a command line.
 complete_bash() {
 	PATH=$DEST/usr/bin:$PATH bash -c '
 		. "$1"

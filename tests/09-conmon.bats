@@ -1,7 +1,6 @@
 #!/usr/bin/env bats
-# Under a real conmon, which is what podman and CRI-O have between themselves and the runtime. conmon calls create
-# and exec, adopts the pid of the pid-file, and learns by wait4 how it ended; start, kill and delete come from the
-# engine, so here from the test.
+# With a real conmon, by which podman and CRI-O run the runtime. conmon calls create and exec, adopts the process of the
+# pid-file, and learns by wait4 how it ended. start, kill and delete come from the engine, which is the test here.
 
 load helpers
 load conmon
@@ -21,7 +20,7 @@ podman_env() {
 	_OCI_SYNCPIPE=5 _OCI_STARTPIPE=6 _OCI_ATTACHPIPE=7 "$@"
 }
 
-# as_podman WORD...: conmon as podman calls it to create $ID. After the container's end conmon has it deleted.
+# as_podman WORD...: runs conmon as podman does to create $ID. conmon deletes the container after its end.
 as_podman() {
 	conmon_with create podman_env conmon --api-version 1 -c "$ID" -u "$ID" -r "$RUNCH" -b "$B" -p "$B/pid" -n "$ID" \
 		--exit-dir "$T/exits" --persist-dir "$T/persist" --full-attach \
@@ -31,13 +30,13 @@ as_podman() {
 		--exit-command-arg delete --exit-command-arg --force --exit-command-arg "$ID" "$@"
 }
 
-# podman_exec WORD...: podman's exec by conmon, of the process in $T/process.json. podman attaches before it lets
-# conmon go on: what the process writes is then in $T/exec.out.
+# podman_exec WORD...: runs conmon as podman does for an exec, of the process in $T/process.json. podman attaches before
+# it lets conmon go on, so all output of the process is in $T/exec.out.
 podman_exec() {
 	rm -rf "$T/exec" "$T/start.pipe" "$T/attach.pipe"
 	mkdir "$T/exec"
 	mkfifo "$T/start.pipe" "$T/attach.pipe"
-	exec 6<>"$T/start.pipe" # else opening it would wait for the other side
+	exec 6<>"$T/start.pipe" # opening one end of a fifo blocks until the other is open (fifo(7))
 	helper cat "$T/attach.pipe" >"$T/attach.sync" 6>&-
 	echo go >&6
 	START=$T/start.pipe ATTACH=$T/attach.pipe conmon_with exec podman_env \
@@ -52,7 +51,8 @@ podman_exec() {
 	exec 6>&-
 }
 
-# logged STREAM: what conmon's log has of that stream. A line that came in pieces has P (partial) in the third column.
+# logged STREAM: prints the content of that stream in conmon's log. Pieces of a line, except for the last, have P
+# (partial) in the third column.
 logged() {
 	awk -v stream="$1" '$2 == stream {
 		partial = $3 == "P"
@@ -79,7 +79,7 @@ logged() {
 	[ ! -e "$T/persist/oom" ] && [ ! -e "$B/oom" ]
 }
 
-# hungry: the container's only process takes more memory than it may have.
+# hungry: makes a bundle whose only process needs more memory than its limit allows.
 hungry() {
 	bundle
 	config '.linux.resources.memory = {limit: 33554432}'
@@ -89,7 +89,7 @@ hungry() {
 # bats test_tags=lab,contract:32
 @test "podman: conmon sees that a container was killed for lack of memory" {
 	hungry
-	cd "$B" # as podman does; older ones of conmon write to the working directory
+	cd "$B" # as podman does: older versions of conmon write to the working directory
 	as_podman
 	cd /
 	created
@@ -180,7 +180,7 @@ hungry() {
 	kill -INT "$CONMON"
 	eventually 5 says "got 2" "$T/ctr.log"
 	alive "$PID"
-	# what comes from others reaches it as well
+	# Signals from other senders reach the container as well.
 	kill -USR2 "$PID"
 	conmon_ended 5 0
 }
@@ -286,7 +286,7 @@ hungry() {
 	[ -e "$T/persist/oom" ] && [ -e "$B/oom" ]
 	runch delete "$ID"
 
-	# As it is where the host's cgroup can tell conmon nothing.
+	# Without conmon, as on a host whose cgroup cannot tell conmon about it.
 	rm "$B/oom" "$B/pid"
 	launch
 	same "$(exit_status "$PID" 30)" 137
@@ -298,7 +298,7 @@ hungry() {
 	needs_vm
 	hungry
 	create
-	# The view of the shim has its /proc at this directory, wherever that goes.
+	# The shim's view has its /proc mounted on this directory, even after the directory is renamed.
 	mv "$B/rootfs/proc" "$B/rootfs/moved"
 	mkdir -p "$B/rootfs/proc/self"
 	printf '#!/bin/sh\necho ran >/ran\n' >"$B/rootfs/proc/self/exe"

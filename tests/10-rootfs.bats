@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# What containers stand on: real root file systems of each kind, read-only ones, overlays, volumes, and hostile ones,
-# which try to lead the runtime out of themselves.
+# Root file systems of each kind: real ones, read-only ones, overlays, volumes, and hostile ones, whose links try to
+# lead the runtime out of the tree.
 
 load helpers
 
@@ -14,19 +14,19 @@ teardown() {
 	finish
 }
 
-# ran STATUS: run the container in the foreground, and see it end so. Its output is in $output and $stderr.
+# ran STATUS: runs the container in the foreground and expects this exit status. Sets $output and $stderr.
 ran() {
 	try runch run --bundle "$B" "$ID"
 	same "$status" "$1"
 }
 
-# bind SOURCE DESTINATION OPTION...: one more mount of the container.
+# bind SOURCE DESTINATION OPTION...: adds a bind mount to config.json.
 bind() {
 	config '.mounts += [{"type": "bind", "source": $ARGS.positional[0], "destination": $ARGS.positional[1],
 		"options": (["bind"] + $ARGS.positional[2:])}]' --args -- "$@"
 }
 
-# tree DIR: what is in a directory, with types, modes, sizes and link targets, to see whether anything changed.
+# tree DIR: lists a directory with types, modes, sizes and link targets, to see whether anything has changed.
 tree() {
 	(cd "$1" && find . -printf '%P %y %m %s %l\n' | sort)
 }
@@ -112,7 +112,7 @@ tree() {
 	same "$(<"$T/volume/guest")" "from the guest"
 	eventually 5 owned
 	echo and again >"$T/volume/going"
-	mv "$T/volume/going" "$T/volume/go" # it appears with all that is in it
+	mv "$T/volume/going" "$T/volume/go" # a rename, so that it appears with its content
 	same "$(exit_status "$PID")" 0
 	same "$(<"$B/stdout")" "from the host"$'\n'"and again"
 }
@@ -126,7 +126,7 @@ owned() {
 	mkdir "$T/volume"
 	echo text >"$T/volume/file"
 	bind "$T/volume" /volume ro
-	# With every capability that there is: what is read-only is so on the host.
+	# CAP_SYS_ADMIN does not help, as the mount is read-only on the host.
 	config '.process.capabilities |= with_entries(.value += ["CAP_SYS_ADMIN"])'
 	script '(echo x >>/volume/file) 2>/dev/null && echo written; (: >/volume/new) 2>/dev/null && echo made
 		mount -o remount,bind,rw /volume 2>/dev/null; (echo x >>/volume/file) 2>/dev/null && echo "written after remount"
@@ -217,14 +217,14 @@ owned() {
 
 # --- hostile trees ---
 
-# trap DIR: a directory of the host with content, to see that nobody touches it.
+# trap_in DIR: makes a directory of the host with content, which nothing may touch.
 trap_in() {
 	mkdir -p "$1/sub"
 	echo untouched >"$1/file"
 	chmod 711 "$1"
 }
 
-# unharmed DIR: it is as trap_in made it.
+# unharmed DIR: expects the directory as trap_in made it.
 unharmed() {
 	same "$(tree "$1")" "$TRAPPED"
 	same "$(<"$1/file")" untouched
@@ -246,7 +246,7 @@ unharmed() {
 	bind "$T/volume" /volume/new rw
 	bind "$T/volume" /relative/new rw
 	script 'echo x >/volume/new/guest; echo y >/relative/new/guest2'
-	# Refused, or done inside the tree: either is right.
+	# create may refuse this, or resolve the links inside the tree.
 	try runch run --bundle "$B" "$ID"
 	unharmed "$T/trap"
 	[ ! -e "$T/trap/new" ]
@@ -298,21 +298,21 @@ unharmed() {
 	eventually 10 says ready "$B/stdout"
 	try runch exec --cwd /tmp "$ID" sh -c 'echo x >/tmp/file; echo x >/etc/file'
 	[ "$status" -ne 0 ]
-	# As podman cp goes: into the namespaces of the pid.
+	# podman cp enters the mount namespace of the pid like this.
 	nsenter --target "$PID" --mount sh -c 'echo x >/tmp/file' 2>/dev/null || true
 	unharmed "$T/trap"
 	runch delete --force "$ID"
 	unharmed "$T/trap"
 }
 
-# as_seen: the command lines of the processes that are seen in the container's view, sorted.
+# as_seen: prints the command lines of the processes visible in the container's view, sorted.
 as_seen() {
 	nsenter --target "$PID" --mount /bin/busybox sh -c 'for p in /proc/[0-9]*; do
 		[ ! -e "$p/cmdline" ] || echo $(tr "\0" " " <"$p/cmdline")
 	done' | sort
 }
 
-# As `podman top` looks for them.
+# `podman top` lists processes like this.
 @test "who lists the processes in that view sees what stands for the container and its execs, and nothing of the VM" {
 	needs_vm
 	bundle
@@ -340,7 +340,7 @@ runch shim -- sleep 2000"
 	same "$(execute cat /root/file /volume/file)" $'copied\ncopied'
 	same "$(<"$B/rootfs/root/file")" copied
 	same "$(<"$T/volume/file")" copied
-	# A place that only exists in the guest takes nothing, rather than losing it.
+	# A directory that is mounted only in the guest cannot be written in the view: the file would be lost.
 	run ! nsenter --target "$PID" --mount /bin/busybox sh -c 'echo lost >/dev/shm/file'
 	runch delete --force "$ID"
 }
@@ -372,7 +372,7 @@ runch shim -- sleep 2000"
 	echo later >"$T/volume/slave/file"
 	eventually 5 execute cat /slave/slave/file
 	run ! execute cat /private/slave/file
-	# It stays the host's to take away.
+	# The host can still unmount it.
 	umount --lazy "$T/volume/slave"
 	gone_inside() { ! execute cat /slave/slave/file; }
 	eventually 5 gone_inside

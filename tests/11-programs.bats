@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Real programs in a real distribution's tree: what people do in containers all day. All of it is in one container
-# of a minimal Debian, whose first process is a tree of processes that ignore TERM.
+# Real programs in a real distribution's tree. All tests share one container of a minimal Debian, which runs a tree of
+# processes that ignore TERM.
 
 load helpers
 
@@ -24,7 +24,7 @@ teardown() {
 	finish
 }
 
-# told TEXT: the terminal shows it.
+# told TEXT: whether the terminal has shown the text.
 told() {
 	says "$1" "$T/screen"
 }
@@ -37,19 +37,19 @@ told() {
 	eventually 20 told "here: "
 	echo 'type tty' >&9
 	eventually 10 told /dev/pts/0
-	# The signal goes to the program in front: one that has said that it waits for it, and not one that is about to end.
+	# SIGWINCH goes to the foreground process group. Its program first says that it is ready for the signal.
 	echo "type bash -c 'trap \"stty size; kill %1; exit 0\" WINCH; stty size; sleep 1000 & echo wai\\ting; wait'" >&9
 	eventually 10 told "24 80"
 	eventually 10 told waiting
 	echo 'size 40 132' >&9
 	eventually 10 told "40 132"
-	# ^C ends the program in front, and not the shell.
+	# ^C ends the foreground program, not the shell.
 	echo "type sh -c 'echo in fr\\ont; exec sleep 1000'" >&9
 	eventually 10 told "in front"
 	echo 'send 03' >&9
 	echo 'type echo interrupted $?' >&9
 	eventually 10 told "interrupted 130"
-	# ^Z stops one, and the shell lets it go on.
+	# ^Z stops the foreground program, and the shell continues it.
 	echo "type sh -c 'echo in t\\he front; exec sleep 1000'" >&9
 	eventually 10 told "in the front"
 	echo 'send 1a' >&9
@@ -101,7 +101,7 @@ told() {
 	execute sh -c "workload pattern $size >/big && sync /big"
 	same "$(stat -c %s "$B/rootfs/big")" "$size"
 	same "$(sha256sum <"$B/rootfs/big")" "$sum  -"
-	# The host's copy has not been in the guest's cache.
+	# A copy made on the host, which the guest has not cached.
 	cp "$B/rootfs/big" "$B/rootfs/copy"
 	same "$(execute sha256sum /copy)" "$sum  /copy"
 	same "$(execute sha256sum /big)" "$sum  /big"
@@ -125,7 +125,7 @@ told() {
 
 # bats test_tags=contract:4
 @test "10 MiB on stdout and stderr at once arrive complete, each in its order" {
-	# seq's own lines, so that what is lost, doubled or moved shows where.
+	# The lines are numbered, which shows where one is lost, doubled or moved.
 	try execute sh -c 'seq 1450000 & seq 1450000 >&2; wait'
 	same "$status" 0
 	[ "$(stat -c %s "$T/.out")" -gt 10485760 ]
@@ -150,14 +150,15 @@ told() {
 	done
 }
 
-# The last of this file: it ends the container.
+# Keep this test last: it ends the shared container.
 # bats test_tags=contract:18
 @test "a tree of processes that ignore TERM: TERM leaves all of them, KILL none" {
 	same "$(processes)" 10
 	runch kill "$ID" TERM
 	runch kill --all "$ID" TERM
 	kill -TERM "$PID"
-	# An exec is a round trip: whatever TERM ends has ended by then. (sleep itself does not ignore it: it inherits that.)
+	# An exec is a round trip to the guest: every process that TERM ends has ended by then. (sleep inherits from the
+	# shell that TERM is ignored.)
 	execute true
 	same "$(processes)" 10
 	state_is running

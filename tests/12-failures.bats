@@ -1,13 +1,13 @@
 #!/usr/bin/env bats
-# What goes wrong in the middle of `create`: the step that failed is named in one line, with runc's exit code, and
-# with where the console's log is if the VM is the cause; and nothing is left: no process, mount, file or cgroup.
+# Failures in the middle of `create`: it names the failed step in one line and has runc's exit code. If the VM is the
+# cause, the line also names the console's log. Nothing is left: no process, mount, file or cgroup.
 
 load helpers
 
 setup() {
 	needs_vm
 	begin
-	chmod 755 "$T" # the VMM is started as nobody
+	chmod 755 "$T" # the VMM runs as nobody
 }
 
 teardown() {
@@ -15,7 +15,7 @@ teardown() {
 	finish
 }
 
-# fails TEXT: create ends with status 1 and one line that says this; the container is not there, and nothing else is.
+# fails TEXT: create ends with status 1 and one line with this text, and leaves nothing.
 fails() {
 	rm -rf "$T/logs"
 	try runch create --bundle "$B" --pid-file "$B/pid" "$ID"
@@ -26,14 +26,14 @@ fails() {
 	fi
 	same "$(wc -l <"$T/.err")" 1
 	[ ! -e "$B/pid" ]
-	# Not soon, but when create has returned.
+	# At once: everything is gone when create returns.
 	clean || {
 		leftovers
 		return 1
 	}
 }
 
-# fails_in_vm TEXT: as fails, by the VM or its guest; what was on the console is where the line says.
+# fails_in_vm TEXT: like fails, because of the VM or its guest. The line names the console's log, which is there.
 fails_in_vm() {
 	local log
 	fails "$1"
@@ -42,20 +42,21 @@ fails_in_vm() {
 	same "$(stat -c %a "$log")" 600
 }
 
-# fails_in_container TEXT: as fails, by what was asked of a guest that is well: its console is of no interest.
+# fails_in_container TEXT: like fails, because of the container's configuration. The guest works, so its console is
+# neither kept nor mentioned.
 fails_in_container() {
 	fails "$1"
 	[[ $stderr != *console* ]]
 	[ ! -e "$T/logs" ]
 }
 
-# fake NAME: a program in the place of another; its text is the input.
+# fake NAME: makes a program $T/NAME to replace a real one, from the script on stdin.
 fake() {
 	cat >"$T/$1"
 	chmod 755 "$T/$1"
 }
 
-# guest SCRIPT: an initramfs whose first process is a shell with this text.
+# guest SCRIPT: makes an initramfs whose init is this shell script, and selects it.
 guest() {
 	mkdir -p "$T/guest/bin"
 	cp "$RUNCH_ROOTFS/busybox/bin/busybox" "$T/guest/bin/"
@@ -86,7 +87,7 @@ guest() {
 	mkdir "$B/ram"
 	config --arg source "$B/ram" '[{hostID: 1000, size: 1}] as $ids
 		| .mounts += [{destination: "/x", type: "bind", source: $source, uidMappings: $ids, gidMappings: $ids}]'
-	# No kernel id-maps a ramfs; it is in a namespace of its own, as no mount is to be left.
+	# No kernel id-maps a ramfs. It is mounted in a mount namespace of its own, so that it goes with that.
 	fake with-ramfs <<-END
 		#!/bin/sh
 		exec unshare --mount sh -c 'mount -t ramfs ram "$B/ram" && exec "$RUNCH" "\$@"' sh "\$@"
@@ -159,7 +160,7 @@ guest() {
 		(sleep 1; kill -KILL \$\$) >/dev/null 2>&1 &
 		exec $VMM_PROGRAM "\$@"
 	END
-	# On a slow machine that is before its guest has begun, which is told in other words.
+	# On a slow machine the VMM is killed before the guest has started. The rest of the message differs then.
 	with_vmm "$T/vmm" fails_in_vm "ended with signal: killed"
 }
 
@@ -179,7 +180,7 @@ guest() {
 
 @test "virtiofsd is killed while the guest boots" {
 	bundle
-	# It has its place, by which runch knows its kind, from the real one.
+	# The directory has the name of the real one's: runch recognizes the kind of virtiofsd by its path.
 	local real place
 	real=$(runch env --format json | jq -r '.virtiofsd.path // empty')
 	[ -x "$real" ]
@@ -251,8 +252,8 @@ guest() {
 		[ ! -e "$B/pid" ]
 		clean
 	done
-	# With room for the records, and a page of the VMM's log should it say something of the host, all works; and a disk
-	# that is full from then on keeps neither exec nor delete from it.
+	# With room for the records, and for a page of the VMM's log in case it has warnings about the host, create works.
+	# If the disk is full after that, exec and delete still work.
 	mount -t tmpfs -o size=16k tmpfs "$ROOT"
 	launch
 	! dd if=/dev/zero of="$ROOT/full" bs=4k status=none || return
@@ -263,7 +264,7 @@ guest() {
 	same "$(find "$ROOT" -mindepth 1)" ""
 }
 
-# no_more: no process is there that was not before.
+# no_more: no process of the test is left.
 no_more() {
 	[ -z "$(new_orphans)" ]
 }
@@ -283,12 +284,12 @@ made_or_no_more() {
 		echo "killed after $ms ms"
 		rm -f "$B/pid"
 		helper "$RUNCH" --root "$ROOT" create --bundle "$B" --pid-file "$B/pid" "$ID" </dev/null >"$B/stdout" 2>"$B/stderr"
-		sleep "$((ms / 1000)).$(printf %03d $((ms % 1000)))" # it is the moment that is tried
+		sleep "$((ms / 1000)).$(printf %03d $((ms % 1000)))" # to kill it at a random moment
 		kill -KILL "$helper" 2>/dev/null || true
 		status=0
 		wait "$helper" || status=$?
 		if [ "$status" != 0 ] && [ -e "$B/pid" ]; then
-			# It may have handed the container over before it was killed.
+			# create may have sent the commit before it was killed: the container then exists.
 			eventually 5 made_or_no_more
 		elif [ "$status" != 0 ]; then
 			eventually 5 no_more

@@ -1,13 +1,13 @@
 #!/usr/bin/env bats
-# How runch is set up: defaults that need no file, then /etc/runch/config.toml, the files of config.d in the order of
-# their names, the environment, and flags, each over the one before. `env` shows the result and where it comes from,
+# runch's configuration: defaults, which need no file, then /etc/runch/config.toml, the files of config.d in the order
+# of their names, the environment, and flags. Each overrides those before it. `env` shows each setting and its source,
 # `check` what the host lacks.
 
 load helpers
 
 setup() {
 	begin
-	# Nothing is set but by the tests; what is left is the suites' own.
+	# Unset all of runch's variables. Those that remain are for the suites.
 	local variable
 	for variable in "${!RUNCH_@}"; do
 		[[ $variable =~ ^RUNCH_(ROOTFS|REPEAT|TEST_.*)$ ]] || unset "$variable"
@@ -24,20 +24,20 @@ teardown() {
 	finish
 }
 
-# setting KEY [WORD...]: the setting's value and source, as env shows them for these global flags.
+# setting KEY [WORD...]: prints the setting's value and source, as env shows them with these global flags.
 setting() {
 	local key=$1
 	shift
 	runch "$@" env --format json | jq -r --arg key "$key" '.settings[] | select(.key == $key) | "\(.value) \(.source)"'
 }
 
-# file NAME: a configuration file below $T; its text is the input.
+# file NAME: makes a configuration file below $T from stdin.
 file() {
 	mkdir -p "$T/$(dirname "$1")"
 	cat >"$T/$1"
 }
 
-# refused TEXT WORD...: the command fails with status 1 and one line that says this.
+# refused TEXT WORD...: expects the command to fail with status 1 and one line with this text.
 refused() {
 	local text=$1
 	shift
@@ -51,7 +51,7 @@ refused() {
 	fi
 }
 
-# with_etc COMMAND...: runs it with $T/etc over the machine's /etc.
+# with_etc COMMAND...: runs the command with $T/etc as an overlay over the machine's /etc.
 with_etc() {
 	unshare --mount sh -c 'mount -t overlay -o "lowerdir=$0/etc:/etc" overlay /etc && exec "$@"' "$T" "$@"
 }
@@ -91,7 +91,7 @@ with_etc() {
 	with_etc "$RUNCH" env >"$T/env"
 	grep -E '^memory +302M +/etc/runch/config.d/90-local.toml$' "$T/env"
 	grep -E '^cpus +2 +/etc/runch/config.toml$' "$T/env"
-	# A file that is named takes the place of all of that.
+	# A file that is named replaces these files.
 	file other.toml <<<'cpus = 1'
 	with_etc "$RUNCH" --config "$T/other.toml" env >"$T/env"
 	grep -E '^memory +1024M +default$' "$T/env"
@@ -127,7 +127,7 @@ with_etc() {
 	bundle
 	RUNCH_HUGE_PAGES=never create
 	local program
-	for program in "${VMM_KIND:0:15}" virtiofsd; do # what fits into comm
+	for program in "${VMM_KIND:0:15}" virtiofsd; do # comm has at most 15 characters
 		same "$(awk '/^THP_enabled/ { print $2 }' "/proc/$(below "$PID" "$program")/status")" 0
 	done
 }
@@ -187,7 +187,7 @@ with_etc() {
 
 # --- where the state is ---
 
-# root_of COMMAND...: the root directory that env shows when it is run so.
+# root_of COMMAND...: prints the root directory that env shows if it is run by this command.
 root_of() {
 	"$@" env --format json | jq -r .root
 }
@@ -197,7 +197,7 @@ root_of() {
 	same "$(root_of env -i XDG_RUNTIME_DIR="$T/run" "$RUNCH")" /run/runch
 	same "$(root_of env -i XDG_RUNTIME_DIR=/run/user/65534 setpriv --reuid 65534 --regid 65534 --clear-groups "$RUNCH")" \
 		/run/user/65534/runch
-	# As under rootless podman: root of a user namespace is a user.
+	# As under rootless podman: root in a user namespace counts as an ordinary user.
 	same "$(root_of env -i XDG_RUNTIME_DIR="$T/run" unshare --user --map-root-user "$RUNCH")" "$T/run/runch"
 	same "$(root_of env -i XDG_RUNTIME_DIR="$T/run" "$RUNCH" --root "$T/other")" "$T/other"
 	cd "$T" || return
@@ -237,7 +237,7 @@ root_of() {
 
 # --- check ---
 
-# finding NAME: what check says of it, as JSON.
+# finding NAME: prints this finding of check, as JSON.
 finding() {
 	jq -e --arg name "$1" '.[] | select(.name == $name)' "$T/.out"
 }
@@ -273,7 +273,7 @@ finding() {
 	same "$status" 0
 	[ "$(finding kvm | jq .ok)" = false ] || skip "this host has a KVM that runs guests"
 	same "$(finding kvm | jq '[.ok, .needed] | map(tostring) | join(" ")' -r)" "false false"
-	# It is needed once the configuration says so.
+	# KVM is needed if the configuration requires it.
 	RUNCH_ACCEL=kvm try runch check --format json
 	same "$status" 1
 	[[ $stderr == *"this host lacks: "*kvm* ]]

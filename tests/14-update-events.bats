@@ -1,14 +1,14 @@
 #!/usr/bin/env bats
-# A running container's limits changed by update, and what events tells of it. All tests share one container,
-# whose limits are as at first at the beginning of each.
+# update changes a running container's limits, and events reports its statistics. All tests share one container, whose
+# limits are reset before each test.
 
 load helpers
 
 setup_file() {
 	share
-	# In MiB: the higher limit of memory, and what fills more than the host's cgroup allows under the lower one. Less room
-	# beside a guest's memory is filled sooner, and a guest whose host is emulated gives back little in a second; but the
-	# translator needs all of the room.
+	# In MiB: MORE is the higher memory limit. FILL is more than the host's cgroup allows with the lower one. With KVM
+	# vmm_overhead is small, so that less memory is enough: a guest on an emulated host gives memory back slowly. TCG
+	# needs the default overhead.
 	export MORE=640 FILL=450
 	if kvm; then
 		export RUNCH_VMM_OVERHEAD=96M MORE=320 FILL=250
@@ -38,10 +38,10 @@ teardown() {
 	finish
 }
 
-# kvm: whether it is what runs the guests.
+# kvm: whether KVM runs the guests.
 kvm() { runch env | grep -q '^accel *kvm'; }
 
-# guest FILE: what a file of the container's own cgroup in the guest says.
+# guest FILE: prints a file of the container's own cgroup in the guest.
 guest() {
 	execute cat "/sys/fs/cgroup/$1"
 }
@@ -53,7 +53,7 @@ guest() {
 	runch update --memory 96M --pids-limit 30 --cpu-quota 20000 --cpu-share 200 "$ID"
 	same "$(guest memory.max)" $((96 << 20))
 	same "$(guest pids.max)" 30
-	same "$(guest cpu.max)" "20000 100000" # the period is that of before
+	same "$(guest cpu.max)" "20000 100000" # the period is not changed
 	same "$(host_memory)" $((before + (32 << 20)))
 }
 
@@ -62,7 +62,7 @@ guest() {
 	local before
 	before=$(memory_total)
 	more_memory --cpu-quota 150000
-	# An emulated processor has no others to add, and a quota is no promise.
+	# With TCG no CPUs are added.
 	if kvm; then
 		same "$(execute nproc)" 2
 	else
@@ -79,10 +79,10 @@ guest() {
 	same "$(guest memory.max)" $((64 << 20))
 }
 
-# shrunk MIB: the guest has less than that much memory.
+# shrunk MIB: whether the guest has less memory than this.
 shrunk() { [ "$(memory_total)" -lt "$1" ]; }
 
-# more_memory OPTION...: an update to as much as $MORE, all of which the guest's kernel has when it returns.
+# more_memory OPTION...: updates the limit to $MORE. The guest's kernel has all of that memory when update returns.
 more_memory() {
 	local before
 	before=$(memory_total)
@@ -90,7 +90,7 @@ more_memory() {
 	[ "$(memory_total)" -ge $((before + MORE - 140)) ]
 }
 
-# memory_total: the guest's memory in MiB. It is none where nobody answers.
+# memory_total: prints the guest's memory in MiB, nothing if the guest does not answer.
 memory_total() {
 	execute awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo
 }
@@ -136,7 +136,8 @@ memory_total() {
 	made=$(host_memory)
 	more_memory
 	higher=$(host_memory)
-	# The guest's kernel gives back no huge pages for which it has no room elsewhere. These are more than the VM was made with.
+	# The guest's kernel cannot give back memory with huge pages that it cannot move. There are more of these than fit
+	# into the memory that the VM was made with.
 	execute sh -c 'echo 120 >/proc/sys/vm/nr_hugepages && grep -qx 120 /proc/sys/vm/nr_hugepages'
 	try runch update --memory 64M --pids-limit 30 "$ID"
 	same "$status" 0
@@ -165,7 +166,7 @@ memory_total() {
 	eventually 20 given_back
 }
 
-# use_and_free: the container uses more memory for a moment than its host's cgroup may at first.
+# use_and_free: the container uses and frees more memory than the host's cgroup allows under the lower limit.
 use_and_free() {
 	execute sh -c "dd if=/dev/zero of=/mem/file bs=1M count=$FILL 2>/dev/null && rm /mem/file"
 }
@@ -177,8 +178,8 @@ use_and_free() {
 	same "$(guest pids.max)" 40
 	echo '{"CPU": {"Quota": 30000, "Period": 60000}}' | runch update -r - "$ID"
 	same "$(guest cpu.max)" "30000 60000"
-	same "$(guest memory.max)" 50331648 # what is not named stays
-	# containerd hands over all that the container's spec has.
+	same "$(guest memory.max)" 50331648 # limits that are not named do not change
+	# containerd passes all resources of the container's spec, device rules too.
 	echo '{"devices": [{"allow": false, "access": "rwm"}], "pids": {"limit": 41}}' | runch update -r - "$ID"
 	same "$(guest pids.max)" 41
 }

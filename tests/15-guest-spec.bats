@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# What of a config.json the guest carries out, field by field; docs/oci.md has the list. The first tests share one
-# container that has them all, those at the end make one of their own for what excludes these.
+# The fields of a config.json that the guest carries out; docs/oci.md has the list. The first tests share one container
+# that has as many of them as possible. Those at the end make containers with fields that exclude these.
 
 load helpers
 
@@ -86,7 +86,7 @@ setup_file() {
 	shared
 }
 
-# tree: what the tests look for in the root and in a volume, which has a mount below it.
+# tree: makes the files for the tests in the root and in a volume, which has a mount below it.
 tree() {
 	mkdir -p "$B"/rootfs/srv/{work,secret,frozen,copied,rro,rnoexec,plain} "$B"/rootfs/{etc,scratch} "$B/volume/below"
 	echo hidden | tee "$B/rootfs/etc/secret" >"$B/rootfs/srv/secret/file"
@@ -105,7 +105,7 @@ teardown_file() {
 }
 
 setup() {
-	needs_vm # the host's kernel and its cgroup v1 may have less
+	needs_vm # with another runtime, the host's kernel and cgroup v1 may support less
 	begin
 }
 
@@ -113,7 +113,7 @@ teardown() {
 	[ -z "${T:-}" ] || finish
 }
 
-# exec_as JQ WORD...: a command in the container as its own process with what the filter changes.
+# exec_as JQ-FILTER WORD...: runs a command in the container, with its process of config.json changed by the filter.
 exec_as() {
 	local filter=$1
 	shift
@@ -121,14 +121,14 @@ exec_as() {
 	runch exec --process "$T/process" "$ID"
 }
 
-# as_root WORD...: the same as root with all that root may have in a container.
+# as_root WORD...: runs a command in the container as root, with the capabilities that the tests need.
 as_root() {
 	exec_as '.user = {uid: 0, gid: 0} | .noNewPrivileges = false
 		| ["CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SYS_ADMIN", "SYS_PTRACE", "SYSLOG"] as $caps
 		| .capabilities = ($caps | map("CAP_" + .) | {bounding: ., permitted: ., effective: .})' "$@"
 }
 
-# status NAME...: the lines of those names of a /proc/PID/status on stdin, with one blank between words.
+# status NAME...: prints these fields of a /proc/PID/status on stdin, with one blank between words.
 status() {
 	local name
 	local -A lines
@@ -140,7 +140,7 @@ status() {
 	done
 }
 
-# schedule: policy, nice value and real-time priority of a /proc/PID/stat on stdin.
+# schedule: prints policy, nice value and real-time priority of a /proc/PID/stat on stdin.
 schedule() {
 	sed 's/.*) //' | cut -d ' ' -f 39,17,38 | { read -r nice rt policy && echo "policy $policy nice $nice rt $rt"; }
 }
@@ -212,7 +212,7 @@ CapEff 0000000000040000
 CapBnd 0000000000040001
 CapAmb 0000000000040000
 Cpus_allowed_list 0"
-	# A child of a process that is reset on fork is an ordinary one.
+	# With SCHED_FLAG_RESET_ON_FORK the child has the default policy.
 	same "$(grep ') ' "$T/seen" | schedule_each)" "policy 2 nice 0 rt 3
 policy 0 nice 0 rt 0"
 	same "$(tail -n 3 "$T/seen")" $'100\n200\nidle'
@@ -235,7 +235,7 @@ schedule_each() {
 @test "process.execCPUAffinity is that of an exec, not of the container's process" {
 	same "$(execute cat /proc/self/status | status Cpus_allowed_list)" "Cpus_allowed_list 1"
 	same "$(execute cat /proc/1/status | status Cpus_allowed_list)" "Cpus_allowed_list 0-1"
-	# Each time: it must not depend on which of its threads the init of an exec is on.
+	# Repeated, as it must not depend on the thread on which the init of an exec runs.
 	local i
 	for i in {1..20}; do
 		exec_as '.execCPUAffinity = {initial: "1", final: "0"}' cat /proc/self/status >"$T/seen"
@@ -244,7 +244,7 @@ schedule_each() {
 }
 
 @test "process.apparmorProfile: the guest has no profiles, a profile is an error where the host has none" {
-	# The guest's kernel has AppArmor built in, and does not ask it.
+	# The guest's kernel has AppArmor built in, but not enabled.
 	try execute cat /proc/self/attr/current
 	same "$status" 1
 	[[ $stderr == *"Invalid argument"* ]]
@@ -359,7 +359,7 @@ fifo 622 0 0 0:0"
 Seccomp_filters 1"
 	try execute sh -c 'mkdir d && rmdir d'
 	[[ $stderr == *"Not supported"* || $stderr == *"not supported"* ]]
-	execute sh -c 'kill -0 $$' # the call as such is allowed
+	execute sh -c 'kill -0 $$' # kill itself is allowed
 	try execute sh -c 'kill -USR2 $$'
 	[[ $stderr == *"nvalid cross-device link"* || $stderr == *"ross-device link"* ]]
 	try execute mknod fifo p
@@ -430,10 +430,10 @@ Seccomp_filters 1"
 	[[ $stderr == *"Read-only file system"* ]]
 	try execute mkdir /dev/shm/new
 	[[ $stderr == *"ot supported"* ]]
-	same "$(execute hostname)" "$(hostname)" # as under runc, where none is given
+	same "$(execute hostname)" "$(hostname)" # without a hostname in the spec it is the host's, as under runc
 }
 
-# owner FILE...: who it belongs to.
+# owner FILE...: prints uid and gid of the files.
 owner() {
 	stat -c '%u:%g' "$@"
 }
@@ -464,12 +464,12 @@ id_mappable() {
 		"$(printf '%s\n' 0:0 0:0 65534:65534 0:0 1000:1001)"
 	execute sh -c 'echo new >/mapped/new && mkdir /mapped/dir && cp /mapped/new /mapped/given && chown 6:6 /mapped/given'
 	same "$(owner "$B"/mapped/{new,dir,given})" "$(printf '%s\n' 1000:1001 1000:1001 3001:4000)"
-	# An id that is in no mapping has no place on the host's file system.
+	# A file cannot belong to an id that is not mapped (EOVERFLOW).
 	try execute chown 7 /mapped/new
 	[[ $stderr == *"alue too large"* ]]
 	try execute sh -c 'echo >/mapped-ro/new'
 	[[ $stderr == *"Read-only file system"* ]]
-	# Who looks at the container from the host sees what it sees.
+	# In the container's view on the host the owners are the same as in the container.
 	same "$(owner "/proc/$PID/root/mapped/file")" 0:0
 }
 
@@ -490,7 +490,7 @@ id_mappable() {
 				uidMappings: [{containerID: 0, hostID: 100011, size: 10}], gidMappings: [{containerID: 0, hostID: 100022, size: 10}]}]'
 	args sleep 10000
 	try create
-	umount "$B/mapped/below" # whatever came, so that nothing is left
+	umount "$B/mapped/below" # in any case, so that no mount is left
 	same "$status" 0
 	runch start "$ID"
 	same "$(execute stat -c '%u:%g' /mapped/file /mapped/below/file /all/file /all/below/file /own/file /own/below/file)" \
@@ -499,7 +499,7 @@ id_mappable() {
 	same "$(owner "$B/mapped/new" "$B/other/new")" "$(printf '%s\n' 0:0 0:0)"
 }
 
-# allowed: the system calls that busybox needs to show this, and libcontainer to come to it; mkdir is not among them.
+# allowed: prints the system calls that libcontainer and the test's busybox commands need. mkdir is not among them.
 allowed() {
 	echo access alarm arch_prctl brk capget capset chdir clock_gettime clock_nanosleep clone clone3 close close_range dup \
 		dup2 dup3 epoll_create1 epoll_ctl epoll_pwait eventfd2 execve exit exit_group faccessat faccessat2 fchdir fcntl fork \
@@ -567,8 +567,8 @@ allowed() {
 	runch delete "$ID"
 }
 
-# devices: the devices of the kernel that the command runs on, by their nodes, as a spec lists them. Engines leave
-# out the same ones of a privileged container's.
+# DEVICES: a shell command that lists all devices of the kernel on which it runs: node, kind and numbers. It leaves out
+# those that engines leave out for privileged containers.
 DEVICES='for kind in block char; do
 	for device in /sys/dev/$kind/*; do
 		[ -e "$device/uevent" ] || continue
@@ -618,7 +618,7 @@ Seccomp 0"
 	execute sh -c 'mkdir /sys/fs/cgroup/below && rmdir /sys/fs/cgroup/below && echo 0 >/proc/sys/kernel/sysrq &&
 		echo 1 >/sys/kernel/rcu_normal'
 
-	# Without the rule the same list is refused, by the first that no guest has.
+	# Without the rule that allows all devices, create refuses the first device that the guest does not have.
 	runch delete --force "$ID"
 	config '.linux.resources.devices = [{allow: false, access: "rwm"}]'
 	try create
@@ -626,7 +626,7 @@ Seccomp 0"
 	[[ $output == *"linux.devices["*"]: a device of the host ("*") cannot be given to a VM"* ]]
 }
 
-# open_files PID: the container's limits of open files, soft and hard.
+# open_files PID: prints the limits of open files, soft and hard, of a process in the container.
 open_files() {
 	awk '/^Max open files/ { print $4, $5 }' <<<"$(execute cat "/proc/$1/limits")"
 }
@@ -646,7 +646,7 @@ open_files() {
 		ulimit -Sn 2000
 		open_files self
 	)" "2000 $(ulimit -Hn)"
-	# What the spec gives is for the guest's kernel: this is more than it has by itself, and than a host may give.
+	# The guest's kernel applies the spec's limit: this one is higher than its default, and than hosts may allow.
 	if is_runch; then
 		process sh -c 'ulimit -n' | jq '.rlimits = [{type: "RLIMIT_NOFILE", soft: 2000000, hard: 2000000}]' >"$T/process.json"
 		same "$(runch exec --process "$T/process.json" "$ID")" 2000000

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# What of a config.json the host carries out: the cgroup of the VM, the hooks, and what is refused because neither
-# the host nor the guest can do it. docs/oci.md has the list.
+# The fields of a config.json that the host carries out: the cgroup of the VM and the hooks. And those that are refused
+# because neither the host nor the guest can do it. docs/oci.md has the list.
 
 load helpers
 
@@ -8,7 +8,7 @@ setup_file() {
 	share
 	bundle
 	hooks
-	# The limit is no small one: an exec may come while the last hook runs, and the threads of what makes it count.
+	# pids.limit is not small: an exec may come while the last hook runs, and the threads of the exec's init count.
 	config '.annotations = {"org.example.key": "a value"}
 		| .process.oomScoreAdj = 321
 		| .linux.resources = {
@@ -30,12 +30,12 @@ setup_file() {
 	shared
 }
 
-# disk: the number of a disk of the host.
+# disk: prints major:minor of a disk of the host, if it has one.
 disk() {
 	cat /sys/block/[vsx]d*/dev /sys/block/nvme*/dev 2>/dev/null | head -n 1
 }
 
-# hooks: two hooks of each kind, which note in $B/hooks in which order they come and what they find.
+# hooks: adds two hooks of each kind, which record in $B/hooks their order and what each gets.
 hooks() {
 	mkdir -p "$B/hooks"
 	cat >"$B/hook" <<-'EOT'
@@ -71,7 +71,7 @@ teardown() {
 	finish
 }
 
-# family PID: the process and all below it.
+# family PID: prints the pids of the process and of all its descendants.
 family() {
 	local child
 	echo "$1"
@@ -174,7 +174,7 @@ family() {
 	for pid in $(family "$PID"); do
 		same "$(field Cpus_allowed_list "$pid")" "$(field Cpus_allowed_list $$)"
 		same "$(cat "/proc/$pid/oom_score_adj")" 0
-		# What a VMM ignores is its own affair; SIGUSR1 it does not.
+		# A VMM may ignore signals itself, but not SIGUSR1.
 		same $((0x$(field SigIgn "$pid") >> (10 - 1) & 1)) 0
 	done
 	same "$(cat "$T/exec")" $'SigIgn:\t0000000000000000'
@@ -182,7 +182,7 @@ family() {
 	runch delete --force "$ID"
 }
 
-# field NAME PID: that line of the process's status.
+# field NAME PID: prints this field of /proc/PID/status.
 field() {
 	sed -n "s/^$1:\t//p" "/proc/$2/status"
 }
@@ -199,7 +199,7 @@ field() {
 	done
 }
 
-# policy: the scheduling policy of a /proc/PID/stat on stdin.
+# policy: prints the scheduling policy of a /proc/PID/stat on stdin.
 policy() {
 	sed 's/.*) //' | cut -d ' ' -f 39
 }
@@ -256,7 +256,7 @@ namespaces() {
 	[ "$(cat "$B/rootfs/hook.kernel")" != "$(uname -r)" ]
 }
 
-# fails WORDS: a hook that says something and fails.
+# fails TEXT: prints a hook that writes the text to stderr and fails.
 fails() {
 	jq -cn --arg script "echo $1 >&2; exit 3" '{path: "/bin/sh", args: ["sh", "-c", $script]}'
 }
@@ -317,7 +317,7 @@ fails() {
 		config "$change"
 		try create
 		same "$status" 1
-		[[ ${output//\\\"/\"} == *"$field: "* ]] || { # a log's line has its quotes escaped
+		[[ ${output//\\\"/\"} == *"$field: "* ]] || { # the log line has escaped quotes
 			echo "does not name $field"
 			return 1
 		}
@@ -363,7 +363,7 @@ fails() {
 @test "capabilities that nobody knows are not given, with a warning in runc's words" {
 	needs_vm
 	own
-	# The hook fails the create, so that there is no VM to wait for.
+	# The hook makes create fail, so that the test need not wait for a VM.
 	config '.process.capabilities.bounding += ["CAP_FUTURE"] | .hooks = {prestart: [{path: "/bin/false"}]}'
 	try create
 	same "$status" 1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Terminals: a detached process gets its terminal's master to its caller by the console socket; a process in the
-# foreground has the caller's own terminal.
+# Terminals: for a detached process the caller gets the terminal's master over the console socket. A process in the
+# foreground uses the caller's own terminal.
 
 load helpers
 
@@ -27,29 +27,30 @@ teardown() {
 	finish
 }
 
-# receiver: listens on the console socket $T/sock, as conmon does; it takes orders from descriptor 9.
+# receiver: listens on the console socket $T/sock, as conmon does. It reads instructions from file descriptor 9.
 receiver() {
 	helper "$TOOLS/terminal" receive --socket "$T/sock" --out "$T/screen" --report "$T/report" <"$T/orders" 9>&-
 	eventually 5 test -S "$T/sock"
 }
 
-# at_terminal COMMAND...: runs it on a new terminal, as a shell in a window does; descriptor 9 takes orders.
+# at_terminal COMMAND...: runs the command on a new terminal, as a shell in a window does. Instructions for the
+# terminal are written to file descriptor 9.
 at_terminal() {
 	helper "$TOOLS/terminal" run --out "$T/screen" --report "$T/report" -- "$@" <"$T/orders" 9>&-
 }
 
-# told TEXT: the terminal shows it.
+# told TEXT: whether the terminal has shown the text.
 told() {
 	says "$1" "$T/screen"
 }
 
-# sized ROWS COLS: programs on the terminal find this size.
+# sized ROWS COLS: whether programs on the terminal see this size.
 sized() {
 	echo 'type stty size' >&9
 	eventually 2 told "$1 $2"
 }
 
-# ended JQ-FILTER: the command has ended; what the filter makes of the report about it.
+# ended JQ-FILTER: waits for the command's end, and prints the filter's result for the report.
 ended() {
 	eventually 20 test -s "$T/report"
 	jq -r "$1" "$T/report"
@@ -61,7 +62,7 @@ ended() {
 	args sh
 	config '.process.terminal = true'
 	receiver
-	# Nobody has accepted yet.
+	# create returns though nobody has accepted yet.
 	create --console-socket "$T/sock"
 	[ ! -e "$T/report" ]
 	echo accept >&9
@@ -88,13 +89,13 @@ ended() {
 	jq -e '.descriptors == 1 and .is_pty_master' "$T/report"
 	echo 'size 44 132' >&9
 	eventually 10 sized 44 132
-	# The keys that make signals do, in the guest.
+	# Keys that send signals work, in the guest.
 	echo "type sh -c 'echo in fr\\ont; exec sleep 1000'" >&9
 	eventually 10 told "in front"
 	echo 'send 03' >&9
 	echo 'type echo interrupted $?; exit 6' >&9
 	same "$(exit_status "$EXEC")" 6
-	eventually 5 told "interrupted 130" # which is on its way through another process
+	eventually 5 told "interrupted 130" # this output comes through another process
 }
 
 # bats test_tags=contract:7,contract:23
@@ -103,7 +104,7 @@ ended() {
 	args sleep 1000
 	config '.process.terminal = true'
 	receiver
-	# The pipe ends with the command: nobody else holds it, though the container lives.
+	# The pipe ends with the command, although the container lives: no other process keeps it open.
 	timeout 60 bash -c '"$@" 2>&1 | cat' - "$RUNCH" --root "$ROOT" create --bundle "$B" --pid-file "$B/pid" \
 		--console-socket "$T/sock" "$ID" </dev/null 3>&- 9>&- >"$T/out"
 	PID=$(<"$B/pid")

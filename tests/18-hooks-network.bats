@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Hooks, in the runtime specification's order and with the state on their standard input; and the network namespace,
-# which callers fill before create, in a hook, or between create and start, and empty before the container has ended.
+# Hooks, in the runtime specification's order and with the state on their standard input. And the network namespace:
+# callers set it up before create, in a hook, or between create and start, and clear it before the container has ended.
 
 load helpers
 
@@ -9,28 +9,28 @@ setup() {
 	NETNS=${T##*/}
 }
 
-# The namespace goes after the container and before what is left is looked at: it is named after the test.
+# Delete the namespace after the container and before finish looks for leftovers: it is named after the test.
 teardown() {
 	[ ! -d "$ROOT" ] || runch list --quiet | xargs -r -n 1 "$RUNCH" --root "$ROOT" delete --force
 	ip netns delete "$NETNS" 2>/dev/null || true
 	finish
 }
 
-# hook NAME SCRIPT: adds a hook of the host's that runs a shell with this text. The state is on its stdin.
+# hook NAME SCRIPT: adds a hook that runs this shell script on the host. The state is on its stdin.
 hook() {
 	config '.hooks[$ARGS.positional[0]] += [{"path": "/bin/sh", "args": ["sh", "-c", $ARGS.positional[1]],
 		"env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}]' --args -- "$@"
 }
 
-# namespace: a network namespace with a link of its own, as a CNI plugin leaves it: 10.99.0.2, with a gateway.
+# namespace: makes a network namespace with a link, as a CNI plugin does: 10.99.0.2, with a gateway.
 namespace() {
 	ip netns add "$NETNS"
 	plug eth0 10.99.0.2/24
 	ip -n "$NETNS" route add default via 10.99.0.1
 }
 
-# plug LINK ADDRESS: one more link for the namespace. Its other end is in there as well, so that the host's own
-# network has nothing of it.
+# plug LINK ADDRESS: adds a link to the namespace. Its peer is in the same namespace, so that nothing is added to the
+# host's own network.
 plug() {
 	ip -n "$NETNS" link add "$1" mtu 1400 type veth peer name "peer-$1"
 	ip -n "$NETNS" addr add "$2" dev "$1"
@@ -38,7 +38,7 @@ plug() {
 	ip -n "$NETNS" link set "peer-$1" up
 }
 
-# in_namespace: the container is in the namespace that was made.
+# in_namespace: puts the container into that namespace.
 in_namespace() {
 	config --arg path "/run/netns/$NETNS" '(.linux.namespaces[] | select(.type == "network")).path = $path'
 }
@@ -51,7 +51,7 @@ in_namespace() {
 		hook "$name" "echo $name 1 >>$T/order; cat >$T/$name.json"
 		hook "$name" "echo $name 2 >>$T/order"
 	done
-	# This one is the container's own: its path and its files are in there.
+	# startContainer hooks run in the container: the path and the files are the container's.
 	config '.hooks.startContainer = [{"path": "/bin/sh", "args": ["sh", "-c", "cat >/startContainer.json; hostname >/startContainer"]}]'
 	script '[ -e /startContainer ] && exec sleep 1000'
 	create
@@ -59,7 +59,7 @@ in_namespace() {
 	[ ! -e "$B/rootfs/startContainer" ]
 	runch start "$ID"
 	same "$(tail -n 2 "$T/order" | xargs)" "poststart 1 poststart 2"
-	# start returns when the program is let go; the hook comes right before it.
+	# start returns when the program may run. The hook runs right before the program.
 	eventually 5 test -s "$B/rootfs/startContainer"
 	same "$(<"$B/rootfs/startContainer")" guest
 	runch kill "$ID" KILL
@@ -113,7 +113,7 @@ in_namespace() {
 	try runch run --bundle "$B" "$ID"
 	same "$status" 0
 	[[ $output == *"10.99.0.2/24"*"default via 10.99.0.1"*"$mac"*1400 ]]
-	# and nothing of it is left in the namespace
+	# Nothing of runch is left in the namespace.
 	same "$(ip -n "$NETNS" -j link | jq -r '.[].ifname' | sort | xargs)" "eth0 lo peer-eth0"
 	same "$(ip netns exec "$NETNS" tc qdisc show dev eth0 ingress)" ""
 }
@@ -121,7 +121,7 @@ in_namespace() {
 # bats test_tags=contract:21
 @test "what a createRuntime hook puts into the namespace is in the guest" {
 	bundle
-	# The pid in the state is the way to the namespace that the runtime has made.
+	# The hook finds the namespace that the runtime has made by the pid in the state.
 	hook createRuntime 'pid=$(jq .pid) && in="nsenter --target $pid --net" && $in ip link add eth0 type veth peer name peer &&
 		$in ip addr add 10.99.1.2/24 dev eth0 && $in ip link set eth0 up && $in ip link set peer up'
 	script 'ip -o -4 addr show eth0'
@@ -151,7 +151,7 @@ in_namespace() {
 	bundle
 	namespace
 	in_namespace
-	# The other side has an address, in a namespace of its own.
+	# The peer has an address, in a namespace of its own.
 	ip netns add "$NETNS-far"
 	ip -n "$NETNS" link set peer-eth0 netns "$NETNS-far"
 	ip -n "$NETNS-far" addr add 10.99.0.1/24 dev peer-eth0

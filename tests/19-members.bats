@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Several containers in one sandbox, as the agent makes them: what they share, and that each ends by itself. The first
-# is the runtime's; the others are made by the agent's own protocol.
+# Several containers in one sandbox: which namespaces they share, and that each ends by itself. The runtime creates the
+# first one; the test creates the others by the agent's own protocol.
 
 load helpers
 
@@ -17,7 +17,7 @@ teardown() {
 	finish
 }
 
-# member [OPTION...] NEW PROGRAM...: one more container beside $ID; see tests/cmd/member.
+# member [OPTION...] NEW PROGRAM...: runs one more container in the sandbox of $ID; see tests/cmd/member.
 member() {
 	local options=()
 	while [[ $1 == -* ]]; do
@@ -27,7 +27,8 @@ member() {
 	timeout --foreground 60 "$TOOLS/member" "${options[@]}" "$ROOT" "$ID" "$@" 3>&-
 }
 
-# beside NAME [OPTION...] PROGRAM...: a member in the background; its output is in $T/NAME, its pid in $helper.
+# beside NAME [OPTION...] PROGRAM...: runs a member in the background. Its output goes to $T/NAME; $helper is the pid of
+# tests/cmd/member.
 beside() {
 	local name=$1 options=()
 	shift
@@ -39,7 +40,7 @@ beside() {
 	helper "$TOOLS/member" "${options[@]}" "$ROOT" "$ID" "$name" "$@" >"$T/$name" 2>&1
 }
 
-# said NAME TEXT: waits until the member has said that.
+# said NAME TEXT: waits until the member has written the text.
 said() {
 	eventually 20 grep -q -- "$2" "$T/$1" || {
 		cat "$T/$1"
@@ -47,7 +48,7 @@ said() {
 	}
 }
 
-# same TYPE: reads two lists of namespaces, and whether that one is the same in both.
+# same TYPE LIST LIST: whether the namespace of this type is the same in both lists.
 same() {
 	[ "$(grep "^$1:" <<<"$2")" = "$(grep "^$1:" <<<"$3")" ]
 }
@@ -72,7 +73,7 @@ readonly NAMESPACES='for n in ipc uts pid user net; do readlink /proc/self/ns/$n
 	try member -memory=20000000 greedy dd if=/dev/zero of=/dev/null bs=100M count=1
 	[ "$status" -eq 137 ]
 	[[ $output == *"out of memory"* ]]
-	[ "$(processes)" = 1 ] # and none of the others
+	[ "$(processes)" = 1 ] # without those of the other members
 	kill "$helper"
 	try member one true
 	[ "$status" -eq 0 ]
@@ -142,7 +143,7 @@ ended_owner() {
 	guest2=$helper
 	try member -join=pid=owner look sh -c 'ps | grep -c "[s]leep 2000"'
 	[ "$output" = 6 ]
-	# Its processes go with its init, which ends by itself.
+	# When a member's init ends, its other processes end too.
 	try member -join=pid=owner short sh -c 'sleep 3000 & sleep 3000 & exit 4'
 	[ "$status" -eq 4 ]
 	try member -join=pid=owner look sh -c 'ps | grep -c "[s]leep 3000"; ps | grep -c "[s]leep 2000"'
@@ -171,7 +172,7 @@ ended_owner() {
 
 @test "the agent stays in its own mount namespace, however many containers come and go" {
 	launch
-	for i in {1..20}; do # which of the agent's threads has to do with a container is chance
+	for i in {1..20}; do # repeated, as the agent's thread that handles a container varies
 		try member "m$i" sh -c 'grep " / / " /guest/proc/1/mountinfo'
 		[[ $output == *" rootfs "* ]]
 	done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# What is counted, because a count is the same on any machine: round trips to the agent, processes, threads, bytes,
-# exits of the VM. Each limit is a little above what it takes now, so that more does not come in unnoticed.
+# Costs that are counts, and so the same on any machine: calls to the agent, processes, threads, bytes. Each limit is a
+# little above the present value, so that an increase is noticed.
 
 load helpers
 
@@ -26,25 +26,25 @@ teardown() {
 	finish
 }
 
-# info FILTER: what the guest's agent says of itself, by a jq filter. The question is a call as well.
+# info JQ-FILTER: prints what the agent says of the guest and itself. This is a call too.
 info() {
 	"$TOOLS/guestinfo" "$ROOT" "$ID" | jq -r "$1"
 }
 
-# calls: sets CALLS to how many calls the agent has served, less those that asked for the number.
+# calls: sets CALLS to the number of calls that the agent has served, without those of this function.
 calls() {
 	ASKED=$((ASKED + 1))
 	CALLS=$(($(info .calls) - ASKED))
 }
 
-# served NUMBER: since BEFORE, the agent has served so many calls.
+# served NUMBER: whether the agent has served so many calls since CALLS was BEFORE.
 served() {
 	calls
 	[ $((CALLS - BEFORE)) = "$1" ]
 }
 
-# counted NUMBER COMMAND...: the command makes so many calls to the agent. Some come after its end: a shim begins
-# to wait for its process when the command is done with it.
+# counted NUMBER COMMAND...: expects the command to cause so many calls to the agent. Some come after the command's end:
+# then a new shim calls Wait for its process.
 counted() {
 	local number=$1
 	shift
@@ -57,7 +57,7 @@ counted() {
 	}
 }
 
-# members: the pids of all processes in the container's pid namespace, which is its sandbox, by their numbers.
+# members: prints the pids of all processes in the sandbox's pid namespace, sorted.
 members() {
 	local namespace dir
 	namespace=$(readlink "/proc/$PID/ns/pid")
@@ -66,7 +66,7 @@ members() {
 	done | sort -n
 }
 
-# programs: the programs of those processes.
+# programs: prints the names of their programs, sorted.
 programs() {
 	local pid word
 	for pid in $(members); do
@@ -75,8 +75,8 @@ programs() {
 	done | sort
 }
 
-# sandbox_is COUNT: the sandbox is that many shims, a VMM and a virtiofsd, and nothing else. (Some kinds of virtiofsd
-# are two processes.)
+# sandbox_is COUNT: whether the sandbox has this many shims, a VMM and a virtiofsd, and no other process. (Some
+# implementations of virtiofsd have two processes.)
 sandbox_is() {
 	local all vmm=${VMM_PROGRAM##*/}
 	all=$(programs)
@@ -86,37 +86,37 @@ sandbox_is() {
 		! grep -vE "^(runch|$vmm.*|virtiofsd)\$" <<<"$all"
 }
 
-# memory PID: the process's share of the host's memory (PSS), in KiB.
+# memory PID: prints the process's proportional set size (PSS), in KiB.
 memory() {
 	awk '$1 == "Pss:" { print $2 }' "/proc/$1/smaps_rollup"
 }
 
-# switches PID: how often its threads were given the CPU.
+# switches PID: prints the number of context switches of all its threads.
 switches() {
 	cat "/proc/$1"/task/*/status | awk '/ctxt_switches/ { n += $2 } END { print n }'
 }
 
-# rest PID...: none of the processes' threads runs for three seconds.
+# rest PID...: whether none of the processes' threads runs for three seconds.
 rest() {
 	local before pid
 	before=$(for pid; do switches "$pid"; done)
-	sleep 3 # an idle time is what is looked at
+	sleep 3 # the idle time to observe
 	same "$(for pid; do switches "$pid"; done)" "$before"
 }
 
-# at_most LIMIT VALUE WHAT: says the value, whatever it is.
+# at_most LIMIT VALUE WHAT: expects a value above 0 and at most the limit, and always shows it.
 at_most() {
 	echo "# $3: $2, at most $1" >&3
 	[ "$2" -gt 0 ] && [ "$2" -le "$1" ]
 }
 
-# below LIMIT COMMAND...: the command prints a number below the limit.
+# below LIMIT COMMAND...: whether the command prints a number that is at most the limit.
 below() {
 	[ "$("${@:2}")" -le "$1" ]
 }
 
 @test "a verb is one call to the agent, and each process one more that stays open" {
-	# Configure, CreateContainer, and Wait. Nothing can be asked before.
+	# Configure, CreateContainer, and Wait. The count starts with the VM.
 	own
 	args sleep 100000
 	create
@@ -176,8 +176,8 @@ below() {
 	at_most 10 "$(awk '$1 == "Threads:" { print $2 }' "/proc/$PID/status")" "threads of the shim"
 	background one "$ID" sleep 100000
 	at_most 10 "$(awk '$1 == "Threads:" { print $2 }' "/proc/$EXEC/status")" "threads of an exec's shim"
-	# It comes to rest when it has given back what it needed to start, two seconds after. Go's runtime looks around once a
-	# minute (sysmon): that may fall into one of the times that are looked at.
+	# A shim rests after it has given back the memory of its start, two seconds later. Go's runtime (sysmon) wakes once
+	# a minute, which may fall into one of the observed times.
 	eventually 7 rest "$PID" "$EXEC"
 	kill -KILL "$EXEC"
 }
@@ -188,7 +188,7 @@ below() {
 		execute true
 	done
 	background one "$ID" sleep 100000
-	# What a shim needs no more it gives back two seconds after it was last asked for something.
+	# A shim gives back unused memory two seconds after the last request.
 	eventually 15 rest "$PID" "$EXEC"
 	at_most 8192 "$(memory "$PID")" "KiB of the shim"
 	at_most 8192 "$(memory "$EXEC")" "KiB of an exec's shim"

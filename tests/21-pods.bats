@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Pods: several containers in one VM. What a container is to a pod is said by its caller's annotations, or by the
-# namespaces that it is to join. Members come and go in any order; the VM ends with the pod.
+# Pods: several containers in one VM. The caller's annotations, or the namespaces that a container joins, tell which pod
+# it belongs to. Members come and go in any order; the VM ends with the pod.
 
 load helpers
 
@@ -21,9 +21,9 @@ teardown() {
 	finish
 }
 
-# --- the callers' containers: each makes a bundle for the container $POD or $POD-NAME, and its id is $ID ---
+# --- the callers' containers: each function makes a bundle for the container $POD or $POD-NAME, and sets ID and B ---
 
-# container NAME: a bundle of its own; without a name it is the pod's first container.
+# container [NAME]: makes the bundle of a member; without a name, of the pod's first container.
 container() {
 	ID=$POD${1:+-$1} B=$T/$POD${1:+-$1}.bundle
 	bundle
@@ -38,7 +38,7 @@ annotate() {
 	done
 }
 
-# join KIND PATH...: namespaces that the container does not make.
+# join KIND PATH...: lets the container join these namespaces.
 join() {
 	while [ $# -gt 0 ]; do
 		config --arg kind "$1" --arg path "$2" '.linux.namespaces |= map(select(.type != $kind)) + [{type: $kind, path: $path}]'
@@ -46,7 +46,7 @@ join() {
 	done
 }
 
-# pinned: the namespaces of a pod as CRI-O's pinns leaves them: files that belong to no process.
+# pinned: makes the pod's namespaces as CRI-O's pinns does, bind-mounted on files and without a process, and joins them.
 pinned() {
 	mkdir -p "$T/pinned"
 	[ -e "$T/pinned/net" ] || {
@@ -58,7 +58,7 @@ pinned() {
 	join network "$T/pinned/net" ipc "$T/pinned/ipc" uts "$T/pinned/uts"
 }
 
-# crio TYPE [NAME]: one of CRI-O's containers.
+# crio TYPE [NAME]: makes the bundle of a container as CRI-O does.
 crio() {
 	container "${2:-}"
 	annotate io.kubernetes.cri-o.ContainerType "$1" io.kubernetes.cri-o.SandboxID "$POD"
@@ -66,31 +66,32 @@ crio() {
 	pinned
 }
 
-# containerd TYPE [NAME]: one of containerd's. A member joins the namespaces of the first container's process.
+# containerd TYPE [NAME]: makes the bundle of a container as containerd does. A member joins the namespaces of the first
+# container's process.
 containerd() {
 	container "${2:-}"
 	annotate io.kubernetes.cri.container-type "$1" io.kubernetes.cri.sandbox-id "$POD"
 	[ "$1" = sandbox ] || join network "/proc/$PAUSE/ns/net" ipc "/proc/$PAUSE/ns/ipc" uts "/proc/$PAUSE/ns/uts"
 }
 
-# --- what is looked at ---
+# --- checks ---
 
 # in_container NAME COMMAND...: runs a command in a container of the pod.
 in_container() {
 	runch exec "$POD${1:+-$1}" "${@:2}"
 }
 
-# boot NAME: the boot of the kernel that a container is in.
+# boot NAME: prints the boot id of a container's kernel, which tells VMs apart.
 boot() {
 	in_container "$1" cat /proc/sys/kernel/random/boot_id
 }
 
-# namespace NAME KIND: a namespace of a container, in the guest.
+# namespace NAME KIND: prints a namespace of a container, in the guest.
 namespace() {
 	in_container "$1" readlink "/proc/self/ns/$2"
 }
 
-# vmms: how many VMM processes there are for this test.
+# vmms: prints how many VMM processes this test has.
 vmms() {
 	local pid count=0
 	for pid in $(pgrep -f "${VMM_PROGRAM##*/}" || true); do
@@ -99,7 +100,7 @@ vmms() {
 	echo $count
 }
 
-# pid_of NAME: the pid of a container of the pod, 0 when it has stopped.
+# pid_of NAME: prints the pid of a container of the pod, 0 if it has stopped.
 pid_of() {
 	runch state "$POD${1:+-$1}" | jq .pid
 }
@@ -108,7 +109,7 @@ stopped() {
 	[ "$(pid_of "$1")" = 0 ]
 }
 
-# no_sandbox: the pod has no VM any more.
+# no_sandbox: whether the pod's sandbox is gone.
 no_sandbox() {
 	[ ! -e "$ROOT/@$POD" ]
 }
@@ -137,13 +138,14 @@ no_sandbox() {
 	done
 	same "$(in_container a hostname)" pod
 	same "$(in_container a ps -o pid,args | awk '$1 == 1 { print $2 }')" sleep
-	# On the host each is a process in namespaces of its own, below those of the first, and a child of its caller.
+	# On the host each member's shim is in a pid namespace of its own, below that of the holder, and is a child of its
+	# caller.
 	[ "$(readlink "/proc/$a/ns/pid")" != "$(readlink "/proc/$b/ns/pid")" ]
 	same "$(awk '$1 == "NSpid:" { print NF - 1, $NF }' "/proc/$a/status")" "3 1"
 	same "$(readlink "/proc/$a/ns/net")" "$(readlink "/proc/$infra/ns/net")"
 	same "$(parent "$a")" "$REAPER_PID"
 	same "$(parent "$b")" "$REAPER_PID"
-	# The end of one is its own.
+	# When one member ends, the others go on.
 	runch kill "$POD-a" KILL
 	same "$(exit_status "$a" 10)" 137
 	alive "$b"
@@ -168,11 +170,11 @@ no_sandbox() {
 	[ "$(namespace b pid)" != "$(namespace a pid)" ]
 	[ "$(in_container a ps -o args | grep -c '^sleep')" = 2 ]
 	[ "$(in_container b ps -o args | grep -c '^sleep')" = 1 ]
-	# Killing it kills its own processes and no other's.
+	# Killing a member kills its own processes only.
 	runch kill "$POD-a" KILL
 	eventually 10 stopped a
 	[ "$(in_container '' ps -o args | grep -c '^sleep')" = 1 ]
-	# The sandbox's end is that of all.
+	# When the first container ends, all members end.
 	local b
 	b=$(pid_of b)
 	runch kill "$POD" KILL
@@ -180,7 +182,7 @@ no_sandbox() {
 	same "$(exit_status "$b" 10)" 137
 }
 
-# own_time: the container has a time namespace without offsets, as docker 29 says of each.
+# own_time: gives the container a time namespace without offsets, as docker 29 does.
 own_time() {
 	config '.linux.namespaces += [{type: "time"}]'
 }
@@ -242,12 +244,12 @@ own_time() {
 	for kind in net ipc uts; do
 		same "$(namespace a $kind)" "$(namespace b $kind)"
 	done
-	# What holds the VM is in a cgroup of the pod's, beside those of the members.
+	# The holder is in a cgroup of the pod's own, a sibling of the members' cgroups.
 	holder=$(jq .holder.pid "$ROOT/@$POD/sandbox.json")
 	grep -q "/runch-test/$POD\$" "/proc/$holder/cgroup"
 	grep -q "/runch-test/$POD-a\$" "/proc/$a/cgroup"
 	same "$(awk '$1 == "NSpid:" { print NF - 1, $NF }' "/proc/$a/status")" "3 1"
-	# An init container ends before the others, and the VM goes on; so it does when no member lives.
+	# An init container ends before the others, and the VM goes on, even while no member runs.
 	runch kill "$POD-a" KILL
 	same "$(exit_status "$a" 10)" 137
 	runch delete "$POD-a"
@@ -255,7 +257,7 @@ own_time() {
 	runch kill "$POD-b" KILL
 	same "$(exit_status "$b" 10)" 137
 	alive "$holder"
-	# Its ipc and names are still the pod's when the next one comes.
+	# The next member joins the same VM.
 	crio container c
 	launch
 	same "$(boot c)" "$booted"
@@ -297,7 +299,7 @@ own_time() {
 		done
 		for name in b c a; do
 			runch delete --force "$POD-$name"
-			umount "$T/$POD-$name.bundle/rootfs" # no flags: it is busy, or it is not
+			umount "$T/$POD-$name.bundle/rootfs" # not lazy: fails with EBUSY if it is still used
 			same "$(<"$T/$POD-$name.bundle/layers/rootfs/name")" "$name $round"
 			mount --bind "$T/$POD-$name.bundle/layers/rootfs" "$T/$POD-$name.bundle/rootfs"
 		done
@@ -315,7 +317,7 @@ own_time() {
 	launch
 	PAUSE=$PID
 	containerd container a
-	# The guest has the container by the time that the pid-file is written.
+	# The guest already has the container when the pid-file is written.
 	try runch create --bundle "$B" --pid-file "$T/no/such/directory/pid" "$ID"
 	[ "$status" -ne 0 ]
 	gone
@@ -349,13 +351,13 @@ own_time() {
 	echo 'from the host' >"$T/volume/host"
 	eventually 5 in_container a grep -q 'from the host' /volume/host
 	eventually 5 in_container b grep -q 'from the host' /volume/host
-	# Between members nothing is late: they have one file system, whose caches know what either does.
+	# Members see each other's changes at once: they share one file system, and so its caches.
 	same "$(in_container a stat -c %d /volume)" "$(in_container b stat -c %d /volume)"
 	in_container b sh -c 'test -e /volume/a && until test -e /volume/gone; do :; done; ! test -e /volume/a' &
 	local watches=$!
 	in_container a sh -c 'rm /volume/a && touch /volume/gone'
 	wait $watches
-	# One that may only read has the same, too, and one that is there when the first has gone.
+	# A read-only member has the same file system, which stays when the first member has gone.
 	containerd container c
 	config --arg source "$T/volume" '.mounts += [{destination: "/volume", type: "bind", source: $source, options: ["rbind", "ro"]}]'
 	mkdir "$B/rootfs/volume"
@@ -386,7 +388,7 @@ own_time() {
 	same "$(in_container b cat /dev/shm/file)" "from a"
 	try in_container b dd if=/dev/zero of=/dev/shm/full bs=1M count=4
 	[ "$status" -ne 0 ]
-	# The host's stays empty, and those who look at the container from the host see nothing of it.
+	# The host's tmpfs stays empty, and so does the container's view on the host.
 	same "$(ls "$T/shm")" ""
 	same "$(nsenter --target "$(pid_of a)" --mount /bin/busybox ls /dev/shm)" ""
 	runch delete --force "$POD-a"
@@ -441,7 +443,7 @@ own_time() {
 	same "$(exit_status "$exec" 2)" 137
 	stopped a
 	runch delete "$POD-a"
-	# The pod's VM was lost: the next member has a new one, in which the one that has stopped is still to be deleted.
+	# The pod has lost its VM. The next member gets a new one; the stopped member can still be deleted.
 	crio container c
 	launch
 	in_container c true
@@ -466,7 +468,7 @@ own_time() {
 	alive "$PAUSE"
 }
 
-# kills_of DIRECTORY: how many processes in the host's cgroup were killed for lack of memory.
+# kills_of DIRECTORY: prints how many processes in the host's cgroup the OOM killer has killed.
 kills_of() {
 	sed -n 's/^oom_kill //p' "$1"/memory.events "$1"/memory.oom_control 2>/dev/null || true
 }
@@ -479,8 +481,8 @@ kills_of() {
 	PAUSE=$PID
 	containerd container a
 	config '.linux.resources.memory.limit = 33554432'
-	# One read takes all memory: a program that runs meanwhile would have its own file
-	# reclaimed and read again and again, for ten seconds at times.
+	# dd takes all memory in one read. If it grew more slowly, the kernel would reclaim and read the program's own file
+	# again and again, at times for ten seconds.
 	script 'for i in 1 2; do dd if=/dev/zero of=/dev/null bs=200M count=1; done; read -r; exit 5'
 	mkfifo "$T/a.in"
 	exec 8<>"$T/a.in"
@@ -497,7 +499,7 @@ kills_of() {
 	runch start "$POD-a"
 	eventually 20 says '"type":"oom"' "$T/a.events"
 	in_container b true
-	# The host is told when the member has ended, once, and it ends as it does otherwise.
+	# The host's cgroup counts one OOM kill once the member has ended. Its exit status is not affected.
 	same "$(kills_of "$a_memory")" 0
 	echo >&8
 	exec 8>&-
@@ -528,7 +530,7 @@ kills_of() {
 	config '.linux.resources.memory.limit = 268435456 | .linux.resources.cpu.shares = 512 |
 		.mounts += [{destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup"}] | .linux.namespaces += [{type: "cgroup"}]'
 	launch
-	[ "$before" -lt 262144 ] # what the pod was said to have, and what the guest needs
+	[ "$before" -lt 262144 ] # the pod's announced 128 MiB and the guest's overhead
 	[ "$(memory)" -gt $((before + 100000)) ]
 	limit() { in_container a cat /sys/fs/cgroup/memory.max; }
 	same "$(limit)" 268435456
@@ -562,7 +564,7 @@ kills_of() {
 	try create
 	[ "$status" -ne 0 ]
 	[[ $output$stderr == *"cannot join the network namespace /proc/$foreign/ns/net"* ]]
-	# A namespace of its own, where there is one network for all.
+	# A network namespace of its own: a VM has one network for all members.
 	containerd container own
 	config '(.linux.namespaces[] | select(.type == "network")) |= {type}'
 	try create

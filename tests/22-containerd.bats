@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Pods of containerd's CRI plugin, by crictl as the kubelet would ask for them: members in any order, volumes, probes
-# and figures. What becomes of them when a process is lost is in 28-kill-containerd.bats.
+# Pods of containerd's CRI plugin, by crictl in place of the kubelet: members in any order, volumes, probes and
+# statistics. 28-kill-containerd.bats tests what happens when a process is killed.
 
 load helpers
 load kubelet
@@ -36,7 +36,7 @@ load kubelet
 	end_pod
 }
 
-# page PORT: what is forwarded from there serves the page.
+# page PORT: whether the page is served through this forwarded port.
 page() {
 	[ "$(in_network timeout 10 wget -qO- "http://127.0.0.1:$1/page")" = forwarded ]
 }
@@ -55,7 +55,7 @@ page() {
 of b"
 	same "$(<"$T/volume/file")" "of a
 of b"
-	# As the kubelet writes a ConfigMap: a directory of each version, and links that are renamed over.
+	# The kubelet writes a ConfigMap like this: a directory for each version, and a link that is replaced by rename(2).
 	mkdir "$T/volume/..1" "$T/volume/..2"
 	echo one >"$T/volume/..1/key"
 	echo two >"$T/volume/..2/key"
@@ -84,7 +84,7 @@ of b"
 	[[ $stderr == *"timeout 2s exceeded"* ]]
 	try in_member "$C" kill -0 "$(<"$T/volume/pid")"
 	[[ $stderr == *"No such process"* ]]
-	# The stop signal, and within the grace period.
+	# The container ends at the stop signal, within the grace period.
 	within 10000 cri stop --timeout 30 "$C"
 	same "$(status "$C")" "CONTAINER_EXITED 3"
 	end_pod
@@ -106,7 +106,7 @@ of b"
 	for name in 0 1 2; do
 		same "$(status "${member[name]}")" "CONTAINER_RUNNING 0"
 	done
-	# A crash of one is its own, and it comes back beside what is left of it.
+	# When one member crashes the others go on. It is restarted before the old container is removed.
 	cri stop --timeout 0 "${member[1]}" >/dev/null
 	same "$(status "${member[1]}")" "CONTAINER_EXITED 137"
 	launch_member b.1 sleep 100000
@@ -122,7 +122,7 @@ of b"
 	end_pod
 }
 
-# figure JQ-FILTER: a figure of the member $C.
+# figure JQ-FILTER: prints a figure of the member $C.
 figure() {
 	cri stats --output json "$C" | jq ".stats[0] | $1 | tonumber"
 }
@@ -132,7 +132,7 @@ figure() {
 	launch_member a sh -c 'dd if=/dev/zero of=/written bs=1M count=8; exec sleep 100000'
 	[ "$(figure .memory.workingSetBytes.value)" -gt 0 ]
 	[ "$(figure .cpu.usageCoreNanoSeconds.value)" -gt 0 ]
-	# The pod's are the VM's: its kernel's boot, and what memory that touched.
+	# The pod's figures are those of the VM, and include the boot of its kernel.
 	cri statsp --output json "$POD" | jq -e '.stats[0].linux
 		| (.cpu.usageCoreNanoSeconds.value | tonumber) > 1e9 and (.memory.usageBytes.value | tonumber) > 5e7'
 	end_pod

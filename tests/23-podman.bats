@@ -1,7 +1,6 @@
 #!/usr/bin/env bats
-# podman as Debian 12 has it, on cgroup v1: networks, pods and what else goes through several containers or several
-# calls of the runtime. A pod is one VM, whatever is in it. What becomes of it when a process is lost is in
-# 29-kill-podman.bats.
+# podman of Debian 12, on cgroup v1: networks, pods and other features that involve several containers or several calls
+# of the runtime. A pod is always one VM. 29-kill-podman.bats tests what happens when a process is killed.
 
 load podman
 
@@ -84,7 +83,7 @@ teardown() {
 
 	try podman exec a sh -c 'echo out; echo err >&2; exit 5'
 	same "$status $output $stderr" "5 out err"
-	# podman gives it the size some time after it has begun.
+	# podman sets the size some time after the process has started.
 	try on_terminal "stty rows 33 cols 99; timeout --foreground 60 $SHARED/podman exec --tty a sh -c 'tty; until [ \"\$(stty size)\" = \"33 99\" ]; do :; done; exit 6'"
 	same "$status" 6
 	[[ $output == *"/dev/pts/0"* ]]
@@ -97,7 +96,7 @@ teardown() {
 	podman cp a:/out "$T/out"
 	same "$(<"$T/out")" out
 
-	# What is on the host of a member is its shim, without the VM.
+	# Of a member, the host has only its shim; the VM's processes are not shown.
 	try podman top a pid comm
 	same "$status" 0
 	[ "$(wc -l <<<"$output")" = 2 ]
@@ -117,7 +116,7 @@ teardown() {
 	podman pod unpause pod
 	same "$(states)" $'Running\na running\ninfra running'
 	podman exec a true
-	# The end of the container is that of its log.
+	# When the container ends, its log ends.
 	podman kill a
 	eventually 10 dead $follows
 	one_vm
@@ -141,7 +140,8 @@ teardown() {
 	member a "$IMAGE" sh -c 'trap "sleep 1; echo bye; exit 3" TERM; sleep 100000 & wait'
 	local first
 	first=$(podman exec a cat /proc/sys/kernel/random/boot_id)
-	# podman tells all of them to end at the same time, and each has its time, though the VM is the infra container's.
+	# podman tells all containers to end at the same time. Each has its full grace period, though the infra container
+	# owns the VM.
 	podman pod stop pod
 	same "$(states)" $'Exited\na exited\ninfra exited'
 	same "$(field a '{{.State.ExitCode}}') $(podman logs a)" "3 bye"
@@ -223,7 +223,7 @@ teardown() {
 	podman generate kube pod >"$T/again.yaml"
 	podman kube down "$T/pod.yaml"
 	same "$(podman ps --all --quiet)" ""
-	# What podman says of it makes it again, but for the volume that went with it.
+	# generate kube describes the pod, without the volume that was removed with it.
 	says "image: $IMAGE" "$T/again.yaml"
 	says "memory: 100Mi" "$T/again.yaml"
 }
@@ -246,7 +246,7 @@ teardown() {
 		[ "$status" -ne 0 ]
 		[[ $stderr == *"cannot join the network namespace"* ]]
 	fi
-	# Who has joined another's pids ends with it.
+	# A container that has joined another's pid namespace ends with that one.
 	podman kill a
 	same "$(timeout 30 "$SHARED/podman" wait b)" 137
 }

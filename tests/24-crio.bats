@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
-# Pods as CRI-O has them: its conmon, its arguments, environment, files and order of events, with the kubelet's
-# cgroups around. CRI-O makes a pod's namespaces and network before any container; it unmounts a container's storage
-# as soon as that has exited, and deletes it later; nobody tells the runtime that a pod has ended. What becomes of a pod
-# when a process is lost is in 30-kill-crio.bats.
+# Pods as CRI-O makes them, with its conmon, arguments, environment, files and order of events, in the kubelet's
+# cgroups. CRI-O makes a pod's namespaces and network before any container. It unmounts a container's storage as soon as
+# that has exited, and deletes the container later. The runtime is not told that a pod has ended. 30-kill-crio.bats
+# tests what happens when a process is killed.
 
 load helpers
 load crio
@@ -23,7 +23,7 @@ load crio
 	# The VM has the pod's size, not the default one.
 	same "$(jq -c .boot "$ROOT/@$POD/sandbox.json")" '{"cpus":1,"memoryMiB":384}'
 
-	# Members are created at one time.
+	# Members are created at the same time.
 	for name in a b; do
 		crio container $name
 		script 'trap "echo bye; exit 0" TERM; echo ready; while :; do sleep 0.1; done'
@@ -38,7 +38,7 @@ load crio
 	same "$(inside b cat /proc/sys/net/core/somaxconn)" 77
 	same "$(inside a ip -o -4 address show eth0 | awk '{ print $4 }')" 10.88.7.2/24
 	same "$(inside b hostname)" pod
-	# The VM is in the sandbox's cgroup; a member's has its shim alone.
+	# The VM is in the sandbox's cgroup. A member's cgroup has only its shim.
 	local holder
 	holder=$(holder)
 	PID=$holder
@@ -68,7 +68,7 @@ load crio
 	wait "$helper" || true
 	exec 9>&-
 
-	# An ephemeral container that has a's processes before it.
+	# An ephemeral container in the pid namespace of a.
 	mkdir "$T/pinned/pidns"
 	touch "$T/pinned/pidns/$POD"
 	mount --bind "/proc/$PID/ns/pid" "$T/pinned/pidns/$POD"
@@ -86,7 +86,7 @@ load crio
 	same "$(inside a cat /sys/fs/cgroup/memory.max)" 167772160
 	same "$(host_memory)" $((167772160 + (128 + 256) * 1048576))
 
-	# One is lost, and comes again as another container before the old one is deleted.
+	# A member is killed, and restarted as another container before the old one is deleted.
 	of b
 	kill -KILL "$PID"
 	exited b 137
@@ -106,7 +106,7 @@ load crio
 	alive "$holder"
 	unpinned
 	eventually 5 dead "$holder"
-	# The kubelet deletes what is left later, in any order.
+	# The kubelet deletes the containers later, in any order.
 	for name in init2 a b2 debug init1; do
 		as_server delete --force "$POD-$name"
 	done
@@ -130,7 +130,7 @@ load crio
 		up
 	done
 	same "$(jq -c .now "$ROOT/@$POD/sandbox.json")" '{"cpus":1,"memoryMiB":384}'
-	# A third has no room in what the pod was said to have: the VM grows before it starts, and shrinks when it goes.
+	# A third does not fit into the pod's announced size: the VM grows before it starts, and shrinks when it is deleted.
 	crio container c
 	config '.linux.resources.memory.limit = 134217728'
 	args sleep 1000
@@ -185,19 +185,19 @@ load crio
 	same "$(inside a awk '{ print $1, $2, $3 }' /proc/self/uid_map)" "0 200000 65536"
 	same "$(inside a readlink /proc/self/ns/user)" "$(inside b readlink /proc/self/ns/user)"
 	same "$(inside a readlink /proc/self/ns/net)" "$(inside b readlink /proc/self/ns/net)"
-	# It is root of its network and of its files, and nobody else's.
+	# Its root may change the pod's network, and owns its files.
 	inside b ip link set lo mtu 1400
 	same "$(inside a cat /sys/class/net/lo/mtu)" 1400
 	inside a touch /made
 	same "$(stat -c %u "$T/run/$POD-a/userdata/rootfs/made")" 200000
 }
 
-# is_unshared PID: the process is in a user namespace of its own.
+# is_unshared PID: whether the process is in a user namespace of its own.
 is_unshared() {
 	[ "$(readlink "/proc/$1/ns/user")" != "$(readlink /proc/self/ns/user)" ]
 }
 
-# conmon-rs COMMAND...: the runtime as conmon-rs calls it, which gives its global options twice.
+# conmon-rs COMMAND...: runs the runtime as conmon-rs does, which passes global options twice.
 conmon-rs() {
 	timeout --foreground 60 "$RUNCH" "--root=$ROOT" "--root=$ROOT" "$@" 3>&-
 }

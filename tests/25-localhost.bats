@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
-# localhost: whoever enters the network namespace of a container on the host and connects to 127.0.0.1 or ::1 there reaches
-# the listener in the guest, as port-forwarding does; and to the container's own address, as what publishes ports without
-# root does. What listens in the namespace on the host goes on doing so, and nothing is left in it when the container is
-# gone.
+# Relays. A process that enters a container's network namespace on the host and connects to 127.0.0.1 or ::1 reaches the
+# listener in the guest, as port-forwarding needs. So does a connection to the container's own address, as rootless port
+# publishing needs. Programs that listen in that namespace on the host are not disturbed, and nothing is left in it when
+# the container is gone.
 
 load helpers
 
@@ -36,36 +36,36 @@ teardown() {
 	finish
 }
 
-# serving COUNT: so many listeners of the container have begun.
+# serving COUNT: whether so many listeners of the container have started.
 serving() {
 	[ "$(grep -c '^serving' "$B/stdout")" = "$1" ]
 }
 
-# on_host COMMAND...: a command of the host's in the network namespace of the container.
+# on_host COMMAND...: runs a command of the host in the container's network namespace on the host.
 on_host() {
 	timeout --kill-after=5 "${DEADLINE:-120}" nsenter --net="/proc/$PID/ns/net" "$@" 3>&-
 }
 
-# forward VERB ADDRESS...: a client there.
+# forward VERB ADDRESS...: runs a client there.
 forward() {
 	on_host "$WORKLOAD" "$@"
 }
 
-# refused ADDRESS: connecting there is refused.
+# refused ADDRESS: expects a connection to the address to be refused.
 refused() {
 	try forward fetch "$1"
 	[ "$status" -ne 0 ]
 	[[ $stderr == *"connection refused"* ]]
 }
 
-# namespace: a network namespace of the caller's, which the container is to be in.
+# namespace: makes a network namespace, as a caller does, and puts the container into it.
 namespace() {
 	[ -e "/run/netns/$NETNS" ] || ip netns add "$NETNS"
 	ip -n "$NETNS" link set lo up
 	config --arg path "/run/netns/$NETNS" '(.linux.namespaces[] | select(.type == "network")).path = $path'
 }
 
-# rules: the netfilter rules in it.
+# rules: prints the netfilter rules in it.
 rules() {
 	ip netns exec "$NETNS" nft list ruleset
 }
@@ -74,12 +74,12 @@ no_rules() {
 	[ -z "$(rules)" ]
 }
 
-# tallied COMMAND...: what a tally answers to the command's output.
+# tallied COMMAND...: prints what a tally answers to the command's output.
 tallied() {
 	"$@" | "$WORKLOAD" count
 }
 
-# answers ADDRESS: a tally is reached there.
+# answers ADDRESS: expects that a tally answers at the address.
 answers() {
 	same "$(echo question | forward send "$1")" "$(tallied echo question)"
 }
@@ -114,7 +114,7 @@ answers() {
 	same "$("$WORKLOAD" count <"$T/received")" "$(tallied "$WORKLOAD" pattern $size)"
 }
 
-# received: what the listener at 7005 says, when there is one.
+# received: stores what the listener at port 7005 sends. It fails until there is one.
 received() {
 	forward fetch 127.0.0.1:7005 >"$T/received"
 }
@@ -144,7 +144,7 @@ host_answers() {
 	answers 127.0.0.1:7001
 	answers 198.51.100.2:7002
 	answers '[2001:db8:5::2]:7003'
-	# What listens at one address alone is not there at another.
+	# A program that listens at one address only is not reached at another.
 	refused 198.51.100.2:7001
 	refused 127.0.0.1:7002
 	rules | grep -q 'table inet runch'
@@ -161,7 +161,7 @@ host_answers() {
 	[[ $stderr == *"connection refused"* ]]
 }
 
-# member NAME: a container of the pod $POD, which has none of its own.
+# member NAME: makes the bundle of a member of the pod $POD, which has no infra container.
 member() {
 	ID=$POD-$1 B=$T/$1.bundle
 	bundle
@@ -188,7 +188,7 @@ member() {
 	same "$(rules)" ""
 }
 
-# dns ADDRESS: a name server at this address in the namespace, on the host.
+# dns ADDRESS: starts a name server at this address in the namespace, on the host.
 dns() {
 	helper ip netns exec "$NETNS" dnsmasq --keep-in-foreground --conf-file=/dev/null --no-hosts --no-resolv --user=root --pid-file= \
 		--listen-address="$1" --bind-interfaces --address=/host.test/192.0.2.9
@@ -202,17 +202,17 @@ dns() {
 	config --arg source "$T/resolv.conf" '.mounts += [{destination: "/etc/resolv.conf", type: "bind", source: $source, options: ["bind"]}]'
 	args sleep 100000
 	create
-	# As docker does, between create and start.
+	# docker starts its name server between create and start, too.
 	dns 127.0.0.11
 	runch start "$ID"
 	same "$(execute workload names host.test)" "$(printf 'udp [192.0.2.9]\ntcp [192.0.2.9]')"
 	execute nslookup host.test 127.0.0.11 | grep -q 192.0.2.9
-	# Nothing else of the host's side is reached so.
+	# No other port on the host's side can be reached like this.
 	helper ip netns exec "$NETNS" "$WORKLOAD" serve 127.0.0.11:80
 	eventually 10 ip netns exec "$NETNS" "$WORKLOAD" fetch 127.0.0.11:80
 	try execute workload fetch 127.0.0.11:80
 	[[ $stderr == *"connection refused"* ]]
-	# A server that is gone is one that does not answer.
+	# When the server has ended, lookups get no answer.
 	kill "${HELPERS[0]}"
 	eventually 5 dead "${HELPERS[0]}"
 	run ! execute nslookup host.test 127.0.0.11

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# `runch install` tells this machine's callers of runch, and `runch check` says what they know. Each test has an /etc of
-# its own, in a mount namespace: that of the machine below, and what the test writes above it.
+# `runch install` configures the callers on this machine, and `runch check` shows their configuration. Each test has an
+# /etc of its own in a mount namespace: an overlay over the machine's.
 
 load lab/callers
 load containerd
@@ -14,7 +14,7 @@ setup_file() {
 setup() {
 	begin
 	mkdir -p "$T/over" "$ROOT"
-	# Callers name no directory for the state, so that of this test is in the place of the default.
+	# Callers pass no --root, so the test's state directory is mounted on the default one.
 	# shellcheck disable=SC2016 # the namespace's shell expands it
 	helper unshare --mount sh -ec '
 		mount -t tmpfs none "$1/over"
@@ -43,12 +43,12 @@ teardown() {
 	finish
 }
 
-# here COMMAND...: runs it on the machine with the test's /etc.
+# here COMMAND...: runs the command on the machine with the test's /etc.
 here() {
 	timeout --foreground --kill-after=5 "${DEADLINE:-120}" nsenter --target "$(<"$T/machine")" --mount -- "$@" 3>&-
 }
 
-# write FILE: puts stdin there.
+# write FILE: writes stdin to the file.
 write() {
 	here tee "$1" >/dev/null
 }
@@ -57,7 +57,7 @@ install() {
 	here "$RUNCH" install "$@"
 }
 
-# inventory_of_etc: its files with modes, owners and content.
+# inventory_of_etc: prints the files of /etc with types, modes, owners, link targets and checksums.
 inventory_of_etc() {
 	here sh -c 'find /etc -printf "%p %y %m %u %l\n" | sort; find /etc -type f -exec sha256sum {} + | sort'
 }
@@ -66,7 +66,7 @@ etc_unchanged() {
 	inventory_of_etc | diff "$T/before" -
 }
 
-# refused TEXT ARGUMENT...: install fails with the text, and nothing is written.
+# refused TEXT ARGUMENT...: expects install to fail with the text and to write nothing.
 refused() {
 	inventory_of_etc >"$T/then"
 	try install "${@:2}"
@@ -76,7 +76,7 @@ refused() {
 	same "$(find /tmp -maxdepth 1 -name '*runch-install-*')" ""
 }
 
-# installs FILE ARGUMENT...: install writes the file; a second time there is nothing to do.
+# installs FILE ARGUMENT...: expects install to write the file, and to do nothing the second time.
 installs() {
 	local inode
 	try install "${@:2}"
@@ -88,18 +88,18 @@ installs() {
 	same "$(here stat -c '%i %Y' "$1")" "$inode"
 }
 
-# podman WORD...: with storage and networks of the test's own, and the configuration in /etc. Where podman has never run, its
-# first command makes the locks of its networks, in /etc unless told otherwise.
+# podman WORD...: runs podman with the test's own storage and networks, and the configuration in /etc. By default
+# podman's first command would make locks of its networks in /etc.
 podman() {
 	here podman --root "$T/storage" --runroot "$T/run" --tmpdir "$T/tmp" --network-config-dir "$T/networks" --storage-driver vfs "$@"
 }
 
-# podmans_runtime WORD...: which runtime it would call.
+# podmans_runtime WORD...: prints the path of the runtime that podman would call.
 podmans_runtime() {
 	podman "$@" info --format '{{.Host.OCIRuntime.Path}}'
 }
 
-# finding NAME: what check says of it, as JSON.
+# finding NAME: prints this finding of check, as JSON.
 finding() {
 	here "$RUNCH" check --format json | jq -c --arg name "$1" '.[] | select(.name == $name) | [.ok, .detail, .fix]'
 }
@@ -115,7 +115,7 @@ finding() {
 	tar -C "$RUNCH_ROOTFS/busybox" -c . | podman import --quiet - "$IMAGE"
 	kernel=$("$RUNCH" env --format json | jq -r .kernel.version)
 	same "$(podman --runtime runch run --rm --network none "$IMAGE" uname -r)" "$kernel"
-	# It reads runch's errors, as it is in the list of those that have them in JSON.
+	# podman reads runch's errors, as runch is in the list runtime_supports_json.
 	try podman --runtime runch run --rm --network none "$IMAGE" /no/such/command
 	same "$status" 127
 
@@ -143,13 +143,13 @@ finding() {
 	install podman
 	here cat /etc/containers/containers.conf.d/runch.conf >"$T/conf"
 	says 'runtime_supports_json = ["mine", "runch"]' "$T/conf"
-	# One that comes later undoes it, and check says so.
+	# A later file overrides the list, and check reports that.
 	write /etc/containers/containers.conf.d/zz.conf <<<$'[engine]\nruntime_supports_json = ["mine"]'
 	[[ $(finding podman) == '[false,'*'runch is not in runtime_supports_json"'* ]]
 }
 
-# install_in_config: what containerd_begin calls to have its configuration: that of the suites without the runtime,
-# which install adds.
+# containerd_config: overrides the function that containerd_begin calls. It writes the suites' configuration without the
+# runtime, and lets install add that.
 eval "suites_$(declare -f containerd_config)"
 containerd_config() {
 	suites_containerd_config
@@ -195,7 +195,7 @@ containerd_config() {
 	! grep -q '^ *bin_dir' "$T/config.toml" || same "$(grep -c 'bin_dir = "/usr/lib/cni"' "$T/dump")" 1
 	install containerd --remove
 	etc_unchanged
-	# The line of the default is replaced there, and the former comes back.
+	# This file sets the default: install replaces the line, and --remove restores it.
 	containerd config default | tee "$T/all.toml" | write /etc/containerd/config.toml
 	installs /etc/containerd/config.toml containerd --default
 	same "$(here containerd config dump | grep -c 'default_runtime_name = "runch"')" 1
@@ -220,7 +220,7 @@ containerd_config() {
 	same "$(jq -c keys_unsorted "$T/merged")" '["mtu","runtimes","log-opts","default-runtime"]'
 	same "$(jq -c --arg path "$RUNCH" '.runtimes == {crun: {path: "/usr/bin/crun"}, runch: {path: $path}}' "$T/merged")" true
 	same "$(here stat -c %a /etc/docker/daemon.json)" 640
-	# Only lines for runch have come.
+	# Nothing but runch's settings has changed.
 	same "$(diff <(jq . "$T/mine") <(jq 'del(.runtimes.runch, ."default-runtime")' "$T/merged"))" ""
 	install docker --default=false
 	same "$(here jq 'has("default-runtime")' /etc/docker/daemon.json)" false
@@ -239,7 +239,7 @@ containerd_config() {
 }
 
 @test "CRI-O: a handler, and a default that comes and goes with it" {
-	# No package has CRI-O. The one here shows what it is given to read beside the new file, by a link too.
+	# Debian has no package of CRI-O. This fake records the drop-ins that it is given to read; one of them is a link.
 	here mkdir -p /etc/crio/crio.conf.d /etc/crio/templates
 	write /etc/crio/templates/mine.conf <<<'# mine'
 	here ln -s ../templates/mine.conf /etc/crio/crio.conf.d/10-mine.conf
@@ -356,18 +356,18 @@ containerd_config() {
 @test "check says what each caller knows of this program, and what to do" {
 	same "$(finding podman | jq -c '[.[0], .[2]]')" '[false,"runch install podman"]'
 	[[ $(finding podman) == *"$(command podman --version | grep -oE '[0-9.]+' | head -n 1): its configuration does not have runch"* ]]
-	# Of one that is not on this machine nothing is said.
+	# check does not mention callers that are not installed.
 	command -v dockerd >/dev/null || same "$(finding docker)" ""
 	command -v crio >/dev/null || same "$(finding crio)" ""
 	install podman
 	install containerd --default
 	[[ $(finding podman) == '[true,'*": it calls $RUNCH"'",null]' ]]
 	[[ $(finding containerd) == '[true,'*": it calls $RUNCH by default"'",null]' ]]
-	# Another program than this one.
+	# A caller that is configured for another program.
 	cp "$RUNCH" "$T/runch"
 	try here "$T/runch" check
 	grep -E "^podman +absent .*it calls $RUNCH, which is not this program" <<<"$output"
-	# None of it keeps containers from running.
+	# A broken configuration of a caller does not make check fail.
 	write /etc/containers/containers.conf.d/zz.conf <<<'['
 	try here "$RUNCH" check
 	same "$status" 0

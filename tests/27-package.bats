@@ -1,17 +1,17 @@
 #!/usr/bin/env bats
-# The Debian package that `make deb` makes: it has what `make install` installs, keeps Debian's policy, and can be
-# installed in a clean Debian, upgraded under containers that run, removed and purged. Of these, each test goes on where
-# the one before has ended.
+# The Debian package that `make deb` makes: it has what `make install` installs, follows Debian's policy, and can be
+# installed in a clean Debian, upgraded under running containers, removed and purged. Each of the last tests continues
+# with the state that the one before has left.
 
 load helpers
 load package
 
 REPO=${TESTS%/*}
 
-# make_deb TREE: what it says is shown when it fails.
+# make_deb TREE: makes the package, and shows make's output only if it fails.
 make_deb() {
 	local log status=0
-	# Another suite may be installing, out of the same files.
+	# Another suite may be running `make install` in the same tree.
 	log=$(flock "$1/Makefile" make --no-print-directory -C "$1" deb 2>&1 3>&-) || status=$?
 	[ $status = 0 ] || echo "$log"
 	return $status
@@ -48,7 +48,7 @@ teardown() {
 	finish
 }
 
-# older_package: the same with a lower version, to be upgraded. Its programs are other files to dpkg, as any would be.
+# older_package: makes the same package with a lower version, to be upgraded. dpkg replaces all of its files.
 older_package() {
 	dpkg-deb --raw-extract "$PACKAGE" "$MACHINE/older"
 	sed -i 's/^Version: .*/Version: 0.0.1/' "$MACHINE/older/DEBIAN/control"
@@ -56,12 +56,12 @@ older_package() {
 	rm -rf "$MACHINE/older"
 }
 
-# field NAME: of the package's control file.
+# field NAME: prints a field of the package's control file.
 field() {
 	dpkg-deb --field "$PACKAGE" "$1"
 }
 
-# shipped FILE...: the files are in the package.
+# shipped FILE...: expects the files in the package.
 shipped() {
 	local file
 	for file in "$@"; do
@@ -86,7 +86,7 @@ shipped() {
 		shipped "/usr/share/man/man${page##*.}/$page.gz"
 	done
 	same "$(dpkg-deb --info "$PACKAGE" conffiles)" /etc/runch/config.toml
-	# All is root's, nobody else may write, and the time is the commit's.
+	# All files belong to root, nobody else may write them, and the newest time is the commit's.
 	same "$(tar -tvf "$T/tar" --numeric-owner | awk '$2 != "0/0" || ($1 !~ /^l/ && $1 ~ /^.....w|^........w/)')" ""
 	local newest
 	newest=$(tar -tvf "$T/tar" --full-time --utc | awk '{ print $4 "T" $5 "Z" }' | sort | tail -n 1)
@@ -103,7 +103,7 @@ shipped() {
 	kernel=$(field Built-Using | grep -oE 'linux[^ ]* \(= [^)]+\)')
 	dpkg-deb --fsys-tarfile "$PACKAGE" | tar -xO ./usr/share/doc/runch/copyright >"$T/copyright"
 	says "$kernel" "$T/copyright"
-	# Every module that a program was made of is there with its terms.
+	# Every Go module that is in a program is listed with its license.
 	local module
 	for module in $("$REPO/build/goroot/bin/go" version -m "$REPO/bin/runch" "$REPO/bin/runch-agent" | awk '$1 == "dep" { print $2 }'); do
 		grep -q "^$module v" "$T/copyright"
@@ -117,7 +117,7 @@ shipped() {
 	cp "$REPO/scripts/deb" "$tree/scripts/"
 	cp "$REPO/VERSION" "$tree/"
 	git -C "$tree" init --quiet
-	# rises: the version is above the one before.
+	# rises: expects the version to be higher than the one before.
 	rises() {
 		version=$("$tree/scripts/deb" --name)
 		version=${version#build/runch_}
@@ -128,7 +128,7 @@ shipped() {
 		}
 		last=$version
 	}
-	# commit TIME: changes a file.
+	# commit TIME: commits a change at this time.
 	commit() {
 		echo "$1" >"$tree/file"
 		git -C "$tree" add .
@@ -155,9 +155,9 @@ shipped() {
 @test "made again out of a tree elsewhere, it is the same, byte by byte" {
 	[ "$RUNCH_TEST_LONG" = 1 ] || skip "it takes as long as the rest of the suite (RUNCH_TEST_LONG=1, make test-all)"
 	git clone --quiet "$REPO" "$T/tree"
-	# What is not committed as well.
+	# Copy what is not committed, too.
 	(cd "$REPO" && git ls-files -co --exclude-standard -z | xargs -0 cp -a --parents -t "$T/tree")
-	# The kernels are what it is made of, as the compilers are.
+	# The kernels are inputs of the build, as the compilers are.
 	mkdir "$T/tree/build"
 	local kernel
 	for kernel in "$REPO"/build/kernel{.deb,s}; do
@@ -191,7 +191,7 @@ shipped() {
 	machine_launch
 	machine_dpkg --install /tmp/new.deb
 	same "$(inside dpkg-query -W -f '${Version}' runch)" "$(field Version)"
-	# It is still run from the file that is gone.
+	# The shim still runs the old program, whose file is deleted.
 	same "$(inside readlink "/proc/$PID/exe")" "/usr/bin/runch (deleted)"
 	same "$(inside runch state "$ID" | jq -r .status)" running
 	same "$(inside runch exec "$ID" nproc)" 2
@@ -203,7 +203,7 @@ shipped() {
 	reaped() { [ "$(jq -r --argjson pid "$PID" 'select(.pid == $pid).status' "$MACHINE/reaped")" = 7 ]; }
 	eventually 5 reaped
 	inside runch delete "$ID"
-	# What was changed in the configuration is kept.
+	# Local changes of the configuration are kept.
 	inside tail -n 1 /etc/runch/config.toml | grep -qx "cpus = 2"
 	rm -rf "$B"
 }

@@ -1,33 +1,34 @@
 #!/usr/bin/env bats
-# kill -9 of each process behind a pod of containerd's CRI plugin, at each stage of its life: containerd knows by itself what
-# has ended, says why what it was about failed, and stops, removes and makes the pod again as ever. kill.bash says which
-# processes and stages there are, and which of them are tried without RUNCH_TEST_LONG=1.
+# kill -9 of each process of the sandbox of a pod of containerd's CRI plugin, at each stage of the pod's life.
+# containerd notices by itself what has ended, reports why the operation in progress failed, and stops, removes and
+# makes the pod again as usual. kill.bash lists the processes and stages, and those that are tested without
+# RUNCH_TEST_LONG=1.
 
 load helpers
 load kubelet
 load kill
 
-# lost: containerd has seen the VM's end.
+# lost: waits until containerd has noticed the VM's end.
 lost() {
 	eventually 10 not_ready
 }
 
-# member_ended C [CODE]: it has seen the member's.
+# member_ended C [CODE]: waits until containerd has noticed the member's end, with this exit code.
 member_ended() {
 	eventually 10 status_is "$1" "CONTAINER_EXITED ${2:-137}"
 }
 
-# begun_exec: an exec in $C that lasts, as a job. Its output comes when it has ended, so it tells by a file, which is another
-# each time: the guest may know a file for a second that the host has removed.
+# begun_exec: starts a lasting exec in $C as a job. crictl shows its output only at its end, so the exec makes a file to
+# tell that it has begun. The name is new each time, as the guest may cache a removed file for a second.
 begun_exec() {
 	BEGUN=$((${BEGUN:-0} + 1))
 	job exec cri exec --sync "$C" sh -c "echo >/volume/begun.$BEGUN; sleep 100000" "${LASTING[-1]}"
 	eventually 10 test -s "$T/volume/begun.$BEGUN"
 }
 
-# stubborn_member: the member a, which does not heed SIGTERM.
+# stubborn_member: starts the member a, which ignores SIGTERM.
 stubborn_member() {
-	rm -f "$T/logs/a.log" # what the one of a pod before it has said
+	rm -f "$T/logs/a.log" # that of an earlier pod
 	launch_member a sh -c "$STUBBORN"
 	eventually 10 says stubborn "$T/logs/a.log"
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
-# kill -9 of each process behind a pod of podman's, at each stage of its life: podman knows by itself what has ended, says
-# why what it was about failed, and stops, starts, removes and makes the pod again as ever. kill.bash says which processes
-# and stages there are, and which of them are tried without RUNCH_TEST_LONG=1.
+# kill -9 of each process of the sandbox of a podman pod, at each stage of the pod's life. podman notices by itself what
+# has ended, reports why the operation in progress failed, and stops, starts, removes and makes the pod again as usual.
+# kill.bash lists the processes and stages, and those that are tested without RUNCH_TEST_LONG=1.
 
 load podman
 load kill
@@ -24,13 +24,13 @@ teardown() {
 	finish_podman
 }
 
-# started: the pod "pod", of which its infra container runs alone.
+# started: starts the pod "pod" with only its infra container.
 started() {
 	pod_create
 	podman pod start pod >/dev/null
 }
 
-# ended NAME... CODE: the containers have ended with this code.
+# ended NAME... CODE: waits until the containers have ended with this exit code.
 ended() {
 	local name
 	for name in "${@:1:$#-1}"; do
@@ -39,14 +39,14 @@ ended() {
 	done
 }
 
-# over: the pod is stopped and removed by the usual commands, and leaves nothing.
+# over: stops and removes the pod by the usual commands. Nothing may be left.
 over() {
 	podman pod stop --time 0 pod
 	podman pod rm pod
 	eventually 10 none_left
 }
 
-# begun_exec: an exec in the member a that lasts, as a job.
+# begun_exec: starts a lasting exec in the member a as a job.
 begun_exec() {
 	job exec podman exec a "${LASTING[@]}"
 	eventually 10 says begun "$JOB_OUT"
@@ -124,7 +124,7 @@ at_stopping() {
 	ended a "$INFRA" 137
 }
 
-# logged NAME TEXT: a member has written it.
+# logged NAME TEXT: whether a member has written the text.
 logged() {
 	[[ $(podman logs "$1") == *"$2"* ]]
 }
@@ -168,7 +168,7 @@ shims_at_created() {
 	podman create --pod pod --name a "$IMAGE" sleep 100000 >/dev/null
 	podman init a
 	kill_victim member
-	# What never ran has not exited.
+	# A container that never ran has not exited.
 	eventually 10 is a created
 	podman start a
 	podman exec a true

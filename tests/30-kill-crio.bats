@@ -1,13 +1,13 @@
 #!/usr/bin/env bats
-# kill -9 of each process behind a pod of CRI-O's, at each stage of its life, with its infra container and without: conmon
-# tells CRI-O what has ended and what failed, and the pod is removed and made again as ever. kill.bash says which processes
-# and stages there are, and which of them are tried without RUNCH_TEST_LONG=1.
+# kill -9 of each process of the sandbox of a CRI-O pod, at each stage of the pod's life, with and without an infra
+# container. conmon tells CRI-O what has ended and what failed, and the pod is removed and made again as usual.
+# kill.bash lists the processes and stages, and those that are tested without RUNCH_TEST_LONG=1.
 
 load helpers
 load crio
 load kill
 
-# infra: with INFRA, the pod has a container of its own; without, CRI-O has dropped it.
+# infra: starts the pod's infra container if INFRA is set. Otherwise CRI-O has dropped it.
 infra() {
 	if [ -n "$INFRA" ]; then
 		crio sandbox
@@ -18,15 +18,15 @@ infra() {
 	fi
 }
 
-# member NAME WORD...: one that runs.
+# member NAME WORD...: starts a member that runs the command.
 member() {
 	crio container "$1"
 	args "${@:2}"
 	up
 }
 
-# lost NAME: conmon has told within 5 s that the container has ended with 137, the infra container (an empty name) where
-# there is one.
+# lost NAME: expects conmon to report within 5 s that the container has ended with 137. An empty name is the infra
+# container, if there is one.
 lost() {
 	[ -n "$1$INFRA" ] || return 0
 	of "$1"
@@ -34,14 +34,15 @@ lost() {
 	exited "$1" 137
 }
 
-# failed NAME TEXT: conmon says that the container could not be made, and why.
+# failed NAME TEXT: expects conmon to report that the container could not be created, with this reason.
 failed() {
 	message create 1 .
 	refusal create pid "$2"
 	umount --lazy "$T/storage/$POD${1:+-$1}"
 }
 
-# over NAME...: the kubelet deletes what there is; then nothing is left of it, in the pod's network as well.
+# over NAME...: deletes the pod's containers, as the kubelet does. Nothing may be left, in the pod's network namespace
+# either.
 over() {
 	local name
 	for name in "$@"; do
@@ -58,14 +59,14 @@ no_process() {
 	! pgrep -a -f -- "$POD"
 }
 
-# deleted NAME: CRI-O deletes a container, and what it has of it.
+# deleted NAME: deletes a container and its files, as CRI-O does.
 deleted() {
 	local id=$POD${1:+-$1}
 	as_server delete --force "$id"
 	rm -rf "$T/run/$id" "$T/storage/$id"
 }
 
-# lasting_exec: an exec by conmon in the member a that lasts; with begun_exec it runs.
+# lasting_exec: starts a lasting exec by conmon in the member a. begun_exec also waits until it runs.
 lasting_exec() {
 	of a
 	process "${LASTING[@]}" >"$W/process.json"
@@ -77,7 +78,7 @@ begun_exec() {
 	eventually 10 says begun "$W/exec.log"
 }
 
-# stubborn_member: the member a, which does not heed SIGTERM.
+# stubborn_member: starts the member a, which ignores SIGTERM.
 stubborn_member() {
 	member a sh -c "$STUBBORN"
 	eventually 10 says stubborn "$W/ctr.log"
@@ -168,7 +169,7 @@ at_stopping() {
 	eventually 10 says told "$W/ctr.log"
 	kill_victim "$1"
 	lost a
-	# The grace period was over at the same time.
+	# As if the grace period had ended at the same time.
 	try as_server kill "$ID" KILL
 	[[ $status = 1 && $stderr == *"not running"* ]]
 	lost ''
@@ -185,7 +186,7 @@ at_exited() {
 	if [ -n "$INFRA" ]; then
 		lost ''
 	else
-		# The pod goes on: the next member has another VM.
+		# The pod goes on: the next member gets a new VM.
 		member b sleep 100000
 		inside b true
 		stop b 1
@@ -194,7 +195,7 @@ at_exited() {
 	over a b
 }
 
-# walk CALLER: all cases of one.
+# walk CALLER: runs all cases of this caller.
 walk() {
 	local case cases
 	mapfile -t cases < <(losses "$1")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
-# Mixed mode: with fallback_runtime set, what asks for namespaces of the host is run by another runtime, beside what is in
-# VMs, and without a VM. Here by hand, with runc and crun; by podman and containerd it is in 32-mixed-podman.bats and
-# 33-mixed-containerd.bats, as CRI-O does it in 24-crio.bats.
+# Mixed mode: with fallback_runtime set, containers that ask for namespaces of the host are passed on to another runtime
+# and are in no VM, while all others are in VMs. This suite calls runch directly, with runc and crun as fallback
+# runtimes. 32-mixed-podman.bats, 33-mixed-containerd.bats and 24-crio.bats do so by callers.
 
 load helpers
 
@@ -18,22 +18,22 @@ teardown() {
 	finish
 }
 
-# on_host KIND...: the bundle has no namespaces of its own of these kinds.
+# on_host KIND...: lets the bundle use the host's namespaces of these kinds.
 on_host() {
 	config '.linux.namespaces |= map(select(.type | IN($ARGS.positional[]) | not))' --args -- "$@"
 }
 
-# of_host PID KIND: whether the process is in the host's namespace, as this one is.
+# of_host PID KIND: whether the process is in the host's namespace of this kind.
 of_host() {
 	[ "$(readlink "/proc/$1/ns/$2")" = "$(readlink "/proc/self/ns/$2")" ]
 }
 
-# no_vm: there is no VM of this test.
+# no_vm: expects that the test has no VM.
 no_vm() {
 	same "$(pgrep -f -- "$ROOT/@" || true)" ""
 }
 
-# listed JQ-FILTER: what list has of $ID.
+# listed JQ-FILTER: prints the filter's result for $ID in the output of list.
 listed() {
 	runch list --format json | jq -r --arg id "$ID" ".[]? | select(.id == \$id) | $1"
 }
@@ -140,7 +140,7 @@ not() {
 	clean
 	args sleep 1000
 	launch
-	# The same id is taken, for a VM too.
+	# A second container of this id is refused.
 	try runch create --bundle "$B" "$ID"
 	[ "$status" -ne 0 ]
 	[[ $stderr == *"already exists"* ]]
@@ -163,7 +163,7 @@ not() {
 	done
 }
 
-# removed: the container's cgroups are removed; nobody is in them any more.
+# removed: removes the container's cgroups, and fails while a process is in one of them.
 removed() {
 	find /sys/fs/cgroup -ignore_readdir_race -depth -type d -name "$ID" -exec rmdir {} + 2>/dev/null
 	[ -z "$(find /sys/fs/cgroup -ignore_readdir_race -type d -name "$ID")" ]
@@ -171,7 +171,7 @@ removed() {
 
 @test "a runtime that hangs or is missing: list shows the others, and says so" {
 	create
-	# The record's program is another from here on.
+	# From here on the record names another program.
 	local record=$ROOT/$ID/container.json
 	printf '#!/bin/sh\nexec sleep 300\n' >"$T/hangs"
 	chmod +x "$T/hangs"
@@ -235,14 +235,14 @@ removed() {
 }
 
 @test "crun: the same life" {
-	# crun takes no host with both versions of cgroups: it sees only one here.
+	# crun refuses a host with both versions of cgroups, so it gets to see only one.
 	if mountpoint -q /sys/fs/cgroup/unified; then
 		crun_sees() { unshare --mount sh -c 'umount /sys/fs/cgroup/unified && exec "$@"' sh "$@"; }
 	else
 		crun_sees() { "$@"; }
 	fi
 	export RUNCH_FALLBACK_RUNTIME=crun
-	config '.ociVersion = "1.0.2"' # crun 1.8 knows no later one
+	config '.ociVersion = "1.0.2"' # crun 1.8 accepts no later version
 	local r=(crun_sees timeout 60 "$RUNCH" --root "$ROOT")
 	"${r[@]}" create --bundle "$B" --pid-file "$B/pid" "$ID" </dev/null >"$T/out" 2>&1 3>&- || { cat "$T/out" && false; }
 	PID=$(<"$B/pid")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Mixed mode under podman: containers and pods on the host's network beside those in VMs; see 31-mixed.bats.
+# Mixed mode with podman: containers and pods on the host's network, and others in VMs; see 31-mixed.bats.
 
 load podman
 
@@ -21,7 +21,7 @@ teardown() {
 	finish_podman
 }
 
-# of_host PID KIND: whether the process is in the host's namespace, as this one is.
+# of_host PID KIND: whether the process is in the host's namespace of this kind.
 of_host() {
 	[ "$(readlink "/proc/$1/ns/$2")" = "$(readlink "/proc/self/ns/$2")" ]
 }
@@ -35,11 +35,11 @@ of_host() {
 	of_host "$(field net '{{.State.Pid}}')" net
 	of_host "$(field pids '{{.State.Pid}}')" pid
 	of_host "$(field pids '{{.State.Pid}}')" ipc
-	# Only the host's kernel is the host's.
+	# The boot id tells whether a container runs on the host's kernel.
 	same "$(podman exec net cat /proc/sys/kernel/random/boot_id)" "$(</proc/sys/kernel/random/boot_id)"
 	[ "$(podman exec vm cat /proc/sys/kernel/random/boot_id)" != "$(</proc/sys/kernel/random/boot_id)" ]
 	same "$(runch list --format json | jq -r '[.[] | .fallback != null] | sort | map(tostring) | join(" ")')" "false true true"
-	# One that joins the network of such a container goes where that is.
+	# A container that joins the network of such a container is passed on as well.
 	podman run --detach --name joined --network container:pids "$IMAGE" sleep 100000
 	same "$(readlink "/proc/$(field joined '{{.State.Pid}}')/ns/net")" "$(readlink "/proc/$(field pids '{{.State.Pid}}')/ns/net")"
 	same "$(vmms)" 1

@@ -1,15 +1,15 @@
 #!/usr/bin/env bats
-# Mixed mode under containerd's CRI plugin: a hostNetwork pod beside a pod in a VM, under one handler; see 31-mixed.bats.
+# Mixed mode with containerd's CRI plugin: a hostNetwork pod and a pod in a VM, by one handler; see 31-mixed.bats.
 
-# containerd and its shims give it to the runtime.
+# The runtime inherits the variable from containerd and its shim.
 export RUNCH_FALLBACK_RUNTIME=runc
-# runc fails where it may not lower it, as in a container.
+# runc fails if it may not lower oom_score_adj, as on a host that is a container itself.
 export RESTRICT_OOM_SCORE=true
 
 load helpers
 load kubelet
 
-# host_pod: a pod with hostNetwork, as $POD.
+# host_pod: runs a pod with hostNetwork, and sets POD.
 host_pod() {
 	pod_config
 	jq '.metadata.name += "-host" | .metadata.uid += "-host" | del(.hostname) |
@@ -18,7 +18,7 @@ host_pod() {
 	POD=$(cri runp "$T/pod.json")
 }
 
-# host_member NAME COMMAND...: a member of it, which is on the host's network too.
+# host_member NAME COMMAND...: starts a member of it, also on the host's network, and sets C.
 host_member() {
 	jq -n --arg name "$1" --arg image "$BUSYBOX" --arg volume "$T/volume" \
 		'{metadata: {name: $name}, image: {image: $image}, command: $ARGS.positional, log_path: "\($name).log",
@@ -37,7 +37,7 @@ host_member() {
 	local host=$POD
 	host_member outside sh -c 'echo begun; exec httpd -f -p 127.0.0.1:8090 -h /volume'
 	local outside=$C
-	# The host is the one that containerd is on.
+	# The host's network namespace is the one in which containerd runs.
 	same "$(readlink "/proc/$(cri inspect "$outside" | jq .info.pid)/ns/net")" "$(readlink "/proc/$REGISTRY_PID/ns/net")"
 	same "$(in_member "$outside" cat /proc/sys/kernel/random/boot_id)" "$(</proc/sys/kernel/random/boot_id)"
 	[ "$(in_member "$inside" cat /proc/sys/kernel/random/boot_id)" != "$(</proc/sys/kernel/random/boot_id)" ]
@@ -51,7 +51,7 @@ host_member() {
 		'[.[] | select(.fallback) | .id] - [$host, $outside] | length')" 0
 	same "$(runch list --format json | jq '[.[] | select(.fallback == null)] | length')" 2
 	same "$(runch list --format json | jq '[.[] | select(.fallback)] | length')" 2
-	# A member is lost, and another comes.
+	# A member is killed, and replaced by another.
 	kill -KILL "$(cri inspect "$outside" | jq .info.pid)"
 	eventually 10 status_is "$outside" "CONTAINER_EXITED 137"
 	host_member again sleep 100000

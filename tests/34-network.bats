@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# The network of a container that runs, by hand: links that come into its network namespace, or go, or are replaced, and
-# `runch network`, which shows what the guest has of them and brings it in step. Every kind of link that a CNI plugin makes
-# carries a ping and a TCP stream, both ways, between the guest and a namespace on the other side, $FAR.
+# Changes of a running container's network: links are added to its network namespace, removed or replaced. `runch
+# network` shows the guest's interfaces and brings them up to date. Each kind of link that a CNI plugin makes carries a
+# ping and a TCP stream, both ways, between the guest and the network namespace $FAR at the other end.
 #
-# All tests have one container in common, with one link of its own from the start: eth0, 10.99.0.2.
+# All tests share one container, which has one link from the start: eth0, 10.99.0.2.
 
 load helpers
 
@@ -20,7 +20,7 @@ setup_file() {
 		.process.capabilities |= map_values(. + ["CAP_NET_RAW", "CAP_NET_ADMIN"])'
 	args workload tally '[::]:7001'
 	launch
-	# For the streams that the guest sends.
+	# The server for the streams that the guest sends.
 	ip netns exec "$FAR" "$WORKLOAD" tally '[::]:7002' </dev/null >"$T/far" 2>&1 3>&- &
 	export TALLY_PID=$!
 	eventually 20 says serving "$T/far"
@@ -41,7 +41,7 @@ setup() {
 	begin
 }
 
-# Whatever a test has left of links, the guest has eth0 alone again.
+# Remove all links that the test has left, so that the guest has only eth0 again.
 teardown() {
 	local link
 	for link in $(ip -n "$NETNS" -j link | jq -r '.[].ifname' | grep -v -e '^lo$' -e '^eth0$' -e '^runch'); do
@@ -52,13 +52,14 @@ teardown() {
 	finish
 }
 
-# veth NAME NET [WORD...]: a veth with the addresses NET.2 and fd00:NET::2; the other end is in $FAR, with 1 for 2.
+# veth NAME NET [WORD...]: adds a veth with the addresses NET.2 and fd00:NET::2. The other end, in $FAR, has NET.1 and
+# fd00:NET::1.
 veth() {
 	ip -n "$NETNS" link add "$1" "${@:3}" type veth peer name "$1" netns "$FAR"
 	addresses "$1" "$2" "$1"
 }
 
-# addresses NAME NET FAR-NAME: those of a link and its other side, and both up.
+# addresses NAME NET FAR-NAME: gives these addresses to a link and to its counterpart in $FAR, and sets both up.
 addresses() {
 	local six=fd00:${2//./:}
 	ip -n "$NETNS" address add "$2.2/24" dev "$1"
@@ -69,7 +70,8 @@ addresses() {
 	ip -n "$FAR" link set "$3" up
 }
 
-# siblings KIND [WORD...]: a link of that kind in the namespace, new0, and one in $FAR, on one parent there.
+# siblings KIND [WORD...]: makes two links of that kind on one parent in $FAR. Both are called new0; one is moved into
+# the container's namespace.
 siblings() {
 	ip -n "$FAR" link add parent type veth peer name parent-peer
 	ip -n "$FAR" link set parent up
@@ -87,7 +89,7 @@ needs_kind() {
 	ip -n "$FAR" link delete runch-probe 2>/dev/null || true
 }
 
-# tries NET: the guest and the other side reach each other by the addresses of both families.
+# tries NET: expects that the guest and $FAR reach each other by the addresses of both families.
 tries() {
 	local six=fd00:${1//./:} sent
 	sent="1000000 $("$WORKLOAD" pattern 1000000 | sha256sum | cut -d ' ' -f 1)"
@@ -98,22 +100,22 @@ tries() {
 	same "$(execute sh -c "workload pattern 1000000 | workload send $1.1:7002")" "$sent"
 }
 
-# far COMMAND...: on the other side.
+# far COMMAND...: runs the command in $FAR.
 far() {
 	timeout --kill-after=5 "${DEADLINE:-120}" ip netns exec "$FAR" "$@" 3>&-
 }
 
-# interface NAME JQ-FILTER: what `ls` says of the guest's interface of that name.
+# interface NAME JQ-FILTER: prints the filter's result for the guest's interface in the output of `ls`.
 interface() {
 	runch network ls --format json "$ID" | jq -r --arg name "$1" ".[] | select(.name == \$name) | $2"
 }
 
-# names: the guest's interfaces by `ls`.
+# names: prints the names of the guest's interfaces, by `ls`.
 names() {
 	runch network ls "$ID" --format json | jq -r '.[].name' | xargs
 }
 
-# bare LINK: nothing of runch's is on the link, and it has no tap.
+# bare LINK: expects that the link has no qdisc of runch and no tap.
 bare() {
 	local index
 	index=$(ip -n "$NETNS" -j link show "$1" | jq '.[0].ifindex')
@@ -121,7 +123,7 @@ bare() {
 	run ! ip -n "$NETNS" link show "runch$index"
 }
 
-# added_and_removed: the link new0 comes into the guest while that runs, carries all, and goes.
+# added_and_removed: adds the link new0 to the running guest, tries it, and removes it.
 added_and_removed() {
 	same "$(names)" eth0
 	runch network add "$ID"
@@ -219,7 +221,7 @@ added_and_removed() {
 	bare new0
 }
 
-# sent_by LINK: how many packets have left by it, on the host.
+# sent_by LINK: prints how many packets the host has sent by the link.
 sent_by() {
 	ip -n "$NETNS" -s -j link show "$1" | jq '.[0].stats64.tx.packets'
 }
@@ -234,7 +236,7 @@ sent_by() {
 	says_in_guest "fd00:77::/32 via fd00:10:99:1::1 dev new0 .*metric 400" ip -6 route
 	says_in_guest "10.99.1.9 .*02:00:00:00:00:99 .*PERMANENT" ip neigh show dev new0
 	same "$(interface new0 .mtu)" 1500
-	# A smaller MTU is the interface's own; a larger one takes another.
+	# A smaller MTU is set on the same interface; a larger one needs a new interface.
 	ip -n "$NETNS" link set new0 mtu 1300
 	ip -n "$FAR" link set new0 mtu 1300
 	ip -n "$NETNS" route del 10.77.0.0/16 metric 300
@@ -250,12 +252,12 @@ sent_by() {
 	ip -n "$FAR" link set new0 mtu 9000
 	runch network add "$ID"
 	same "$(interface new0 .mtu)" 9000
-	# Frames of that size, which may not be cut into pieces.
+	# A ping in frames of that size, which are not fragmented.
 	far busybox ping -c 1 -W 10 -s 8900 10.99.1.2
 	tries 10.99.1
 }
 
-# says_in_guest PATTERN COMMAND...: whether a line of what it prints in the guest has the pattern.
+# says_in_guest PATTERN COMMAND...: whether the command's output in the guest matches the pattern.
 says_in_guest() {
 	execute "${@:2}" | grep -E "$1"
 }
@@ -297,7 +299,7 @@ says_in_guest() {
 	same "$(runch network ls --format json "$ID")" "[]"
 	bare eth0
 	same "$(execute ls /sys/class/net | xargs)" lo
-	# The link is the namespace's own meanwhile, and the container goes on.
+	# Meanwhile the host's network stack answers on the link, and the container goes on.
 	far busybox ping -c 1 -W 10 10.99.0.2
 	runch network add "$ID" eth0
 	tries 10.99.0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# docker as Debian 12 and Debian 13 have it: its daemon calls runch by containerd's shim for runc. What it does with a
-# container, with its networks and volumes, and what becomes of containers when the daemon ends.
+# docker of Debian 12 and Debian 13, whose daemon calls runch by containerd's shim for runc: containers, networks,
+# volumes, builds, and what happens to containers when the daemon ends.
 
 load docker
 
@@ -21,14 +21,14 @@ teardown() {
 	! docker_known || docker_finish
 }
 
-# SIZED waits for the terminal's size: docker tells it some time after the process has begun.
+# SIZED waits for the terminal's size, which docker sets some time after the process has started.
 readonly SIZED='until [ "$(stty size 2>/dev/null)" = "33 99" ]; do :; done'
 
 @test "run: exit code, output, input and a terminal are the process's; what does not run is told apart" {
 	try eval 'echo in | docker run --rm --interactive "$IMAGE" sh -c "cat; echo err >&2; uname -r; exit 5"'
 	same "$status $stderr" "5 err"
 	same "$(head -n 1 <<<"$output")" in
-	# The kernel is the guest's.
+	# The container runs on the guest's kernel.
 	same "$(tail -n 1 <<<"$output")" "$(kernel)"
 	try docker_on_terminal "run --rm --interactive --tty $IMAGE sh -c '$SIZED; tty; exit 6'"
 	same "$status" 6
@@ -78,7 +78,7 @@ readonly SIZED='until [ "$(stty size 2>/dev/null)" = "33 99" ]; do :; done'
 	same "$(<"$T/out")" out
 	[[ $(docker diff one) == *"A /etc/in"* ]]
 
-	# What is on the host is the shim, whose last arguments are the process's.
+	# The process on the host is the shim. Its last arguments are those of the container's process.
 	docker top one -o pid,args | grep "^$(field one '{{.State.Pid}}') .*sh -c echo begun"
 	[[ $(docker stats --no-stream --format '{{.Name}} {{.MemUsage}} {{.PIDs}}' one) == "one "[1-9]*" "[1-9]* ]]
 	docker update --memory 300m --memory-swap 600m --cpus 0.5 one >/dev/null
@@ -88,7 +88,7 @@ readonly SIZED='until [ "$(stty size 2>/dev/null)" = "33 99" ]; do :; done'
 	local follows=$!
 	try eval 'echo word | docker attach one'
 	same "$status" 4
-	# The end of the container is that of its log.
+	# When the container ends, its log ends.
 	eventually 10 dead $follows
 	same "$(<"$T/log")" $'begun\nheard word'
 	is one exited
@@ -99,8 +99,8 @@ readonly SIZED='until [ "$(stty size 2>/dev/null)" = "33 99" ]; do :; done'
 		sh -c 'trap "sleep 1; echo bye; exit 3" TERM; echo begun; while :; do sleep 100000 & wait; done' >/dev/null
 	begun() { [ "$(docker logs one | grep -c begun)" = "$1" ]; }
 	eventually 20 begun 1
-	# A container without a healthcheck: docker 20.10 calls one off that begins when it pauses, and waits for its end with all
-	# that it knows of the container locked, which it can only unpause without that.
+	# Without a healthcheck, as docker 20.10 can deadlock: if a healthcheck starts while the container is paused, docker
+	# waits for the healthcheck's end, and holds the container's lock, which unpause needs.
 	docker pause one >/dev/null
 	is one paused
 	try docker exec one true
@@ -110,7 +110,7 @@ readonly SIZED='until [ "$(stty size 2>/dev/null)" = "33 99" ]; do :; done'
 	same "$(field one '{{.State.Status}} {{.State.ExitCode}}')" "exited 3"
 	docker start one >/dev/null
 	eventually 20 begun 2
-	# It ends by itself: the policy starts it again.
+	# The container ends without docker stop or kill, so its restart policy starts it again.
 	docker exec one kill 1
 	policy() { [ "$(field one '{{.State.Status}} {{.RestartCount}}')" = "running 1" ]; }
 	eventually 30 policy
@@ -131,19 +131,20 @@ readonly SIZED='until [ "$(stty size 2>/dev/null)" = "33 99" ]; do :; done'
 	docker run --detach --name client --network house --volume pages:/pages "$IMAGE" sleep 100000 >/dev/null
 	docker exec client sh -c 'echo hello >/pages/index.html'
 
-	# Names of the network are docker's own, at 127.0.0.11; all others it asks for in the world, from inside of the container's
-	# network namespace.
+	# docker's name server, at 127.0.0.11, knows the names of the network. It forwards all other questions to the name
+	# server in $OUTSIDE, from inside of the container's network namespace.
 	same "$(docker exec client wget -q -O - http://web/)" hello
 	same "$(docker exec client wget -q -O - http://www/)" hello
 	same "$(docker exec client workload names world.test)" "$(printf 'udp [%s]\ntcp [%s]' $WORLD $WORLD)"
 	same "$(docker exec client wget -q -O - http://world.test/)" "the world"
 
-	# From the machine, where docker's userland proxy answers at localhost, and from the world.
+	# The published port is reached from $MACHINE (at localhost by docker's userland proxy) and from $OUTSIDE.
 	same "$(on_machine busybox wget -q -Y off -O - http://127.0.0.1:8080/)" hello
 	same "$(on_machine busybox wget -q -Y off -O - http://$NEAR:8080/)" hello
 	same "$(outside busybox wget -q -Y off -O - http://$NEAR:8080/)" hello
 
-	# It is in the server's VM. With its processes or its ipc alone it would be in two.
+	# The new container is in the server's VM. Joining only its pid or ipc namespace is refused, as the network would be
+	# another.
 	same "$(docker run --rm --network container:web --pid container:web --ipc container:web "$IMAGE" \
 		sh -c 'wget -q -O - http://localhost/; ps -o args | grep -c "^httpd"')" $'hello\n1'
 	if is_runch; then
@@ -164,7 +165,7 @@ readonly SIZED='until [ "$(stty size 2>/dev/null)" = "33 99" ]; do :; done'
 	eventually 10 none_left
 }
 
-# kernel: the version of the one that containers see.
+# kernel: prints the version of the kernel that containers see.
 kernel() {
 	if is_runch; then
 		"$RUNCH" env --format json | jq -r .kernel.version
@@ -173,7 +174,7 @@ kernel() {
 	fi
 }
 
-# serves NAME URL TEXT: a container gets the text there.
+# serves NAME URL TEXT: whether a container gets this text from the URL.
 serves() {
 	[ "$(docker exec "$1" wget -q -O - "$2" 2>/dev/null)" = "$3" ]
 }
@@ -183,7 +184,8 @@ serves() {
 	same "$(docker exec one wget -q -O - http://world.test/)" "the world"
 	addresses() { docker exec one ip -o -4 address show scope global | awk '{ print $2 }' | xargs; }
 	same "$(addresses)" eth0
-	# Who enters its network namespace on the host, as docker's name server does, hears what it has asked for.
+	# A process in the container's network namespace on the host, as docker's name server is, gets the answers to its
+	# own requests.
 	same "$(nsenter --net="/proc/$(field one '{{.State.Pid}}')/ns/net" busybox wget -q -Y off -O - http://$WORLD/)" "the world"
 
 	docker network create other >/dev/null
@@ -226,7 +228,7 @@ docker-init"
 
 @test "--privileged: all capabilities and devices, of the guest" {
 	needs_vm
-	# All that docker knows of.
+	# All capabilities that docker knows.
 	local all=000001ffffffffff
 	[ "$VERSION" != 20.10 ] || all=0000003fffffffff
 	same "$(docker run --rm --privileged "$IMAGE" sh -c 'mkdir /mnt; mount -t tmpfs none /mnt && grep -c " /mnt tmpfs" /proc/mounts
@@ -264,7 +266,7 @@ the world"
 	eventually 10 written
 	live_restore true
 	dockerd_stop
-	# Without the daemon there is no proxy at localhost.
+	# From $OUTSIDE, as without the daemon there is no proxy at localhost.
 	same "$(outside busybox wget -q -Y off -O - http://$NEAR:8080/)" hello
 	dockerd
 	is one running
@@ -277,12 +279,12 @@ the world"
 	is one exited
 }
 
-# ended: of containers there is no process, cgroup, mount or record, though docker still knows them.
+# ended: whether no process, cgroup, mount or record of a container is left, though docker still knows the containers.
 ended() {
 	[ -z "$(left | grep -v ^file)" ]
 }
 
-# live_restore BOOL: the daemon is told by a reload.
+# live_restore BOOL: changes the setting of the running daemon, by a reload.
 live_restore() {
 	setting live-restore "$1"
 	kill -HUP "$(<"$SHARED/pid")"

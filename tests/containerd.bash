@@ -1,11 +1,11 @@
 #!/bin/bash
-# A containerd with its CRI plugin, of its own in everything: configuration, state, sockets, network, images, runtime. The
-# suite that runs its pods by crictl uses it, and critest.
+# A containerd with its CRI plugin that shares nothing with another one on the machine: configuration, state, sockets,
+# network, images and runtime are its own. The suites that run pods by crictl use it, and critest.
 #
-#	containerd_images DIR            the images that pods are made of
+#	containerd_images DIR            makes the images for pods
 #	containerd_begin DIR [IMAGES]    starts it, and a registry with the images
 #	cri ARGUMENT...                  crictl
-#	containerd_end                   ends all of it; nothing may be left
+#	containerd_end                   ends both, and fails if anything is left
 
 # crictl is built with critest (make critest-build).
 CRICTL=${CRICTL:-$(echo "${EXTERNAL:-$(dirname "${BASH_SOURCE[0]}")/../build/external}"/cri-tools-*/crictl)}
@@ -14,7 +14,7 @@ CRICTL=${CRICTL:-$(echo "${EXTERNAL:-$(dirname "${BASH_SOURCE[0]}")/../build/ext
 BUSYBOX=localhost/runch/busybox:latest
 PAUSE=localhost/runch/pause:latest
 
-# containerd_image NAME CONFIG NAMES...: an image of the busybox tree, with the layers that are made after it.
+# containerd_image NAME CONFIG NAMES...: makes an image of the busybox tree. containerd_layer can add a layer.
 containerd_image() {
 	local image=$IMAGES/$1
 	mkdir -p "$image"
@@ -23,13 +23,13 @@ containerd_image() {
 	printf '%s\n' "${@:3}" >"$image/names"
 }
 
-# containerd_layer IMAGE TREE: a layer of an image, whose files are root's.
+# containerd_layer IMAGE TREE: adds a layer to an image. Its files belong to root.
 containerd_layer() {
 	tar -c -C "$2" --owner=0 --group=0 --numeric-owner --sort=name --mtime=@0 -f "$IMAGES/$1/1.tar" .
 }
 
-# containerd_images DIR: a directory for each image, as the registry reads them. In busybox's own image its programs are
-# hard links: what is done to one of them is done to that one.
+# containerd_images DIR: makes a directory for each image, in the form that tests/cmd/registry reads. As in busybox's
+# own image, its programs are hard links, not symbolic ones.
 containerd_images() {
 	local link
 	IMAGES=$1
@@ -44,7 +44,7 @@ containerd_images() {
 	containerd_image busybox '{"Cmd": ["sh"], "Env": ["PATH=/bin:/sbin:/usr/bin:/usr/sbin"]}' "${BUSYBOX#*/}"
 }
 
-# containerd_config: what its files say.
+# containerd_config: writes the configuration of containerd, crictl and CNI.
 containerd_config() {
 	cat >"$CRI/config.toml" <<-CONFIG
 		version = 2
@@ -103,7 +103,7 @@ containerd_config() {
 	CONFIG
 }
 
-# containerd_begin DIR [IMAGES]: in the directory, which is this one's alone.
+# containerd_begin DIR [IMAGES]: starts containerd and the registry. All their files are in DIR.
 containerd_begin() {
 	CRI=$1
 	local images=${2:-$CRI/images} deadline=$((SECONDS + 60))
@@ -126,8 +126,8 @@ containerd_begin() {
 	done
 }
 
-# containerd_end: the pods first, as nobody else ends their shims; what is left after that is said, is a failure, and is
-# removed.
+# containerd_end: removes the pods first, as otherwise their shims would not end. Then it ends containerd and the
+# registry. If anything is left it lists that, removes it, and fails.
 containerd_end() {
 	local left id pid
 	for id in $(cri pods --quiet 2>/dev/null); do
@@ -135,7 +135,7 @@ containerd_end() {
 	done
 	for pid in $CONTAINERD_PID $REGISTRY_PID; do
 		kill "$pid" || true
-		# It may be another shell's child.
+		# Not wait: the process may be another shell's child.
 		timeout 10 tail --pid="$pid" -f /dev/null || true
 	done
 	left=$(containerd_left)
@@ -149,7 +149,7 @@ containerd_end() {
 	return 1
 }
 
-# containerd_left: its shims, and the containers, mounts and cgroups of its pods.
+# containerd_left: lists its shims, and the containers and mounts of its pods.
 containerd_left() {
 	pgrep -a -f -- "-address $CRI/sock" | sed 's/^/process /'
 	find "$CRI/runch" -mindepth 2 -maxdepth 2 2>/dev/null | sed 's/^/state /'
@@ -157,13 +157,13 @@ containerd_left() {
 	return 0
 }
 
-# in_network COMMAND...: in the network that its pods are reached from. It is the registry's own, so that addresses,
-# bridge and NAT rules go with it.
+# in_network COMMAND...: runs the command in the network namespace of containerd, from which pods can be reached. It is
+# that of the registry process: its addresses, bridge and NAT rules disappear with it.
 in_network() {
 	nsenter --net="/proc/$REGISTRY_PID/ns/net" "$@"
 }
 
-# cri ARGUMENT...: crictl, with a bound.
+# cri ARGUMENT...: runs crictl, with a deadline.
 cri() {
 	in_network timeout --kill-after=5 "${DEADLINE:-120}" "$CRICTL" --config "$CRI/crictl.yaml" "$@" 3>&-
 }

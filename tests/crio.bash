@@ -1,5 +1,5 @@
 #!/bin/bash
-# A pod as CRI-O has it, by its conmon, arguments, environment, files and order of events, with the kubelet's cgroups around.
+# A pod as CRI-O makes it, with its conmon, arguments, environment, files and order of events, in the kubelet's cgroups.
 
 load conmon
 
@@ -21,8 +21,7 @@ teardown() {
 
 # --- what CRI-O and the kubelet do around a pod ---
 
-# pod_up: the pod's cgroup, namespaces and network, as they are before its first container. With a user namespace of
-# its own when $USERNS has its first id on the host.
+# pod_up: makes the pod's cgroup, namespaces and network, as CRI-O and the kubelet do before the first container.
 pod_up() {
 	local kind flags=() hierarchy
 	for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*; do
@@ -47,7 +46,7 @@ pod_up() {
 	mkdir -p "${SANDBOX_SPEC%/*}" "$T/volume"
 }
 
-# is_cgroup DIRECTORY: whether a hierarchy is mounted there that containers are put into.
+# is_cgroup DIRECTORY: whether a cgroup hierarchy is mounted there in which cgroups can be made.
 is_cgroup() {
 	[ -w "$1/cgroup.procs" ] && [[ $(stat -f -c %T "$1") == cgroup* ]]
 }
@@ -56,15 +55,15 @@ in_pod_network() {
 	nsenter --net="$T/pinned/netns/$POD" "$@"
 }
 
-# drop_infra [JQ-FILTER]: CRI-O does not make the infra container, but writes its spec.
+# drop_infra [JQ-FILTER]: with this setting CRI-O makes no infra container, but still writes its spec.
 drop_infra() {
 	jq --arg pod "$POD" '.annotations = {
 		"io.kubernetes.cri-o.ContainerType": "sandbox", "io.kubernetes.cri-o.SandboxID": $pod, "spoofed.crio.io": "true"
 	} | '"${1:-.}" <"$TESTS/config.json" >"$SANDBOX_SPEC"
 }
 
-# crio TYPE NAME: a container of the pod, whose storage is mounted, with its bundle in $B and its id in $ID. Without a
-# name it is the infra container.
+# crio TYPE [NAME]: makes a container of the pod, with its storage mounted, its bundle in $B and its id in $ID. Without
+# a name it is the infra container.
 crio() {
 	ID=$POD${2:+-$2} B=$T/run/$POD${2:+-$2}/userdata
 	bundle
@@ -90,7 +89,7 @@ crio() {
 	mkdir "$B/rootfs/volume"
 }
 
-# of NAME: the container that was made under this name.
+# of NAME: sets ID, B, W, PID and CONMON to those of this container.
 of() {
 	ID=$POD${1:+-$1} B=$T/run/$POD${1:+-$1}/userdata W=$T/run/$POD${1:+-$1}/conmon
 	[ ! -s "$B/pid" ] || PID=$(<"$B/pid")
@@ -104,12 +103,13 @@ up() {
 	as_server start "$ID"
 }
 
-# as_server WORD...: a command that CRI-O calls itself.
+# as_server WORD...: runs the runtime as CRI-O itself does, without conmon.
 as_server() {
 	env -i CRI_O_EXTERNAL=1 PATH="$PATH" XDG_RUNTIME_DIR="$T" timeout --foreground 60 "$RUNCH" --root "$ROOT" "$@" 3>&-
 }
 
-# exited NAME STATUS: the container exits with this status, by conmon's files, and CRI-O unmounts its storage at once.
+# exited NAME STATUS: waits for conmon's exit file, which has to have this status, and unmounts the container's storage
+# at once, as CRI-O does.
 exited() {
 	of "$1"
 	eventually 30 test -s "$W/exits/$ID"
@@ -118,7 +118,7 @@ exited() {
 	same "$(as_server state "$ID" | jq -r .status)" stopped
 }
 
-# stop NAME: CRI-O's stop: TERM, a grace period, then KILL until the pid is gone.
+# stop NAME [SECONDS]: stops a container as CRI-O does: TERM, a grace period, then KILL.
 stop() {
 	of "$1"
 	as_server kill "$ID" 15
@@ -128,7 +128,7 @@ stop() {
 	fi
 }
 
-# unpinned: CRI-O removes the pod's namespaces.
+# unpinned: removes the pod's namespaces, as CRI-O does.
 unpinned() {
 	local kind
 	for kind in net ipc uts; do
@@ -137,7 +137,7 @@ unpinned() {
 	done
 }
 
-# pod_removed: what is left of the pod's, at the end of a test, however it ended.
+# pod_removed: removes what is left of the pod at the end of a test, passed or not.
 pod_removed() {
 	local id path
 	[ ! -d "$ROOT" ] || for id in $(runch list --quiet); do
@@ -149,7 +149,7 @@ pod_removed() {
 	find /sys/fs/cgroup -ignore_readdir_race -depth -type d -path "*/runch-test/$POD" -exec rmdir {} +
 }
 
-# --- what is looked at ---
+# --- checks ---
 
 inside() {
 	local name=$1
@@ -161,7 +161,7 @@ holder() {
 	jq .holder.pid "$ROOT/@$POD/sandbox.json"
 }
 
-# probe NAME [WORD...]: an exec probe: conmon's exec, whose answer is in its pipe.
+# probe NAME [WORD...]: runs an exec probe by conmon, whose answer is the message "exec".
 probe() {
 	of "$1"
 	crio_exec "${@:2}"

@@ -1,49 +1,50 @@
 #!/bin/bash
-# A docker of the suite's own, in a machine of its own as far as the network goes: the daemon is in the network namespace
-# $MACHINE, with its bridges, firewall rules and published ports. At the other end of a wire is another namespace, $OUTSIDE,
-# the rest of the world: it has a name server, which is the one that the daemon knows, and a web server. All of docker's
-# files are in $SHARED. So it neither needs nor disturbs another docker on this machine.
+# A docker of the suite's own. The daemon is in a network namespace, $MACHINE, with its bridges, firewall rules and
+# published ports. A veth connects that with another namespace, $OUTSIDE, which stands for the rest of the world: it has
+# a web server, and the name server that the daemon uses. All of docker's files are in $SHARED. So this docker neither
+# needs nor disturbs another one on the machine.
 #
-#	dockerd_begin   in setup_file: all of that, and an image
-#	docker WORD...  the client
-#	dockerd_end     in teardown_file: ends all of it; nothing may be left
+#	dockerd_begin   for setup_file: sets all of that up, with an image
+#	docker WORD...  runs the client
+#	dockerd_end     for teardown_file: ends all of it; nothing may be left
 
 load helpers
 load lab/callers
 
-# docker is the name of other programs as well: this is the one of Debian's docker.io.
+# Other programs are called docker too; this is that of Debian's package docker.io.
 DOCKER=/usr/bin/docker
 
-# docker_known: whether it is one of the versions that the tests know. The one that is here is in $VERSION.
+# docker_known: sets VERSION to the installed version, and tells whether the tests are written for it.
 docker_known() {
 	export VERSION=none
 	[ ! -x "$DOCKER" ] || VERSION=$("$DOCKER" --version | sed -n 's/^Docker version \([0-9]*[.][0-9]*\)[.].*/\1/p')
 	[ "$VERSION" = 20.10 ] || [ "$VERSION" = 26.1 ]
 }
 
-# The machine's address on the wire, and that of the world.
+# The addresses of $MACHINE and $OUTSIDE on the veth.
 NEAR=198.51.100.2
 WORLD=198.51.100.1
 
-# dockerd_begin: what the tests of a file have in common.
+# dockerd_begin: sets up everything that the tests of a file share.
 dockerd_begin() {
 	share
 	export MACHINE=${T##*/} OUTSIDE=${T##*/}-outside SERVERS=
-	# The directory is that of the client's settings, of which there are none.
+	# The directory for the client's settings, of which there are none.
 	export DOCKER_CONFIG=$T/client
-	# Where docker has its runtimes keep their state: one directory for all that it starts by containerd's shim for runc.
+	# docker passes this root directory to all runtimes that it starts by containerd's shim for runc.
 	ROOT=$T/exec/runtime-runc/moby
 	world
 	setting runtimes "{\"runch\": {\"path\": \"$RUNCH\"}}"
 	setting default-runtime '"runch"'
-	# What BuildKit calls, whatever the default is: the first runc on PATH, where docker knows no variable for it.
+	# BuildKit does not use the default runtime. In version 20.10 it calls the first runc on PATH; later a variable
+	# names the program.
 	mkdir "$T/bin"
 	if [ "$VERSION" = 20.10 ]; then
 		ln -s "$RUNCH" "$T/bin/runc"
 	else
 		export DOCKER_BUILDKIT_RUNC_COMMAND=$RUNCH
 	fi
-	# docker has systemd make its cgroups where it can.
+	# docker lets systemd make its cgroups if it can.
 	CGROUP_PARENT=/runch-test/$MACHINE
 	! by_systemd || CGROUP_PARENT=$MACHINE.slice
 	export CGROUP_PARENT
@@ -52,12 +53,12 @@ dockerd_begin() {
 	docker_image
 }
 
-# by_systemd: whether docker's cgroups are systemd's to make, which is so with cgroup v2 where it runs.
+# by_systemd: whether docker lets systemd make its cgroups: with cgroup v2 if systemd runs.
 by_systemd() {
 	[ -d /run/systemd/system ] && [ -e /sys/fs/cgroup/cgroup.controllers ]
 }
 
-# world: the wire, and the servers at the other end of it.
+# world: makes the veth and starts the servers in $OUTSIDE.
 world() {
 	ip netns add "$MACHINE"
 	ip netns add "$OUTSIDE"
@@ -79,13 +80,13 @@ world() {
 	eventually 10 outside socat -u OPEN:/dev/null TCP4:$WORLD:80
 }
 
-# server COMMAND...: one in the world.
+# server COMMAND...: starts a server in $OUTSIDE.
 server() {
 	nsenter --net="/run/netns/$OUTSIDE" -- "$@" >>"$T/servers" 2>&1 </dev/null 3>&- &
 	SERVERS+=" $!"
 }
 
-# outside COMMAND..., on_machine COMMAND...: in one of the two networks.
+# outside COMMAND..., on_machine COMMAND...: run the command in one of the two network namespaces.
 outside() {
 	nsenter --net="/run/netns/$OUTSIDE" -- "$@"
 }
@@ -94,7 +95,7 @@ on_machine() {
 	nsenter --net="/run/netns/$MACHINE" -- "$@"
 }
 
-# setting KEY JSON: changes the daemon's configuration. One that runs takes it by `kill -HUP`.
+# setting KEY JSON: changes the daemon's configuration. A running daemon reads it again at SIGHUP.
 setting() {
 	local file=${SHARED:-$T}/daemon.json
 	[ -e "$file" ] || echo '{}' >"$file"
@@ -117,7 +118,7 @@ answers() {
 	docker version >"$T/.version" 2>&1
 }
 
-# dockerd_stop: ends it as its service does. Containers end with it, but for those of live-restore.
+# dockerd_stop: ends the daemon as its service does. Without live-restore the containers end with it.
 dockerd_stop() {
 	local pid
 	pid=$(<"$SHARED/pid")
@@ -125,12 +126,12 @@ dockerd_stop() {
 	eventually 60 dead "$pid"
 }
 
-# docker WORD...: the client, in good time.
+# docker WORD...: runs the client, with a deadline.
 docker() {
 	timeout --foreground --kill-after=5 "${DEADLINE:-120}" "$DOCKER" --host "unix://$SHARED/sock" "$@" 3>&-
 }
 
-# docker_image: the busybox tree, and the workload in it.
+# docker_image: imports an image of the busybox tree with the workload program.
 docker_image() {
 	cp -a "$RUNCH_ROOTFS/busybox" "$T/tree"
 	cp "$WORKLOAD" "$T/tree/bin/"
@@ -138,14 +139,14 @@ docker_image() {
 	rm -rf "$T/tree"
 }
 
-# docker_begin: in setup.
+# docker_begin: for setup.
 docker_begin() {
 	begin
 	ROOT=$SHARED/exec/runtime-runc/moby
-	docker version >/dev/null # or else a test before has ended it
+	docker version >/dev/null # fails if an earlier test has ended the daemon
 }
 
-# docker_finish: in teardown, removes what the test has made. docker itself has to leave nothing of it.
+# docker_finish: for teardown, removes everything by docker, which has to leave nothing.
 docker_finish() {
 	docker ps --all --quiet | xargs -r "$DOCKER" --host "unix://$SHARED/sock" rm --force --volumes >/dev/null
 	docker network prune --force >/dev/null
@@ -161,7 +162,8 @@ none_left() {
 	[ -z "$(left)" ]
 }
 
-# left: what there is of containers that are no more. docker looks after network namespaces once a minute.
+# left: lists what is left of containers that were removed. Network namespaces are not listed: docker cleans them up
+# once a minute.
 left() {
 	leftovers | grep -v -F " $SHARED/data " || true
 	grep -F "$SHARED/" /proc/self/mountinfo | grep -v -F -e "$SHARED/exec/netns/" -e " $SHARED/data " | sed 's/^/mount /'
@@ -170,7 +172,7 @@ left() {
 	find "$SHARED/data/containers" -mindepth 1 -maxdepth 1 | sed 's/^/file /'
 }
 
-# container_cgroups: those of containers; BuildKit keeps one of its own.
+# container_cgroups: prints the cgroups of containers, without BuildKit's own, which it keeps.
 container_cgroups() {
 	find /sys/fs/cgroup -ignore_readdir_race -depth -type d -path "*/$MACHINE*/*" ! -name buildkit
 }
@@ -179,7 +181,7 @@ container_cgroups() {
 dockerd_end() {
 	if [ -n "${SHARED:-}" ]; then
 		[ ! -e "$SHARED/pid" ] || dockerd_stop
-		# The daemon's own network namespace, which it does not unmount, and after live-restore its directory.
+		# The daemon does not unmount its own network namespace, and after live-restore its data directory.
 		umount "$SHARED/exec/netns/default"
 		! mountpoint --quiet "$SHARED/data" || umount "$SHARED/data"
 	fi
@@ -198,17 +200,17 @@ dockerd_end() {
 	unshare_all
 }
 
-# field NAME FORMAT: what docker knows of a container.
+# field NAME FORMAT: prints what docker inspect says of a container.
 field() {
 	docker inspect --type container --format "$2" "$1"
 }
 
-# is NAME STATUS: whether a container has it.
+# is NAME STATUS: whether a container has this status.
 is() {
 	[ "$(field "$1" '{{.State.Status}}')" = "$2" ]
 }
 
-# docker_on_terminal WORD...: the client on a terminal of 33 lines with 99 columns.
+# docker_on_terminal WORD...: runs the client on a terminal of 33 rows and 99 columns.
 docker_on_terminal() {
 	on_terminal "stty rows 33 cols 99; timeout --foreground --kill-after=5 120 $DOCKER --host unix://$SHARED/sock $*"
 }

@@ -2,11 +2,11 @@
 # What every suite loads. A test works in a directory of its own, $T, with a state directory of its own, $ROOT,
 # on a container whose id is $ID and whose bundle is $B. The order is always the same:
 #
-#	setup: begin            (or, where a file's tests share one container, setup_file: share)
+#	setup: begin            (and, if a file's tests share one container, setup_file: share)
 #	bundle                  a bundle in $B: config.json, and a busybox tree with the workload program
 #	config / args           change config.json
 #	launch                  create and start; the pid is in $PID
-#	teardown: finish        delete what is there, then look whether anything is left anywhere
+#	teardown: finish        delete all containers, then check that nothing is left anywhere
 
 bats_require_minimum_version 1.5.0
 
@@ -15,7 +15,7 @@ WORKLOAD=$TOOLS/workload
 
 # --- a test's beginning and end ---
 
-# begin: a directory and an id for this test. With a shared container the id is that one's.
+# begin: makes a directory for this test and sets its variables. With a shared container they are that one's.
 begin() {
 	T=$(mktemp -d /tmp/rt.XXXXXX)
 	HELPERS=()
@@ -25,12 +25,12 @@ begin() {
 	else
 		ROOT=$T/root ID=${T##*/} B=$T/bundle PID=
 	fi
-	# The logs of creates that fail on purpose are no news for the machine.
+	# Keep the logs of containers that fail on purpose out of the machine's own log directory.
 	export RUNCH_LOG_DIR=$T/logs
 	OTHERS=$(orphans)
 }
 
-# share: in setup_file, begin for all tests of a file; ends with `shared`, once the container runs.
+# share: for setup_file, begins for all tests of a file. Call `shared` once the container runs.
 share() {
 	begin
 }
@@ -39,15 +39,15 @@ shared() {
 	export SHARED=$T SHARED_ID=$ID SHARED_PID=$PID SHARED_OTHERS=$OTHERS
 }
 
-# own [TREE]: beside a shared container, one of the test's own.
+# own [TREE]: makes a bundle for a container of the test's own, in addition to the shared one.
 own() {
 	ID=${T##*/} B=$T/bundle
 	bundle "$@"
 }
 
-# unshare_all: in teardown_file, the end of what share began.
+# unshare_all: for teardown_file, finishes what share began.
 unshare_all() {
-	# Where setup_file broke off, nothing is shared yet, and what it has begun is what to end.
+	# If setup_file failed before `shared`, begin's own variables are still set.
 	if [ -n "${SHARED:-}" ]; then
 		T=$SHARED ROOT=$SHARED/root ID=$SHARED_ID OTHERS=$SHARED_OTHERS
 		unset SHARED
@@ -56,12 +56,12 @@ unshare_all() {
 	finish
 }
 
-# finish: ends the test's helpers and containers; after a test that passed, nothing may be left.
+# finish: ends the test's helpers and containers, and fails if anything is left.
 finish() {
 	local pid id
-	[ -n "${T:-}" ] || return 0 # it is what is emptied, and where a whole file is skipped nothing was begun
+	[ -n "${T:-}" ] || return 0 # a file that is skipped as a whole has begun nothing
 	for pid in "${HELPERS[@]}"; do
-		# The pid of one that a test has waited for may be somebody else's by now.
+		# If the test has waited for a helper, its pid may belong to another process by now.
 		[[ " $(jobs -p | xargs) " == *" $pid "* ]] || continue
 		kill -KILL "$pid" 2>/dev/null || true
 		wait "$pid" 2>/dev/null || true
@@ -81,10 +81,11 @@ finish() {
 	rm -rf "$T"
 }
 
-# last_console: the end of what the last guest has said that was lost, if any was; bats shows it of tests that failed.
+# last_console: prints the end of the console log of the last guest that ended unexpectedly, if any. bats shows it for
+# tests that failed.
 last_console() {
 	local log
-	# shellcheck disable=SC2012 # the names are the runtime's, and of these the last
+	# shellcheck disable=SC2012 # the names are the runtime's, and the newest is wanted
 	log=$(ls -t "$T"/logs/*.log "${SHARED:-$T}"/logs/*.log 2>/dev/null | head -n 1)
 	if [ -n "$log" ]; then
 		echo "the console of the last guest that was lost, $log:"
@@ -92,13 +93,13 @@ last_console() {
 	fi
 }
 
-# clean: nothing is left.
+# clean: whether nothing is left.
 clean() {
 	[ -z "$(leftovers)" ]
 }
 
-# leftovers: all that the test made outside its own directory and that is still there. Every process that the
-# runtime leaves behind becomes a child of the subreaper, so none can hide.
+# leftovers: lists what the test made outside its own directory and what is still there. It finds every process that
+# the runtime leaves behind, as these are reparented to the subreaper.
 leftovers() {
 	local pid
 	for pid in $(new_orphans); do
@@ -111,18 +112,18 @@ leftovers() {
 	return 0
 }
 
-# orphans: the pids that were reparented to the subreaper (bats itself is its first child), in one line.
+# orphans: prints the pids of the subreaper's children, in one line: bats itself and the processes reparented to it.
 orphans() {
 	local pid stat list=
 	for pid in $(ps -o pid= --ppid "$REAPER_PID"); do
-		# One that is not there any more was reaped, and a zombie is about to be.
+		# A process that has gone was reaped, and a zombie is about to be.
 		stat=$(cat "/proc/$pid/stat" 2>/dev/null) || continue
 		[[ $stat =~ \)\ Z ]] || list+="$pid "
 	done
 	echo "${list% }"
 }
 
-# new_orphans: those that were not there before the test, of which some may have ended meanwhile; one in a line.
+# new_orphans: prints the orphans that were not there before the test, one per line. Some may have ended meanwhile.
 new_orphans() {
 	local pid
 	for pid in $(orphans); do
@@ -130,29 +131,29 @@ new_orphans() {
 	done
 }
 
-# helper COMMAND...: runs a program of the test in the background; it is ended by finish. Its pid is in $helper.
+# helper COMMAND...: runs a program of the test in the background until finish ends it. Sets $helper to its pid.
 helper() {
-	"$@" <&0 3>&- & # without <&0 the shell would give it /dev/null
+	"$@" <&0 3>&- & # without <&0 the shell would set its stdin to /dev/null
 	helper=$!
 	HELPERS+=("$helper")
 }
 
 # --- the runtime ---
 
-# runch ARGUMENT...: the runtime under test. A runtime that hangs is a failure, so there is a deadline.
+# runch ARGUMENT...: runs the runtime under test, with a deadline: a runtime that hangs has failed.
 runch() {
 	timeout --foreground --kill-after=5 "${DEADLINE:-120}" "$RUNCH" --root "$ROOT" "$@" 3>&-
 }
 
-# with_vmm PROGRAM COMMAND...: the command, with another program for the VMM of this run.
+# with_vmm PROGRAM COMMAND...: runs the command with PROGRAM as the VMM.
 with_vmm() {
 	local -x "$VMM_VARIABLE=$1"
 	shift
 	"$@"
 }
 
-# try COMMAND...: runs it with files for stdio; what came is in $status, $output and $stderr. (bats' run reads a
-# pipe until it is closed, so it would wait for the container.)
+# try COMMAND...: runs the command and sets $status, $output and $stderr. Its stdio are files: bats' run reads a pipe
+# until it is closed, and so would wait for the container's end.
 try() {
 	status=0
 	"$@" >"$T/.out" 2>"$T/.err" </dev/null || status=$?
@@ -161,19 +162,20 @@ try() {
 	printf '$ %s\n→ %d\n%s\n%s\n' "$*" "$status" "$output" "$stderr"
 }
 
-# is_runch: whether the runtime under test is ours, or one that makes containers without a VM.
+# is_runch: whether the runtime under test is runch, and not one that makes containers without a VM.
 is_runch() {
 	[[ $("$RUNCH" --version) == *runch* ]]
 }
 
-# needs_vm: skips a test that is about VMs when the runtime has none.
+# needs_vm: skips a test that is about VMs if the runtime under test has none.
 needs_vm() {
 	is_runch || skip "this is about the VM, and ${RUNCH##*/} has none"
 }
 
 # --- bundles ---
 
-# bundle [TREE]: a bundle in $B with its own writable copy of a root file system: busybox (the default) or static.
+# bundle [TREE]: makes a bundle in $B with its own writable copy of a root file system: busybox (the default), static
+# or debian.
 bundle() {
 	mkdir -p "$B"
 	cp -a "$RUNCH_ROOTFS/${1:-busybox}" "$B/rootfs"
@@ -189,17 +191,17 @@ config() {
 	mv "$B/config.json.new" "$B/config.json"
 }
 
-# args WORD...: what the container runs.
+# args WORD...: sets the container's command.
 args() {
 	config '.process.args = $ARGS.positional' --args -- "$@"
 }
 
-# script TEXT: the container runs a shell with this text.
+# script TEXT: sets the container's command to a shell with this script.
 script() {
 	args sh -c "$1"
 }
 
-# process WORD...: prints a process file for exec, that of config.json with other arguments.
+# process WORD...: prints a process file for exec: the process of config.json with other arguments.
 process() {
 	jq '.process | .args = $ARGS.positional' --args -- "$@" <"$B/config.json"
 }
@@ -228,7 +230,7 @@ execute() {
 	runch exec "$ID" "$@"
 }
 
-# background NAME ARGUMENT...: exec --detach; its pid goes to $EXEC, its output to $T/NAME.out and $T/NAME.err.
+# background NAME ARGUMENT...: runs exec --detach. Its pid goes to $EXEC, its output to $T/NAME.out and $T/NAME.err.
 background() {
 	local name=$1
 	shift
@@ -240,17 +242,17 @@ background() {
 	EXEC=$(<"$T/$name.pid")
 }
 
-# processes: how many processes the container has.
+# processes: prints how many processes the container has.
 processes() {
 	runch ps "$ID" | tail -n +2 | wc -l
 }
 
-# state_is STATUS: whether the container's status is that one.
+# state_is STATUS: whether the container has this status.
 state_is() {
 	[ "$(runch state "$ID" | jq -r .status)" = "$1" ]
 }
 
-# host_cgroup CONTROLLER: the directory of the container's cgroup on the host.
+# host_cgroup CONTROLLER: prints the directory of the container's cgroup on the host, for cgroup v1 or v2.
 host_cgroup() {
 	local path
 	path=$(sed -n "s/^[0-9]*:\([^:]*,\)*$1\(,[^:]*\)*:\(.*\)/\3/p" "/proc/$PID/cgroup")
@@ -261,7 +263,7 @@ host_cgroup() {
 	fi
 }
 
-# host_limit CONTROLLER V1-FILE V2-FILE: what a file of that cgroup says.
+# host_limit CONTROLLER V1-FILE V2-FILE: prints a file of that cgroup, by its name in cgroup v1 or v2.
 host_limit() {
 	local dir
 	dir=$(host_cgroup "$1")
@@ -272,12 +274,12 @@ host_limit() {
 	fi
 }
 
-# host_memory: its limit of memory, in bytes.
+# host_memory: prints that cgroup's memory limit, in bytes.
 host_memory() {
 	host_limit memory memory.limit_in_bytes memory.max
 }
 
-# gone: whether the runtime knows no such container any more.
+# gone: whether the runtime does not know the container any more.
 gone() {
 	try runch state "$ID"
 	[ "$status" -ne 0 ] && [[ $stderr == *"does not exist"* ]]
@@ -285,17 +287,17 @@ gone() {
 
 # --- processes ---
 
-# start_time PID: field 22 of /proc/PID/stat, which tells two processes with one pid apart.
+# start_time PID: prints field 22 of /proc/PID/stat, which differs between two processes that have had the same pid.
 start_time() {
 	sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 20
 }
 
-# parent PID, group PID, session PID: fields 4, 5 and 6 of /proc/PID/stat.
+# parent PID, group PID, session PID: print fields 4, 5 and 6 of /proc/PID/stat.
 parent() { sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 2; }
 group() { sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 3; }
 session() { sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 4; }
 
-# below PID NAME: the pid of the process with this name among the children of the pid.
+# below PID NAME: prints the pid of the first child of PID whose name begins with NAME.
 below() {
 	ps -o pid=,comm= --ppid "$1" | awk -v name="$2" 'index($2, name) == 1 { print $1 }' | head -n 1
 }
@@ -310,7 +312,7 @@ dead() {
 	! alive "$1"
 }
 
-# end_of PID: what wait4 told of the process, as a line of JSON; nothing while it lives.
+# end_of PID: prints what wait4 told the subreaper about the process, as a line of JSON; nothing while it lives.
 end_of() {
 	tail -n "+$((REAPER_MARK + 1))" "$REAPER_LOG" | jq -c --argjson pid "$1" 'select(.pid == $pid)' | tail -n 1
 }
@@ -324,7 +326,7 @@ exit_status() {
 	eventually "${2:-60}" reaped "$1" && end_of "$1" | jq .status
 }
 
-# --- time: what is given as a limit is that of a machine, and RUNCH_TEST_SLOWER times as long on a slower one ---
+# --- time: limits are multiplied by RUNCH_TEST_SLOWER, for slower machines ---
 
 # eventually SECONDS COMMAND...: repeats the command until it succeeds.
 eventually() {
@@ -340,12 +342,12 @@ eventually() {
 	done
 }
 
-# now: milliseconds.
+# now: prints the time in milliseconds.
 now() {
 	echo $((${EPOCHREALTIME/[.,]/} / 1000))
 }
 
-# within MILLISECONDS COMMAND...: the command succeeds, and in that time.
+# within MILLISECONDS COMMAND...: the command has to succeed within this time.
 within() {
 	local limit=$(($1 * ${RUNCH_TEST_SLOWER:-1})) began took
 	shift
@@ -358,7 +360,7 @@ within() {
 	}
 }
 
-# same A B: two values are equal; says what they are when not.
+# same A B: fails unless the two values are equal, and shows them.
 same() {
 	[ "$1" = "$2" ] || {
 		printf 'got      %s\nexpected %s\n' "$1" "$2"
@@ -366,7 +368,7 @@ same() {
 	}
 }
 
-# says TEXT FILE: the file holds the text.
+# says TEXT FILE: whether the file contains the text.
 says() {
 	grep -qF -- "$1" "$2"
 }

@@ -1,5 +1,5 @@
 #!/bin/bash
-# What the suites have in common that kill -9 each process behind a pod at each stage of its life, one suite for each caller.
+# For the suites that kill -9 each process of a pod's sandbox at each stage of its life. There is one for each caller.
 #
 #	creating   the pod is being made: its VM boots
 #	empty      it has no member yet
@@ -7,21 +7,22 @@
 #	created    a second member is made, and not started
 #	running    a member runs, and an exec in it
 #	paused     they are paused
-#	stopping   a member was told to end, and has time to
-#	exited     a member has ended, and is there yet
+#	stopping   a member was told to end, and is in its grace period
+#	exited     a member has ended, and is not deleted yet
 #
-# The pod is the only one in $ROOT. A suite has two functions for each stage that its caller has. at_STAGE makes a pod, brings
-# it there, kills what it is given of what holds the VM, and looks at what the caller has of it by itself. shims_at_STAGE does
-# that to a member of a pod that goes on: to the shim of an exec first, and then to the member's own.
+# The pod is the only one in $ROOT. A suite has two functions for each stage that its caller has. at_STAGE VICTIM makes
+# a pod, brings it to the stage, kills the holder, the VMM or virtiofsd, and checks what the caller then does by itself.
+# shims_at_STAGE kills shims of a member instead, first that of an exec and then the member's own. The pod goes on.
 
-# What a member runs that tells of SIGTERM, and goes on, once it has said so.
+# STUBBORN is a script for members: after it has printed "stubborn", it reports SIGTERM and goes on.
 STUBBORN='trap "echo told" TERM; echo stubborn; while :; do sleep 100000 & wait $!; done'
 
-# LASTING is an exec that says that it has begun, and lasts; its last word is what its shim is known by.
+# LASTING is a command for execs: it prints "begun" and goes on. Its shim is found by the command's last word.
 LASTING=(sh -c 'echo begun; sleep 100000' "lasting.$$")
 
-# losses CALLER: a line for each of the caller's cases of a lost VM, "STAGE VICTIM". Each process is killed at each stage by
-# one of the callers (but for the holder of a pod that runs, which 21-pods.bats has); with RUNCH_TEST_LONG=1 by each of them.
+# losses CALLER: prints a line "STAGE VICTIM" for each case in which the caller's pod loses its VM. Each process is
+# killed at each stage with one of the callers, and with RUNCH_TEST_LONG=1 with each of them. (21-pods.bats kills the
+# holder of a running pod.)
 losses() {
 	local stage victim victims containerd podman crio crio_without_infra
 	while read -r stage containerd podman crio crio_without_infra; do
@@ -46,8 +47,8 @@ losses() {
 	TABLE
 }
 
-# shim_stages CALLER: the stages at which shims are killed, a word each: each by one of the callers (but for those of a
-# member and of an exec that run, which 21-pods.bats and 05-death.bats have), or by each of them.
+# shim_stages CALLER: prints the stages at which shims are killed: each with one of the callers, or with
+# RUNCH_TEST_LONG=1 with each of them. (21-pods.bats and 05-death.bats kill the shims of a running member and exec.)
 shim_stages() {
 	case $1,$RUNCH_TEST_LONG in
 	containerd,1) echo adding running stopping ;;
@@ -58,8 +59,8 @@ shim_stages() {
 	esac
 }
 
-# victim WHICH: finds the process, whose pid goes to $VICTIM: holder, vmm and virtiofsd of the VM, the shim of the member
-# that is being made (new) or was made last (member), or that of the exec. It fails where there is none.
+# victim WHICH: sets VICTIM to the pid of the holder, vmm or virtiofsd, of the shim of the member that is being made
+# (new) or was made last (member), or of the exec's shim (exec). It fails if there is no such process.
 victim() {
 	local holder
 	case $1 in
@@ -70,7 +71,7 @@ victim() {
 		holder=$(cat "$ROOT"/@*/sandbox.json 2>/dev/null | jq .holder.pid) || return
 		case $1 in
 		holder) VICTIM=$holder ;;
-		vmm) VICTIM=$(below "$holder" "${VMM_KIND:0:15}") ;; # what fits into comm
+		vmm) VICTIM=$(below "$holder" "${VMM_KIND:0:15}") ;; # comm has at most 15 characters
 		virtiofsd) VICTIM=$(below "$holder" virtiofsd) ;;
 		esac
 		;;
@@ -82,7 +83,7 @@ records() {
 	cat "$ROOT"/[!@]*/container.json
 }
 
-# kill_victim WHICH: kills it as soon as it is there.
+# kill_victim WHICH: kills that process as soon as it exists.
 kill_victim() {
 	eventually 20 victim "$1" 2>"$T/.victim" || {
 		cat "$T/.victim"
@@ -91,7 +92,7 @@ kill_victim() {
 	kill -KILL "$VICTIM"
 }
 
-# halt_vmm: the guest answers nobody until resume_vmm, so that what is begun is under way.
+# halt_vmm: stops the VMM until resume_vmm. The guest does not answer, so an operation that is begun stays unfinished.
 halt_vmm() {
 	victim vmm
 	HALTED=$VICTIM
@@ -99,16 +100,16 @@ halt_vmm() {
 }
 
 resume_vmm() {
-	kill -CONT "$HALTED" 2>/dev/null || true # it may be what was killed
+	kill -CONT "$HALTED" 2>/dev/null || true # the VMM may be the killed process
 }
 
-# job NAME COMMAND...: a helper whose output is in $T/NAME.
+# job NAME COMMAND...: starts a helper whose output goes to $T/NAME.
 job() {
 	helper "${@:2}" >"$T/$1" 2>&1
 	JOB=$helper JOB_OUT=$T/$1
 }
 
-# job_ends STATUS [TEXT]: the last job ends within 10 s, so (! for not 0), and its output has the text.
+# job_ends STATUS [TEXT]: expects the last job to end within 10 s with this status (!: any but 0) and this output.
 job_ends() {
 	local status=0
 	eventually 10 dead "$JOB"

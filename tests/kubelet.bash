@@ -1,6 +1,6 @@
 #!/bin/bash
-# What the kubelet asks of containerd, by crictl. The suites that load this share one containerd, in $CRI, for all of their
-# tests; each test has a pod of its own, $POD, whose cgroups are below $PARENT.
+# The kubelet's requests to containerd, by crictl. Each suite that loads this has one containerd, in $CRI, for all of
+# its tests. Each test has a pod of its own, $POD, whose cgroups are below $PARENT.
 
 load containerd
 
@@ -31,23 +31,23 @@ teardown() {
 	finish
 }
 
-# --- what the kubelet asks for ---
+# --- the kubelet's requests ---
 
-# pod_config: what there is to say of the test's pod, in $T/pod.json.
+# pod_config: writes the configuration of the test's pod to $T/pod.json.
 pod_config() {
 	mkdir -p "$T/logs" "$T/volume"
 	jq -n --arg name "${T##*/}" --arg logs "$T/logs" --arg parent "$PARENT" \
 		'{metadata: {name: $name, namespace: "test", uid: $name}, hostname: "pod", log_directory: $logs, linux: {cgroup_parent: $parent}}' >"$T/pod.json"
 }
 
-# pod: runs a pod without members; it is $POD.
+# pod: runs a pod without members, and sets POD and HOLDER.
 pod() {
 	pod_config
 	POD=$(cri runp "$T/pod.json")
 	HOLDER=$(cri inspectp "$POD" | jq .info.pid)
 }
 
-# add NAME[.ATTEMPT] COMMAND...: creates a member, which has the volume at /volume; it is $C.
+# add NAME[.ATTEMPT] COMMAND...: creates a member with the volume at /volume, and sets C.
 add() {
 	jq -n --arg name "${1%.*}" --arg attempt "${1#*.}" --arg log "$1.log" --arg image "$BUSYBOX" --arg volume "$T/volume" \
 		'{metadata: {name: $name, attempt: ($attempt | tonumber? // 0)}, image: {image: $image}, command: $ARGS.positional,
@@ -61,12 +61,12 @@ launch_member() {
 	cri start "$C" >/dev/null
 }
 
-# in_member C COMMAND...: what a probe does.
+# in_member C COMMAND...: runs a command in a member, as a probe does.
 in_member() {
 	cri exec --sync "$@"
 }
 
-# status C: a member's state and exit code.
+# status C: prints a member's state and exit code.
 status() {
 	cri inspect "$1" | jq -r '.status | "\(.state) \(.exitCode)"'
 }
@@ -75,19 +75,19 @@ status_is() {
 	[ "$(status "$1")" = "$2" ]
 }
 
-# not_ready: containerd holds the pod for ended.
+# not_ready: whether containerd considers the pod ended.
 not_ready() {
 	[ "$(cri inspectp "$POD" | jq -r .status.state)" = SANDBOX_NOTREADY ]
 }
 
-# vms: the processes of this containerd's VMs.
+# vms: prints the pids of the processes of this containerd's VMs.
 vms() {
 	pgrep -f -- "$CRI/runch" || true
 }
 
 no_vms() { [ -z "$(vms)" ]; }
 
-# end_pod: as the kubelet ends one.
+# end_pod: ends the pod as the kubelet does. Nothing may be left.
 end_pod() {
 	cri stopp "$POD" >/dev/null
 	cri rmp "$POD" >/dev/null
@@ -95,14 +95,14 @@ end_pod() {
 	nothing_left
 }
 
-# nothing_left: nothing of a pod is there, on the host and in its network.
+# nothing_left: expects that nothing of a pod is left, on the host and in the network.
 nothing_left() {
-	eventually 10 no_vms # containerd's own clean-up of a shim that has ended may still run
+	eventually 10 no_vms # containerd may still be cleaning up after a shim that has ended
 	same "$(find "$ROOT" -mindepth 1 2>/dev/null)" ""
 	same "$(grep -F "$CRI/state" /proc/self/mountinfo)" ""
 	same "$(find "$CRI/state/io.containerd.grpc.v1.cri/netns" -mindepth 1)" ""
 	same "$(in_network ip -o link show type veth)" ""
-	# The parent is its caller's; what it has not below it can be removed.
+	# The parent belongs to the caller. It can be removed if nothing is left below it.
 	find /sys/fs/cgroup -ignore_readdir_race -maxdepth 3 -type d -path "*$PARENT" -exec rmdir {} +
 	same "$(find /sys/fs/cgroup -ignore_readdir_race -type d -path "*$PARENT*")" ""
 }

@@ -1,8 +1,8 @@
 #!/bin/bash
-# A clean Debian to install the package in. It has mount and pid namespaces of its own and a root of its own, an overlay
-# on build/rootfs/host; what is in $MACHINE, a directory of this host, is its /tmp. It has no network.
+# A clean Debian to install the package in, called the machine. It has mount, pid and network namespaces of its own and
+# its own root, an overlay on build/rootfs/host. Its /tmp is $MACHINE, a directory of this host. It has no network.
 
-# machine_start: sets MACHINE and MACHINE_PID, the machine's first process.
+# machine_start: starts the machine, and sets MACHINE and MACHINE_PID, the pid of its first process.
 machine_start() {
 	MACHINE=$(mktemp -d /tmp/rt-machine.XXXXXX)
 	cp "$TOOLS/subreaper" "$MACHINE/"
@@ -33,7 +33,7 @@ machine_start() {
 	export MACHINE MACHINE_PARENT MACHINE_PID
 }
 
-# machine_stop: its end is that of all processes and mounts in it.
+# machine_stop: kills the machine's first process, and with it all other processes and mounts in it.
 machine_stop() {
 	[ -n "${MACHINE:-}" ] || return 0
 	kill -KILL "$MACHINE_PARENT" 2>/dev/null || true
@@ -41,13 +41,13 @@ machine_stop() {
 	rm -rf "$MACHINE"
 }
 
-# inside COMMAND...: the command in the machine, as root has it after a login.
+# inside COMMAND...: runs the command in the machine, with the environment of root after a login.
 inside() {
 	timeout --foreground --kill-after=5 120 nsenter --target "$MACHINE_PID" --mount --pid --net --root --wd \
 		env -i HOME=/root LC_ALL=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@" 3>&-
 }
 
-# machine_dpkg ARGUMENT...: dpkg in the machine; what it says is shown when it fails.
+# machine_dpkg ARGUMENT...: runs dpkg in the machine, and shows its output only if it fails.
 machine_dpkg() {
 	inside dpkg --force-confdef --force-confold "$@" >"$T/dpkg" 2>&1 </dev/null || {
 		cat "$T/dpkg"
@@ -55,19 +55,19 @@ machine_dpkg() {
 	}
 }
 
-# machine_files: the names of all files in the machine, without those that dpkg and man-db keep about packages.
+# machine_files: prints type and name of all files in the machine, without the databases of dpkg and man-db.
 machine_files() {
 	inside find / /run -xdev \( -path /tmp -o -path /var/lib/dpkg -o -path /var/cache/man \) -prune -o -printf '%y %p\n' |
 		grep -vxE 'f /var/log/dpkg.log' | LC_ALL=C sort
 }
 
-# machine_bundle: a bundle in $B, which the machine has as /tmp/$ID.
+# machine_bundle: makes a bundle in $B, which is /tmp/$ID in the machine.
 machine_bundle() {
 	B=$MACHINE/$ID
 	bundle
 }
 
-# machine_launch: creates and starts $ID from its bundle by the runch that the machine has; its pid there is in $PID.
+# machine_launch: creates and starts $ID from its bundle by the machine's runch. Sets PID to its pid there.
 machine_launch() {
 	inside runch create --bundle "/tmp/$ID" --pid-file "/tmp/$ID/pid" "$ID" </dev/null >"$B/stdout" 2>"$B/stderr" || {
 		cat "$B/stderr"

@@ -1,12 +1,12 @@
 #!/bin/bash
 # A podman of the suite's own. Its storage, networks, locks and events are in $SHARED, and runch's state is in $ROOT: it
-# neither needs nor disturbs another podman on the machine. What they have in common is named by ids (cgroups, network
-# namespaces), by the suite (its bridge), or chosen by chance (addresses).
+# neither needs nor disturbs another podman on the machine. Names that they share do not collide: cgroups and network
+# namespaces are named by ids, the bridge by the suite, and addresses are random.
 
 load helpers
 load lab/callers
 
-# engine: in setup_file, a podman with an image and a network, for all tests of a file.
+# engine: for setup_file, sets up a podman with an image and a network, for all tests of a file.
 engine() {
 	share
 	NETWORK=rt${T##*.}
@@ -14,12 +14,13 @@ engine() {
 	local settings=
 	if is_runch; then
 		settings="--config $T/runch.toml"
-		# conmon gives the runtime no variables.
+		# conmon passes no environment variables on to the runtime.
 		printf 'log_dir = "%s"\n' "$T/logs" >"$T/runch.toml"
 	fi
 	printf '#!/bin/sh\nexec %s --root %s %s "$@"\n' "$RUNCH" "$ROOT" "$settings" >"$T/runch"
 	chmod +x "$T/runch"
-	# The limits are what a host may give that is a container itself, and http_proxy is not to come between two containers.
+	# A host that is a container itself may not allow higher limits. http_proxy must not affect connections between
+	# containers.
 	cat >"$T/containers.conf" <<-EOT
 		[containers]
 		default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -46,18 +47,19 @@ engine() {
 	image
 }
 
-# network NAME WORD...: a network, whose bridge has its name. What podman would take for free another suite may take, too.
+# network NAME WORD...: makes a network whose bridge has its name. The subnet is random: podman's choice of a free one
+# could be the same as another suite's.
 network() {
 	podman network create --subnet "10.$((100 + RANDOM % 100)).$((RANDOM % 256)).0/24" "${@:2}" "$1" >/dev/null
 	sed -i "s/\"network_interface\": \".*\"/\"network_interface\": \"$1\"/" "$SHARED/networks/$1.json"
 }
 
-# podman WORD...: that podman, in good time.
+# podman WORD...: runs that podman, with a deadline.
 podman() {
 	timeout --foreground --kill-after=5 "${DEADLINE:-120}" "$SHARED/podman" "$@" 3>&-
 }
 
-# finish_podman: in teardown, removes what the test has made. podman itself has to leave nothing of it.
+# finish_podman: for teardown, removes everything by podman, which has to leave nothing.
 finish_podman() {
 	eventually 20 remove_all
 	podman volume prune --force >/dev/null
@@ -65,13 +67,13 @@ finish_podman() {
 		left
 		return 1
 	fi
-	# podman removes a pod's cgroup where there is a controller, with any runtime.
+	# podman removes a pod's cgroup only in hierarchies with a controller, with any runtime.
 	made | find_cgroups | xargs -r rmdir
 	finish
 }
 
-# remove_all: removes all pods and containers. podman does it side by side, so that one whose dependents are still there
-# stays, and a pod with it.
+# remove_all: tries to remove all pods and containers, and fails if some are left. podman removes them in parallel, so a
+# container whose dependents still exist stays, and so does its pod.
 remove_all() {
 	podman pod rm --all --force --time 0 >/dev/null 2>"$T/.rm" || true
 	podman rm --all --force --time 0 >/dev/null 2>>"$T/.rm" || true
@@ -82,7 +84,7 @@ none_left() {
 	[ -z "$(left)" ]
 }
 
-# left: what there is of containers and pods that are no more.
+# left: lists what is left of containers and pods that were removed.
 left() {
 	leftovers
 	grep -F "$SHARED/" /proc/self/mountinfo | sed 's/^/mount /'
@@ -91,28 +93,28 @@ left() {
 	find /sys/class/net -name "$NETWORK*" | sed 's/^/link /'
 }
 
-# made: the ids of all containers and pods that there ever were.
+# made: prints the ids of all containers and pods that were ever made.
 made() {
 	podman events --stream=false --since 24h --filter event=create --format '{{.ID}}' | sort -u
 }
 
-# find_cgroups: the cgroups that have one of the ids on stdin in their path, those below first.
+# find_cgroups: prints the cgroups with one of the ids on stdin in their path, children first.
 find_cgroups() {
 	find /sys/fs/cgroup -ignore_readdir_race -depth -type d -path '*libpod*' | grep -F -f <(grep .) || true
 }
 
-# netns: the network namespaces that podmans have made.
+# netns: prints the network namespaces made by any podman.
 netns() {
 	find /run/netns -name 'netns-*' 2>/dev/null | sort
 }
 
-# inhabited: those of them that a process is in: of another podman, as ours is to have none.
+# inhabited: prints those that have a process. They belong to another podman, as this one has no process left.
 inhabited() {
 	netns | xargs -r stat -c '%i %n' 2>/dev/null |
 		grep -w -F -f <(stat -L -c %i /proc/[0-9]*/ns/net 2>/dev/null) | cut -d ' ' -f 2
 }
 
-# vmms: how many VMs the suite's containers are in.
+# vmms: prints how many VMs the suite's containers have.
 vmms() {
 	local ids pid count=0
 	ids=$(podman ps --all --quiet --no-trunc)
@@ -122,40 +124,40 @@ vmms() {
 	echo $count
 }
 
-# one_vm: all of them are in one.
+# one_vm: expects all of them in one VM.
 one_vm() {
 	! is_runch || same "$(vmms)" 1
 }
 
-# pod_create WORD...: the pod "pod"; its infra container's name goes to $INFRA.
+# pod_create WORD...: makes the pod "pod", and sets INFRA to its infra container's name.
 pod_create() {
 	podman pod create --name pod "$@" >"$T/pod"
 	INFRA=$(cut -c 1-12 "$T/pod")-infra
 }
 
-# member NAME WORD...: a member of it that runs in the background; options come before the image, which is given.
+# member NAME WORD...: runs a member of it in the background. The words are options, image and command.
 member() {
 	podman run --detach --pod pod --name "$1" "${@:2}" >/dev/null
 }
 
-# field NAME FORMAT: what podman knows of a container.
+# field NAME FORMAT: prints what podman inspect says of a container.
 field() {
 	podman inspect --type container --format "$2" "$1"
 }
 
-# is NAME STATUS: whether a container has it.
+# is NAME STATUS: whether a container has this status.
 is() {
 	[ "$(field "$1" '{{.State.Status}}')" = "$2" ]
 }
 
-# states: the pod's state, and those of its containers by their names.
+# states: prints the pod's state, and the states of its containers in the order of their names.
 states() {
 	podman pod inspect --format '{{.State}}' pod
 	podman ps --all --quiet --filter pod=pod | xargs "$SHARED/podman" inspect --type container --format '{{.Name}} {{.State.Status}}' |
 		sed 's/.*-infra/infra/' | sort
 }
 
-# namespaces NAME KIND...: those of a container in the guest, one a line.
+# namespaces NAME KIND...: prints namespaces of a container in the guest, one per line.
 namespaces() {
 	podman exec "$1" sh -c 'cd /proc/self/ns && for kind; do readlink "$kind"; done' sh "${@:2}"
 }

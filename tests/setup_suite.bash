@@ -1,5 +1,5 @@
 #!/bin/bash
-# bats runs this around each suite.
+# Before each suite bats runs setup_suite, and after it teardown_suite.
 
 setup_suite() {
 	if [ -z "${REAPER_PID:-}" ]; then
@@ -29,7 +29,8 @@ setup_suite() {
 	echo "# $("$RUNCH" --version | head -n 1), host kernel $(uname -r), ${VMM_KIND:-no VMM}" >&3
 }
 
-# the_vmm: the VMM that this run is about: its kind, its program, and the variable that names another program.
+# the_vmm: sets VMM_KIND and VMM_PROGRAM to the VMM that runch uses, and VMM_VARIABLE to the name of the variable that
+# selects another program for it.
 the_vmm() {
 	local environment
 	environment=$("$RUNCH" env --format json)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# A thread through containerd's runc shim with our program for runc, by ctr.
+# A short test of each feature of containerd's shim for runc that ctr can use, with runch in place of runc.
 
 load callers
 
@@ -8,7 +8,7 @@ SCOPE=/etc/systemd/system/containerd.service.d/lab.conf
 setup_file() {
 	command -v ctr >/dev/null || skip "there is no containerd: this is for the lab"
 	image
-	# The shim's environment is containerd's.
+	# The shim inherits containerd's environment.
 	mkdir -p "${SCOPE%/*}"
 	printf '[Service]\n' >"$SCOPE"
 	env | sed -n 's/^\(RUNCH_[A-Z_]*=.*\)$/Environment="\1"/p' >>"$SCOPE"
@@ -37,12 +37,12 @@ teardown() {
 	rm -rf "$T"
 }
 
-# ctr_run ARGUMENT...: the last of the options is followed by image, name and command.
+# ctr_run ARGUMENT...: runs `ctr run` with runch and a deadline. The arguments are options, image, name and command.
 ctr_run() {
 	timeout --foreground "$DEADLINE" ctr run --runc-binary "$RUNCH" "$@" 3>&-
 }
 
-# task_is STATUS: what containerd holds it for.
+# task_is STATUS: whether containerd reports this status for the task.
 task_is() {
 	[ "$(ctr task ls | awk -v name="$NAME" '$1 == name { print $3 }')" = "$1" ]
 }

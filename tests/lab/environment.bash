@@ -1,11 +1,12 @@
 #!/bin/bash
-# What the suites are told in the lab, and the tree they are run in. To be read in /runch, where the lab's commands begin.
+# Sets the suites' variables for the lab, and changes to the tree in which they run. To be sourced in /runch, the
+# initial directory of the lab's commands.
 
-# A processor emulated within an emulated one takes its time.
+# Everything is slower in a VM on an emulated processor.
 export RUNCH_BOOT_TIMEOUT=2m DEADLINE=300 BATS_TEST_TIMEOUT=900 RUNCH_TEST_SLOWER=4
-# The lab has one, and a guest may grow to as many as its host has; a test has a second one come.
+# The lab has one CPU, which would be the maximum for guests. One test adds a second CPU.
 export RUNCH_MAX_CPUS=2
-# KVM is there, or the suites fail: that it is found where nothing is said is a test of its own.
+# The suites fail without KVM. Another test checks that KVM is found without this setting.
 export RUNCH_ACCEL=kvm
 
 for device in kvm vhost-vsock; do
@@ -15,7 +16,7 @@ for device in kvm vhost-vsock; do
 	}
 done
 
-# The tree as it was when the lab was booted, near: the one at /runch is far away. A user who is not root runs it as well.
+# Unpack the copy of the tree that was made when the lab was booted: /runch is slow. Ordinary users have to read it.
 exec {tree_lock}>/run/tree.lock
 flock "$tree_lock"
 [ -e /run/tree ] || {
@@ -23,13 +24,13 @@ flock "$tree_lock"
 	tar -x -f /lab/tree.tar -C /run/tree.new
 	chmod 755 /run/tree.new
 	mv /run/tree.new /run/tree
-	[ ! -e /lab/cloud-hypervisor ] || install -m 0755 /lab/cloud-hypervisor /run/ # /lab may be closed to the VMM, which runs without privileges
+	[ ! -e /lab/cloud-hypervisor ] || install -m 0755 /lab/cloud-hypervisor /run/ # the VMM, which runs without privileges, may not be able to read /lab
 }
 exec {tree_lock}>&-
 cd /run/tree || exit
 export RUNCH=$PWD/bin/runch RUNCH_GUEST=$PWD/bin/guest RUNCH_TESTGUEST=$PWD/build/tests/testguest # for the tests of the drivers
 
-# The VMMs to run with: those that are there, or those of LAB_DRIVERS.
+# The VMMs to run with: those of LAB_DRIVERS, or all that are there.
 drivers=qemu
 if [ -e /run/cloud-hypervisor ]; then
 	export RUNCH_CLOUD_HYPERVISOR=/run/cloud-hypervisor

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What runch finds in the lab, which has everything, and what it costs there.
+# What runch finds in the lab, which has everything that runch can use, and how many VM exits a container costs there.
 # bats file_tags=lab
 
 load callers
@@ -17,7 +17,7 @@ teardown() {
 	try runch check
 	same "$status" 0
 	[[ $output != *MISSING* ]]
-	# The lab's callers are given the path.
+	# The lab's callers get runch's path on their command lines, so their configuration does not have it.
 	same "$(grep -vE '^(podman|containerd|docker) ' <<<"$output" | grep -c absent)" "$([ -n "${RUNCH_CLOUD_HYPERVISOR:-}" ] && echo 0 || echo 1)"
 	[[ $output == *"version 2"* ]]
 	try runch env
@@ -38,8 +38,8 @@ teardown() {
 }
 
 @test "a container's whole life takes no more than 10000 exits of its VM, beside those of its clock" {
-	# AMD's numbers for a host's interrupt, a guest's interrupt, and a model-specific register, such as the timer's: with
-	# each tick one of each comes, and how many ticks a container lives is how slow the lab is.
+	# AMD's numbers for a host interrupt, a guest interrupt, and access to an MSR such as the timer's. Each tick of the
+	# guest's clock causes one of each, and the number of ticks depends on how slow the lab is.
 	local exits hist='hist:keys=vcpu_id if exit_reason != 96 && exit_reason != 100 && exit_reason != 124'
 	local events=/sys/kernel/tracing/events/kvm/kvm_exit
 	bundle
@@ -70,7 +70,7 @@ teardown() {
 	eventually 3 more
 }
 
-# together: whether the container's clock and this machine's show the same.
+# together: whether the container's clock and this machine's differ by at most two seconds.
 together() {
 	local ahead=$(($(execute date +%s) - $(date +%s)))
 	[ "${ahead#-}" -le 2 ]

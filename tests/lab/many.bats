@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Many containers, one after another and at once: nothing is left, and the last is no slower than the first.
+# Many containers, one after another and at the same time: nothing is left, and they do not get slower.
 
 load callers
 
@@ -7,8 +7,8 @@ setup_file() {
 	export SLICE=/sys/kernel/debug/sched/base_slice_ns SLICE_BEFORE
 	mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 	SLICE_BEFORE=$(<"$SLICE")
-	# To go from one VM to the next costs an emulated processor more than the kernel's slice is long: ten that boot at
-	# once would need four times the time of ten.
+	# On an emulated processor a switch between VMs takes longer than the scheduler's default slice: ten VMs that boot
+	# at the same time would take four times as long as ten one after another.
 	echo 30000000 >"$SLICE"
 	record before
 }
@@ -27,7 +27,7 @@ teardown() {
 	finish
 }
 
-# cycle ID: from create to delete; prints what it took, in milliseconds.
+# cycle ID: runs a container from create to delete, and prints how long that took, in milliseconds.
 cycle() {
 	local began
 	began=$(now)
@@ -61,7 +61,7 @@ median() {
 
 @test "10 containers at once: each has its own life, and nothing is left" {
 	local i pids=() failed=()
-	# They have one processor together, so that each boots for as long as all do.
+	# They share one processor, so each takes as long to boot as all of them.
 	local -x RUNCH_BOOT_TIMEOUT=6m DEADLINE=420
 	args echo hello
 	for i in $(seq 10); do

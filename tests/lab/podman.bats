@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# A thread through podman as Debian has it: what it does with containers it does with ours.
+# A short test of each feature of Debian's podman that is about containers, with runch as the runtime.
 
 load callers
 
@@ -19,17 +19,17 @@ teardown() {
 	rm -rf "$T"
 }
 
-# podman_run ARGUMENT...: podman run with our runtime and without a network, in good time.
+# podman_run ARGUMENT...: runs podman run with runch and without a network, with a deadline.
 podman_run() {
 	timeout --foreground "$DEADLINE" podman --runtime "$RUNCH" run --network none --name "$NAME" "$@" 3>&-
 }
 
-# podman_try ARGUMENT...: the same through try.
+# podman_try ARGUMENT...: runs another podman command by try, with a deadline.
 podman_try() {
 	try timeout --foreground "$DEADLINE" podman "$@" 3>&-
 }
 
-# field FORMAT: what podman knows of the container.
+# field FORMAT: prints what podman inspect says of the container.
 field() {
 	podman inspect --format "$1" "$NAME"
 }
@@ -84,7 +84,7 @@ none_left() {
 	eventually 30 eval "podman logs $NAME 2>&1 | grep -q 'to stderr'"
 	same "$(podman logs "$NAME" 2>/dev/null)" "to stdout"
 
-	# What podman and systemd see of it.
+	# What podman and systemd report of the container.
 	same "$(<"/proc/$pid/cgroup")" "0::/machine.slice/libpod-$id.scope"
 	[ "$(systemctl show --property ActiveState --value "libpod-$id.scope")" = active ]
 	same "$(systemctl show --property Description --value "libpod-$id.scope")" "libcontainer container $id"
@@ -116,7 +116,7 @@ none_left() {
 	podman unpause "$NAME"
 	status_is running
 
-	# stop: the program has its grace, and its own exit code.
+	# stop: the program gets its grace period, and its own exit code is reported.
 	podman stop --time 60 "$NAME"
 	status_is exited
 	same "$(field '{{.State.ExitCode}}')" 3

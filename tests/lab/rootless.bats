@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
-# podman without root: runch runs in podman's user namespace, as root there and as nobody special outside. What a user
-# needs for it, and has in the lab: subordinate ids, the group kvm, and a session of systemd's, with cgroups of their own. The
-# last tests take one of these away.
+# podman without root: runch runs in podman's user namespace, as root there and as an ordinary user outside. The lab's
+# user has what is needed for that: subordinate ids, the group kvm, and a systemd session with delegated cgroups. The
+# last tests each take one of these away.
 
 load callers
 
@@ -36,7 +36,7 @@ teardown() {
 	rm -rf "$T"
 }
 
-# as_user COMMAND...: by a user who has a session, as after a login.
+# as_user COMMAND...: runs the command as the user, in a session as after a login.
 as_user() {
 	setpriv --reuid user --regid user --init-groups --reset-env env -C /home/user \
 		XDG_RUNTIME_DIR=/run/user/1000 DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus PATH="$PATH" \
@@ -44,17 +44,18 @@ as_user() {
 		RUNCH_CLOUD_HYPERVISOR="${RUNCH_CLOUD_HYPERVISOR:-}" "$@"
 }
 
-# podman_does ARGUMENT...: the user's podman with our runtime, in good time.
+# podman_does ARGUMENT...: runs the user's podman with runch, with a deadline.
 podman_does() {
 	as_user timeout --foreground "$DEADLINE" podman --runtime "$RUNCH" "$@" 3>&-
 }
 
-# podman_run ARGUMENT...: podman run without a network.
+# podman_run ARGUMENT...: runs podman run without a network.
 podman_run() {
 	podman_does run --network none --name "$NAME" "$@"
 }
 
-# world: the lab has no network, so it gets one: a machine beside it with a web server, and a name server that knows it.
+# world: the lab has no network, so this makes one: a network namespace that stands for another machine, with a web
+# server and a name server.
 world() {
 	ip netns add world
 	ip link add uplink type veth peer name eth0 netns world
@@ -80,24 +81,25 @@ no_world() {
 	ip netns delete world
 }
 
-# WEB is a web server in a container, which says the container's name. REACH looks from a container for what is in the world.
+# WEB is a container's script for a web server whose page is the container's name. REACH is one that looks up and asks
+# the web server of the world.
 WEB='mkdir -p /www && hostname >/www/index.html && exec httpd -f -p 80 -h /www'
 REACH='nslookup -type=a web.example | grep -q 198.51.100.1 && printf "GET / HTTP/1.0\r\n\r\n" | nc 198.51.100.1 80 | tail -n 1'
 
-# page PLACE ADDRESS: what a web server says, asked by the lab itself (host), or by the machine beside it (world).
+# page PLACE ADDRESS: prints a web server's page, requested from the lab itself (host) or the other machine (world).
 page() {
 	local from=()
 	[ "$1" = host ] || from=(ip netns exec world)
 	"${from[@]}" busybox wget -q -T 10 -O - "http://$2/" 2>/dev/null
 }
 
-# serves PLACE ADDRESS [NAME]: it is that one's page, before long.
+# serves PLACE ADDRESS [NAME]: waits until the page is that of this container.
 serves() {
 	page_is() { [ "$(page "$1" "$2")" = "$3" ]; }
 	eventually 20 page_is "$1" "$2" "${3:-$NAME}"
 }
 
-# undo COMMAND: for the end of the test, however it ends.
+# undo COMMAND: runs the command at the end of the test, passed or not.
 undo() {
 	UNDO+=("$1")
 }
@@ -166,7 +168,7 @@ none_left() {
 	serves host 198.51.100.2:8080
 	serves world 198.51.100.2:8080
 	same "$(as_user podman exec "$NAME" sh -c "$REACH")" "the world"
-	# The addresses are the lab's own, with any runtime: pasta copies them.
+	# The addresses are the lab's own, as pasta copies them, with any runtime.
 	as_user podman exec "$NAME" ip -o address show dev uplink | grep -q 198.51.100.2/24
 	podman_does restart --time 0 "$NAME"
 	serves host 127.0.0.1:8080
@@ -229,7 +231,7 @@ none_left() {
 	same "$output" $'user\n1000:1000\n1000:1000'
 	same "$(stat -c %U:%G "$T/dir/kept")" user:user
 
-	# A named volume outlives its container, and belongs to whom the next one runs as.
+	# A named volume outlives its container, and the next container may run as another user.
 	try podman_run --rm --user 7:8 -v "$NAME:/volume" "$IMAGE" sh -c 'id -u; stat -c %u:%g /volume/root'
 	same "$output" $'7\n0:0'
 	none_left
@@ -253,7 +255,7 @@ none_left() {
 	same "$status" 126
 	[[ $stderr == *"open /dev/kvm: permission denied: it is for the group kvm: "*"adduser USER kvm"* ]]
 	same "$(grep -c . <<<"$stderr")" 1
-	# Nobody has to use KVM: without a word in the configuration guests are emulated, which check says.
+	# KVM is optional: with accel = auto the guests are emulated, which check reports.
 	RUNCH_ACCEL=auto RUNCH_HYPERVISOR=qemu try as_user podman unshare "$RUNCH" check
 	[[ $output =~ hypervisor\ +ok\ .*tcg ]]
 	[[ $output =~ kvm\ +absent\ [^$'\n']*permission\ denied[^$'\n']*$'\n'\ +fix\ with:\ adduser\ .*kvm ]]
@@ -272,7 +274,7 @@ none_left() {
 	none_left
 }
 
-# own_storage: a tree as a rootfs of the user's, and podman's options for storage of the test's own.
+# own_storage: makes a rootfs that belongs to the user, and sets OWN to podman's options for storage of the test's own.
 own_storage() {
 	install -d -o user -m 0700 "$T/run" "$T/storage"
 	cp -a "$RUNCH_ROOTFS/busybox" "$T/rootfs"
@@ -282,7 +284,7 @@ own_storage() {
 
 @test "who has no cgroups of their own can run containers, with limits, as the guest holds them; what only the host could hold is refused" {
 	own_storage
-	# No session, so no systemd to ask; and the tests' own cgroup is root's.
+	# Without a session there is no systemd to ask, and the tests' own cgroup belongs to root.
 	no_session() {
 		as_user timeout --foreground "$DEADLINE" env -u DBUS_SESSION_BUS_ADDRESS XDG_RUNTIME_DIR="$T/run" \
 			podman "${OWN[@]}" --cgroup-manager cgroupfs --runtime "$RUNCH" "$@" 3>&-
@@ -332,7 +334,7 @@ own_storage() {
 	podman_does --runtime-flag debug run -d --name "$NAME" --hostname "$NAME" -p 8080:80 "$IMAGE" sh -c "$WEB"
 	serves world 198.51.100.2:8080
 	run ! page host 127.0.0.1:8080
-	# A runtime's debug lines are in the container's log, before its own.
+	# The runtime's debug lines are in the container's log, before the container's output.
 	as_user podman logs "$NAME" 2>&1 | grep 'not reached by localhost of its network namespace.*netfilter rules'
 	as_user podman rm --force --time 0 "$NAME"
 	none_left
