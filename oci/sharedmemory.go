@@ -40,13 +40,19 @@ func sharedMemoryOf(source string, m specs.Mount) (*SharedMemory, error) {
 	if fs.Type != unix.TMPFS_MAGIC {
 		return nil, nil
 	}
-	var st, above, hosts unix.Stat_t
-	for path, st := range map[string]*unix.Stat_t{source: &st, filepath.Join(source, ".."): &above, shmDestination: &hosts} {
-		if err := unix.Stat(path, st); err != nil && path != shmDestination {
-			return nil, &os.PathError{Op: "stat", Path: path, Err: err}
-		}
+	st, err := statOf(source)
+	if err != nil {
+		return nil, err
 	}
-	if st.Dev == above.Dev || st.Dev == hosts.Dev || !isEmpty(source) {
+	above, err := statOf(filepath.Join(source, ".."))
+	if err != nil {
+		return nil, err
+	}
+	// A host may have no /dev/shm.
+	if hosts, err := statOf(shmDestination); err == nil && hosts.Dev == st.Dev {
+		return nil, nil
+	}
+	if st.Dev == above.Dev || !isEmpty(source) {
 		return nil, nil
 	}
 	return &SharedMemory{
@@ -54,6 +60,14 @@ func sharedMemoryOf(source string, m specs.Mount) (*SharedMemory, error) {
 		Size: int64(fs.Blocks) * fs.Bsize, // #nosec G115 -- a file system's size is an off_t
 		Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid,
 	}, nil
+}
+
+func statOf(path string) (unix.Stat_t, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return st, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return st, nil
 }
 
 func isEmpty(dir string) bool {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -54,5 +55,33 @@ func TestSharedMemoryOf(t *testing.T) {
 		if got, err := sharedMemoryOf(tt.source, specs.Mount{Destination: tt.destination}); got != nil || err != nil {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
+	}
+}
+
+// The host's own /dev/shm is shared like any other directory, also while nothing is in it.
+func TestHostsSharedMemoryIsShared(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: needs root to mount")
+	}
+	var got *SharedMemory
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread ends with this function
+		err = unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS)
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, "")
+		}
+		if err == nil {
+			err = unix.Mount("shm", shmDestination, "tmpfs", 0, "size=2m")
+		}
+		if err == nil {
+			got, err = sharedMemoryOf(shmDestination, specs.Mount{Destination: shmDestination})
+		}
+	}()
+	<-done
+	if got != nil || err != nil {
+		t.Errorf("%v, %v; want nothing in its place", got, err)
 	}
 }
