@@ -197,6 +197,7 @@ func podNetwork() *agentproto.Network {
 		Rules: []*agentproto.Rule{
 			{Family: unix.AF_INET, Priority: 1000, Table: 100, Source: "10.88.0.5/32"},
 			{Family: unix.AF_INET6, Priority: 1001, Table: 101, Mark: 7, Output: "eth1"},
+			{Family: unix.AF_INET, Priority: 32766, Table: 102, Tos: 0x10},
 		},
 		Neighbors: []*agentproto.Neighbor{
 			{Address: "169.254.1.1", Mac: "ee:ee:ee:ee:ee:ee", Interface: "eth1", State: unix.NUD_PERMANENT},
@@ -220,7 +221,10 @@ func TestApplyNetwork(t *testing.T) {
 			"eth1 169.254.1.1/32 via <nil> src <nil> scope 253 metric 0 mtu 0 flags 0: 3 1 254",
 			"eth1 172.20.0.0/16 via 169.254.1.1 src 192.168.77.9 scope 0 metric 0 mtu 1300 flags 4: 4 1 254",
 		},
-		Rules:     []string{"ip rule 1000: from 10.88.0.5/32 to all table 100 ", "ip rule 1001: from all to all table 101 "},
+		Rules: []string{
+			"ip rule 1000: from 10.88.0.5/32 to all table 100 ", "ip rule 32766: from all to all table 102 ",
+			"ip rule 1001: from all to all table 101 ",
+		},
 		Neighbors: []string{"eth1 169.254.1.1 ee:ee:ee:ee:ee:ee"},
 	}
 	for _, call := range []string{"first", "second"} {

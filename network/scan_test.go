@@ -96,6 +96,11 @@ func TestScanConfiguration(t *testing.T) {
 			return h.RuleAdd(r)
 		},
 		func(h *netlink.Handle) error {
+			r := netlink.NewRule() // like a default rule but for its criterion
+			r.Priority, r.Table, r.Tos = 32766, unix.RT_TABLE_MAIN, 0x10
+			return h.RuleAdd(r)
+		},
+		func(h *netlink.Handle) error {
 			return h.NeighSet(&netlink.Neigh{
 				LinkIndex: eth0, Family: unix.AF_INET, State: netlink.NUD_PERMANENT, IP: net.ParseIP("169.254.1.1"),
 				HardwareAddr: net.HardwareAddr{0xee, 0xee, 0xee, 0xee, 0xee, 0xee},
@@ -140,7 +145,10 @@ func TestScanConfiguration(t *testing.T) {
 				Protocol: boot, Type: unicast, Table: mainTable,
 			},
 		},
-		Rules: []*agentproto.Rule{{Family: unix.AF_INET, Priority: 1000, Table: 100, Source: "10.88.0.5/32"}},
+		Rules: []*agentproto.Rule{
+			{Family: unix.AF_INET, Priority: 1000, Table: 100, Source: "10.88.0.5/32"},
+			{Family: unix.AF_INET, Priority: 32766, Table: unix.RT_TABLE_MAIN, Tos: 0x10},
+		},
 		Neighbors: []*agentproto.Neighbor{
 			{Address: "169.254.1.1", Mac: "ee:ee:ee:ee:ee:ee", Interface: "eth0", State: unix.NUD_PERMANENT},
 		},
@@ -267,6 +275,18 @@ func TestScanRefusesWhatCannotBeMirrored(t *testing.T) {
 			t.Errorf("got %v, want ErrUnsupportedLink", err)
 		}
 	})
+	port, first := netlink.NewRule(), netlink.NewRule()
+	port.Priority, port.Table, port.Dport = 32766, unix.RT_TABLE_MAIN, netlink.NewRulePortRange(80, 80)
+	first.Priority, first.Table, first.Tos = 0, unix.RT_TABLE_LOCAL, 0x10
+	for name, rule := range map[string]*netlink.Rule{"a rule for a port, where a default rule is": port, "a rule of priority 0": first} {
+		t.Run(name, func(t *testing.T) {
+			pod := newNamespace(t)
+			pod.change(t, func(h *netlink.Handle) error { return h.RuleAdd(rule) })
+			if _, _, err := Scan(within(t), pod.path); !errors.Is(err, ErrUnsupportedRoute) {
+				t.Errorf("got %v, want ErrUnsupportedRoute", err)
+			}
+		})
+	}
 	t.Run("several next hops", func(t *testing.T) {
 		pod := newNamespace(t)
 		pod.addVeth(t, "eth0", "peer0", "10.1.0.5/24")
