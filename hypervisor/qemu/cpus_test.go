@@ -112,6 +112,10 @@ func (m *cpuMachine) do(command, id string) any {
 		m.here[n] = true
 	case "device_del":
 		m.asked[n] = true
+	case "query-memory-size-summary":
+		return map[string]any{"base-memory": 256 << 20}
+	case "query-memory-devices":
+		return []any{}
 	default:
 		m.t.Errorf("command %s", command)
 	}
@@ -194,5 +198,17 @@ func TestResizeGivesUp(t *testing.T) {
 	err := m.connect().Resize(ctx, state.VMSize{CPUs: 3})
 	if !errors.Is(err, cause) || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("Resize: %v, want the context's cause", err)
+	}
+}
+
+// TestResizeChecksMemoryFirst: a size whose memory cannot be had leaves the CPUs as they are.
+func TestResizeChecksMemoryFirst(t *testing.T) {
+	m := &cpuMachine{t: t, release: awaited, here: [3]bool{true}}
+	var refused *hypervisor.RefusedError
+	if err := m.connect().Resize(t.Context(), state.VMSize{CPUs: 3, MemoryMiB: 512}); !errors.As(err, &refused) {
+		t.Errorf("Resize: %v, want a RefusedError", err)
+	}
+	if n := m.cpus(); n != 1 {
+		t.Errorf("%d CPUs, want 1", n)
 	}
 }

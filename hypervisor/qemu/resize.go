@@ -10,31 +10,49 @@ import (
 
 // Resize changes the number of CPUs and the memory. CPUs and memory of the boot cannot be
 // removed. Before it adds CPUs, it waits until the guest has released those that an
-// earlier call removed.
+// earlier call removed. If the memory is refused, the CPUs stay as they are.
 func (h *Handle) Resize(ctx context.Context, size state.VMSize) error {
+	var more pluggedMemory
+	if size.MemoryMiB != 0 {
+		var err error
+		if more, err = h.planMemory(ctx, size.MemoryMiB); err != nil {
+			return fmt.Errorf("resize to %d MiB: %w", size.MemoryMiB, err)
+		}
+	}
 	if size.CPUs != 0 {
 		if err := h.resizeCPUs(ctx, size.CPUs); err != nil {
 			return fmt.Errorf("resize to %d CPUs: %w", size.CPUs, err)
 		}
 	}
-	if size.MemoryMiB != 0 {
-		if err := h.resizeMemory(ctx, size.MemoryMiB); err != nil {
-			return fmt.Errorf("resize to %d MiB: %w", size.MemoryMiB, err)
-		}
+	if !more.exists {
+		return nil
+	}
+	if err := h.monitor.run(ctx, "qom-set", map[string]any{
+		"path": "/machine/peripheral/" + moreMemory, "property": "requested-size", "value": more.bytes,
+	}, nil); err != nil {
+		return fmt.Errorf("resize to %d MiB: %w", size.MemoryMiB, err)
 	}
 	return nil
 }
 
-func (h *Handle) resizeMemory(ctx context.Context, mib int) error {
+// pluggedMemory is the size that the VM's device for more memory is to have, if there is one.
+type pluggedMemory struct {
+	exists bool
+	bytes  int64
+}
+
+// planMemory gives what the device is to have in a VM of that many MiB. A size that cannot
+// be had is a *hypervisor.RefusedError.
+func (h *Handle) planMemory(ctx context.Context, mib int) (pluggedMemory, error) {
 	var now struct {
 		Base uint64 `json:"base-memory"`
 	}
 	if err := h.monitor.run(ctx, "query-memory-size-summary", nil, &now); err != nil {
-		return err
+		return pluggedMemory{}, err
 	}
 	more := int64(mib)<<20 - int64(now.Base) // #nosec G115 -- no machine has that much
 	if more < 0 {
-		return refused("qom-set", "there are %d MiB from the boot", now.Base>>20)
+		return pluggedMemory{}, refused("qom-set", "there are %d MiB from the boot", now.Base>>20)
 	}
 	var devices []struct {
 		Data struct {
@@ -42,17 +60,13 @@ func (h *Handle) resizeMemory(ctx context.Context, mib int) error {
 		} `json:"data"`
 	}
 	if err := h.monitor.run(ctx, "query-memory-devices", nil, &devices); err != nil {
-		return err
+		return pluggedMemory{}, err
 	}
-	switch {
-	case more == 0 && len(devices) == 0:
-		return nil
-	case len(devices) == 0 || more > devices[0].Data.Max:
-		return refused("qom-set", "%d MiB are more than there can be", mib)
+	exists := len(devices) > 0
+	if more > 0 && (!exists || more > devices[0].Data.Max) {
+		return pluggedMemory{}, refused("qom-set", "%d MiB are more than there can be", mib)
 	}
-	return h.monitor.run(ctx, "qom-set", map[string]any{
-		"path": "/machine/peripheral/" + moreMemory, "property": "requested-size", "value": more,
-	}, nil)
+	return pluggedMemory{exists, more}, nil
 }
 
 // refused is the driver's own refusal of a request that QEMU would accept but not carry out
