@@ -7,10 +7,8 @@ import (
 	"runch/state"
 )
 
-// Control changes a running VM, from any process of its host that can reach its
-// directory. A driver's Attach returns one. It is for one goroutine, and is closed
-// after a request or two, because other processes may have to wait until then. Every
-// call ends when its context ends. If the VMM refuses a request, the error is a
+// Control changes a running VM. It is for one goroutine, and is closed after a request or
+// two, because others may have to wait until then. Every call ends when its context ends. If the VMM refuses a request, the error is a
 // *RefusedError and nothing is left behind.
 //
 // Code that needs only one part of it takes that part's interface.

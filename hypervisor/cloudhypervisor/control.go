@@ -21,25 +21,9 @@ import (
 type Handle struct {
 	dir string
 	api api
-	// opened is the directory that Close closes, nil if it belongs to the VM.
-	opened *os.File
 }
 
-// Attach gives control over the running VM whose sandbox directory is dir.
-func Attach(ctx context.Context, dir string) (hypervisor.Control, error) {
-	opened, err := unixsocket.OpenDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	h := &Handle{dir: dir, api: api{opened}, opened: opened}
-	if _, err := h.api.version(ctx); err != nil {
-		_ = h.Close()
-		return nil, err
-	}
-	return h, nil
-}
-
-// Control is Attach for the process that has booted the VM.
+// Control returns control over the VM. The error says why the VMM does not answer.
 func (vm *VM) Control(ctx context.Context) (hypervisor.Control, error) {
 	h := &Handle{dir: vm.cfg.Dir, api: vm.api}
 	if _, err := h.api.version(ctx); err != nil {
@@ -48,13 +32,8 @@ func (vm *VM) Control(ctx context.Context) (hypervisor.Control, error) {
 	return h, nil
 }
 
-// Close closes the sandbox's directory, if Attach opened it.
-func (h *Handle) Close() error {
-	if h.opened == nil {
-		return nil
-	}
-	return h.opened.Close()
-}
+// Close does nothing: there is no connection to close.
+func (h *Handle) Close() error { return nil }
 
 // Capabilities returns what this VM supports. VMs with shares cannot be saved. The VMM does
 // it from version 52 on, but 53.0 with virtiofsd 1.13 hangs when it restores one, and the

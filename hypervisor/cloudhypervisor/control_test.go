@@ -20,7 +20,7 @@ import (
 	"runch/unixsocket"
 )
 
-// TestControl makes every request of a Handle from Attach, and checks them against the
+// TestControl makes every request of a Control, and checks them against the
 // documentation.
 func TestControl(t *testing.T) {
 	r, h := booted(t, fakeOptions{})
@@ -216,7 +216,7 @@ func TestParallelRemovals(t *testing.T) {
 			t.Fatal(err)
 		}
 		all.Go(func() {
-			own, err := Attach(ctx, r.cfg.Dir)
+			own, err := r.Control(ctx)
 			if err == nil {
 				err = own.Remove(ctx, id)
 			}

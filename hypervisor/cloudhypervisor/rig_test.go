@@ -155,9 +155,9 @@ func booted(t *testing.T, o fakeOptions) (*rig, hypervisor.Control) {
 	if err := r.Boot(bounded(t)); err != nil {
 		t.Fatalf("Boot: %v", err)
 	}
-	h, err := Attach(bounded(t), cfg.Dir)
+	h, err := r.Control(bounded(t))
 	if err != nil {
-		t.Fatalf("Attach: %v", err)
+		t.Fatalf("Control: %v", err)
 	}
 	return r, h
 }

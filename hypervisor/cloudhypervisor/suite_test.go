@@ -24,6 +24,5 @@ func TestSuite(t *testing.T) {
 		Program: program.Path,
 		Accel:   hypervisor.AccelKVM,
 		New:     cloudhypervisor.New,
-		Attach:  cloudhypervisor.Attach,
 	})
 }

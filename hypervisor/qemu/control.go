@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
-	"path/filepath"
 	"strings"
 
 	"runch/hypervisor"
@@ -19,23 +17,10 @@ type Handle struct {
 	leaving *leavingCPUs
 }
 
-// Attach returns control over the running VM whose sandbox directory is dir. QEMU serves
-// one client at a time, so the caller closes the Control soon. ctx bounds the wait for
-// other clients.
-func Attach(ctx context.Context, dir string) (hypervisor.Control, error) {
-	conn, err := unixsocket.Dial(filepath.Join(dir, monitorSocket))
-	return control(ctx, dir, new(leavingCPUs), conn, err)
-}
-
-// Control is Attach for the process that has booted the VM.
+// Control returns control over the VM. QEMU serves one client at a time, so the caller closes
+// the Control soon. ctx bounds the wait for other clients.
 func (vm *VM) Control(ctx context.Context) (hypervisor.Control, error) {
 	conn, err := unixsocket.DialAt(vm.dir, monitorSocket)
-	return control(ctx, vm.cfg.Dir, &vm.leaving, conn, err)
-}
-
-// control makes a Handle of a connection to QEMU's monitor. err is the error of the attempt
-// to connect; if it is not nil, control returns it.
-func control(ctx context.Context, dir string, leaving *leavingCPUs, conn *net.UnixConn, err error) (hypervisor.Control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to QEMU's monitor: %w", err)
 	}
@@ -44,7 +29,7 @@ func control(ctx context.Context, dir string, leaving *leavingCPUs, conn *net.Un
 		_ = m.Close()
 		return nil, err
 	}
-	return &Handle{dir: dir, monitor: m, leaving: leaving}, nil
+	return &Handle{dir: vm.cfg.Dir, monitor: m, leaving: &vm.leaving}, nil
 }
 
 // Close ends the connection to QEMU.

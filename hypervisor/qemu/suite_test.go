@@ -20,6 +20,5 @@ func TestSuite(t *testing.T) {
 		Program: choice.Path,
 		Accel:   choice.Accel,
 		New:     qemu.New,
-		Attach:  qemu.Attach,
 	})
 }

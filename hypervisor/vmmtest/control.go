@@ -22,7 +22,7 @@ func testResizeCPUs(t *testing.T, s *suite) {
 	cfg.CPUs, cfg.MaxCPUs = 1, 3
 	m := s.boot(t, cfg)
 	defer m.close()
-	h := s.attach(t, m)
+	h := m.control()
 	defer h.Close()
 	ctx := timeout(t, 2*time.Minute)
 	if err := h.Resize(ctx, state.VMSize{CPUs: 4}); err == nil {
@@ -54,7 +54,7 @@ func testResizeMemory(t *testing.T, s *suite) {
 	cfg.MaxMemoryMiB = cfg.MemoryMiB + 2*hypervisor.HotplugStepMiB
 	m := s.boot(t, cfg)
 	defer m.close()
-	h := s.attach(t, m)
+	h := m.control()
 	defer h.Close()
 	ctx := timeout(t, 2*time.Minute)
 	for _, mib := range []int{cfg.MaxMemoryMiB + 1, cfg.MemoryMiB - 1} {
@@ -80,7 +80,7 @@ func testResizeMemory(t *testing.T, s *suite) {
 func testPause(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
-	h := s.attach(t, m)
+	h := m.control()
 	defer h.Close()
 	ctx := timeout(t, time.Minute)
 	conn := m.dial(guestports.Command)
@@ -112,7 +112,7 @@ func testStop(t *testing.T, s *suite) {
 	defer m.close()
 	open := m.dial(guestports.Echo)
 	defer open.Close()
-	h := s.attach(t, m)
+	h := m.control()
 	if err := h.Stop(timeout(t, time.Minute)); err != nil {
 		t.Errorf("Stop: %v", err)
 	}
@@ -135,7 +135,7 @@ func mustRefuse(t *testing.T, what string, err error) {
 func testRefusals(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
-	h := s.attach(t, m)
+	h := m.control()
 	defer h.Close()
 	ctx := timeout(t, time.Minute)
 	mustRefuse(t, "Remove of what is not there", h.Remove(ctx, "nothing"))
@@ -166,7 +166,7 @@ func testGone(t *testing.T, s *suite) {
 	if err := own.Close(); err != nil {
 		t.Error(err)
 	}
-	h := s.attach(t, m)
+	h := m.control()
 	defer h.Close()
 	m.close()
 	ctx := timeout(t, time.Minute)
@@ -178,10 +178,6 @@ func testGone(t *testing.T, s *suite) {
 		if err := call(); err == nil || ctx.Err() != nil {
 			t.Errorf("%s of a VM that has ended: %v", name, err)
 		}
-	}
-	if gone, err := s.driver.Attach(ctx, m.cfg.Dir); err == nil {
-		_ = gone.Close()
-		t.Error("Attach to a VM that has ended: no error")
 	}
 	if gone, err := m.Control(ctx); err == nil {
 		_ = gone.Close()
@@ -220,7 +216,7 @@ func testUnprivileged(t *testing.T, s *suite) {
 	}
 	m.mustAnswer("files", guestports.ReadShare, "files")
 	m.mustAnswer("<nil>", guestports.AwaitNIC)
-	h := s.attach(t, m)
+	h := m.control()
 	defer h.Close()
 	second, secondServer := newShare(t, cfg, "more")
 	if err := h.AddShare(timeout(t, time.Minute), second); err != nil {

@@ -53,7 +53,7 @@ func testColdDisk(t *testing.T, s *suite) {
 	}
 	mustHold(t, cfg, disk, "changed")
 	mustHold(t, cfg, fixed, fixed.ID)
-	h := s.attach(t, m)
+	h := m.control()
 	defer h.Close()
 	c, err := h.Counters(timeout(t, time.Minute))
 	if err != nil {
@@ -71,7 +71,7 @@ func testAddDisk(t *testing.T, s *suite) {
 	disk := newDisk(t, cfg, "disk0")
 	m := s.boot(t, cfg)
 	defer m.close()
-	h := s.attach(t, m)
+	h := m.control()
 	defer h.Close()
 	ctx := timeout(t, time.Minute)
 	if err := h.AddDisk(ctx, hypervisor.Disk{ID: "a", Path: "none"}); err == nil {

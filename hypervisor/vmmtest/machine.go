@@ -119,12 +119,12 @@ func (m *machine) dial(port uint32) net.Conn {
 	return conn
 }
 
-// attach gives control over the VM, as another process would get it.
-func (s *suite) attach(t *testing.T, m *machine) hypervisor.Control {
-	t.Helper()
-	h, err := s.driver.Attach(timeout(t, time.Minute), m.cfg.Dir)
+// control gives control over the VM.
+func (m *machine) control() hypervisor.Control {
+	m.t.Helper()
+	h, err := m.Control(timeout(m.t, time.Minute))
 	if err != nil {
-		t.Fatalf("Attach: %v", err)
+		m.t.Fatalf("Control: %v", err)
 	}
 	return h
 }

@@ -56,7 +56,7 @@ func testColdNIC(t *testing.T, s *suite) {
 	if answer := m.command(guestports.AwaitNIC); answer != "<nil>" {
 		t.Errorf("the guest sees no interface: %s", answer)
 	}
-	h := s.attach(t, m)
+	h := m.control()
 	defer h.Close()
 	if err := h.Remove(timeout(t, time.Minute), nic.ID); err != nil {
 		t.Fatalf("Remove: %v", err)
@@ -64,8 +64,7 @@ func testColdNIC(t *testing.T, s *suite) {
 	m.mustAnswer("<nil>", guestports.AwaitNoNIC)
 }
 
-// testAddNIC: an interface is plugged into a running guest and unplugged again, by a handle
-// like that of another process.
+// testAddNIC: an interface is plugged into a running guest and unplugged again.
 func testAddNIC(t *testing.T, s *suite) {
 	first, second := newNIC(t, "eth0", 1), newNIC(t, "eth1", 2)
 	defer closeNIC(first)
@@ -73,11 +72,11 @@ func testAddNIC(t *testing.T, s *suite) {
 	m := s.boot(t, s.config(t, s.small))
 	defer m.close()
 	for range 2 { // one client after the other
-		if err := s.attach(t, m).Close(); err != nil {
+		if err := m.control().Close(); err != nil {
 			t.Errorf("close the handle: %v", err)
 		}
 	}
-	h := s.attach(t, m)
+	h := m.control()
 	defer h.Close()
 	ctx := timeout(t, time.Minute)
 	broken := first

@@ -66,7 +66,7 @@ func testAddShare(t *testing.T, s *suite) {
 	cfg := s.config(t, s.small)
 	m := s.boot(t, cfg)
 	defer m.close()
-	h := s.attach(t, m)
+	h := m.control()
 	defer h.Close()
 	ctx := timeout(t, time.Minute)
 	if err := h.AddShare(ctx, hypervisor.Share{Tag: "a", Socket: filepath.Join(cfg.Dir, "none")}); err == nil {

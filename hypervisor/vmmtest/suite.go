@@ -4,7 +4,6 @@
 package vmmtest
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -19,8 +18,6 @@ type Driver struct {
 	Accel hypervisor.Accel
 	// New is the driver's constructor.
 	New func(cfg *hypervisor.Config) (hypervisor.VM, error)
-	// Attach gives control over the running VM whose Config.Dir is dir.
-	Attach func(ctx context.Context, dir string) (hypervisor.Control, error)
 }
 
 // bootTimeout is how long a guest may take to say hello: translated code on a
