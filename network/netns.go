@@ -21,18 +21,6 @@ var ErrHostNetwork = errors.New("the host's own network namespace cannot be used
 // or it is the plain file that is left where a namespace was mounted.
 var errNoNamespace = errors.New("not a network namespace")
 
-// CheckNotHost returns ErrHostNetwork if nsPath leads to the network namespace of
-// the calling process or of its PID 1. It is for processes in the host's namespace: a
-// shim is in the container's namespace, and refers to that by an empty path.
-func CheckNotHost(nsPath string) error {
-	ns, err := openNS(nsPath)
-	if err != nil {
-		return err
-	}
-	defer closeFile(ns)
-	return checkNotHost(ns)
-}
-
 // openNS opens a network namespace by its path. The caller closes the file.
 func openNS(nsPath string) (*os.File, error) {
 	// O_NONBLOCK: the path comes from the spec and might be a FIFO.
@@ -51,7 +39,8 @@ func openNS(nsPath string) (*os.File, error) {
 	return f, nil
 }
 
-// checkNotHost compares namespaces by device and inode of their files in nsfs.
+// checkNotHost returns ErrHostNetwork if ns is the network namespace of the calling process
+// or of its PID 1. It compares device and inode of their files in nsfs.
 func checkNotHost(ns *os.File) error {
 	at, err := ns.Stat()
 	if err != nil {

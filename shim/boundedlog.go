@@ -59,5 +59,3 @@ func (l *boundedLog) forget() {
 		l.size = n
 	}
 }
-
-func (l *boundedLog) close() { _ = l.file.Close() }

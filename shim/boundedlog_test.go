@@ -13,7 +13,7 @@ func TestBoundedLogKeepsTheEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.close()
+	defer log.file.Close()
 	line := bytes.Repeat([]byte("x"), 1000)
 	for range 2 * logLimit / len(line) {
 		if n, err := log.Write(line); n != len(line) || err != nil {
@@ -41,7 +41,7 @@ func TestBoundedLogTakesAnythingAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.close()
+	defer log.file.Close()
 	huge := append(bytes.Repeat([]byte("x"), 3*logLimit), "end"...)
 	if n, err := log.Write(huge); n != len(huge) || err != nil {
 		t.Errorf("wrote %d of %d, %v", n, len(huge), err)
