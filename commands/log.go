@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -106,6 +107,14 @@ func (d *derivedHandler) Handle(ctx context.Context, r slog.Record) error {
 	r.AddAttrs(d.attrs...)
 	return d.logHandler.Handle(ctx, r)
 }
+
+// WithAttrs implements slog.Handler.
+func (d *derivedHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &derivedHandler{logHandler: d.logHandler, attrs: slices.Concat(d.attrs, attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (d *derivedHandler) WithGroup(string) slog.Handler { return d }
 
 func (h *logHandler) error(text string) {
 	// A failure to write the log could only be reported in the log.
