@@ -72,7 +72,7 @@ type Setting struct {
 func Default() *Config {
 	return &Config{
 		Hypervisor: "auto", Accel: "auto", MemoryMiB: 1024, OverheadMiB: 128, VMMOverheadMiB: 256, CPUs: 1,
-		MaxMemoryMiB: hostMemoryMiB(), MaxCPUs: min(runtime.NumCPU(), defaultMaxCPUs),
+		MaxMemoryMiB: HostMemoryMiB(), MaxCPUs: min(runtime.NumCPU(), defaultMaxCPUs),
 		HugePages: HugePagesAdvise, BootTimeout: time.Minute, LogDir: defaultLogDir(),
 	}
 }
@@ -81,8 +81,8 @@ func Default() *Config {
 // hundred KiB for each, whether it is ever added or not.
 const defaultMaxCPUs = 8
 
-// hostMemoryMiB is all the memory of the host.
-func hostMemoryMiB() int {
+// HostMemoryMiB is all the memory of the host: sysinfo(2).
+func HostMemoryMiB() int {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return 0

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"math"
 	"testing"
 
 	"runch/config"
@@ -49,6 +50,12 @@ func TestFirstSize(t *testing.T) {
 		"less": {
 			sizing{pod: oci.PodSize{Resources: limits(512, 0), Overhead: 100 << 20}},
 			state.VMSize{CPUs: 1, MemoryMiB: 512},
+			state.VMSize{CPUs: 1, MemoryMiB: 1024},
+			128,
+		},
+		"more than the host has": {
+			sizing{own: limits(math.MaxInt64>>20, 0)},
+			state.VMSize{CPUs: 1, MemoryMiB: config.HostMemoryMiB() - 128},
 			state.VMSize{CPUs: 1, MemoryMiB: 1024},
 			128,
 		},

@@ -2,8 +2,10 @@ package sandbox
 
 import (
 	"fmt"
+	"math"
 
 	"runch/cgroup"
+	"runch/config"
 	"runch/hypervisor"
 	"runch/oci"
 	"runch/state"
@@ -14,7 +16,20 @@ import (
 // mebibytes is an amount of memory in MiB, rounded up.
 func mebibytes(bytes int64) int {
 	const mib = 1 << 20
-	return int((bytes + mib - 1) / mib)
+	n := bytes / mib
+	if bytes%mib > 0 {
+		n++
+	}
+	return int(n)
+}
+
+// sum adds two limits, which may be as large as an int64 can be: that is how some callers
+// write "unlimited".
+func sum(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // steps rounds an amount of memory, in MiB, up to a multiple of hypervisor.HotplugStepMiB.
@@ -62,7 +77,7 @@ func demandOf(s *state.Sandbox) demand {
 		pauses := s.Pod && id == s.Owner
 		host := oci.HostPart{Resources: m.Resources}
 		limit, limited := host.MemoryLimit()
-		d.memory += max(0, limit)
+		d.memory = sum(d.memory, max(0, limit))
 		d.anyMemory = d.anyMemory || !limited && !pauses
 		quota, limited := host.CPUQuota(period)
 		d.quota += quota
@@ -85,7 +100,8 @@ func sharesOf(r *specs.LinuxResources) uint64 {
 // limit share the default size; a container that is alone and loses its limit keeps
 // the VM that it has. A CPU quota is a limit and no promise, so it is no error if the VM
 // cannot have that many CPUs. It is an error if the VM cannot have the memory, because a
-// program may use as much as its limit allows.
+// program may use as much as its limit allows, except that no program gets more than the
+// host has.
 func sizeFor(s *state.Sandbox) (state.VMSize, error) {
 	d, size := demandOf(s), s.Now
 	alone := len(s.Members) == 1 && !s.Pod
@@ -101,6 +117,7 @@ func sizeFor(s *state.Sandbox) (state.VMSize, error) {
 		if d.anyMemory {
 			mib += s.Default.MemoryMiB
 		}
+		mib = min(mib, config.HostMemoryMiB())
 		size.MemoryMiB = s.Boot.MemoryMiB + steps(max(0, mib-s.Boot.MemoryMiB))
 	}
 	if size.MemoryMiB > s.MaxMemoryMiB {

@@ -1,9 +1,11 @@
 package sandbox
 
 import (
+	"math"
 	"strings"
 	"testing"
 
+	"runch/config"
 	"runch/state"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -113,6 +115,25 @@ func TestSizeFor(t *testing.T) {
 	_, err := sizeFor(with(s, memoryOf(tooMuch), 0))
 	if err == nil || !strings.Contains(err.Error(), "max_memory") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A limit above the host's memory, by which some callers say "unlimited", needs no more than
+// the host has; nor do several.
+func TestSizeForMoreThanTheHostHas(t *testing.T) {
+	boot := state.VMSize{CPUs: 1, MemoryMiB: 192}
+	most := state.VMSize{CPUs: 1, MemoryMiB: boot.MemoryMiB + steps(config.HostMemoryMiB()-boot.MemoryMiB)}
+	unlimited := state.Member{Resources: &specs.LinuxResources{Memory: memoryOf(math.MaxInt64)}}
+	s := &state.Sandbox{Pod: true, Boot: boot, Now: boot, MaxCPUs: 1, MaxMemoryMiB: most.MemoryMiB, OverheadMiB: 128}
+	for _, members := range []map[string]state.Member{{"a": unlimited}, {"a": unlimited, "b": unlimited}} {
+		s.Members = members
+		got, err := sizeFor(s)
+		if err != nil || got != most {
+			t.Errorf("%d members: got %v, %v; want %v", len(members), got, err, most)
+		}
+		if limit := *hostLimits(s).Resources.Memory.Limit; limit != math.MaxInt64 {
+			t.Errorf("%d members: the host's limit is %d", len(members), limit)
+		}
 	}
 }
 

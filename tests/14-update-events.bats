@@ -10,6 +10,7 @@ setup_file() {
 	# vmm_overhead is small, so that less memory is enough: a guest on an emulated host gives memory back slowly. TCG
 	# needs the default overhead.
 	export MORE=640 FILL=450
+	export RUNCH_MAX_MEMORY=2G
 	if kvm; then
 		export RUNCH_VMM_OVERHEAD=96M MORE=320 FILL=250
 	fi
