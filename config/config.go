@@ -81,13 +81,14 @@ func Default() *Config {
 // hundred KiB for each, whether it is ever added or not.
 const defaultMaxCPUs = 8
 
-// HostMemoryMiB is all the memory of the host: sysinfo(2).
+// HostMemoryMiB is all the memory of the host, with its swap, by sysinfo(2): no program
+// gets more.
 func HostMemoryMiB() int {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return 0
 	}
-	return int(info.Totalram * uint64(info.Unit) >> 20)
+	return int((info.Totalram + info.Totalswap) * uint64(info.Unit) >> 20)
 }
 
 // defaultLogDir follows the XDG base directory specification for an ordinary user.

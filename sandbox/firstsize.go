@@ -50,8 +50,8 @@ func (s sizing) standard(cfg *config.Config) state.VMSize {
 }
 
 // first is what the containers are to have when the VM is made. Each value is the pod's,
-// else that of the owner's limits, else the standard one. A limit above the memory of the
-// host counts as that: no program gets more.
+// else that of the owner's limits, else the standard one. A limit above the memory and
+// swap of the host counts as these: no program gets more.
 func (s sizing) first(cfg *config.Config) state.VMSize {
 	size := s.standard(cfg)
 	for _, r := range []*specs.LinuxResources{s.own, s.pod.Resources} {
