@@ -55,7 +55,7 @@ type HostPart struct {
 
 	// SelinuxLabel is process.selinuxLabel, to be put on the VMM and virtiofsd.
 	SelinuxLabel string
-	// OOMScoreAdj is process.oomScoreAdj, nil when the caller's stays.
+	// OOMScoreAdj is process.oomScoreAdj, nil if the spec has none: the shim and the VMM get 0 then.
 	OOMScoreAdj *int
 }
 
