@@ -433,6 +433,13 @@ Seccomp_filters 1"
 	same "$(execute hostname)" "$(hostname)" # without a hostname in the spec it is the host's, as under runc
 }
 
+@test "on an emulated processor the kernel does without cmpxchg16b, whose flags QEMU 7.2 gets wrong" {
+	! runch env | grep -q '^accel *kvm' || skip "KVM runs the guests"
+	try execute grep -qw cx16 /proc/cpuinfo
+	same "$status" 1
+	execute grep -qw cx8 /proc/cpuinfo
+}
+
 # owner FILE...: prints uid and gid of the files.
 owner() {
 	stat -c '%u:%g' "$@"
