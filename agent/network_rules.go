@@ -80,7 +80,7 @@ func (p *netPlan) setRules(h *netlink.Handle) error {
 		}
 		for i := range have {
 			r := &have[i]
-			if r.Family != family || isDefaultRule(r) {
+			if r.Family != family || namespace.IsDefaultRule(r) {
 				continue
 			}
 			if want := p.findRule(r); want != nil {
@@ -101,13 +101,6 @@ func (p *netPlan) setRules(h *netlink.Handle) error {
 		}
 	}
 	return nil
-}
-
-// isDefaultRule reports whether r is one of the three rules that every namespace has: they
-// have these priorities and no criterion.
-func isDefaultRule(r *netlink.Rule) bool {
-	return (r.Priority == 0 || r.Priority == 32766 || r.Priority == 32767) && r.Src == nil && r.Dst == nil &&
-		r.Mark == 0 && r.Tos == 0 && !r.Invert && r.IifName == "" && r.OifName == ""
 }
 
 // findRule gives the plan's rule that equals have, nil if there is none.

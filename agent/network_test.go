@@ -198,6 +198,7 @@ func podNetwork() *agentproto.Network {
 			{Family: unix.AF_INET, Priority: 1000, Table: 100, Source: "10.88.0.5/32"},
 			{Family: unix.AF_INET6, Priority: 1001, Table: 101, Mark: 7, Output: "eth1"},
 			{Family: unix.AF_INET, Priority: 32766, Table: 102, Tos: 0x10},
+			{Family: unix.AF_INET, Priority: 32767, Table: 103},
 		},
 		Neighbors: []*agentproto.Neighbor{
 			{Address: "169.254.1.1", Mac: "ee:ee:ee:ee:ee:ee", Interface: "eth1", State: unix.NUD_PERMANENT},
@@ -223,6 +224,7 @@ func TestApplyNetwork(t *testing.T) {
 		},
 		Rules: []string{
 			"ip rule 1000: from 10.88.0.5/32 to all table 100 ", "ip rule 32766: from all to all table 102 ",
+			"ip rule 32767: from all to all table 103 ",
 			"ip rule 1001: from all to all table 101 ",
 		},
 		Neighbors: []string{"eth1 169.254.1.1 ee:ee:ee:ee:ee:ee"},

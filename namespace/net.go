@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -55,6 +56,19 @@ func Dump[T any](list func() ([]T, error)) ([]T, error) {
 		}
 	}
 	return nil, err
+}
+
+// defaultRules are the priorities of the three routing rules that every network namespace
+// has, and their tables.
+var defaultRules = map[int]int{0: unix.RT_TABLE_LOCAL, 32766: unix.RT_TABLE_MAIN, 32767: unix.RT_TABLE_DEFAULT}
+
+// IsDefaultRule reports whether a listed rule is one of these: a rule with a criterion,
+// such as a port, is not, though it has the same priority and table.
+func IsDefaultRule(r *netlink.Rule) bool {
+	table, ok := defaultRules[r.Priority]
+	plain := netlink.NewRule()
+	plain.Family, plain.Priority, plain.Table, plain.Protocol, plain.Type = r.Family, r.Priority, table, r.Protocol, r.Type
+	return ok && reflect.DeepEqual(r, plain)
 }
 
 // SetLoopbackUp sets the loopback interface of h's network namespace up.

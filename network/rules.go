@@ -6,7 +6,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"runch/agentproto"
 	"runch/namespace"
@@ -26,19 +25,12 @@ func (s *scanner) rules() error {
 			r := &list[i]
 			// Asked for a family that it does not support, the kernel lists the rules
 			// of the other one.
-			if r.Family != family {
+			if r.Family != family || namespace.IsDefaultRule(r) {
 				continue
 			}
 			out, err := rule(r)
 			if err != nil {
 				return err
-			}
-			if isDefaultRule(out) {
-				continue
-			}
-			// In the guest only the kernel's own rule has this priority.
-			if r.Priority == 0 {
-				return unsupportedRule(r)
 			}
 			s.network.Rules = append(s.network.Rules, out)
 		}
@@ -46,28 +38,12 @@ func (s *scanner) rules() error {
 	return nil
 }
 
-// defaultRules are the priorities and tables of the rules that every namespace has.
-var defaultRules = map[uint32]uint32{
-	0:     unix.RT_TABLE_LOCAL,
-	32766: unix.RT_TABLE_MAIN,
-	32767: unix.RT_TABLE_DEFAULT,
-}
-
-// isDefaultRule reports whether r is one of those, and has no criterion.
-func isDefaultRule(r *agentproto.Rule) bool {
-	table, ok := defaultRules[r.GetPriority()]
-	return ok && proto.Equal(r, &agentproto.Rule{Family: r.GetFamily(), Priority: r.GetPriority(), Table: table})
-}
-
-func unsupportedRule(r *netlink.Rule) error {
-	return fmt.Errorf("routing rule %d (%s): %w", r.Priority, r, ErrUnsupportedRoute)
-}
-
 // rule is the message for r.
 func rule(r *netlink.Rule) (*agentproto.Rule, error) {
-	if r.Table <= 0 || r.Goto > 0 || r.SuppressIfgroup >= 0 || r.SuppressPrefixlen >= 0 || r.TunID != 0 || r.Flow > 0 ||
+	// In the guest only the kernel's own rule has priority 0.
+	if r.Priority == 0 || r.Table <= 0 || r.Goto > 0 || r.SuppressIfgroup >= 0 || r.SuppressPrefixlen >= 0 || r.TunID != 0 || r.Flow > 0 ||
 		r.Dport != nil || r.Sport != nil || r.IPProto != 0 || r.UIDRange != nil {
-		return nil, unsupportedRule(r)
+		return nil, fmt.Errorf("routing rule %d (%s): %w", r.Priority, r, ErrUnsupportedRoute)
 	}
 	// #nosec G115 -- the kernel's own 32 bits
 	out := &agentproto.Rule{
