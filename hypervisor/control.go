@@ -8,8 +8,8 @@ import (
 )
 
 // Control changes a running VM. It is for one goroutine, and is closed after a request or
-// two, because others may have to wait until then. Every call ends when its context ends. If the VMM refuses a request, the error is a
-// *RefusedError and nothing is left behind.
+// two, because others may have to wait until then. Every call ends when its context ends.
+// If the VMM refuses a request, the error is a *RefusedError and nothing is left behind.
 //
 // Code that needs only one part of it takes that part's interface.
 type Control interface {
