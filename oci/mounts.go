@@ -2,7 +2,6 @@ package oci
 
 import (
 	"fmt"
-	"io/fs"
 	"path"
 	"path/filepath"
 	"slices"
@@ -138,9 +137,9 @@ func planBind(dir string, n int, m specs.Mount) (mountPlan, error) {
 		source = filepath.Join(dir, source)
 	}
 	source = filepath.Clean(source)
-	var st unix.Stat_t
-	if err := unix.Stat(source, &st); err != nil {
-		return mountPlan{}, &fs.PathError{Op: "stat", Path: source, Err: err}
+	st, err := statOf(source)
+	if err != nil {
+		return mountPlan{}, err
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFCHR:
