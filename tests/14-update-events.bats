@@ -265,6 +265,21 @@ update_from() {
 	runch delete "$ID"
 }
 
+@test "a process that needs more memory than its container has is killed soon, not when no page of a program is left" {
+	needs_vm
+	own
+	config '.linux.resources.memory = {limit: 16777216}'
+	args sleep 10000
+	launch
+	# Two processes compete for the last pages, and read their program again and again.
+	for _ in 1 2 3 4; do
+		within 40000 try execute sh -c 'test=$(dd if=/dev/urandom ibs=5120k)'
+		same "$status" 137
+	done
+	same "$(execute cat /sys/kernel/mm/lru_gen/enabled)" 0x0000
+	runch delete --force "$ID"
+}
+
 @test "events takes no interval that is none" {
 	try runch events --interval 0s "$ID"
 	same "$status" 1
