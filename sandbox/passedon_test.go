@@ -6,11 +6,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"runch/state"
+
+	"golang.org/x/sys/unix"
 )
 
 // A record outlives its container where the runtime's create has failed or was killed.
@@ -154,7 +157,11 @@ EOT
 
 func TestRuntimeThatHangsIsNotWaitedFor(t *testing.T) {
 	began := time.Now()
-	err := runFallback(t.Context(), 200*time.Millisecond, []string{"sh", "-c", "sleep 300 & sleep 300"}, &strings.Builder{}, &strings.Builder{})
+	var out strings.Builder
+	err := runFallback(t.Context(), 200*time.Millisecond, []string{"sh", "-c", "sleep 300 & echo $!; exec sleep 300"}, &out, &strings.Builder{})
+	if pid, err := strconv.Atoi(strings.TrimSpace(out.String())); err == nil {
+		_ = unix.Kill(pid, unix.SIGKILL) // it holds the output open
+	}
 	if err == nil || !strings.Contains(err.Error(), "did not end within 200ms") {
 		t.Error(err)
 	}
