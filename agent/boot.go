@@ -104,9 +104,9 @@ func tuneKernel() error {
 		// For huge pages the kernel would keep more memory free than the guest has
 		// beside its container's, and the container could never use all of its own.
 		{"/proc/sys/vm/min_free_kbytes", strconv.Itoa(minFreeKiB) + "\n"},
-		// The multi-gen LRU kills no process at a memory limit for as long as it can still
-		// evict pages of the container's programs, which are read again at once. Without
-		// swap that can last for minutes.
+		// With the multi-gen LRU the kernel kills no process at a container's memory limit
+		// for as long as it can evict pages of the container's programs, which are read
+		// again at once. Without swap that can last for minutes.
 		{"/sys/kernel/mm/lru_gen/enabled", "n\n"},
 	} {
 		if err := writeTunable(f.path, f.value); err != nil {
