@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# Root file systems of each kind: real ones, read-only ones, overlays, volumes, and hostile ones, whose links try to
-# lead the runtime out of the tree.
+# Root file systems of each kind: real ones, read-only ones, overlays, volumes, id-mapped ones, and hostile ones, whose
+# links try to lead the runtime out of the tree.
 
 load helpers
 
@@ -378,4 +378,74 @@ runch shim -- sleep 2000"
 	eventually 5 gone_inside
 	runch delete --force "$ID"
 	umount "$T/volume"
+}
+
+# --- id-mapped mounts ---
+
+# owner FILE...: prints uid and gid of the files.
+owner() {
+	stat -c '%u:%g' "$@"
+}
+
+# id_mappable: skips where the bundle is on a file system that cannot be id-mapped.
+id_mappable() {
+	[ "$(stat -f -c %T "$T")" != overlayfs ] || skip "$T is on overlayfs, which no kernel id-maps"
+}
+
+# bats test_tags=lab
+@test "id-mapped mounts: the files of a user of the host are root's in the container, and root's are that user's on the host" {
+	needs_vm # with another runtime, the host's kernel may lack id-mapped mounts
+	id_mappable
+	bundle
+	mkdir "$B/mapped"
+	echo text >"$B/mapped/file"
+	echo text >"$B/mapped/unmapped"
+	chown 1000:1001 "$B/mapped" "$B/mapped/file"
+	config --arg source "$B/mapped" '{uidMappings: [{containerID: 1000, hostID: 0, size: 1}, {containerID: 3000, hostID: 5, size: 2}],
+			gidMappings: [{containerID: 1001, hostID: 0, size: 1}, {containerID: 4000, hostID: 6, size: 1}]} as $map
+		| .mounts += [
+			$map + {destination: "/mapped", type: "bind", source: $source, options: ["bind"]},
+			$map + {destination: "/mapped-ro", source: $source, options: ["bind", "ro", "idmap"]},
+			{destination: "/plain", source: $source, options: ["bind"]}]
+		| .process.capabilities[] += ["CAP_CHOWN"]'
+	args sleep 10000
+	launch
+	same "$(execute stat -c '%u:%g' /mapped /mapped/file /mapped/unmapped /mapped-ro/file /plain/file)" \
+		"$(printf '%s\n' 0:0 0:0 65534:65534 0:0 1000:1001)"
+	execute sh -c 'echo new >/mapped/new && mkdir /mapped/dir && cp /mapped/new /mapped/given && chown 6:6 /mapped/given'
+	same "$(owner "$B"/mapped/{new,dir,given})" "$(printf '%s\n' 1000:1001 1000:1001 3001:4000)"
+	# A file cannot belong to an id that is not mapped (EOVERFLOW).
+	try execute chown 7 /mapped/new
+	[[ $stderr == *"alue too large"* ]]
+	try execute sh -c 'echo >/mapped-ro/new'
+	[[ $stderr == *"Read-only file system"* ]]
+	# In the container's view on the host the owners are the same as in the container.
+	same "$(owner "/proc/$PID/root/mapped/file")" 0:0
+}
+
+@test "id-mapped mounts: with a user namespace, by mappings of their own and by the namespace's, and what is mounted below" {
+	needs_vm
+	id_mappable
+	bundle
+	chown -R 100000:100000 "$B/rootfs"
+	mkdir -p "$B"/{mapped/below,other}
+	echo text | tee "$B/mapped/file" >"$B/other/file"
+	chown 3:4 "$B/other/file"
+	mount --bind "$B/other" "$B/mapped/below"
+	config --arg source "$B/mapped" '.linux.namespaces += [{type: "user"}]
+		| .linux.uidMappings = [{containerID: 0, hostID: 100000, size: 1000}] | .linux.gidMappings = .linux.uidMappings
+		| .mounts += [
+			{destination: "/mapped", source: $source, options: ["rbind", "idmap"]},
+			{destination: "/all", source: $source, options: ["rbind", "ridmap"]},
+			{destination: "/own", source: $source, options: ["rbind", "ridmap"],
+				uidMappings: [{containerID: 0, hostID: 100011, size: 10}], gidMappings: [{containerID: 0, hostID: 100022, size: 10}]}]'
+	args sleep 10000
+	try create
+	umount "$B/mapped/below" # in any case, so that no mount is left
+	same "$status" 0
+	runch start "$ID"
+	same "$(execute stat -c '%u:%g' /mapped/file /mapped/below/file /all/file /all/below/file /own/file /own/below/file)" \
+		"$(printf '%s\n' 0:0 65534:65534 0:0 3:4 11:22 14:26)"
+	execute sh -c 'echo new >/all/new && echo new >/all/below/new'
+	same "$(owner "$B/mapped/new" "$B/other/new")" "$(printf '%s\n' 0:0 0:0)"
 }

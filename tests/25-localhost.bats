@@ -101,7 +101,6 @@ answers() {
 	same "$(forward fetch 127.0.0.1:7004)" "hello 127.0.0.1"
 }
 
-# bats test_tags=lab
 @test "100 connections at once" {
 	forward crowd 127.0.0.1:7001 100
 }

@@ -168,7 +168,6 @@ added_and_removed() {
 	added_and_removed
 }
 
-# bats test_tags=lab
 @test "an ipvlan of layer 2 comes and goes" {
 	needs_kind ipvlan
 	siblings ipvlan mode l2
@@ -182,7 +181,6 @@ added_and_removed() {
 	added_and_removed
 }
 
-# bats test_tags=lab
 @test "a vlan comes and goes" {
 	needs_kind vlan id 5
 	ip -n "$FAR" link add parent type veth peer name parent-peer

@@ -76,7 +76,7 @@ none_left() {
 }
 
 # bats test_tags=lab
-@test "podman run -d: logs, inspect, a scope as runc names it, exec, cp both ways, pause, stop, rm" {
+@test "podman run -d: logs, inspect, a scope as runc names it, exec, pause, stop, rm" {
 	podman_run -d "$IMAGE" sh -c 'echo to stdout; echo to stderr >&2; trap "echo bye; exit 3" TERM; while :; do sleep 0.1; done'
 	status_is running
 	local pid id
@@ -90,9 +90,25 @@ none_left() {
 	same "$(systemctl show --property Description --value "libpod-$id.scope")" "libcontainer container $id"
 	[ "$(podman stats --no-stream --format '{{.MemUsage}}' "$NAME" | cut -d ' ' -f 1)" != 0B ]
 
-	# exec, with and without a terminal; its exit codes.
 	podman_try exec "$NAME" sh -c 'echo in exec; exit 5'
 	same "$status $output" "5 in exec"
+
+	podman pause "$NAME"
+	status_is paused
+	podman unpause "$NAME"
+	status_is running
+
+	# stop: the program gets its grace period, and its own exit code is reported.
+	podman stop --time 60 "$NAME"
+	status_is exited
+	same "$(field '{{.State.ExitCode}}')" 3
+	[[ $(podman logs "$NAME" 2>/dev/null) == *bye ]]
+	podman rm "$NAME"
+	none_left
+}
+
+@test "podman exec of what is not there, with input, on a terminal and detached; cp both ways" {
+	podman_run -d "$IMAGE" sleep 1000
 	podman_try exec "$NAME" /no/such/command
 	same "$status" 127
 	printf 'through exec' | podman exec -i "$NAME" sh -c 'cat >/through'
@@ -111,17 +127,7 @@ none_left() {
 	podman cp "$NAME:/through" "$T/out"
 	same "$(<"$T/out")" "through exec"
 
-	podman pause "$NAME"
-	status_is paused
-	podman unpause "$NAME"
-	status_is running
-
-	# stop: the program gets its grace period, and its own exit code is reported.
-	podman stop --time 60 "$NAME"
-	status_is exited
-	same "$(field '{{.State.ExitCode}}')" 3
-	[[ $(podman logs "$NAME" 2>/dev/null) == *bye ]]
-	podman rm "$NAME"
+	podman rm --force --time 0 "$NAME"
 	none_left
 }
 
