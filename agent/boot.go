@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -144,9 +145,17 @@ func mountBelow(submounts []string) {
 	}
 }
 
-// mountShare mounts the sandbox's shared directory.
-func mountShare() error {
-	if err := unix.Mount(agentproto.ShareTag, agentproto.GuestSharedDir, "virtiofs", 0, ""); err != nil {
+// mountShare mounts the sandbox's shared directory, and waits for its device, which may be
+// plugged in after the boot.
+func mountShare(ctx context.Context) error {
+	err := awaitDevice(ctx, func() (bool, error) {
+		err := unix.Mount(agentproto.ShareTag, agentproto.GuestSharedDir, "virtiofs", 0, "")
+		if errors.Is(err, unix.EINVAL) { // no device has this tag
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
 		return fmt.Errorf("mount the shared directory: %w", err)
 	}
 	if err := readAhead(agentproto.GuestSharedDir); err != nil {

@@ -9,7 +9,7 @@ import (
 
 // configuration is what the agent was told by Configure. It is safe for concurrent use.
 type configuration struct {
-	mountShare   func() error
+	mountShare   func(context.Context) error
 	applyNetwork func(context.Context, *agentproto.Network) error
 
 	// mu is held while the shared directory is mounted and the interfaces are changed.
@@ -30,6 +30,9 @@ func (a *Agent) Configure(ctx context.Context, req *agentproto.ConfigureRequest)
 	if err := setClock(req.GetHostTimeNs()); err != nil {
 		return nil, err
 	}
+	if err := addEntropy(req.GetSeed()); err != nil {
+		return nil, err
+	}
 	if err := a.configuration.configure(ctx, req.GetNetwork()); err != nil {
 		return nil, joinReason(err, a.moduleErr)
 	}
@@ -43,7 +46,7 @@ func (c *configuration) configure(ctx context.Context, n *agentproto.Network) er
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.mounted {
-		if err := c.mountShare(); err != nil {
+		if err := c.mountShare(ctx); err != nil {
 			return err
 		}
 		c.mounted = true

@@ -24,7 +24,7 @@ type fakeConfiguration struct {
 
 func newFakeConfiguration() *fakeConfiguration {
 	f := &fakeConfiguration{}
-	f.mountShare = func() error {
+	f.mountShare = func(context.Context) error {
 		f.mounts++
 		return f.mountErr
 	}

@@ -161,7 +161,10 @@ type ConfigureRequest struct {
 	// Nanoseconds since the epoch, by the host's clock; the agent sets its own.
 	HostTimeNs int64 `protobuf:"varint,1,opt,name=host_time_ns,json=hostTimeNs,proto3" json:"host_time_ns,omitempty"`
 	// The interfaces of the sandbox's network namespace.
-	Network       *Network `protobuf:"bytes,2,opt,name=network,proto3" json:"network,omitempty"`
+	Network *Network `protobuf:"bytes,2,opt,name=network,proto3" json:"network,omitempty"`
+	// Random bytes of the host. The guest's kernel makes its own random numbers of them, which
+	// differ then from those of guests that went on from the same template.
+	Seed          []byte `protobuf:"bytes,3,opt,name=seed,proto3" json:"seed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -206,6 +209,13 @@ func (x *ConfigureRequest) GetHostTimeNs() int64 {
 func (x *ConfigureRequest) GetNetwork() *Network {
 	if x != nil {
 		return x.Network
+	}
+	return nil
+}
+
+func (x *ConfigureRequest) GetSeed() []byte {
+	if x != nil {
+		return x.Seed
 	}
 	return nil
 }
@@ -3431,11 +3441,12 @@ const file_agentproto_agent_proto_rawDesc = "" +
 	"\x0eplain_newlines\x18\x04 \x01(\bR\rplainNewlines\"<\n" +
 	"\fTerminalSize\x12\x16\n" +
 	"\x06height\x18\x01 \x01(\rR\x06height\x12\x14\n" +
-	"\x05width\x18\x02 \x01(\rR\x05width\"g\n" +
+	"\x05width\x18\x02 \x01(\rR\x05width\"{\n" +
 	"\x10ConfigureRequest\x12 \n" +
 	"\fhost_time_ns\x18\x01 \x01(\x03R\n" +
 	"hostTimeNs\x121\n" +
-	"\anetwork\x18\x02 \x01(\v2\x17.runch.agent.v1.NetworkR\anetwork\"\x13\n" +
+	"\anetwork\x18\x02 \x01(\v2\x17.runch.agent.v1.NetworkR\anetwork\x12\x12\n" +
+	"\x04seed\x18\x03 \x01(\fR\x04seed\"\x13\n" +
 	"\x11ConfigureResponse\"\xd4\x04\n" +
 	"\x16CreateContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x12\n" +

@@ -152,7 +152,10 @@ func (a *fakeAgent) step(name string) error {
 	return nil
 }
 
-func (a *fakeAgent) Configure(context.Context, *agentproto.ConfigureRequest) (*agentproto.ConfigureResponse, error) {
+func (a *fakeAgent) Configure(_ context.Context, r *agentproto.ConfigureRequest) (*agentproto.ConfigureResponse, error) {
+	if n := len(r.GetSeed()); n != 32 {
+		return nil, status.Errorf(codes.InvalidArgument, "%d random bytes, not 32", n)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.configured = true

@@ -3,6 +3,7 @@ package shim
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -103,6 +104,9 @@ func (h *holder) boot(ctx context.Context, v *shimproto.VM) error {
 	}()
 	err = h.awaitHello(ctx, listener)
 	<-localhost
+	if t, ok := h.vm.(hypervisor.TemplateDropper); ok && err != nil && !errors.Is(context.Cause(ctx), errUndo) {
+		err = errors.Join(err, t.DropTemplate())
+	}
 	return err
 }
 
@@ -141,7 +145,7 @@ func (h *holder) acquire(ctx context.Context, v *shimproto.VM) error {
 		CPUs: v.CPUs, MaxCPUs: v.MaxCPUs, MemoryMiB: v.MemoryMiB, MaxMemoryMiB: v.MaxMemoryMiB,
 		Share: &hypervisor.Share{Tag: agentproto.ShareTag, Socket: socket}, NICs: nics,
 		Announce: agentproto.KernelParams, SerialPort: agentproto.SerialPort,
-		Log: log, Console: console, Served: h.settle, HotplugSlots: hotplugSlots, User: v.User,
+		Log: log, Console: console, Served: h.settle, HotplugSlots: hotplugSlots, User: v.User, Templates: v.Templates,
 	})
 	if err != nil {
 		if errors.Is(err, unix.ECONNREFUSED) {
@@ -174,9 +178,15 @@ func (h *holder) mirrorNetwork(ctx context.Context) ([]hypervisor.NIC, error) {
 	return nics, nil
 }
 
+// seedSize is how many random bytes a guest gets: as many as the key of its kernel's
+// generator has.
+const seedSize = 32
+
 // configure tells a guest what it cannot know by itself.
 func (h *holder) configure(ctx context.Context, agent agentproto.AgentService) error {
-	_, err := agent.Configure(ctx, &agentproto.ConfigureRequest{HostTimeNs: time.Now().UnixNano(), Network: h.nics})
+	seed := make([]byte, seedSize)
+	_, _ = rand.Read(seed) // it never fails
+	_, err := agent.Configure(ctx, &agentproto.ConfigureRequest{HostTimeNs: time.Now().UnixNano(), Network: h.nics, Seed: seed})
 	if err != nil {
 		return &shimproto.VMError{Err: h.orLost("configure the guest", agentproto.FromAgent(err))}
 	}
