@@ -39,6 +39,11 @@ type Config struct {
 	// HugePages says whether the host may back a guest's memory with huge pages:
 	// HugePagesAdvise or HugePagesNever.
 	HugePages string
+	// Templates says whether VMs go on from a saved guest that has just booted:
+	// TemplatesAuto or TemplatesNever.
+	Templates string
+	// CacheDir keeps what can be made again: the templates.
+	CacheDir string
 	// BootTimeout bounds a guest's boot.
 	BootTimeout time.Duration
 	// LogDir keeps the consoles of guests that did not boot, or were lost.
@@ -60,6 +65,21 @@ const (
 	HugePagesNever  = "never"
 )
 
+// The values of Templates. With TemplatesAuto a VM goes on from a template where that saves
+// seconds, which is where there is no KVM.
+const (
+	TemplatesAuto  = "auto"
+	TemplatesNever = "never"
+)
+
+// TemplateDir is the directory of the templates, empty if there are to be none.
+func (c *Config) TemplateDir() string {
+	if c.Templates == TemplatesNever || c.CacheDir == "" {
+		return ""
+	}
+	return filepath.Join(c.CacheDir, "templates")
+}
+
 // Setting is one setting's value and where it came from: "default", a file, an
 // environment variable, or a flag.
 type Setting struct {
@@ -73,7 +93,8 @@ func Default() *Config {
 	return &Config{
 		Hypervisor: "auto", Accel: "auto", MemoryMiB: 1024, OverheadMiB: 128, VMMOverheadMiB: 256, CPUs: 1,
 		MaxMemoryMiB: HostMemoryMiB(), MaxCPUs: min(runtime.NumCPU(), defaultMaxCPUs),
-		HugePages: HugePagesAdvise, BootTimeout: time.Minute, LogDir: defaultLogDir(),
+		HugePages: HugePagesAdvise, Templates: TemplatesAuto, CacheDir: defaultCacheDir(),
+		BootTimeout: time.Minute, LogDir: defaultLogDir(),
 	}
 }
 
@@ -91,16 +112,21 @@ func HostMemoryMiB() int {
 	return int((info.Totalram + info.Totalswap) * uint64(info.Unit) >> 20)
 }
 
-// defaultLogDir follows the XDG base directory specification for an ordinary user.
-func defaultLogDir() string {
+// defaultLogDir and defaultCacheDir follow the XDG base directory specification for an
+// ordinary user.
+func defaultLogDir() string { return defaultDir("/var/log/runch", "XDG_STATE_HOME", ".local/state") }
+
+func defaultCacheDir() string { return defaultDir("/var/cache/runch", "XDG_CACHE_HOME", ".cache") }
+
+func defaultDir(ofRoot, variable, inHome string) string {
 	if os.Geteuid() == 0 {
-		return "/var/log/runch"
+		return ofRoot
 	}
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+	if dir := os.Getenv(variable); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "runch")
 	}
 	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".local/state/runch")
+		return filepath.Join(home, inHome, "runch")
 	}
 	return filepath.Join(os.TempDir(), "runch-"+strconv.Itoa(os.Geteuid()))
 }

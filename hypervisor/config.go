@@ -54,6 +54,12 @@ type Config struct {
 	// has the taps for its interfaces.
 	Restore string
 
+	// Templates is a directory for templates: guests that were saved before they said their
+	// hello. A later VM of the same kind goes on from there instead of booting. The driver makes
+	// the directory and the templates; it boots the VM where it can have none. Empty means that
+	// every VM boots.
+	Templates string
+
 	// Dir is the sandbox's private directory on the host, for the driver's sockets.
 	// Other users cannot access it.
 	Dir string
@@ -121,6 +127,8 @@ func (c *Config) Validate() error {
 		return c.invalid("no kernel")
 	case c.Dir == "" || !filepath.IsAbs(c.Dir):
 		return c.invalid("directory %q is not an absolute path", c.Dir)
+	case c.Templates != "" && !filepath.IsAbs(c.Templates):
+		return c.invalid("the templates' directory %q is not an absolute path", c.Templates)
 	case c.Accel != AccelKVM && c.Accel != AccelTCG:
 		return c.invalid("unknown accelerator %q: it is kvm or tcg", c.Accel)
 	case c.CPUs < 0 || c.MaxCPUs < 0 || c.CPUs > 255 || c.MaxCPUs > 255:

@@ -69,6 +69,13 @@ type VM interface {
 	Close() error
 }
 
+// TemplateDropper is a VM that may have gone on from a template, see Config.Templates.
+type TemplateDropper interface {
+	// DropTemplate removes the template that the VM went on from, if it did: later VMs boot,
+	// and make another one. It is for a guest that does not come up.
+	DropTemplate() error
+}
+
 // Errors that callers tell apart.
 var (
 	// ErrNotFound says that a program or file that a VM needs does not exist. The text

@@ -131,6 +131,7 @@ func (r *Runtime) vmFor(selinuxLabel string, size sizing, annotations map[string
 	vm := &plannedVM{standard: size.standard(cfg), overheadMiB: size.overheadMiB(cfg), VM: shimproto.VM{
 		Driver: choice.Driver, Binary: choice.Path, Accel: choice.Accel, Kernel: image.Kernel, Initramfs: image.Initramfs,
 		Cmdline: cfg.KernelParams, VMSize: size.first(cfg),
+		Templates:   cfg.TemplateDir(),
 		NoHugePages: cfg.HugePages == config.HugePagesNever, BootTimeout: cfg.BootTimeout, Virtiofsd: *server, SelinuxLabel: selinuxLabel,
 	}}
 	vm.MemoryMiB += vm.overheadMiB

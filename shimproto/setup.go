@@ -64,6 +64,8 @@ type VM struct {
 	MaxCPUs, MaxMemoryMiB int
 	// NoHugePages keeps the host's kernel from backing the memory with huge pages.
 	NoHugePages bool
+	// Templates is the directory of saved guests that the VM may go on from, empty for a boot.
+	Templates string
 	// BootTimeout bounds the boot, up to the agent's hello.
 	BootTimeout time.Duration
 	// User is whom the VMM runs as, nil for root.

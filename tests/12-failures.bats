@@ -7,7 +7,8 @@ load helpers
 setup() {
 	needs_vm
 	begin
-	chmod 755 "$T" # the VMM runs as nobody
+	export RUNCH_TEMPLATES=never # these VMs boot, and fail at each point of that
+	chmod 755 "$T"               # the VMM runs as nobody
 }
 
 teardown() {

@@ -25,6 +25,10 @@ type plan struct {
 	announced         []string   // kernel parameters: how the guest reaches the host
 	taps              [][]int    // for each of cfg.NICs
 	disks             []planDisk // for each of cfg.Disks
+	// bare says that share and interfaces are plugged in later, since the guest is a template or goes on
+	// from one. incoming says that QEMU waits for a saved state, listening that channel
+	// is a socket to which nobody connects.
+	bare, incoming, listening bool
 }
 
 // arguments gives QEMU's command line without the program's name.
@@ -49,21 +53,17 @@ func (p *plan) arguments() []string {
 		// gives them back to the host.
 		"-device", "virtio-balloon-pci,free-page-reporting=on"+noROM)
 	a = append(a, p.transport()...)
-	if s := p.cfg.Share; s != nil {
+	if s := p.cfg.Share; s != nil && !p.bare {
 		a = append(a,
 			"-chardev", fmt.Sprintf("socket,id=%s,fd=%d", shareName(s.Tag), p.share),
 			"-device", options(shareDevice(*s)))
 	}
 	// Only devices in slots can be unplugged, so the interfaces of the boot are in slots too.
-	for i := range len(p.cfg.NICs) + p.cfg.HotplugSlots {
+	for i := range p.slots() {
 		a = append(a, "-device", fmt.Sprintf("pcie-root-port,id=%s,chassis=%d,slot=%d", slotName(i), i+1, i+1))
 	}
-	for i, nic := range p.cfg.NICs {
-		device := nicDevice(nic)
-		device["bus"] = slotName(i)
-		a = append(a,
-			"-netdev", fmt.Sprintf("tap,id=net-%s,%s", nic.ID, fdList(p.taps[i])),
-			"-device", options(device))
+	if !p.bare {
+		a = append(a, p.interfaces()...)
 	}
 	for i, disk := range p.cfg.Disks {
 		d := p.disks[i]
@@ -72,8 +72,30 @@ func (p *plan) arguments() []string {
 			"-blockdev", options(diskNode(disk, d.kind, d.fd)),
 			"-device", options(diskDevice(disk)))
 	}
-	if p.cfg.Restore != "" {
+	if p.incoming {
 		a = append(a, "-incoming", "defer")
+	}
+	return a
+}
+
+// slots is the number of slots: those for devices that come later, and those for the ones
+// that the VM is to have from the beginning and that are unplugged or plugged in there.
+func (p *plan) slots() int {
+	n := len(p.cfg.NICs) + p.cfg.HotplugSlots
+	if p.bare && p.cfg.Share != nil {
+		n++
+	}
+	return n
+}
+
+func (p *plan) interfaces() []string {
+	var a []string
+	for i, nic := range p.cfg.NICs {
+		device := nicDevice(nic)
+		device["bus"] = slotName(i)
+		a = append(a,
+			"-netdev", fmt.Sprintf("tap,id=net-%s,%s", nic.ID, fdList(p.taps[i])),
+			"-device", options(device))
 	}
 	return a
 }
@@ -184,10 +206,14 @@ func (p *plan) transport() []string {
 	if p.vsock != 0 {
 		return []string{"-device", fmt.Sprintf("vhost-vsock-pci,guest-cid=%d,vhostfd=%d%s", p.cid, p.vsock, noROM)}
 	}
+	chardev := fmt.Sprintf("socket,id=%s,fd=%d", agentChardev, p.channel)
+	if p.listening {
+		chardev += ",server=on,wait=off"
+	}
 	return []string{
 		"-device", "virtio-serial-pci,id=serial,max_ports=2" + noROM,
-		"-chardev", fmt.Sprintf("socket,id=%s,fd=%d", agentChardev, p.channel),
-		"-device", "virtserialport,bus=serial.0,chardev=" + agentChardev + ",name=" + p.cfg.SerialPort,
+		"-chardev", chardev,
+		"-device", "virtserialport,bus=serial.0,id=" + agentPort + ",chardev=" + agentChardev + ",name=" + p.cfg.SerialPort,
 	}
 }
 
@@ -206,5 +232,9 @@ func fdList(fds []int) string {
 // escape doubles the commas of a value, since commas separate QEMU's options.
 func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 
-// agentChardev is QEMU's id for the socket behind the virtio-serial port.
-const agentChardev = "agent"
+// agentChardev is QEMU's id for the socket behind the virtio-serial port, agentPort that of
+// the port.
+const (
+	agentChardev = "agent"
+	agentPort    = "agent-port"
+)

@@ -55,22 +55,23 @@ func (h *Handle) AddShare(ctx context.Context, share hypervisor.Share) error {
 	if err := share.Validate(); err != nil {
 		return err
 	}
-	if err := h.addShare(ctx, share); err != nil {
+	conn, err := dialShare(share.Socket)
+	if err == nil {
+		defer conn.Close()
+		err = h.addShare(ctx, share, conn)
+	}
+	if err != nil {
 		return fmt.Errorf("plug in share %s: %w", share.Tag, err)
 	}
 	return nil
 }
 
-func (h *Handle) addShare(ctx context.Context, share hypervisor.Share) error {
+// addShare plugs in a directory that virtiofsd serves on conn.
+func (h *Handle) addShare(ctx context.Context, share hypervisor.Share, conn *os.File) error {
 	slot, err := h.freeSlot(ctx)
 	if err != nil {
 		return err
 	}
-	conn, err := dialShare(share.Socket)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
 	name := shareName(share.Tag)
 	if err := h.monitor.run(ctx, "getfd", map[string]any{"fdname": name}, nil, conn); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"runch/hypervisor"
 	"runch/hypervisor/channel"
@@ -20,14 +21,13 @@ func (vm *VM) open() error {
 	if vm.dir, err = unixsocket.OpenDir(vm.cfg.Dir); err != nil {
 		return err
 	}
-	if err := vm.openPayload(); err != nil {
+	if err := vm.plan.openPayload(&vm.files, vm.user); err != nil {
 		return err
 	}
-	memory, err := memoryFile("guest memory")
-	if err != nil {
+	if vm.memory, err = memoryFile("guest memory"); err != nil {
 		return err
 	}
-	vm.plan.memory = vm.files.Take(memory)
+	vm.plan.memory = vm.files.Take(vm.memory)
 	if err := vm.openMonitor(); err != nil {
 		return err
 	}
@@ -45,18 +45,10 @@ func (vm *VM) open() error {
 // openDevices opens the backends of the boot's devices, and the saved VM to restore.
 func (vm *VM) openDevices() error {
 	if s := vm.cfg.Share; s != nil {
-		conn, err := dialShare(s.Socket)
-		if err != nil {
+		var err error
+		if vm.share, err = dialShare(s.Socket); err != nil {
 			return err
 		}
-		vm.plan.share = vm.files.Take(conn)
-	}
-	for _, nic := range vm.cfg.NICs {
-		fds := make([]int, len(nic.Tap))
-		for i, f := range nic.Tap {
-			fds[i] = vm.files.Borrow(f)
-		}
-		vm.plan.taps = append(vm.plan.taps, fds)
 	}
 	for _, disk := range vm.cfg.Disks {
 		f, kind, err := openDisk(vm.cfg.Dir, disk)
@@ -72,45 +64,67 @@ func (vm *VM) openDevices() error {
 	if vm.state, err = os.Open(filepath.Join(hypervisor.InRunDir(vm.cfg.Dir, vm.cfg.Restore), stateFile)); err != nil {
 		return fmt.Errorf("open the saved VM: %w", err)
 	}
+	vm.plan.incoming = true
 	return nil
 }
 
-func (vm *VM) openPayload() error {
-	kernel, err := process.OpenPayload("kernel", vm.cfg.Kernel, vm.user, vm.cfg.Dir)
+// passDevices lets QEMU inherit the backends of the share and of the interfaces, for its
+// command line.
+func (vm *VM) passDevices() {
+	if vm.share != nil {
+		vm.plan.share, vm.share = vm.files.Take(vm.share), nil
+	}
+	for _, nic := range vm.cfg.NICs {
+		fds := make([]int, len(nic.Tap))
+		for i, f := range nic.Tap {
+			fds[i] = vm.files.Borrow(f)
+		}
+		vm.plan.taps = append(vm.plan.taps, fds)
+	}
+}
+
+// openPayload opens what boots.
+func (p *plan) openPayload(files *process.Files, user *syscall.Credential) error {
+	kernel, err := process.OpenPayload("kernel", p.cfg.Kernel, user, p.cfg.Dir)
 	if err != nil {
 		return err
 	}
-	vm.plan.kernel = vm.files.Take(kernel)
-	if vm.cfg.Initramfs == "" {
+	p.kernel = files.Take(kernel)
+	if p.cfg.Initramfs == "" {
 		return nil
 	}
-	initramfs, err := process.OpenPayload("initramfs", vm.cfg.Initramfs, vm.user, vm.cfg.Dir)
+	initramfs, err := process.OpenPayload("initramfs", p.cfg.Initramfs, user, p.cfg.Dir)
 	if err != nil {
 		return err
 	}
-	vm.plan.initramfs = vm.files.Take(initramfs)
+	p.initramfs = files.Take(initramfs)
 	return nil
 }
 
 // openMonitor makes the control socket, which QEMU inherits, and connects to it. QEMU
 // answers once it runs, and the connection ends when QEMU ends.
-func (vm *VM) openMonitor() error {
-	l, err := unixsocket.Listen(filepath.Join(vm.cfg.Dir, monitorSocket))
+func (vm *VM) openMonitor() (err error) {
+	vm.monitor, vm.plan.qmp, err = openMonitor(vm.dir, &vm.files, monitorSocket)
+	return err
+}
+
+// openMonitor makes a control socket of this name in dir. files gets QEMU's end.
+func openMonitor(dir *os.File, files *process.Files, name string) (*monitor, int, error) {
+	l, err := unixsocket.Listen(filepath.Join(dir.Name(), name))
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	defer l.Close()
 	file, err := l.File()
 	if err != nil {
-		return fmt.Errorf("make QEMU's monitor: %w", err)
+		return nil, 0, fmt.Errorf("make QEMU's monitor: %w", err)
 	}
-	vm.plan.qmp = vm.files.Take(file)
-	conn, err := unixsocket.DialAt(vm.dir, monitorSocket)
+	fd := files.Take(file)
+	conn, err := unixsocket.DialAt(dir, name)
 	if err != nil {
-		return fmt.Errorf("connect to QEMU's monitor: %w", err)
+		return nil, 0, fmt.Errorf("connect to QEMU's monitor: %w", err)
 	}
-	vm.monitor = newMonitor(conn)
-	return nil
+	return newMonitor(conn), fd, nil
 }
 
 func (vm *VM) openTransport() error {

@@ -107,6 +107,13 @@ func (m *monitor) finalized(ctx context.Context) error {
 	}
 }
 
+// leaveOutMemory has memory that is shared with this process left out of what is saved or
+// loaded. It stays in its file.
+func (m *monitor) leaveOutMemory(ctx context.Context) error {
+	shared := []map[string]any{{"capability": "x-ignore-shared", "state": true}}
+	return m.run(ctx, "migrate-set-capabilities", map[string]any{"capabilities": shared}, nil)
+}
+
 // migrate passes the file, runs the command, and waits until the migration has ended.
 func (m *monitor) migrate(ctx context.Context, command string, f *os.File) error {
 	events := []map[string]any{{"capability": "events", "state": true}}
@@ -134,12 +141,4 @@ func (m *monitor) migrate(ctx context.Context, command string, f *os.File) error
 		return refused(command, "%s", state.Error)
 	}
 	return nil
-}
-
-// restore loads a saved VM into a new QEMU and starts its CPUs.
-func (m *monitor) restore(ctx context.Context, f *os.File) error {
-	if err := m.migrate(ctx, "migrate-incoming", f); err != nil {
-		return fmt.Errorf("restore the VM: %w", err)
-	}
-	return m.run(ctx, "cont", nil, nil)
 }

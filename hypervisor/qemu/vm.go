@@ -21,12 +21,16 @@ import (
 
 // VM is a hypervisor.VM.
 type VM struct {
-	cfg   hypervisor.Config
-	plan  plan
-	files process.Files // the files that QEMU inherits; empty after Boot
-	user  *syscall.Credential
-	state *os.File // the saved VM to restore, nil for a boot
-	dir   *os.File // Config.Dir, whose path may lead nowhere once the process has another root
+	cfg    hypervisor.Config
+	plan   plan
+	files  process.Files // the files that QEMU inherits; empty after Boot
+	user   *syscall.Credential
+	memory *os.File // what becomes the guest's memory
+	share  *os.File // a connection to virtiofsd, nil without a share
+	state  *os.File // the saved VM to restore, nil for a boot
+	// template is the directory of the template that the VM goes on from, empty for none.
+	template string
+	dir      *os.File // Config.Dir, whose path may lead nowhere once the process has another root
 
 	monitor *monitor         // connected before QEMU runs; nil after Boot
 	console net.Conn         // our end of the serial line
@@ -40,8 +44,9 @@ type VM struct {
 }
 
 var (
-	_ hypervisor.VM      = (*VM)(nil)
-	_ hypervisor.Control = (*Handle)(nil)
+	_ hypervisor.VM              = (*VM)(nil)
+	_ hypervisor.TemplateDropper = (*VM)(nil)
+	_ hypervisor.Control         = (*Handle)(nil)
 )
 
 // New prepares a VM: it opens everything that has a path, and starts nothing. The caller
@@ -118,7 +123,7 @@ func (vm *VM) release() error {
 		vm.vsock.close()
 		vm.served.Wait()
 	}
-	for _, f := range []*os.File{vm.state, vm.dir} {
+	for _, f := range []*os.File{vm.state, vm.share, vm.dir} {
 		if f != nil {
 			_ = f.Close()
 		}

@@ -56,6 +56,7 @@ func Run(t *testing.T, d Driver) {
 		{"Stop", testStop},
 		{"Snapshot", testSnapshot},
 		{"SnapshotShare", testSnapshotShare},
+		{"Template", testTemplate},
 		{"Refusals", testRefusals},
 		{"Gone", testGone},
 		{"Unprivileged", testUnprivileged},
