@@ -129,7 +129,10 @@ func openMonitor(dir *os.File, files *process.Files, name string) (*monitor, int
 
 func (vm *VM) openTransport() error {
 	var err error
-	if vm.vsock, err = openVsock(); err != nil {
+	if !vm.templated() {
+		vm.vsock, err = openVsock()
+	}
+	if err != nil {
 		return err
 	}
 	if vm.vsock != nil {

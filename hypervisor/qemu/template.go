@@ -24,8 +24,8 @@ import (
 // each VM: they are plugged in when a VM goes on from it. Each such VM has its own copy of
 // the memory.
 //
-// With KVM a boot takes a fraction of a second, and a vsock's context id would have to be
-// changed in the guest. So there are templates for translated guests alone.
+// With KVM a boot takes a fraction of a second, so there are templates for translated guests
+// alone. They have no vsock: a saved guest would keep its context id.
 
 // Sockets in Config.Dir of the VM that becomes a template.
 const (
@@ -35,8 +35,7 @@ const (
 
 // templated says that the VM can go on from a template.
 func (vm *VM) templated() bool {
-	return vm.cfg.Templates != "" && vm.cfg.Accel == hypervisor.AccelTCG && vm.vsock == nil &&
-		len(vm.cfg.Disks) == 0 && vm.cfg.Restore == ""
+	return vm.cfg.Templates != "" && vm.cfg.Accel == hypervisor.AccelTCG && len(vm.cfg.Disks) == 0 && vm.cfg.Restore == ""
 }
 
 // useTemplate prepares the VM to go on from a template, which it makes if there is none. If
