@@ -25,9 +25,9 @@ type plan struct {
 	announced         []string   // kernel parameters: how the guest reaches the host
 	taps              [][]int    // for each of cfg.NICs
 	disks             []planDisk // for each of cfg.Disks
-	// bare says that share and interfaces are plugged in later, since the guest is a template or goes on
-	// from one. incoming says that QEMU waits for a saved state, listening that channel
-	// is a socket to which nobody connects.
+	// bare says that share and interfaces are plugged in later: the guest becomes a template, or
+	// goes on from one. incoming says that QEMU waits for a saved state, listening that
+	// channel is a socket to which nobody connects.
 	bare, incoming, listening bool
 }
 
@@ -78,8 +78,8 @@ func (p *plan) arguments() []string {
 	return a
 }
 
-// slots is the number of slots: those for devices that come later, and those for the ones
-// that the VM is to have from the beginning and that are unplugged or plugged in there.
+// slots is the number of slots: for devices that come later, for the first interfaces, and
+// for a share that is plugged in.
 func (p *plan) slots() int {
 	n := len(p.cfg.NICs) + p.cfg.HotplugSlots
 	if p.bare && p.cfg.Share != nil {

@@ -12,7 +12,8 @@ import (
 const vmmName = "QEMU"
 
 // Boot starts QEMU and returns when it has accepted its command line and the CPUs
-// run. Any error ends the process.
+// run. If the VM can go on from a template and there is none, another QEMU makes that first.
+// Any error ends the process.
 func (vm *VM) Boot(ctx context.Context) error {
 	if vm.templated() {
 		if err := vm.useTemplate(ctx); err != nil {

@@ -157,8 +157,8 @@ func (vm *VM) makeTemplate(ctx context.Context, dir string) error {
 	return copyToNew(filepath.Join(dir, memoryOfTemplate), memory)
 }
 
-// listenForNobody makes the socket behind a template's serial port. As nobody connects, the guest waits to say
-// its hello.
+// listenForNobody makes the socket behind a template's serial port. As nobody connects, the
+// guest waits to say its hello.
 func (vm *VM) listenForNobody(files *process.Files) (int, error) {
 	l, err := unixsocket.Listen(filepath.Join(vm.cfg.Dir, templateAgentSocket))
 	if err != nil {
