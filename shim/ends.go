@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"time"
 
 	"runch/shimproto"
@@ -100,4 +103,25 @@ func orClean(err error) error {
 		return errors.New("exit status 0")
 	}
 	return err
+}
+
+// newLostNote makes the note, which is empty for as long as all is well.
+func newLostNote(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, shimproto.LostNote), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("make the sandbox's note: %w", err)
+	}
+	return f, nil
+}
+
+// leaveNote writes why the container's end is not known: the end of its VM, or
+// else what the shim met.
+func (h *holder) leaveNote(met error) {
+	reason := met
+	select {
+	case <-h.lost:
+		reason = h.lostReason()
+	case <-time.After(shimproto.LostGrace):
+	}
+	_, _ = io.WriteString(h.note, reason.Error()) // there is nobody to tell
 }

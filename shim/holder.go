@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -235,25 +234,4 @@ func (h *holder) awaitHello(ctx context.Context, listener net.Listener) error {
 	case <-ctx.Done():
 		return ofVM("boot the guest: the agent has not answered", context.Cause(ctx))
 	}
-}
-
-// newLostNote makes the note, which is empty for as long as all is well.
-func newLostNote(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, shimproto.LostNote), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("make the sandbox's note: %w", err)
-	}
-	return f, nil
-}
-
-// leaveNote writes why the container's end is not known: the end of its VM, or
-// else what the shim met.
-func (h *holder) leaveNote(met error) {
-	reason := met
-	select {
-	case <-h.lost:
-		reason = h.lostReason()
-	case <-time.After(shimproto.LostGrace):
-	}
-	_, _ = io.WriteString(h.note, reason.Error()) // there is nobody to tell
 }
