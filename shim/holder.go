@@ -103,6 +103,7 @@ func (h *holder) boot(ctx context.Context, v *shimproto.VM) error {
 	}()
 	err = h.awaitHello(ctx, listener)
 	<-localhost
+	// A guest that does not come up may have a template that is damaged.
 	if t, ok := h.vm.(hypervisor.TemplateDropper); ok && err != nil && !errors.Is(context.Cause(ctx), errUndo) {
 		err = errors.Join(err, t.DropTemplate())
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 
 	"runch/hypervisor/process"
 )
@@ -43,13 +44,7 @@ func (vm *VM) launch() (p *process.Process, m *monitor, err error) {
 			vm.announce()
 			vm.passDevices()
 		}
-		drain := func() { process.DrainConsole(vm.console, vm.cfg.Console) }
-		p, err := process.Start(process.Spec{
-			VMM: vmmName, Args: append([]string{vm.cfg.Binary}, vm.plan.arguments()...), Dir: "/",
-			Files: vm.files.Passed(), User: vm.user, Log: vm.cfg.Log, Drains: []func(){drain},
-		})
-		// Close our copies of QEMU's ends, so that our ends see EOF when QEMU ends.
-		vm.files.Close()
+		p, err := vm.start(&vm.plan, &vm.files, vm.console)
 		if err != nil {
 			return nil, err
 		}
@@ -63,6 +58,19 @@ func (vm *VM) launch() (p *process.Process, m *monitor, err error) {
 		return p, nil
 	})
 	return p, m, err
+}
+
+// start runs QEMU with a plan and the files that it inherits, which are closed here, and
+// reads its console.
+func (vm *VM) start(p *plan, files *process.Files, console net.Conn) (*process.Process, error) {
+	drain := func() { process.DrainConsole(console, vm.cfg.Console) }
+	qemu, err := process.Start(process.Spec{
+		VMM: vmmName, Args: append([]string{vm.cfg.Binary}, p.arguments()...), Dir: "/",
+		Files: files.Passed(), User: vm.user, Log: vm.cfg.Log, Drains: []func(){drain},
+	})
+	// Close our copies of QEMU's ends, so that our ends see EOF when QEMU ends.
+	files.Close()
+	return qemu, err
 }
 
 // announce asks, once, for the kernel parameters that tell the guest how it reaches the host.

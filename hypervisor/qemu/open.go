@@ -110,21 +110,29 @@ func (vm *VM) openMonitor() (err error) {
 
 // openMonitor makes a control socket of this name in dir. files gets QEMU's end.
 func openMonitor(dir *os.File, files *process.Files, name string) (*monitor, int, error) {
-	l, err := unixsocket.Listen(filepath.Join(dir.Name(), name))
+	fd, err := inheritListener(files, filepath.Join(dir.Name(), name))
 	if err != nil {
 		return nil, 0, err
 	}
-	defer l.Close()
-	file, err := l.File()
-	if err != nil {
-		return nil, 0, fmt.Errorf("make QEMU's monitor: %w", err)
-	}
-	fd := files.Take(file)
 	conn, err := unixsocket.DialAt(dir, name)
 	if err != nil {
 		return nil, 0, fmt.Errorf("connect to QEMU's monitor: %w", err)
 	}
 	return newMonitor(conn), fd, nil
+}
+
+// inheritListener makes a listening socket at path for QEMU, and returns its descriptor there.
+func inheritListener(files *process.Files, path string) (int, error) {
+	l, err := unixsocket.Listen(path)
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	file, err := l.File()
+	if err != nil {
+		return 0, fmt.Errorf("make QEMU's socket %s: %w", path, err)
+	}
+	return files.Take(file), nil
 }
 
 func (vm *VM) openTransport() error {

@@ -54,12 +54,16 @@ func (h *Handle) Snapshot(ctx context.Context, dir string) error {
 	if obstacle != "" {
 		return fmt.Errorf("save the VM: %w", refused("migrate", "%s", obstacle))
 	}
-	path := filepath.Join(hypervisor.InRunDir(h.dir, dir), stateFile)
+	return h.monitor.saveTo(ctx, filepath.Join(hypervisor.InRunDir(h.dir, dir), stateFile))
+}
+
+// saveTo saves a paused VM into a new file, which is removed if that fails.
+func (m *monitor) saveTo(ctx context.Context, path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("save the VM: %w", err)
 	}
-	err = h.monitor.save(ctx, f)
+	err = m.save(ctx, f)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("save the VM: %w", errors.Join(err, os.Remove(path)))
 	}

@@ -16,7 +16,6 @@ import (
 
 	"runch/hypervisor"
 	"runch/hypervisor/process"
-	"runch/unixsocket"
 )
 
 // A template is a guest that was saved when it had opened its serial port, before its hello.
@@ -132,7 +131,8 @@ func (vm *VM) makeTemplate(ctx context.Context, dir string) error {
 	}
 	defer console.Close()
 	p.console = files.Take(theirs)
-	if p.channel, err = vm.listenForNobody(&files); err != nil {
+	// As nobody connects to it, the guest waits to say its hello.
+	if p.channel, err = inheritListener(&files, filepath.Join(vm.cfg.Dir, templateAgentSocket)); err != nil {
 		return err
 	}
 	m, qmp, err := openMonitor(vm.dir, &files, templateMonitorSocket)
@@ -141,35 +141,15 @@ func (vm *VM) makeTemplate(ctx context.Context, dir string) error {
 	}
 	defer m.Close()
 	p.qmp = qmp
-	qemu, err := process.Start(process.Spec{
-		VMM: vmmName, Args: append([]string{vm.cfg.Binary}, p.arguments()...), Dir: "/", Files: files.Passed(),
-		User: vm.user, Log: vm.cfg.Log, Drains: []func(){func() { process.DrainConsole(console, vm.cfg.Console) }},
-	})
-	files.Close()
+	qemu, err := vm.start(&p, &files, console)
 	if err != nil {
 		return err
 	}
-	err = m.saveAsTemplate(ctx, filepath.Join(dir, stateFile))
-	if err != nil {
+	if err := m.saveAsTemplate(ctx, filepath.Join(dir, stateFile)); err != nil {
 		return qemu.Abort(ctx, err, true)
 	}
 	qemu.Kill()
 	return copyToNew(filepath.Join(dir, memoryOfTemplate), memory)
-}
-
-// listenForNobody makes the socket behind a template's serial port. As nobody connects, the
-// guest waits to say its hello.
-func (vm *VM) listenForNobody(files *process.Files) (int, error) {
-	l, err := unixsocket.Listen(filepath.Join(vm.cfg.Dir, templateAgentSocket))
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	file, err := l.File()
-	if err != nil {
-		return 0, fmt.Errorf("make the template's serial channel: %w", err)
-	}
-	return files.Take(file), nil
 }
 
 // saveAsTemplate waits until the guest has opened its port, and saves the VM without its
@@ -194,9 +174,5 @@ func (m *monitor) saveAsTemplate(ctx context.Context, path string) error {
 	if err := m.leaveOutMemory(ctx); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("save the template: %w", err)
-	}
-	return errors.Join(m.save(ctx, f), f.Close())
+	return m.saveTo(ctx, path)
 }
