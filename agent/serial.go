@@ -2,17 +2,15 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/yamux"
-	"golang.org/x/sys/unix"
 
 	"runch/agentproto"
 	"runch/transport/serial"
@@ -38,14 +36,14 @@ func openSerial(ctx context.Context, helloPort uint32, log io.Writer) (*transpor
 	if err != nil {
 		return nil, fmt.Errorf("find serial port %s: %w", agentproto.SerialPort, err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
+	device, err := serial.OpenDevice(path)
 	if err != nil {
-		return nil, fmt.Errorf("open serial port: %w", err)
+		return nil, err
 	}
-	session, err := yamux.Server(newPort(f), yamuxConfig(log))
+	session, err := yamux.Server(device, yamuxConfig(log))
 	if err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("open serial port: %w", err)
+		_ = device.Close()
+		return nil, fmt.Errorf("speak yamux on the virtio-serial port: %w", err)
 	}
 	return demux(session, helloPort), nil
 }
@@ -153,54 +151,14 @@ func (q *queue) Addr() net.Addr {
 	return &net.UnixAddr{Name: agentproto.SerialPort, Net: "virtio-serial"}
 }
 
-// port is a virtio-serial port. Reads from one whose host side is not open yet
-// give the end of the file at once; writes wait. So reads wait for the first
-// write, which is the hello's.
-type port struct {
-	*os.File
-	opened chan struct{}
-	once   sync.Once
-}
-
-func newPort(f *os.File) *port { return &port{File: f, opened: make(chan struct{})} }
-
-func (p *port) Read(b []byte) (int, error) {
-	<-p.opened
-	return p.File.Read(b)
-}
-
-func (p *port) Write(b []byte) (int, error) {
-	n, err := p.File.Write(b)
-	p.once.Do(func() { close(p.opened) })
-	return n, err
-}
-
-func (p *port) Close() error {
-	p.once.Do(func() { close(p.opened) })
-	return p.File.Close()
-}
-
-// findPort gives the device of the port called name. The ports are made while
-// their driver talks to the VMM, so there may be none yet.
+// findPort returns the path of the port called name, which may not be there yet.
 func findPort(ctx context.Context, name string) (path string, err error) {
 	err = awaitDevice(ctx, func() (bool, error) {
-		path, err = lookupPort(name)
-		return path != "", err
+		path, err = serial.FindDevice(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		return err == nil, err
 	})
 	return path, err
-}
-
-// lookupPort looks once; an empty path means that there is no such port.
-func lookupPort(name string) (string, error) {
-	names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
-	if err != nil {
-		return "", err
-	}
-	for _, file := range names {
-		data, err := os.ReadFile(file)
-		if err == nil && strings.TrimSpace(string(data)) == name {
-			return filepath.Join("/dev", filepath.Base(filepath.Dir(file))), nil
-		}
-	}
-	return "", nil
 }

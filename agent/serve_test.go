@@ -324,9 +324,6 @@ func TestControlConnectionsEndPlainly(t *testing.T) {
 }
 
 func TestTransportOfThisMachine(t *testing.T) {
-	if path, err := lookupPort("runch.no.such.port"); path != "" || err != nil {
-		t.Errorf("found %q, %v", path, err)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if _, err := findPort(ctx, "runch.no.such.port"); err == nil {

@@ -1,6 +1,6 @@
-// Package serial has the protocol on a virtio-serial port that stands in for vsock: the
-// port carries a yamux session, and each stream of it begins with the number of the vsock
-// port that it is for.
+// Package serial has the protocol on a virtio-serial port that stands in for vsock, and the
+// end of the port that is in the guest. The port carries a yamux session, and each stream of
+// it begins with the number of the vsock port that it is for.
 package serial
 
 import (

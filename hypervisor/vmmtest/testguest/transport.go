@@ -1,10 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -56,7 +53,12 @@ func runVsock(helloPort string) error {
 
 // runSerial serves on the virtio-serial port that replaces a vsock.
 func runSerial() error {
-	port, err := serialPort()
+	// Its driver is built into the kernel, so the port exists before init runs.
+	path, err := serial.FindDevice(agentproto.SerialPort)
+	if err != nil {
+		return err
+	}
+	device, err := serial.OpenDevice(path)
 	if err != nil {
 		return err
 	}
@@ -64,7 +66,7 @@ func runSerial() error {
 	config.EnableKeepAlive = false
 	config.StreamCloseTimeout = 0
 	config.StreamOpenTimeout = 0
-	session, err := yamux.Server(port, config)
+	session, err := yamux.Server(device, config)
 	if err != nil {
 		return err
 	}
@@ -78,7 +80,7 @@ func runSerial() error {
 	if err := hello(conn); err != nil {
 		return err
 	}
-	breaker := &breaker{raw: port, session: session}
+	breaker := &breaker{raw: device, session: session}
 	for {
 		conn, err := session.Accept()
 		if err != nil {
@@ -93,22 +95,6 @@ func runSerial() error {
 			serve(conn, port, breaker)
 		}()
 	}
-}
-
-// serialPort opens the port by its name. Its driver is built into the kernel, so the port
-// exists before init runs.
-func serialPort() (*os.File, error) {
-	names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		text, err := os.ReadFile(name)
-		if err == nil && strings.TrimSpace(string(text)) == agentproto.SerialPort {
-			return os.OpenFile("/dev/"+filepath.Base(filepath.Dir(name)), os.O_RDWR, 0)
-		}
-	}
-	return nil, fmt.Errorf("no port %s", agentproto.SerialPort)
 }
 
 // breaker breaks the protocol of the serial channel on purpose.
