@@ -118,7 +118,7 @@ orphans() {
 	for pid in $(ps -o pid= --ppid "$REAPER_PID"); do
 		# A process that has gone was reaped, and a zombie is about to be.
 		stat=$(cat "/proc/$pid/stat" 2>/dev/null) || continue
-		[[ $stat =~ \)\ Z ]] || list+="$pid "
+		zombie "$stat" || list+="$pid "
 	done
 	echo "${list% }"
 }
@@ -305,7 +305,15 @@ below() {
 # alive PID: whether the process exists and is no zombie.
 alive() {
 	local stat
-	stat=$(cat "/proc/$1/stat" 2>/dev/null) && [[ ! $stat =~ \)\ [ZX] ]]
+	stat=$(cat "/proc/$1/stat" 2>/dev/null) && ! zombie "$stat"
+}
+
+# zombie STAT: whether a process with this line in /proc/PID/stat has ended. While it has threads besides the first one,
+# which may have ended before them, it lives, and its files are open.
+zombie() {
+	local fields
+	read -ra fields <<<"${1##*) }" # proc_pid_stat(5) from field 3 on
+	[[ ${fields[0]} == [ZX] ]] && [ "${fields[17]}" -le 1 ]
 }
 
 dead() {
